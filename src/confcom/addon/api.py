@@ -48,7 +48,7 @@ CLUSTER_WIDE = (
     *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
     *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
 )
-"""The cluster-scoped kinds of the chart and of our requests; all others are namespaced."""
+"""The cluster-scoped kinds of the chart and of our requests; all other kinds are namespaced."""
 
 Kind = type[Any]
 """A lightkube resource class whose objects are dictionaries."""
@@ -74,7 +74,7 @@ class NotFoundError(ClusterAccessError):
 
 
 class ConflictError(ClusterAccessError):
-    """An object of that name exists, or it has changed since it was read."""
+    """An object to create exists already, or an object to replace has changed since it was read."""
 
 
 class RefusedError(ClusterAccessError):
@@ -152,7 +152,7 @@ class Api:
     ) -> Iterator[KubernetesObject]:
         """Yield the objects of a kind, page by page: in the named namespace, or else in all."""
         where = {} if issubclass(kind, GenericGlobalResource) else {"namespace": namespace or "*"}
-        # The API server names the type in the list, and not in its items.
+        # The API server names the type in the list, not in the list's items.
         typed = {"apiVersion": api_info(kind).resource.api_version, "kind": kind.__name__}
         with _reported(f"{plural(kind.__name__)} cannot be listed"):
             for one in self._client.list(kind, chunk_size=PAGE, labels=labels, fields=fields, **where):

@@ -1,6 +1,6 @@
 """A change of the add-on: the steps that enabling, updating and rolling back share.
 
-Every step may be repeated: an interrupted command is completed by the same command.
+Every step may be repeated: running the same command again completes an interrupted command.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def change_lease(
     remove: bool = False,
     renew_seconds: float = RENEW_SECONDS,
 ) -> Iterator[None]:
-    """Hold the Lease until the context ends; with `remove`, delete it if the context ends well."""
+    """Hold the Lease until the context ends; with `remove`, delete the Lease unless the context fails."""
     lease = _ChangeLease(cluster, holder, now)
     lease.acquire()
     ended, delete = threading.Event(), False
@@ -89,7 +89,7 @@ class _ChangeLease:
 
     def renew_until(self, ended: threading.Event, seconds: float) -> None:
         while not ended.wait(seconds):
-            # An API server that is away for longer than EXPIRES_SECONDS also keeps other commands from the Lease.
+            # An API server that is away for longer than EXPIRES_SECONDS is away for other commands too.
             with contextlib.suppress(ClusterAccessError):
                 found = self._read()
                 if text(found, "spec", "holderIdentity") == self.holder:

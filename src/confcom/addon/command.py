@@ -29,7 +29,7 @@ class Row:
 
 
 class ProgressReporter(Protocol):
-    """Reports progress to people; programs do not read it."""
+    """Reports progress to users, not to programs."""
 
     def say(self, line: str) -> None:
         """Print one line."""

@@ -37,7 +37,7 @@ _UNINFORMATIVE_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
 _NOT_YET = re.compile(r"Unhealthy: (Readiness|Startup) probe failed: .*(connection refused|statuscode: 503)")
 """Probe warnings of a starting daemon: it does not listen yet, or answers that it is not ready and logs the reason."""
 _MANY_RESTARTS = 2
-"""A container that was restarted this often and is not ready counts as failing, even while it runs again."""
+"""A container that is not ready and was restarted this often counts as failing, even while it runs."""
 _ERROR_LINES = 3
 """The number of lines of our programs' final error (confcom.errors.explain)."""
 
@@ -208,7 +208,7 @@ def _container_reasons(pod: KubernetesObject, status: KubernetesObject, logged: 
         logs = f"kubectl logs -n {objects.namespace_of(pod)} {name_of(pod)} -c {AESMD} --previous"
         yield Reason(f"its container {AESMD} ended ({ending}): see why with `{logs}`", "aesmd-does-not-start")
     elif killed or (waiting == "CrashLoopBackOff" and ended):
-        said = own_reason(text(ended, "message"))  # the end of its log: the chart sets FallbackToLogsOnError
+        said = own_reason(text(ended, "message"))  # the log's end, as the chart sets FallbackToLogsOnError
         last = said if said.text else logged
         yield Reason(_joined(_joined(waiting, ending), last.text), last.code)
     if waiting not in _UNINFORMATIVE_REASONS:

@@ -42,7 +42,7 @@ class Disabled:
     """Whether anything but resource names in the nodes' status was removed."""
     kept: tuple[str, ...]
     leftovers: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """By the node's name, the resources that are still in its status."""
+    """By node name, the add-on's resources that are still in the node's status."""
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -54,7 +54,7 @@ class Disabled:
 
 
 def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
-    """Remove the policies, then the daemons, then their resources in the nodes' status.
+    """Remove the policies, then the daemons, then the add-on's resources from the nodes' status.
 
     Without a helm release, labels identify the add-on's objects. With `wait`, wait until the kubelets have
     forgotten the resources (five minutes). After a NotReadyError, a later call removes the rest.

@@ -32,7 +32,7 @@ _VOLATILE = frozenset({"managedFields", "resourceVersion", "generation", "creati
 _HIDDEN = frozenset({"env", "data", "stringData"})
 """Fields whose values are not shown: they may be confidential."""
 _WORKLOADS = frozenset({"DaemonSet", "Deployment"})
-"""Kinds that no command deletes, since their Pods would end."""
+"""Kinds whose objects no command deletes, since the Pods of the objects would end."""
 _EFFECTS = (
     ("spec.matchConditions", "does not apply to requests for which a condition is false"),
     ("spec.match", "does not apply to all requests that the chart's applies to"),
@@ -123,7 +123,7 @@ def compare(api: Api, manifests: Sequence[KubernetesObject], namespace: str) -> 
 
 
 def removed(before: Iterable[KubernetesObject], after: Iterable[KubernetesObject]) -> tuple[ObjectChange, ...]:
-    """Return the objects that a release loses by a change of its manifests."""
+    """Return the objects that are in a release's old manifests and not in its new ones."""
     kept = {(text(one, "kind"), name_of(one)) for one in after}
     lost = ((text(one, "kind"), name_of(one)) for one in before)
     return tuple(ObjectChange(kind, name, Effect.REMOVED) for kind, name in lost if (kind, name) not in kept)
@@ -133,11 +133,11 @@ def replace(api: Api, manifest: KubernetesObject, namespace: str) -> None:
     """Replace all fields of an object except its metadata by its manifest's; do not create a missing object."""
     place = place_of(manifest, namespace)
     while (live := api.get(*place)) and not api.replace(_exactly(manifest, live)):
-        pass  # somebody wrote it in between
+        pass  # the object was written in between
 
 
 def deletion(changes: Iterable[ObjectChange], namespace: str) -> str:
-    """Return the command that deletes the workloads among objects to be recreated; empty if there are none.
+    """Return the command that deletes the workloads that must be recreated; empty if there are none.
 
     Their Pods keep running, and the new workload adopts them, unless its selector changed, an immutable field.
     """

@@ -42,7 +42,7 @@ _CHART_REFUSAL = re.compile(
 )
 """The chart's own error messages."""
 _CONTINUATION = re.compile(r"\n {8,}")
-"""The indent of a command, which continues the line before it; a line with less indent is another piece of advice."""
+"""The indent of a command, which continues the line before it; a line with less indent begins another remedy."""
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
 """Description of a rollback's revision, with the copied revision's number: before helm 4.3.0, only it has this."""
 _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
@@ -165,7 +165,7 @@ def run_helm(arguments: Sequence[str], stdin: bytes) -> Done:
         except KeyboardInterrupt:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(INTERRUPTED_SECONDS)
-            process.send_signal(signal.SIGINT)  # without effect if it has ended
+            process.send_signal(signal.SIGINT)  # without effect if helm has ended
             raise
         return Done(arguments, process.returncode, _printed(out), _printed(err))
 
@@ -185,7 +185,7 @@ class Helm:
         return done.stdout.decode(errors="replace").strip()
 
     def history(self) -> tuple[Revision, ...]:
-        """Return the release's revisions, oldest first; empty if it is not installed."""
+        """Return the release's revisions, oldest first; empty if the release is not installed."""
         failure = "the release cannot be read"
         done = self._call(failure, "history", "--output=json")
         if done.returncode and b"release: not found" in done.stderr:

@@ -48,7 +48,7 @@ class Login:
     kubeconfig: str = ""
     user: str = ""
     groups: tuple[str, ...] = ()
-    """The user and the groups to impersonate."""
+    """`user` and `groups` are to be impersonated."""
 
     def kubectl_flags(self) -> list[str]:
         return self._flags("--context", "--as", "--as-group")
@@ -171,8 +171,8 @@ def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
 
 def _relay(stream: IO[bytes], said: bytearray) -> None:
     """Copy kubectl's output to stderr, also a login's prompt without a line end, and keep its last bytes."""
-    with contextlib.suppress(ValueError, OSError):  # the stream was closed, and a login's own program still has it
-        while data := os.read(stream.fileno(), 1 << 16):  # kubectl writes each line at once
+    with contextlib.suppress(ValueError, OSError):  # the stream was closed, while a login program holds it
+        while data := os.read(stream.fileno(), 1 << 16):  # kubectl writes whole lines
             lines = [line for line in data.splitlines(keepends=True) if not _LOG_LINE.match(line)]
             said += b"".join(lines)
             del said[:-MAX_FOREIGN_CHARACTERS]

@@ -21,7 +21,7 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, name_of
 KUBELET_KEEPS_SECONDS = 300.0
 """The kubelet's endpointStopGracePeriod."""
 REPORT_SECONDS = 10.0
-"""The kubelet's nodeStatusUpdateFrequency: the longest delay until its state is in the API."""
+"""The kubelet's nodeStatusUpdateFrequency: the longest delay until the kubelet's state is in the API."""
 FOREIGN_AFTER_SECONDS = REPORT_SECONDS + 60.0
 """A resource that is still allocatable this long after our plugin's end is offered by another plugin: a busy kubelet
 reports up to a minute late."""

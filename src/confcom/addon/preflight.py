@@ -100,7 +100,7 @@ class PreflightError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One verb on one resource; without a namespace, in the whole cluster."""
+    """Permission for one verb on one resource; if `namespace` is empty, in the whole cluster."""
 
     verb: str
     resource: str
@@ -194,7 +194,7 @@ class PreflightInputs:
     unknown_nodes: tuple[str, ...] = ()
     unlabelled_nodes: tuple[str, ...] = ()
     pods: tuple[TenantPod, ...] = ()
-    """Tenants' Pods with the add-on's resources; empty if the change takes nothing from them."""
+    """Tenants' Pods with the add-on's resources; empty if the change takes no resource from them."""
     root: RootFacts | None = None
     """None if no quote helper is to simulate."""
     makes_root: bool = False

@@ -1,6 +1,6 @@
 """A snapshot of the add-on's state: of the whole cluster for `status`, of the daemons while a command waits.
 
-Nodes and Pods are parsed while they are read: 5,000 nodes and 20,000 Pods are 200 MB of JSON.
+Nodes and Pods are parsed one by one as they arrive: 5,000 nodes and 20,000 Pods are 200 MB of JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from confcom.kubernetes.objects import KubernetesObject, name_of, namespace_of, 
 from confcom.kubernetes.workload import Workload
 
 MAX_LOGS = 8
-"""Limit of the logs that are read: many failing Pods fail for the same reason."""
+"""Maximum number of logs that are read: many failing Pods fail for the same reason."""
 REFUSED_MINUTES = 20
 """Maximum age of events about refused Pods: a controller retries a creation at least every 17 minutes."""
 
@@ -59,7 +59,7 @@ class Snapshot:
     inventories: Mapping[str, Inventory] = field(default_factory=dict)
     refused: tuple[TenantWorkload, ...] = ()
     root: RootFacts | None = None
-    """None if no quote helper simulates, or if it was not read."""
+    """None if no quote helper simulates, or if the root was not read."""
     history: tuple[Revision, ...] = ()
     drift: Comparison = field(default_factory=Comparison)
     """How the cluster differs from helm's record of the release."""

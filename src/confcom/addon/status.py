@@ -22,7 +22,7 @@ from confcom.simulation.collateral_staging import Staging
 
 _WITHOUT = {
     Component.CONTROLLER: "until it runs, new or zeroed nodes get no EPC as capacity; all others keep theirs",
-    Component.SIMULATED_PCS: "until it runs, nobody can fetch collateral from it; quotes are made as before",
+    Component.SIMULATED_PCS: "until it runs, it serves no collateral; quotes are made as before",
 }
 """The consequences of a Deployment without a ready Pod."""
 

@@ -1,4 +1,4 @@
-"""Tenants: the Pods and workloads that use the add-on's resources, and those that are refused or rejected. Pure."""
+"""Tenants: Pods and workloads that use the add-on's resources, and workloads whose Pods are refused. Pure."""
 
 import re
 from collections import defaultdict
@@ -88,7 +88,7 @@ class TenantWorkload:
 
 
 def workloads(pods: Iterable[TenantPod], refused: Iterable[TenantWorkload]) -> tuple[TenantWorkload, ...]:
-    """Return the workloads that use the add-on's resources: those that need help first, then the largest."""
+    """Return the workloads that use the add-on's resources: workloads in trouble first, then the largest."""
     found = {(one.namespace, one.kind, one.name): one for one in refused}
     by_owner = defaultdict[tuple[str, str, str], list[TenantPod]](list)
     for pod in pods:

@@ -110,7 +110,7 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
-    """Have SIGTERM and SIGHUP raise KeyboardInterrupt: the command frees its Lease, and says its state."""
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt: the command frees its Lease, and prints the state."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:

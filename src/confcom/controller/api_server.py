@@ -216,7 +216,7 @@ def translated() -> Iterator[None]:
     """Turn errors of decoding, the HTTP library and lightkube (which may run login programs) into ours."""
     try:
         yield
-    except (ValueError, RecursionError) as error:  # those of msgspec too
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise RelistError("the API server's answer cannot be read", why=str(error)) from error
     except (httpx2.HTTPError, httpx2.StreamError, OSError, ConfigError, LookupError) as error:
         why = str(error) or type(error).__name__
@@ -248,7 +248,7 @@ class Informer:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     synced: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     problem: str = ""
-    """Why the API server cannot be followed; empty if it can."""
+    """Why the list or the watch fails; empty if both work."""
     last_contact: float = dataclasses.field(init=False)
     _version: str = ""
 
@@ -265,7 +265,7 @@ class Informer:
                 await self._watch()
             except UnavailableError as error:
                 if isinstance(error, RelistError):
-                    self._version = ""  # a watch of the same version would have the same event again
+                    self._version = ""  # a watch from the same version would get the same event again
                 self.problem = str(error)
                 self.metrics.api_failures.labels(error.error_code).inc()
                 failure = {"feed": self.name, "reason": self.problem, "code": error.error_code}

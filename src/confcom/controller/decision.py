@@ -3,10 +3,10 @@
 The rules, for each resource of a node:
 
 * a plugin that offers devices: the kubelet counts, and the controller writes nothing;
-* a plugin with EPC as capacity: its offer is written, up to the configured maximum, but not less than bound Pods
-  request: a restarted kubelet fails Pods that no longer fit, and rejects bound Pods that it has not accepted yet;
-* a capacity of zero is raised only for Pods that the kubelet has accepted: any user who may create a Pod can bind the
-  Pod to a node, whatever it requests. Without the key, a kubelet accepts any request;
+* a plugin with EPC as capacity: its offer is written, up to the configured maximum, but never lowered below bound
+  Pods' requests: a restarted kubelet fails Pods that no longer fit, and rejects those not accepted yet;
+* Pods raise it above the offer only if it is zero, and the kubelet has accepted the Pods: any user who may create a
+  Pod can bind the Pod to a node, whatever it requests. Without the key, a kubelet accepts any request;
 * a plugin that does not answer: nothing changes;
 * no plugin for a configured time, and no bound Pod requests EPC: the key is removed if the controller wrote it.
   Zero is never written: a restarted kubelet would fail running Pods.
@@ -47,13 +47,13 @@ class PluginPod(NamedTuple):
     address: str
     """The Pod's IP address; empty if it has none yet, or an address that must not be contacted."""
     created: str
-    """When it was created, as the API server writes it; these strings sort chronologically."""
+    """The Pod's creation time as the API server writes it; such strings sort chronologically."""
     incarnation: str
     """Text that changes whenever the plugin's answer may: by a container's restart, or a change of readiness."""
 
 
 class Requested(NamedTuple):
-    """MiB of one resource that a node's bound Pods request."""
+    """MiB of one resource that a node's Pods request, of all bound Pods and of the accepted Pods."""
 
     bound: int = 0
     accepted: int = 0
@@ -100,7 +100,7 @@ class Plugins:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of one resource of a node, in capacity and allocatable alike."""
+    """A change of one resource of a node, both in its capacity and in its allocatable."""
 
     resource: str
     mib: int | None
@@ -169,5 +169,5 @@ def _write(resource: str, amount: Amount, *, floor: int, limited: int, maximum: 
         return None
     capacity = amount.capacity or 0
     if floor > wanted and capacity > wanted:
-        return None  # Pods were bound before the maximum was lowered; less would fail them
+        return None  # Pods were bound before the maximum was lowered; a lower amount fails them
     return Change(resource, wanted, lowers=wanted < capacity)

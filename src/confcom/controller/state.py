@@ -24,7 +24,7 @@ class ClusterState:
     plugins: dict[str, PluginPod] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     _doubted: set[str] = field(default_factory=set)
-    """Nodes to be read: a watch has lost them, or they have a plugin and are not known."""
+    """Names of nodes to be read: a watch has lost the node, or an unknown node has a plugin."""
     _plugins_of: dict[str, set[str]] = field(default_factory=dict)
     _offers: dict[str, EpcOffer] = field(default_factory=dict)
     _missing_since: dict[tuple[str, str], float] = field(default_factory=dict)
