@@ -32,7 +32,7 @@ _RESTARTED = "kubectl.kubernetes.io/restartedAt"
 
 @dataclass(frozen=True, slots=True)
 class RootFacts:
-    """The simulated root as the Secret, the quote helpers and the served collateral have it; SHA-256 in hex."""
+    """The simulated root of the Secret, of quote helpers and of the served collateral; as SHA-256 in hex."""
 
     secret: str
     namespace: str

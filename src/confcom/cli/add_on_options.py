@@ -131,7 +131,7 @@ def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
 
 def _raise_keyboard_interrupt(number: int, frame: FrameType | None) -> None:
     del frame
-    if number == signal.SIGHUP:  # a closed terminal sends two: by its shell, and by the kernel
+    if number == signal.SIGHUP:  # a closed terminal sends SIGHUP twice: by its shell and the kernel
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 

@@ -10,7 +10,7 @@ import os
 import sys
 
 GC_THRESHOLD = 100_000
-"""New objects between two looks for cycles. The lists of a large cluster are millions of objects without one: with
+"""New objects between two looks for cycles. The lists of a large cluster are millions of objects, no cycle: with
 Python's 700, `status` of 5,000 nodes needs twice the time."""
 _DESCRIPTORS = {0: os.O_WRONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
 """The mode in which /dev/null replaces each closed stream. Reading from a closed stdin and writing to a closed stdout
@@ -49,7 +49,7 @@ def open_closed_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, mode)  # open returns the lowest free descriptor, which is this one
+            os.open(os.devnull, mode)  # open returns the lowest free descriptor: this one
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     # Unbuffered, because flushing a buffer when the interpreter ends would fail once more.
     sys.stdout = sys.stdout or io.TextIOWrapper(os.fdopen(1, "wb", buffering=0, closefd=False), write_through=True)

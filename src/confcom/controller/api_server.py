@@ -28,7 +28,7 @@ takes objects of 1.5 MiB by default, which are 9 MiB as JSON if they consist of 
 REQUEST_SECONDS = 15.0
 """Timeout of a request to the API server. A page takes 0.2 s, and the API server's own timeout is 60 s."""
 QUIET_SECONDS = 75.0
-"""Time without an event after which a watch restarts, as it may be dead: the API server sends one each minute."""
+"""Time without an event until a watch restarts, as it may be dead. The API server sends bookmarks each minute."""
 GATHER_SECONDS = 0.5
 """Pause of a watch after an event for which it had to wait; events that come in the pause are read
 together, each at a third of the CPU. 5,000 kubelets report 17 times in a second."""

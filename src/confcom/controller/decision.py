@@ -69,7 +69,7 @@ class NodePods(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The names of EPC, its maximum on a node, and how long a node without a plugin keeps its key."""
+    """The resource names of EPC, a node's maximum, and the time until a node without a plugin loses EPC."""
 
     resources: tuple[str, ...]
     maximum_mib: int
@@ -84,7 +84,7 @@ class Plugins:
     offers: tuple[EpcOffer, ...] = ()
 
     def counted_by_devices(self, resource: str) -> bool:
-        """Return whether any plugin offers devices of that name; during an update there are two plugins."""
+        """Return whether any plugin offers devices of `resource`; during an update there are two plugins."""
         return any(one.kind is AccountingKind.DEVICE and one.resource == resource for one in self.offers)
 
     def offered(self, resource: str) -> int | None:

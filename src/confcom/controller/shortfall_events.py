@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ShortfallEvents:
-    """Creates an Event when a shortfall appears or changes, and from time to time while it lasts."""
+    """Creates an Event when a shortfall appears or changes, and every EVENT_SECONDS while it lasts."""
 
     connection: Connection
     clock: Callable[[], float]

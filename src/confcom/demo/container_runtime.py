@@ -44,7 +44,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 DEVICE_NODES = ("null", "zero", "full", "random", "urandom", "tty")
-"""The devices of every container by the OCI runtime specification; they are bound from the machine."""
+"""The devices of every container by the OCI runtime specification; the machine's devices are bound."""
 
 _DEV, _PROC = Path("/dev"), Path("/proc")
 _DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
@@ -103,7 +103,7 @@ def sample_image(environ: Mapping[str, str]) -> Image:
 
 
 def plan_container(job: Job, image: Image, allocation: Allocation, node_root: Path) -> ContainerPlan:
-    """Combine a Job, its image and its allocation, as kubelet and container runtime do."""
+    """Combine a Job, its image and its allocated devices, as kubelet and container runtime do."""
     for device in allocation.devices:
         if device.host_path != HOST_DEVICE:
             raise ContainerError(

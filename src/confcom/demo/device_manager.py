@@ -1,6 +1,6 @@
 """The kubelet's device manager: accepts registrations, receives device lists, allocates.
 
-It follows the rules of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), including the unexpected ones.
+It follows the rules of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), including the unexpected rules.
 testkit/kubelet_contract runs the same cases against it and against real kubelets; testkit adds the rules of 1.37.
 """
 
@@ -145,7 +145,7 @@ class PluginRegistry:
         self._clients.pop(client.resource, None)
 
     def connected(self, client: PluginClient) -> str:
-        """Add the endpoint of a plugin that answered; return why it is refused, or ""."""
+        """Add the endpoint of a plugin that answered; return why the plugin is refused, or ""."""
         self._endpoints[client.resource] = client
         return ""
 
@@ -237,7 +237,7 @@ class DeviceManager:
         return pb.Empty()
 
     async def allocate(self, pod: str, container: str, requests: Mapping[str, int]) -> Allocation:
-        """Choose devices for a container, and call Allocate of their plugins.
+        """Choose devices for a container, and call Allocate of the devices' plugins.
 
         After an AdmissionError the devices stay allocated until the pod is released.
         """
@@ -278,7 +278,7 @@ class DeviceManager:
         if ended is not None and self._registry.endpoint(client.resource) is None:
             self._ledger.mark_unhealthy(client.resource)
             self._changes.notify()
-        # A client whose end goes unnoticed may still be an endpoint: it stays connected for Allocate.
+        # A client whose end is not noticed may still be an endpoint, and stays connected for Allocate.
         for gone in {client, ended or client} - self._registry.clients():
             await gone.close()
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MARK_VARIABLE = "CONFCOM_DEMO"
-"""The variable in the processes' environment whose value is the demo's folder."""
+"""The variable that marks the demo's processes in their environment; its value is the demo's folder."""
 TERMINATE_SECONDS = 5.0
 """The grace period between SIGTERM and SIGKILL; the daemons need a fraction of a second."""
 KILL_SECONDS = 1.0
@@ -23,7 +23,7 @@ PAUSE_SECONDS = 0.02
 
 
 def marked(mark: str) -> Iterator[int]:
-    """Yield the IDs of all processes that have this variable, as NAME=VALUE, in their environment."""
+    """Yield the IDs of all processes that have the variable `mark` (NAME=VALUE) in their environment."""
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdecimal() and mark.encode() in (entry / "environ").read_bytes().split(b"\0"):

@@ -36,7 +36,7 @@ class Pod:
     binds: tuple[container_runtime.Bind, ...] = ()
     process: container_runtime.ContainerProcess | None = None
     starting: bool = False
-    """Its container is being started, and cannot be stopped yet."""
+    """The pod's container is being started, and cannot be stopped yet."""
 
     @property
     def ended(self) -> bool:
@@ -83,7 +83,7 @@ class Node:
         await self.devices.stop()
 
     def submit(self, job: Job) -> Pod:
-        """Create a Job's pod, which runs as soon as its requests fit."""
+        """Create a Job's pod, which starts as soon as the node has the requested devices."""
         name = f"{job.name}-{next(self._numbers)}"
         pod = Pod(name, job, self._directory / "logs" / f"{name}.log")
         self._tasks[pod] = asyncio.create_task(self._run(pod))

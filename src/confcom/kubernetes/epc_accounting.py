@@ -1,4 +1,4 @@
-"""How a node's EPC is counted: as devices, one per MiB, or as a capacity of the node. Pure.
+"""Accounting of a node's EPC: as devices, one per MiB, or as an amount in the node's capacity. Pure.
 
 A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices. From 1.36 on, large EPC is
 not devices but a number in the node's status, which confcom's controller writes. A node whose containers hold EPC
@@ -22,7 +22,7 @@ DEFAULT_MAX_EPC_DEVICES = 2_048
 LARGEST_EPC_MIB = 1 << 20
 """1 TiB: two sockets with the largest EPC of a processor (512 GiB)."""
 HELPERS = 2
-"""Maximum number of quote helpers on a node: an update starts the new one before it stops the old one."""
+"""Maximum number of quote helpers on a node: an update starts the new helper before the old one ends."""
 
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})\+?")
 """Some providers add a plus to the minor version."""
@@ -38,7 +38,7 @@ class AccountingKind(StrEnum):
     DEVICE = "device"
     """The kubelet counts one device for each MiB."""
     CAPACITY = "capacity"
-    """The node's status has the amount, which the controller writes there."""
+    """The controller writes the amount of EPC into the node's status."""
 
 
 class CapacitySupport(StrEnum):
@@ -75,7 +75,7 @@ class ApiVersion(NamedTuple):
 
 
 FIRST_STALLING = ApiVersion(1, 36)
-"""From this version on, many devices stall a kubelet after its restart."""
+"""The first version of which a kubelet stalls after a restart if it has many devices."""
 
 
 def parse_api_version(text: str) -> ApiVersion:
@@ -112,7 +112,7 @@ class AccountingSettings:
 
     setting: AccountingSetting = AccountingSetting.AUTO
     api_server: ApiVersion | None = None
-    """None if it is unknown."""
+    """The API server's version; None if it is unknown."""
     support: CapacitySupport = CapacitySupport.OFFLINE
     max_epc_mib: int | None = None
     """Maximum MiB to offer; None for the default maximum of the chosen accounting."""

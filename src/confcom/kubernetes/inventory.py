@@ -20,7 +20,7 @@ _AMOUNTS = ("advertised", "set_aside", "reserved", "held_back", "kept")
 @dataclass(frozen=True, slots=True)
 class EpcSection:
     node: int | None
-    """The NUMA node; None if CPUID is the source, which has sections without their NUMA nodes."""
+    """The section's NUMA node; None if CPUID is the source, which does not name NUMA nodes."""
     bytes: int
 
 
@@ -42,7 +42,7 @@ class EpcOffer:
     """None while the plugin waits for SGX: how EPC will be counted is not decided yet."""
     resource: str | None
     choice: str | None
-    """The code of `reason`."""
+    """The code for `reason`, the explanation of the accounting."""
     advertised_mib: int = 0
     """MiB offered to tenants: without MiB that are set aside, reserved or held back."""
     set_aside_mib: int = 0
@@ -53,7 +53,7 @@ class EpcOffer:
     kept_mib: int = 0
     """MiB offered although the settings leave less to tenants: containers hold them."""
     kubelet_stall_seconds: float = 0
-    """How long the kubelet may stall after its restart if all devices are allocated; 0 before 1.36."""
+    """Time for which the kubelet may stall after a restart if all devices are allocated; 0 before 1.36."""
     reason: str = ""
 
 
@@ -63,7 +63,7 @@ class Inventory:
 
     platform: str
     registered: bool
-    """Whether the kubelet watches the list of every resource."""
+    """Whether the kubelet watches the device list of every resource."""
     epc: FoundEpc
     accounting: EpcOffer
     devices: Mapping[str, object]

@@ -13,7 +13,7 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 VERSION_LABEL = "app.kubernetes.io/version"
 FIELD_MANAGER = "confcom-controller"
-"""The field manager of the controller's writes: the API server records with it who changed a field last."""
+"""The field manager of the controller's writes: by it, the API server records who changed a field last."""
 AESM_DIRECTORY = "/var/run/aesmd"
 """Where AESM clients look for the socket. Containers mount the directory and not the socket file, which
 would be stale after the quote helper's next start."""

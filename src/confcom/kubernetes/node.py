@@ -1,4 +1,4 @@
-"""A node as the add-on reads it: labels, taints, readiness, and the add-on's resources. Pure."""
+"""The fields of a node that the add-on reads: labels, taints, readiness, and the add-on's resources. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which nodes have SGX, and which of them a Pod's spec allows, by the scheduler's rules. Pure."""
+"""The kind of SGX of a node, and the nodes that a Pod's spec allows by the scheduler's rules. Pure."""
 
 from __future__ import annotations
 

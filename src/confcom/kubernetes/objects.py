@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 KubernetesObject = Mapping[str, Any]
-"""A decoded API object, or a part of one."""
+"""A decoded API object, or a part of an API object."""
 
 _QUANTITY = re.compile(r"([+-]?[0-9.]+)([num]|[kMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
 _DECIMAL = {unit: Fraction(1000) ** n for n, unit in enumerate(["n", "u", "m", "", *"kMGTPE"], -3)}
@@ -22,7 +22,7 @@ TERMINAL = frozenset({"Succeeded", "Failed"})
 
 
 def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
-    """Return the object at a path; an empty one if there is none."""
+    """Return the object at a path; an empty object if there is none."""
     for key in path:
         found = thing.get(key)
         if not isinstance(found, _MAPPINGS):
@@ -123,7 +123,7 @@ def amount(text: str) -> int:
 def requests_of(pod: KubernetesObject, resource: str) -> int:
     """Return how much of an extended resource a pod takes, as the scheduler counts.
 
-    That is the larger of two sums: all containers and sidecars; or the largest init container and the
+    The amount is the larger of two sums: all containers and sidecars; or the largest init container and the
     sidecars before it. The overhead of the pod's RuntimeClass is added.
     """
     sidecars = largest = 0

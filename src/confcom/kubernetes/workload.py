@@ -1,4 +1,4 @@
-"""A DaemonSet or a Deployment as the add-on reads it: its nodes, flags, volumes, and how far it is rolled out. Pure."""
+"""The fields of a DaemonSet or Deployment that the add-on reads: nodes, flags, volumes, state of the rollout. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Workload:
     secrets: Mapping[str, str] = field(default_factory=dict)
     """By volume, the Secret that is mounted."""
     observed: bool = True
-    """Whether its controller has observed the newest template."""
+    """Whether the workload's controller has observed the newest template."""
     desired: int = 0
     current: int = 0
     updated: int = 0
@@ -72,6 +72,6 @@ class Workload:
         return self.observed and {self.current, self.updated, self.available} == {self.desired}
 
     def flag(self, name: str) -> str:
-        """Return the value of a flag (`--flag=value`) of its containers; empty if none has it."""
+        """Return the value of a flag (`--flag=value`) of the containers; empty if no container has it."""
         words = (word.partition("=") for word in self.arguments)
         return next((value for flag, _, value in words if flag == name), "")
