@@ -201,8 +201,8 @@ class ContainerRuntime:
         """Return the command that runs a script in new namespaces.
 
         All processes in the namespaces end with the demo. `setpriv` sets the parent-death signal of unshare(1), so that
-        the kernel kills unshare when its parent ends in any way. With --kill-child the child of unshare is killed then.
-        That child is process 1 of its PID namespace, so the kernel kills all others there.
+        the kernel kills unshare when its parent ends in any way. With --kill-child the child of unshare is killed too.
+        The child is process 1 of its PID namespace, so the kernel kills the namespace's other processes.
         """
         user = ("--user", "--map-root-user") if self.mode is Mode.USER_NAMESPACE else ()
         namespaces = ("--mount", "--pid", "--fork", "--kill-child")

@@ -42,7 +42,7 @@ class Processes:
 
     Attributes:
         inherited: the environment of every process, without the mark.
-        replacements: command name -> argv prefix that replaces `confcom NAME`; tests make steps fail with it.
+        replacements: command name -> argv prefix that replaces `confcom NAME`; by it, tests make steps fail.
         variables: shell variable -> the long value that it replaces in printed commands.
     """
 

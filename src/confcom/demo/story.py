@@ -300,7 +300,7 @@ async def verification(demo: Demo, report: StepReport) -> None:
     """Step 5: a relying party verifies the quote with public files; four variations are refused."""
     platform, trust = demo.file(PLATFORM), demo.file(TRUST)
     quote, changed = demo.file(QUOTE), demo.file("changed.bin")
-    # The MRENCLAVE is what the workload's builder published: the relying party does not ask the workload.
+    # The workload's builder publishes the MRENCLAVE: the relying party does not ask the workload for it.
     results = await asyncio.gather(
         demo.run(report, "confcom", "simulation", "export", "--state-dir", str(platform), str(trust)),
         demo.run(report, "python", "-m", "confcom.sample_workload", "--print-identity"),

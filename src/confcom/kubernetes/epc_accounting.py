@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 MAX_DEVICES = 262_144
-"""Maximum of a node: the number of IDs of confcom.kubelet_api.device_list, and of their entries of 16 bytes
-within the kubelet's receive limit of 4 MiB."""
+"""Maximum devices of a node: the number of IDs of confcom.kubelet_api.device_list, and of entries of
+16 bytes for the IDs within the kubelet's receive limit of 4 MiB."""
 DEFAULT_MAX_EPC_DEVICES = 2_048
 """A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for
 2,048 devices that are all allocated, 1.75 s for 4,096 (measured)."""
@@ -98,7 +98,7 @@ class EpcInUse:
     held_count: int = 0
     """The smallest number of devices that includes all held devices; 0 if none is held or known."""
     capacity_held: bool = False
-    """Whether containers may hold EPC as capacity: they have the enclave device, and EPC is no device."""
+    """Whether containers may hold EPC as capacity: they have the enclave device, and EPC has no devices."""
     enclaves_held: bool = False
     """Whether containers have the enclave device on a node that offers no device: its plugin was away for
     more than five minutes, so the kubelet has forgotten how EPC was counted."""

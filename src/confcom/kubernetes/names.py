@@ -54,7 +54,7 @@ REAL = ResourceSet(
     provision="sgx.intel.com/provision",
     helper="confcom.internal/quote_helper_epc_mem_in_MiB",
 )
-"""AKS' name of EPC, which existing manifests use; Intel's names of the device nodes; and one of ours for the
+"""AKS' name of EPC, which existing manifests use; Intel's names of the device nodes; and our name for the
 quote helper's own EPC. `.internal` is reserved for private use (ICANN, 2024), so no one can own the name."""
 SIMULATED = ResourceSet(
     epc="simulated.confcom.internal/sgx_epc_mem_in_MiB",

@@ -46,7 +46,7 @@ class Node:
     resources: ResourceSet = REAL
     """The names under which the node offers, or is to offer, its EPC.
 
-    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the former
+    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the old set's
     resources for five minutes, and their keys at 0 afterwards."""
 
     @classmethod
