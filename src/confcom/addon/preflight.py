@@ -231,7 +231,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
 
 
 def check_revision(new: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield the reasons why a revision does not fit the present nodes, except those true already.
+    """Yield the reasons why a revision does not fit the present nodes, except present ones.
 
     `anyway` is helm's command, which rolls back without these checks.
     """

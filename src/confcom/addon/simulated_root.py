@@ -99,7 +99,7 @@ def read_facts(cluster: Cluster, secret: str, now: datetime) -> RootFacts:
 
 
 def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
-    """Create the Secret, and return whether it was created. Kubelets would cache an immutable one too long.
+    """Create the Secret, and return whether it was created. Kubelets would keep a deleted immutable Secret.
 
     Workloads that mount the Secret are restarted first: their new Pods wait for this Secret, and use no other root.
     """

@@ -116,7 +116,7 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
 
 
 def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Comparison, tuple[str, ...]]:
-    """Return helm's record, the cluster's differences from it, and the add-on's objects that it lacks."""
+    """Return helm's record, the cluster's differences from it, and our objects without a record."""
     api, namespace = helm.cluster.api, helm.cluster.namespace
     history: tuple[Revision, ...] | None = reads.read("the release", helm.history, default=None)
     # An unfinished change is not compared: it will be undone. A failed change is repeated as recorded.

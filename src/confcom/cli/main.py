@@ -10,7 +10,7 @@ import os
 import sys
 
 GC_THRESHOLD = 100_000
-"""New objects between two looks for cycles. The lists of a large cluster are millions of objects, no cycle: with
+"""New objects between two garbage collections. A large cluster's lists are millions of objects, no garbage: with
 Python's 700, `status` of 5,000 nodes needs twice the time."""
 _DESCRIPTORS = {0: os.O_WRONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
 """The mode in which /dev/null replaces each closed stream. Reading from a closed stdin and writing to a closed stdout

@@ -5,10 +5,10 @@ The rules, for each resource of a node:
 * a plugin that offers devices: the kubelet counts, and the controller writes nothing;
 * a plugin with EPC as capacity: its offer is written, up to the configured maximum, but never lowered below bound
   Pods' requests: a restarted kubelet fails Pods that no longer fit, and rejects those not accepted yet;
-* Pods raise it above the offer only if it is zero, and the kubelet has accepted the Pods: any user who may create a
-  Pod can bind the Pod to a node, whatever it requests. Without the key, a kubelet accepts any request;
+* Pods raise the amount above the offer only if it was zero and the kubelet has accepted them: any user who may
+  create a Pod can bind it to a node, whatever the Pod requests. Without the key, a kubelet accepts any request;
 * a plugin that does not answer: nothing changes;
-* no plugin for a configured time, and no bound Pod requests EPC: the key is removed if the controller wrote it.
+* no plugin for a configured time, and no bound Pod with EPC: the key is removed if the controller wrote it.
   Zero is never written: a restarted kubelet would fail running Pods.
 
 Decisions that depend on a node's Pods wait until the Pods were read. The first amount, or a larger amount,
@@ -69,7 +69,7 @@ class NodePods(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The resource names of EPC, a node's maximum, and the time until a node without a plugin loses EPC."""
+    """The resource names of EPC, a node's maximum, and the time until a node without plugin loses the key."""
 
     resources: tuple[str, ...]
     maximum_mib: int

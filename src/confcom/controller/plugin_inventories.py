@@ -61,7 +61,7 @@ class PluginInventories:
                         await self._wake.wait()
 
     def _start_due(self, tasks: asyncio.TaskGroup) -> float | None:
-        """Start all requests that are due; return the seconds until the next, None if a task has to end first."""
+        """Start due requests, if few are running; return the seconds until the next, None if a task must end."""
         while self._running < PLUGINS_AT_ONCE and self._due:
             if (pause := self._due[0][0] - self.clock()) > 0:
                 return pause

@@ -130,8 +130,8 @@ class PluginRegistry:
     (plugin/v1beta1/handler.go): here, the end of any stream of a resource disconnects the resource's current client.
     The *endpoints* decide which client Allocate calls (manager.go).
 
-    A registration is `dialling`, then `failed` or `connected`, and later `ended`. A failed one removes the resource's
-    client as well: the plugin that registered before keeps working, and the end of its stream goes unnoticed.
+    A registration is `dialling`, then `failed` or `connected`, and later `ended`. A failed registration also
+    removes the resource's client: the plugin that registered before keeps working, and its stream's end is ignored.
     """
 
     def __init__(self) -> None:

@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 MAX_DEVICES = 262_144
-"""Maximum devices of a node: the number of IDs of confcom.kubelet_api.device_list, and of entries of
-16 bytes for the IDs within the kubelet's receive limit of 4 MiB."""
+"""Maximum devices of a node: confcom.kubelet_api.device_list has so many IDs, and their entries of
+16 bytes just fit the kubelet's receive limit of 4 MiB."""
 DEFAULT_MAX_EPC_DEVICES = 2_048
 """A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for
 2,048 devices that are all allocated, 1.75 s for 4,096 (measured)."""
@@ -96,7 +96,7 @@ class EpcInUse:
     """Whether containers hold devices of EPC. The kubelet also reports devices of containers that ended,
     until it allocates a device to another container."""
     held_count: int = 0
-    """The smallest number of devices that includes all held devices; 0 if none is held or known."""
+    """The smallest number of devices that includes all held devices; 0 if none is held, or if unknown."""
     capacity_held: bool = False
     """Whether containers may hold EPC as capacity: they have the enclave device, and EPC has no devices."""
     enclaves_held: bool = False
