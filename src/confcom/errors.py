@@ -35,7 +35,7 @@ class ExitCode(IntEnum):
 class ConfcomError(Exception):
     """Base class of all errors of this package.
 
-    `exit_code` is that of a command that ends with the error.
+    `exit_code` is the exit code of a command that ends with the error.
 
     Args:
         what: what happened, in one sentence without a full stop.
@@ -105,7 +105,7 @@ class WrongTypeError(SettingsError, TypeError):
 
 
 class WrongValueError(SettingsError, ValueError):
-    """An argument of the public interface has a value that cannot be meant.
+    """An argument of the public interface has an invalid value.
 
     The error is also a ValueError.
     """

@@ -53,7 +53,7 @@ _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
 
 
 class HelmError(ConfcomError):
-    """Helm failed; the error has helm's own words."""
+    """Helm failed; the error quotes helm's message."""
 
     error_code = "helm-failed"
 

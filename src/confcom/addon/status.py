@@ -300,7 +300,7 @@ def _left_problems(snapshot: Snapshot) -> Iterator[Problem]:
         return
     names = shown(snapshot.left)
     if snapshot.history:
-        why = f"of the add-on, and in no record of helm, are {names}: delete what nobody needs (kubectl delete)"
+        why = f"helm has no record of these add-on objects: {names}; delete unneeded ones (kubectl delete)"
         yield Problem(why, code="object-left")
     else:
         why = f"helm has no record of the release, and the cluster has its objects: {names}"

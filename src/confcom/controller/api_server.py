@@ -47,7 +47,7 @@ GONE, CONFLICT, NOT_FOUND, TOO_MANY, INTERNAL = 410, 409, 404, 429, 500
 
 
 class RelistError(UnavailableError):
-    """A list or a watch cannot be continued: its version has expired, or an answer is no JSON of its kind."""
+    """A list or a watch cannot continue: its version has expired, or an answer is not the expected JSON."""
 
     error_code = "api-server-unreadable"
 
@@ -57,7 +57,7 @@ class TooLargeError(RelistError):
 
 
 class ConflictError(UnavailableError):
-    """The object has changed since it was read, or does not exist any more."""
+    """An object to write has changed since it was read, or no longer exists."""
 
     error_code = "object-changed"
 

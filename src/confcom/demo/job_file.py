@@ -16,7 +16,7 @@ from confcom.kubernetes.names import LABEL, MAX_LABEL, extended_resource
 
 
 class JobFileError(MalformedError):
-    """The demo cannot run the Job of a file as it stands."""
+    """The demo cannot run the Job that a file describes."""
 
     error_code = "job-file-unusable"
 

@@ -79,4 +79,4 @@ def consequences(pods: Sequence[TenantPod]) -> Iterator[str]:
     if len(pods) > _SHOWN:
         yield f"  ... and {len(pods) - _SHOWN} more"
     yield "Pods that run keep their EPC and their devices, but get no quote out of process."
-    yield "No other Pod that asks for EPC will start, nor will these once they end: they stay Pending."
+    yield "New Pods that request EPC stay Pending, also those that replace these Pods."
