@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 MAX_FOREIGN_CHARACTERS = 500
-"""Length of a foreign message in ours."""
+"""Maximum length of another program's message that an error quotes."""
 
 
 class ExitCode(IntEnum):
@@ -35,7 +35,7 @@ class ExitCode(IntEnum):
 class ConfcomError(Exception):
     """Base class of all errors of this package.
 
-    `exit_code` is that of a command that ends with the error.
+    `exit_code` is the exit code of a command that ends with the error.
 
     Args:
         what: what happened, in one sentence without a full stop.
@@ -55,7 +55,7 @@ class ConfcomError(Exception):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Let every error cross to another process as it is, whatever its constructor takes."""
+        """Make every error picklable, whatever the parameters of its constructor."""
         return _restored, (type(self), self.args, self.__dict__)
 
     @property
@@ -105,7 +105,7 @@ class WrongTypeError(SettingsError, TypeError):
 
 
 class WrongValueError(SettingsError, ValueError):
-    """An argument of the public interface has a value that cannot be meant.
+    """An argument of the public interface has an invalid value.
 
     The error is also a ValueError.
     """

@@ -1,4 +1,4 @@
-"""Optional packages: which extra of this package brings them, and how to install it from where this copy came from."""
+"""Optional packages: the extra that brings each, and how to install an extra from the source of this copy."""
 
 import contextlib
 import gc
@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 from confcom.errors import UnavailableError, explain
 
 PUBLISHED: Final = False
-"""Whether a public index has this package. Until then advice to install it by name could install a stranger's."""
+"""Whether a public index has this package. Until then, an install by name could get a stranger's package."""
 
 NAME: Final = "confcom"
 _EXTRAS: Final = {
@@ -26,7 +26,7 @@ _EXTRAS: Final = {
     "httpx2": "collateral",
     "cbor2": "ratls",
 }
-"""By a package's import name. lightkube is in two: `cli` and `controller`."""
+"""The extra, by a package's import name. lightkube is in two extras: `cli` and `controller`."""
 
 
 class MissingExtraError(UnavailableError, ImportError):
@@ -71,7 +71,7 @@ def exit_without_extra(extra: str) -> Iterator[None]:
 
 
 def run_as_module(package: str, extra: str) -> NoReturn:
-    """Run the daemon whose `main` is in confcom.PACKAGE, of which an extra brings what it needs, and exit.
+    """Run the daemon whose `main` is in confcom.PACKAGE, with the packages of an extra, and exit.
 
     Importing leaves 0.3 MB of garbage, and collecting it takes a twentieth of a daemon's start. Imported objects live
     until the end: frozen, they are left out of later collections, each of which would block the event loop for 10 ms.
@@ -85,7 +85,7 @@ def run_as_module(package: str, extra: str) -> NoReturn:
 
 
 def _requirement(extra: str) -> str:
-    """Return what pip is given to install this package with an extra, from the same source."""
+    """Return the pip requirement for this package with an extra, from the source of this copy."""
     # Imported only after a failure: together they take 20 ms of a daemon's start.
     import importlib.metadata  # noqa: PLC0415
     import json  # noqa: PLC0415
@@ -95,7 +95,7 @@ def _requirement(extra: str) -> str:
     if (checkout / "pyproject.toml").is_file():
         return f"{checkout}[{extra}]"
     with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError, KeyError):
-        # PEP 610: pip records it for what it did not take from an index.
+        # PEP 610: pip writes this file for a package that did not come from an index.
         recorded = importlib.metadata.distribution(NAME).read_text("direct_url.json")
         origin = json.loads(recorded or "{}")
         url, vcs = urlsplit(str(origin.get("url", ""))), origin.get("vcs_info", {})

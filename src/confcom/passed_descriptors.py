@@ -10,8 +10,8 @@ import socket
 from typing import Final
 
 SO_PASSRIGHTS: Final = 83
-"""Whether a unix socket takes descriptors (asm-generic/socket.h, Linux 6.16 and later). By default it does. With 0 the
-sender gets EPERM, and what a listening socket accepts is like that socket."""
+"""Option: whether a unix socket accepts descriptors (asm-generic/socket.h, Linux 6.16 and later); default 1. At 0, the
+sender gets EPERM. Connections inherit the value of their listening socket."""
 
 
 def refuse(sock: socket.SocketType) -> bool:

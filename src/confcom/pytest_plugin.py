@@ -1,4 +1,4 @@
-"""The pytest plugin with the fixture of `confcom.testing`, of which it imports nothing until a test asks for it."""
+"""The pytest plugin with the fixture of `confcom.testing`, which is imported only when a test uses the fixture."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The add-on of a cluster, as a person's machine sees it: enable, update, roll back, disable, and status.
+"""Manage a cluster's add-on from a user's machine: enable, update, roll back, disable, and status.
 
-Only `cluster` and `helm` reach a cluster, by kubectl and helm with the person's own credentials. The decisions of
-`status`, `epc`, `drift` and `preflight` are pure: objects in, findings out. `chart` is the Helm chart.
+Only `login` and `helm` connect to a cluster, by kubectl and helm with the user's own credentials. The modules
+`status`, `epc` and `preflight` are pure: objects in, findings out. `chart` is the Helm chart.
 """

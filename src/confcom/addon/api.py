@@ -1,4 +1,4 @@
-"""The API server's objects, by lightkube over the socket of `kubectl proxy` (confcom.addon.login)."""
+"""Client of the API server: lightkube over the socket of `kubectl proxy` (confcom.addon.login)."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, names
 LOGIN_SECONDS = 120.0
 """Timeout of the first request: a credential plugin may ask a person to log in."""
 API_SECONDS = 30.0
-"""Timeout of one request; a page of a list takes a second of a busy API server."""
+"""Timeout of one request; a busy API server needs a second for a page of a list."""
 PODS_SECONDS = 5.0
-"""Timeout of a request through a node's kubelet; one that is silent would delay everything else."""
+"""Timeout of a request through a node's kubelet, so that a silent kubelet does not delay the command."""
 AT_ONCE = 8
 """Concurrent requests."""
 PAGE = 250
-"""Objects in a page of a list: a page of ordinary Pods is 2 MB, and of the largest possible ones 375 MB."""
+"""Objects in a page of a list: a page of ordinary Pods is 2 MB, of the largest possible Pods 375 MB."""
 MAX_LOG_LINES = 2_000
-"""Lines that are read of a log: a daemon repeats its reason every 30 s, and its clients' lines are bounded."""
+"""Last lines read from a log: a daemon repeats its state every 30 s, and limits its clients' lines."""
 PROBES_PORT = 8080
 """The port of the daemons' probes, metrics and inventory, as in the chart."""
 _BASE_URL = "http://localhost"
 """kubectl proxy accepts this host only."""
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _ADMISSION = re.compile(r'denied (the )?request|" is forbidden: (?!User |error looking up|status unknown)')
-"""A refusal by admission: it names the object. A message about a missing permission names the user; other refusals pass
-when the namespace's controllers have created its ServiceAccount and the status of its quota."""
+"""A refusal by admission, which names the object. Excluded: a missing permission, which names the user, and refusals
+that end once controllers have created the namespace's ServiceAccount and the status of its quota."""
 CLUSTER_WIDE = (
     *("Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "PriorityClass", "SelfSubjectAccessReview"),
     *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
     *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
 )
-"""The cluster-scoped kinds of the chart and of our requests; all others are namespaced."""
+"""The cluster-scoped kinds of the chart and of our requests; all other kinds are namespaced."""
 
 Kind = type[Any]
 """A lightkube resource class whose objects are dictionaries."""
@@ -74,7 +74,7 @@ class NotFoundError(ClusterAccessError):
 
 
 class ConflictError(ClusterAccessError):
-    """An object of that name exists, or it has changed since it was read."""
+    """An object to create exists already, or an object to replace has changed since it was read."""
 
 
 class RefusedError(ClusterAccessError):
@@ -119,22 +119,22 @@ _REVIEW = kind_of("authorization.k8s.io/v1", "SelfSubjectAccessReview")
 
 
 class Api:
-    """The API server's objects. Every method raises ClusterAccessError, or a subclass, if it fails."""
+    """Client of the API server. Every method raises ClusterAccessError, or a subclass, if it fails."""
 
     def __init__(self, transport: httpx2.BaseTransport) -> None:
-        """Speak over a transport that has logged in. Threads may share the object."""
+        """Send requests over the transport, to kubectl proxy. Threads may share the object."""
         # msgspec 0.22 crashes if two threads decode to a type for the first time (measured).
         for decoded in (ObjectMeta, Status, ListMetadata):
             msgspec.convert({}, decoded)
         # Over the socket there is no TLS: without `insecure`, lightkube would load all CA certificates (0.1 s).
         config = KubeConfig.from_one(cluster=ApiServer(server=_BASE_URL, insecure=True), user=User())
         timeout = httpx2.Timeout(API_SECONDS)
-        # Any: its overloads do not know classes that are made from a kind's name.
+        # Any: lightkube's overloads do not know classes that are made from a kind's name.
         self._client: Any = Client(config, timeout=timeout, trust_env=False, transport=transport)
         self._http = httpx2.Client(base_url=_BASE_URL, timeout=timeout, trust_env=False, transport=transport)
 
     def log_in(self) -> None:
-        """Make the first request, for which a credential plugin may ask a person."""
+        """Make the first request, during which a credential plugin may ask the user to log in."""
         self._raw("the cluster cannot be reached", "/version", LOGIN_SECONDS)
 
     def server_version(self) -> str:
@@ -150,16 +150,16 @@ class Api:
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> Iterator[KubernetesObject]:
-        """Yield the objects of a kind, page by page; of all namespaces, unless one is named."""
+        """Yield the objects of a kind, page by page: in the named namespace, or else in all."""
         where = {} if issubclass(kind, GenericGlobalResource) else {"namespace": namespace or "*"}
-        # The API server names the type in the list, and not in its items.
+        # The API server names the type in the list, not in the list's items.
         typed = {"apiVersion": api_info(kind).resource.api_version, "kind": kind.__name__}
         with _reported(f"{plural(kind.__name__)} cannot be listed"):
             for one in self._client.list(kind, chunk_size=PAGE, labels=labels, fields=fields, **where):
                 yield typed | one
 
     def exists(self, kind: Kind, name: str, namespace: str = "") -> bool:
-        """Return whether an object exists, by its metadata: no value of a Secret is sent."""
+        """Return whether an object exists; only metadata is requested, so no Secret's value is sent."""
         resource = api_info(kind).resource
         root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
         where = f"/namespaces/{quote(namespace)}" if namespace else ""
@@ -176,7 +176,7 @@ class Api:
         return None
 
     def create(self, thing: KubernetesObject, *, dry_run: bool = False) -> bool:
-        """Create an object, and return whether it was created; an existing one is neither changed nor read."""
+        """Create an object, and return whether it was created; one that exists stays unchanged and unread."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         with contextlib.suppress(ConflictError), _reported(f"the {made.kind} {name_of(thing)} cannot be created"):
             self._client.create(made, dry_run=dry_run, **_in(namespace_of(thing)))
@@ -184,7 +184,7 @@ class Api:
         return False
 
     def replace(self, thing: KubernetesObject) -> bool:
-        """Replace an object of the version that it names; return whether it still had that version."""
+        """Replace an object if its resourceVersion is still that of `thing`; return whether it was."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         failure = f"the {made.kind} {name_of(thing)} cannot be written"
         with contextlib.suppress(ConflictError, NotFoundError), _reported(failure):
@@ -197,14 +197,14 @@ class Api:
             self._client.patch(kind, name, dict(patch), patch_type=PatchType.MERGE, **_in(namespace))
 
     def applied(self, kind: Kind, manifest: KubernetesObject, namespace: str, manager: str) -> KubernetesObject:
-        """Return the object that a server-side apply of a manifest would make of it; nothing is changed."""
+        """Return the object that a server-side apply of the manifest would produce; nothing is changed."""
         name, how = name_of(manifest), {"field_manager": manager, "force": True, "dry_run": True, **_in(namespace)}
         with _reported(f"the {kind.__name__} {name} cannot be compared"):
             found: KubernetesObject = self._client.patch(kind, name, manifest, patch_type=PatchType.APPLY, **how)
             return found
 
     def replaced(self, thing: KubernetesObject) -> KubernetesObject:
-        """Return the object that `replace` would make: this one and the API's defaults; nothing is changed."""
+        """Return the object that `replace` would write: `thing` with defaults of the API; nothing changes."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         with _reported(f"the {made.kind} {name_of(thing)} cannot be compared"):
             found: KubernetesObject = self._client.replace(made, dry_run=True, **_in(namespace_of(thing)))
@@ -251,7 +251,7 @@ def _in(namespace: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _reported(failure: str, silent: str = "the API server does not answer") -> Iterator[None]:
-    """Turn what lightkube and the HTTP library raise into our errors; `silent` says who does not answer."""
+    """Turn errors of lightkube and the HTTP library into ours; `silent` names what does not answer."""
     try:
         yield
     except httpx2.HTTPStatusError as error:

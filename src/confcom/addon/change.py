@@ -1,6 +1,6 @@
-"""A change of the add-on: what enabling, updating and rolling back share.
+"""A change of the add-on: the steps that enabling, updating and rolling back share.
 
-Every step may be repeated: an interrupted command is completed by the same command.
+Every step may be repeated: running the same command again completes an interrupted command.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, text
 
 AGAIN = "run the same command again to complete the change; `confcom status` shows the state"
 HELM_QUIET_SECONDS = 60.0
-"""Age at which an unfinished revision counts as interrupted. No other confcom runs then, since this one has the Lease;
-a plain helm that waits for Pods may take longer, and only its user knows."""
+"""Age at which an unfinished revision counts as interrupted. No other confcom can run, since this one has the
+Lease; a plain helm that waits for Pods may take longer, which only its user knows."""
 
 
 class ChangeInterruptedError(ConfcomError):
@@ -89,7 +89,7 @@ def require_release(add_on: AddOn) -> None:
 
 @contextlib.contextmanager
 def reporting_interruption(helm: Helm, remedy: str = AGAIN) -> Iterator[None]:
-    """Turn a KeyboardInterrupt into the error that says the state of helm's record."""
+    """Turn a KeyboardInterrupt into an error that describes helm's record of the release."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -103,7 +103,7 @@ def reporting_interruption(helm: Helm, remedy: str = AGAIN) -> Iterator[None]:
 
 
 def refuse_running_helm(history: Sequence[Revision], now: datetime, *, dry_run: bool = False) -> None:
-    """Refuse while a plain helm may be changing the release; a dry run cannot undo its change either."""
+    """Raise while a plain helm may be changing the release, or if a dry run would have to undo its change."""
     last = history[-1] if history else None
     age = (now - last.updated).total_seconds() if last and last.updated else HELM_QUIET_SECONDS
     left = max(HELM_QUIET_SECONDS - age, 0)
@@ -126,7 +126,7 @@ def report_findings(add_on: AddOn, findings: Sequence[Finding], *, quiet: bool =
 
 
 def compare_release(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> Comparison:
-    """Compare manifests with the cluster; refuse if only a person may mend an object, or a new one would be invalid."""
+    """Compare manifests with the cluster; raise if only the user may mend an object, or a new one is invalid."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     found = drift.compare(api, manifests, namespace)
     for manifest in _of(manifests, found, Effect.RECREATED):

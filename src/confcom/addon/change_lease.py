@@ -1,6 +1,6 @@
-"""One change of the add-on at a time: a Lease in the release's namespace, which the running command renews.
+"""A Lease in the release's namespace allows one change of the add-on at a time; the command renews it.
 
-A plain `helm upgrade` knows nothing of it.
+A plain `helm upgrade` ignores the Lease.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ LEASE_NAME = "confcom-change"
 RENEW_SECONDS = 10.0
 """Interval of the renewals: two may fail before the Lease expires."""
 EXPIRES_SECONDS = 30
-"""Time after the last renewal at which another command may take the Lease over: its holder was killed."""
+"""Time after the last renewal when another command may take over the Lease, since its holder was killed."""
 
 
 class ChangeRefusedError(ConfcomError):
-    """The add-on cannot be changed as it is now, or may not; nothing was changed."""
+    """The requested change is not possible now, or not allowed; nothing was changed."""
 
     exit_code = ExitCode.REFUSED
 
@@ -46,7 +46,7 @@ def change_lease(
     remove: bool = False,
     renew_seconds: float = RENEW_SECONDS,
 ) -> Iterator[None]:
-    """Hold the Lease until the context ends; with `remove`, delete it if the context ends well."""
+    """Hold the Lease until the context ends; with `remove`, delete the Lease unless the context fails."""
     lease = _ChangeLease(cluster, holder, now)
     lease.acquire()
     ended, delete = threading.Event(), False
@@ -89,14 +89,14 @@ class _ChangeLease:
 
     def renew_until(self, ended: threading.Event, seconds: float) -> None:
         while not ended.wait(seconds):
-            # An API server that is away for longer than EXPIRES_SECONDS also keeps other commands from the Lease.
+            # An API server that is away for longer than EXPIRES_SECONDS is away for other commands too.
             with contextlib.suppress(ClusterAccessError):
                 found = self._read()
                 if text(found, "spec", "holderIdentity") == self.holder:
                     self.cluster.api.replace(self._held(found))
 
     def release(self, *, delete: bool) -> None:
-        with contextlib.suppress(ClusterAccessError):  # it expires
+        with contextlib.suppress(ClusterAccessError):  # an unreleased Lease expires
             found = self._read()
             if text(found, "spec", "holderIdentity") != self.holder:
                 return

@@ -9,11 +9,11 @@ from confcom.kubernetes.workload import Workload
 from confcom.simulation.collateral_staging import Staging
 
 EPC_NAMES_POLICY = "confcom-epc-names"
-"""The MutatingAdmissionPolicy that counts Intel's name of EPC under ours."""
+"""The MutatingAdmissionPolicy that translates requests of Intel's EPC resource into the add-on's resource."""
 AESMD = "aesmd"
 """The sidecar with Intel's aesmd in the Pods of a quote helper for SGX hardware."""
 SUPPORT_FLAG = "--capacity-support"
-"""The device plugin's flag whose values are those of CapacitySupport."""
+"""The device plugin's flag whose values are the members of CapacitySupport."""
 VERSION_FLAG = "--api-server"
 """The device plugin's flag with the API server's version at the installation."""
 STAGING_LABEL = "confcom.internal/staging"
@@ -28,8 +28,8 @@ POLICY_KINDS = (
 )
 """Kinds that can refuse Pods, in the order of removal: a binding without its policy would be an error for every Pod."""
 EXACT_GROUPS = frozenset({"admissionregistration.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io"})
-"""API groups of the chart's policies and permissions, which have the chart's fields only: an added selector switches a
-policy off, and an added rule gives a permission."""
+"""API groups of the chart's policies and permissions. Their objects may have no fields but the chart's: an added
+selector switches a policy off, and an added rule grants a permission."""
 NODE_DAEMONS = (Component.DEVICE_PLUGIN, Component.QUOTE_HELPER)
 
 
@@ -48,7 +48,7 @@ def plugins_in(daemons: Iterable[Workload], *, simulated: bool) -> tuple[Workloa
 
 
 def capacity_limit(workloads: Iterable[Workload]) -> int | None:
-    """Return the maximum of what the controller writes to a node, in MiB (`controller.maxEpcMiBPerNode`)."""
+    """Return the most MiB of EPC that the controller writes to a node (`controller.maxEpcMiBPerNode`)."""
     found = (each.flag("--max-epc-mib") for each in workloads if each.component is Component.CONTROLLER)
     return next((int(limit) for limit in found if limit.isdecimal()), None)
 

@@ -1,4 +1,4 @@
-"""What a command on the add-on works with: the cluster, helm, clocks, and the display of its progress."""
+"""The context of a command on the add-on: the cluster, helm, clocks, and the display of progress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Row:
 
 
 class ProgressReporter(Protocol):
-    """Reports progress to people; programs do not read it."""
+    """Reports progress to users, not to programs."""
 
     def say(self, line: str) -> None:
         """Print one line."""
@@ -38,7 +38,7 @@ class ProgressReporter(Protocol):
         """Print preflight's findings."""
 
     def table(self, title: str) -> ProgressTable:
-        """Print what is waited for, and return what shows how far it is."""
+        """Print the title of a wait, and return the table that shows its progress."""
 
 
 class ProgressTable(Protocol):

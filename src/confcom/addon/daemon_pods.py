@@ -21,7 +21,7 @@ from confcom.kubernetes.objects import KubernetesObject, condition, listing, map
 REVISION_LABEL = "controller-revision-hash"
 FAILED_CREATE = "FailedCreate"
 _HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling", "FailedDaemonPod"})
-"""Warnings that keep no Pod from starting, or that the Pod's own status contains."""
+"""Reasons of events to ignore: such an event does not stop a Pod from starting, or repeats its status."""
 _FAILURE_REASONS = {
     "ImagePullBackOff",
     "ErrImagePull",
@@ -35,9 +35,9 @@ _FAILURE_REASONS = {
 """The kubelet's waiting reasons that seldom go away without intervention."""
 _UNINFORMATIVE_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
 _NOT_YET = re.compile(r"Unhealthy: (Readiness|Startup) probe failed: .*(connection refused|statuscode: 503)")
-"""Warnings while a daemon starts: it does not listen yet, or says itself that it is not ready, and its log says why."""
+"""Probe warnings of a starting daemon: it does not listen yet, or answers that it is not ready and logs the reason."""
 _MANY_RESTARTS = 2
-"""A container that was restarted this often and is not ready counts as failing, even while it runs again."""
+"""A container that is not ready and was restarted this often counts as failing, even while it runs."""
 _ERROR_LINES = 3
 """The number of lines of our programs' final error (confcom.errors.explain)."""
 
@@ -47,18 +47,18 @@ class PodState(StrEnum):
     STARTING = "starting"
     NOT_READY = "not ready"
     FAILING = "failing"
-    """It is unlikely to start without intervention."""
+    """The Pod is unlikely to start without intervention."""
     WAITING = "waiting"
     ENDING = "ending"
     REJECTED = "rejected"
-    """By the kubelet; the DaemonSet controller creates another one."""
+    """The kubelet rejected the Pod; the DaemonSet controller creates another Pod."""
 
 
 GONE = frozenset({PodState.ENDING, PodState.REJECTED})
 
 
 class Reason(NamedTuple):
-    """Why a Pod is not ready, and the code that the daemon logged with it; empty if unknown."""
+    """The reason why a Pod is not ready, and the code that its daemon logged with it; empty if unknown."""
 
     text: str = ""
     code: str = ""
@@ -82,7 +82,7 @@ class DaemonPod:
 
     @property
     def version(self) -> str:
-        """Its image's tag, or the first digits of its digest."""
+        """The first digits of the digest of the Pod's image, or else the image's tag."""
         reference, _, digest = self.image.partition("@")
         return digest[: len("sha256:") + 12] or reference.rpartition("/")[2].partition(":")[2] or "latest"
 
@@ -103,7 +103,7 @@ class Warned(NamedTuple):
 
 
 def warnings_in(events: Iterable[KubernetesObject]) -> Mapping[str, Warned]:
-    """Return by the object's name the latest warning that keeps a Pod from starting."""
+    """Return the latest warning event that keeps a Pod from starting, by the name of the event's object."""
     found: dict[str, Warned] = {}
     for event in events:
         reason, name = text(event, "reason"), text(event, "involvedObject", "name")
@@ -136,14 +136,14 @@ def daemon_pod(pod: KubernetesObject, warning: str = "", logged: Reason = UNKNOW
 
 
 def needs_log(pod: KubernetesObject) -> bool:
-    """Return whether a Pod runs, or ran, and is not ready: only its log says why."""
+    """Return whether only the log explains why a Pod is not ready: its containers run, or ran before."""
     statuses = listing(pod, "status", "containerStatuses")
     ran = any(mapping(one, "state", "running") or mapping(one, "lastState", "terminated") for one in statuses)
     return ran and _state(pod) in {PodState.NOT_READY, PodState.FAILING}
 
 
 def own_reason(log: str) -> Reason:
-    """Return why a daemon is not ready, or how it ended, whichever its log says last."""
+    """Return the last reason in a daemon's log: why the daemon is not ready, or its final error."""
     lines = [line.strip() for line in log.splitlines()]
     for index in range(len(lines) - 1, -1, -1):
         if lines[index].startswith("Error: "):
@@ -174,7 +174,7 @@ def _state(pod: KubernetesObject) -> PodState:
 
 
 def _reasons(pod: KubernetesObject, state: PodState, warning: str, logged: Reason) -> Iterator[Reason]:
-    """Yield the reasons why a Pod is not ready, the most specific first."""
+    """Yield the reasons why a Pod is not ready, the most specific reason first."""
     if state is PodState.ENDING:
         yield Reason("it is terminating")
     if state in {PodState.REJECTED, PodState.WAITING}:
@@ -191,7 +191,7 @@ def _reasons(pod: KubernetesObject, state: PodState, warning: str, logged: Reaso
 
 
 def _creation(pod: KubernetesObject) -> str:
-    """Return how far the kubelet is; a pull that never ends has no other sign."""
+    """Return the kubelet's progress with a Pod; an image pull that never ends has no other symptom."""
     for one in objects.container_statuses(pod):
         if (reason := text(one, "state", "waiting", "reason")) and (image := text(one, "image")):
             return f"{reason}: the kubelet pulls {image}, or creates the container"
@@ -204,11 +204,11 @@ def _container_reasons(pod: KubernetesObject, status: KubernetesObject, logged: 
     killed = "OOMKilled, " if text(ended, "reason") == "OOMKilled" else ""
     ending = f"{killed}exit code {number(ended, 'exitCode')}, {number(status, 'restartCount')} restarts"
     if ended and text(status, "name") == AESMD:
-        # Its log is a foreign program's, and no line of it is repeated.
+        # Lines of aesmd's log are not repeated: aesmd is not our program.
         logs = f"kubectl logs -n {objects.namespace_of(pod)} {name_of(pod)} -c {AESMD} --previous"
         yield Reason(f"its container {AESMD} ended ({ending}): see why with `{logs}`", "aesmd-does-not-start")
     elif killed or (waiting == "CrashLoopBackOff" and ended):
-        said = own_reason(text(ended, "message"))  # the end of its log: the chart sets FallbackToLogsOnError
+        said = own_reason(text(ended, "message"))  # the log's end, as the chart sets FallbackToLogsOnError
         last = said if said.text else logged
         yield Reason(_joined(_joined(waiting, ending), last.text), last.code)
     if waiting not in _UNINFORMATIVE_REASONS:

@@ -1,4 +1,4 @@
-"""Disabling the add-on: everything is removed except what is kept on purpose, such as the simulated root."""
+"""Disable the add-on: remove all its objects except those kept on purpose, such as the simulated root."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ Consent = Callable[[Sequence[TenantPod]], bool]
 class Disabled:
     cluster: Cluster
     removed: bool
-    """Whether there was anything to remove but resources of nodes."""
+    """Whether anything but resource names in the nodes' status was removed."""
     kept: tuple[str, ...]
     leftovers: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """By the node's name, the resources that are still in its status."""
+    """By node name, the add-on's resources that are still in the node's status."""
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -54,10 +54,10 @@ class Disabled:
 
 
 def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
-    """Remove the policies, then the daemons, then their resources in the nodes' status.
+    """Remove the policies, then the daemons, then the add-on's resources from the nodes' status.
 
-    Without a release, labels tell what is left of the add-on. `wait` waits for the kubelets' five minutes. After a
-    NotReadyError, something is left that can only be removed later.
+    Without a helm release, labels identify the add-on's objects. With `wait`, wait until the kubelets have
+    forgotten the resources (five minutes). After a NotReadyError, a later call removes the rest.
     """
     cluster, helm = add_on.cluster, add_on.helm
     with contextlib.ExitStack() as stack:
@@ -69,7 +69,7 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
         kinds: list[KubernetesObject] = [{"apiVersion": version, "kind": kind} for version, kind in KINDS]
         if denied := denied_permissions(cluster, [Need.DISABLE], [*manifests, *kinds]):
             report_findings(add_on, [check_permissions(denied)])
-        if _has_namespace(cluster):  # otherwise there can be no release, and no Lease
+        if _has_namespace(cluster):  # the namespace contains helm's record and the Lease
             stack.enter_context(change_lease(cluster, holder_name("disable"), add_on.now, remove=True))
         return _disable(add_on, consent=consent, wait=wait)
 
@@ -125,14 +125,14 @@ def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: boo
     if recorded:
         say("helm removes the daemons ...")
         add_on.helm.uninstall()
-    ours = is_helms if recorded else None  # without a record, everything goes
+    ours = is_helms if recorded else None  # without helm's record, delete all
     _retried(add_on, lambda: delete_objects(cluster, tuple(filter(ours, owned_objects(cluster))), say))
 
 
 def _mark_removal(add_on: AddOn) -> None:
-    """Mark the helpers' Pods, which then wait for no other helper; a Pod whose kubelet misses the mark ends later.
+    """Annotate the quote helpers' Pods: an annotated helper ends without waiting for another helper.
 
-    The kubelet writes the mark into the helper's file in less time than the rest of the removal takes.
+    The kubelet copies the annotation into the helper's file before the removal reaches the helper.
     """
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     mark = {"metadata": {"annotations": {REMOVAL_ANNOTATION: str(int(add_on.now().timestamp()))}}}
@@ -147,7 +147,7 @@ def _mark_removal(add_on: AddOn) -> None:
 
 
 def _wait_for_the_end(add_on: AddOn) -> float:
-    """Wait until all daemons have ended; return the clock's time when the plugins had, which end before the helpers."""
+    """Wait until all daemons have ended; return the time on the clock at which the device plugins had ended."""
     cluster, plugins_ended = add_on.cluster, add_on.clock()
     deadline = plugins_ended + POD_TERMINATION_SECONDS
 
@@ -185,7 +185,7 @@ def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:
 
 
 def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
-    """Ask the cluster, also if its API server is away for a while: the release is gone already."""
+    """Ask the cluster, and retry while its API server is away: an error would end a removal half-way."""
 
     def show(rows: Sequence[Row]) -> None:
         add_on.reporter.say(f"Waiting for the API server: {rows[0].text}")
@@ -194,7 +194,7 @@ def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
 
 
 def _has_namespace(cluster: Cluster) -> bool:
-    """Return whether the namespace exists, and is not being deleted; True if this user may not know."""
+    """Return whether the namespace exists, and is not being deleted; True if this user may not read it."""
     try:
         found = cluster.api.get(NAMESPACE, cluster.namespace)
         return found is not None and text(found, "status", "phase") != "Terminating"

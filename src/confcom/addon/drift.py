@@ -1,9 +1,9 @@
-"""Differences between manifests and the cluster, by a server-side dry run of helm's apply.
+"""Differences between a release's manifests and the cluster, found by a server-side dry run of helm's apply.
 
-The API server fills in defaults and converts quantities, so that no table of these is needed here. A field that another
-manager added is legitimate, and stays. Containers, volumes and variables that somebody added to our Pod templates are
-named all the same: these Pods are privileged. Policies and permissions (EXACT_GROUPS) have no fields but ours, and an
-apply would keep others: a dry run of a replacement finds these.
+The API server fills in defaults and converts quantities, so this module needs no table of them. A field that another
+manager added is legitimate, and stays. Containers, volumes and variables added to our Pod templates are reported
+nevertheless, since these Pods are privileged. Policies and permissions (EXACT_GROUPS) may have no fields but ours; an
+apply would keep added fields, so a dry run of a replacement (PUT) finds them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ HELM_MANAGER = "helm"
 MAX_VALUE_CHARACTERS = 80
 """Limit of a shown value: an image with its digest is longer only if its registry's name is long."""
 MAX_FIELDS = 3
-"""Limit of the fields of one object in a line of text; `--output json` has all."""
+"""Limit of one object's differing fields in a line of text; `--output json` has all fields."""
 _KEYS = ("name", "mountPath", "containerPort", "key")
-"""Members that tell the items of a list apart."""
+"""Members by which the items of a list are identified."""
 _COUNTED = frozenset({"deprecated.daemonset.template.generation", "deployment.kubernetes.io/revision"})
 """Annotations in which controllers count the templates of an object."""
 _VOLATILE = frozenset({"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"})
 _HIDDEN = frozenset({"env", "data", "stringData"})
 """Fields whose values are not shown: they may be confidential."""
 _WORKLOADS = frozenset({"DaemonSet", "Deployment"})
-"""Kinds that no command deletes, since their Pods would end."""
+"""Kinds whose objects no command deletes, since the Pods of the objects would end."""
 _EFFECTS = (
     ("spec.matchConditions", "does not apply to requests for which a condition is false"),
-    ("spec.match", "does not apply to all requests that it is for"),
-    ("spec.validationActions", "acts otherwise on what it is for"),
+    ("spec.match", "does not apply to all requests that the chart's applies to"),
+    ("spec.validationActions", "does not treat a violation as the chart's does"),
     ("spec.ingress", "lets in other connections than the chart's"),
     ("rules", "has other permissions than the chart's"),
     ("subjects", "gives permissions to others than the chart's"),
@@ -49,14 +49,14 @@ class Effect(StrEnum):
     CHANGED = "changed"
     REMOVED = "removed"
     REPLACED = "replaced"
-    """An apply would leave what somebody added to a policy or permission: the object is replaced as a whole (PUT)."""
+    """An apply would keep fields that somebody added to a policy or permission: the object is replaced (PUT)."""
     RECREATED = "recreated"
-    """Neither gives a valid object, after what somebody changed: it has to be deleted, and created anew."""
+    """After somebody's change, an apply and a PUT are both invalid: the object must be created anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """A field that an apply would set; old or new is None if the field is not set, or both if they are not shown."""
+    """A field that an apply would set; `old` or `new` is None if not set; both are None if the values are hidden."""
 
     path: str
     old: object = None
@@ -73,7 +73,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class ObjectChange:
-    """The change of one object by an apply; it has fields only if the object exists before and after."""
+    """The change of one object by an apply; `fields` is empty unless the object exists before and after."""
 
     kind: str
     name: str
@@ -91,7 +91,7 @@ class ObjectChange:
 
     @property
     def meaning(self) -> str:
-        """The effect of the fields that differ on a policy or permission; empty if the table has none."""
+        """The effect of the differing fields on a policy or permission; empty if not in _EFFECTS."""
         paths = [one.path for one in self.fields]
         return next((words for start, words in _EFFECTS if any(path.startswith(start) for path in paths)), "")
 
@@ -104,7 +104,7 @@ class ObjectChange:
 class Comparison:
     changes: tuple[ObjectChange, ...] = ()
     added: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """By the object's kind and name, names that somebody added to its Pod template."""
+    """By kind and name, the containers, volumes and variables that somebody added to a Pod template."""
     not_compared: tuple[str, ...] = ()
     """Objects that were not compared, and the reason."""
 
@@ -123,23 +123,23 @@ def compare(api: Api, manifests: Sequence[KubernetesObject], namespace: str) -> 
 
 
 def removed(before: Iterable[KubernetesObject], after: Iterable[KubernetesObject]) -> tuple[ObjectChange, ...]:
-    """Return the objects that a release loses by a change of its manifests."""
+    """Return the objects that are in a release's old manifests and not in its new ones."""
     kept = {(text(one, "kind"), name_of(one)) for one in after}
     lost = ((text(one, "kind"), name_of(one)) for one in before)
     return tuple(ObjectChange(kind, name, Effect.REMOVED) for kind, name in lost if (kind, name) not in kept)
 
 
 def replace(api: Api, manifest: KubernetesObject, namespace: str) -> None:
-    """Give an object the fields of its manifest only, and leave its metadata; an object that is gone stays so."""
+    """Replace all fields of an object except its metadata by its manifest's; do not create a missing object."""
     place = place_of(manifest, namespace)
     while (live := api.get(*place)) and not api.replace(_exactly(manifest, live)):
-        pass  # somebody wrote it in between
+        pass  # the object was written in between
 
 
 def deletion(changes: Iterable[ObjectChange], namespace: str) -> str:
-    """Return the command that deletes the workloads among objects to be recreated; empty if there are none.
+    """Return the command that deletes the workloads that must be recreated; empty if there are none.
 
-    Their Pods go on, and the new workload takes them over, unless its selector is another one, which is immutable.
+    Their Pods keep running, and the new workload adopts them, unless its selector changed, an immutable field.
     """
     lost = [one for one in changes if one.effect is Effect.RECREATED and one.kind in _WORKLOADS]
     orphans = ("" if "immutable" in one.shown_fields else " --cascade=orphan" for one in lost)
@@ -175,7 +175,7 @@ def _mended(
     group, exactly = text(manifest, "apiVersion").partition("/")[0], _exactly(manifest, live)
     exact = group in EXACT_GROUPS and _is_releases(live, namespace)
     metadata = mapping(manifest, "metadata")
-    annotations = {**mapping(metadata, "annotations"), **_owned_by(namespace)}  # those that helm adds
+    annotations = {**mapping(metadata, "annotations"), **_owned_by(namespace)}  # helm adds these annotations
     by_helm = {**manifest, "metadata": {**metadata, "annotations": annotations}}
     try:
         applied = api.applied(kind, by_helm, where, HELM_MANAGER)
@@ -185,7 +185,7 @@ def _mended(
         raise
     if not exact:
         return Effect.CHANGED, applied
-    replaced = {**api.replaced(exactly), "metadata": applied["metadata"]}  # these are shared
+    replaced = {**api.replaced(exactly), "metadata": applied["metadata"]}  # metadata has other managers too
     return Effect.REPLACED if any(_differences(applied, replaced, "")) else Effect.CHANGED, replaced
 
 
@@ -198,7 +198,7 @@ def _owned_by(namespace: str) -> Mapping[str, str]:
 
 
 def _is_releases(live: KubernetesObject | None, namespace: str) -> bool:
-    """Return whether an object is of the release; helm itself refuses to take over another one."""
+    """Return whether an object belongs to the release; helm itself refuses to take over any other object."""
     return live is not None and _owned_by(namespace).items() <= mapping(live, "metadata", "annotations").items()
 
 

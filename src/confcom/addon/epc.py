@@ -1,4 +1,4 @@
-"""Each node's EPC: what its device plugin found, what its status has, and what Pods request. Pure."""
+"""Each node's EPC: found by its device plugin, shown in its status, and requested by Pods. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -61,9 +61,9 @@ def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
 
 
 def unmet_requests(node: Node, used: Mapping[tuple[str, str], int], *, selected: bool) -> Mapping[str, tuple[int, int]]:
-    """Return the resources of which Pods request more than their node offers, with both amounts.
+    """Return each resource that Pods request more of than their node offers, with both amounts.
 
-    Of a node that no DaemonSet has selected, what the controller wrote is left over: nobody offers it.
+    On a node that no DaemonSet selects, EPC that the controller wrote counts as not offered.
     """
     offers = {name: 0 if name in node.written and not selected else node.allocatable.get(name, 0) for name in OURS}
     amounts = {name: (used.get((node.name, name), 0), offered) for name, offered in sorted(offers.items())}

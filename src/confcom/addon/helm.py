@@ -25,9 +25,9 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, 
 from confcom.kubernetes.workload import Workload
 
 HELM_SECONDS = 300.0
-"""Timeout of one helm: it waits for no Pod, so it takes seconds, and minutes if the API server is slow."""
+"""Timeout of one run of helm, which waits for no Pod: it takes seconds, minutes if the API server is slow."""
 INTERRUPTED_SECONDS = 15.0
-"""Time that helm has to end after an interruption: a change takes a second or two, and leaves no pending revision."""
+"""Time for helm to end after an interruption: it completes a change in 2 s, and so leaves no pending revision."""
 OVERWRITE = ("--server-side=true", "--force-conflicts")
 """Flags with which helm takes back the fields of its manifests that another manager wrote."""
 _NOT_OURS = re.compile("HELM_KUBE|HELM_NAMESPACE")
@@ -35,25 +35,25 @@ _NOT_OURS = re.compile("HELM_KUBE|HELM_NAMESPACE")
 _CHART_AT_FAULT = re.compile(
     "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
 )
-"""Helm's message if the values or the chart are the cause; otherwise the cluster is."""
+"""Words of helm's message if the values or the chart are at fault; without them, the cluster is."""
 _CHART_REFUSAL = re.compile(
     r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)(\s*code: (?P<code>[a-z-]+))?",
     re.DOTALL,
 )
 """The chart's own error messages."""
 _CONTINUATION = re.compile(r"\n {8,}")
-"""The indent of a command, which continues the line before it; a line with less indent is another piece of advice."""
+"""The indent of a command, which continues the line before it; a line with less indent begins another remedy."""
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
-"""The description of a revision that copies an older one; helm older than 4.3.0 writes its number nowhere else."""
+"""Description of a rollback's revision, with the copied revision's number: before helm 4.3.0, only it has this."""
 _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
 """The descriptions of revisions that were not applied completely; a later rollback may mark them as superseded."""
 _LOOKED_UP = "error calling lookup: "
-"""What stands between places in the chart's templates, and the API server's refusal of what they read."""
+"""Separator in helm's message: before it, places in the templates; after it, the API server's refusal."""
 _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
 
 
 class HelmError(ConfcomError):
-    """Helm failed; the error has helm's own words."""
+    """Helm failed; the error quotes helm's message."""
 
     error_code = "helm-failed"
 
@@ -72,7 +72,7 @@ RunsHelm = Callable[[Sequence[str], bytes], Done]
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The chart's values that the user sets: helm's --values, --set, --set-string; and those of the release so far."""
+    """The chart's values that the user sets: helm's --values, --set, --set-string; and the release's stored values."""
 
     files: tuple[Path, ...] = ()
     settings: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ class Revision:
     status: str
     description: str = ""
     updated: datetime | None = None
-    """When it was begun; None: unknown."""
+    """The start of the change that made this revision; None: unknown."""
     copy_of: int = 0
     """The number of the revision that a rollback copied; 0 if it is no copy."""
 
@@ -110,7 +110,7 @@ class Revision:
 
     @property
     def is_deployed(self) -> bool:
-        """Whether helm has applied it completely, and nothing since."""
+        """Whether helm has applied this revision completely, and no other since."""
         return self.status == "deployed"
 
     @property
@@ -119,7 +119,7 @@ class Revision:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether helm has begun it, and not ended it: it runs, or was killed."""
+        """Whether helm has begun this revision, and not ended: helm still runs, or was killed."""
         return self.status.startswith("pending-") or self.status == "uninstalling"
 
     @property
@@ -144,9 +144,9 @@ def chart_folder() -> Path:
 
 
 def run_helm(arguments: Sequence[str], stdin: bytes) -> Done:
-    """Run helm in a session of its own, and with files as its outputs: no Ctrl-C, kill or closed pipe ends it.
+    """Run helm in its own session, with files as outputs: no Ctrl-C, kill of confcom or closed pipe ends helm.
 
-    An interruption of this process lets helm end, so that its record of the release is right.
+    After an interruption, helm gets time to end by itself, so that its record of the release is right.
     """
     environment = {name: value for name, value in os.environ.items() if not _NOT_OURS.match(name)}
     with contextlib.ExitStack() as stack:
@@ -165,7 +165,7 @@ def run_helm(arguments: Sequence[str], stdin: bytes) -> Done:
         except KeyboardInterrupt:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(INTERRUPTED_SECONDS)
-            process.send_signal(signal.SIGINT)  # without effect if it has ended
+            process.send_signal(signal.SIGINT)  # without effect if helm has ended
             raise
         return Done(arguments, process.returncode, _printed(out), _printed(err))
 
@@ -185,7 +185,7 @@ class Helm:
         return done.stdout.decode(errors="replace").strip()
 
     def history(self) -> tuple[Revision, ...]:
-        """Return the release's revisions, oldest first; empty if it is not installed."""
+        """Return the release's revisions, oldest first; empty if the release is not installed."""
         failure = "the release cannot be read"
         done = self._call(failure, "history", "--output=json")
         if done.returncode and b"release: not found" in done.stderr:
@@ -211,7 +211,7 @@ class Helm:
         return Rendering(_manifests(failure, text(found, "manifest").encode()), mapping(found, "config"))
 
     def upgrade(self, chart: Path, values: Values) -> None:
-        """Install or upgrade the release, without waiting for its Pods; after a HelmError it is as helm left it."""
+        """Install or upgrade the release, without waiting for its Pods; a HelmError may leave it half changed."""
         failure = "helm could not install the chart"
         self._check(failure, self._upgrade(failure, chart, values, *(OVERWRITE if self.history() else ())))
 

@@ -1,4 +1,4 @@
-"""Enabling and updating the add-on: checks before, helm, and a wait until the daemons are ready."""
+"""Enable and update the add-on: check the cluster, run helm, and wait until the daemons are ready."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 
 
 def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
-    """Install the add-on, or change it to the request; it is idempotent. After a NotReadyError it is installed."""
+    """Install the add-on, or change it to match the request; idempotent. NotReadyError: installed, not ready."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     with change.reporting_interruption(add_on.helm):
         if not dry_run and api.get(NAMESPACE, namespace) is None:
@@ -45,7 +45,7 @@ def update(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
 
 def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
     cluster, api = add_on.cluster, add_on.cluster.api
-    # 1. A change that was killed is undone, since helm makes no other one before.
+    # 1. An interrupted change is undone first, since helm refuses another change until then.
     history: Sequence[Revision] = ()
     with contextlib.suppress(ForbiddenError):  # the checks name all permissions that this user lacks
         history = add_on.helm.history()
@@ -81,7 +81,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         delete_objects(cluster, inputs.unrecorded, add_on.reporter.say)
     else:
         add_on.reporter.say("The release already has the requested state.")
-    # A node that joins starts with the new values: one with a helper keeps how its EPC is counted.
+    # Label nodes after helm's change: a helper that starts with old values would fix their EPC accounting.
     for node in inputs.unlabelled_nodes:
         api.merge(NODE, node, {"metadata": {"labels": {SIMULATED_LABEL: "true"}}})
         add_on.reporter.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
@@ -99,7 +99,7 @@ def _check(
     inputs = gather_preflight_inputs(add_on.cluster, add_on.helm, request, add_on.now)
     findings = preflight.run_checks(inputs)
     change.report_findings(add_on, findings, quiet=quiet)
-    if inputs.rendering is None:  # its absence is a failed finding
+    if inputs.rendering is None:  # a failed finding has the reason
         raise PreflightError(findings)
     return inputs, inputs.rendering, findings
 

@@ -1,7 +1,7 @@
-"""Logging in to a cluster: `kubectl proxy` does it as the user's kubectl does, and serves a private socket.
+"""Log in to a cluster: `kubectl proxy` logs in as the user's kubectl does, and serves a private socket.
 
-Exec plugins, OIDC, proxies, impersonation and a Pod's own account stay kubectl's work. lightkube's own reading of a
-kubeconfig is not used: it drops `as` silently, and does not know exec v1, `proxy-url` and `tls-server-name`.
+Exec plugins, OIDC, proxies, impersonation and a Pod's own account stay kubectl's work. lightkube's own parser of
+kubeconfigs is not used: it ignores `as` silently, and does not know exec v1, `proxy-url` and `tls-server-name`.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from confcom.kubernetes.objects import KubernetesObject, listing, text
 PROXY_SECONDS = 30.0
 """Timeout for the start of kubectl proxy, which listens before it logs in."""
 _IN_CLUSTER = "in-cluster"
-"""The context's name in a Pod that uses its own account."""
+"""Name shown as the context if a Pod logs in by its own ServiceAccount."""
 _PR_SET_PDEATHSIG = 1
-"""The option of prctl(2) that names the signal at the parent's end."""
+"""Option of prctl(2): the signal that a process gets when its parent ends."""
 _LOG_LINE = re.compile(rb"[IWEF][0-9]{4} ")
-"""The beginning of a line by klog: kubectl proxy logs each request that fails, and the error says the same."""
+"""Start of a line by klog: kubectl proxy logs each failed request, and the command reports the same error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How a person reaches a cluster; empty values leave the choice to kubectl and helm."""
+    """A user's options for reaching a cluster; empty values leave the choice to kubectl and helm."""
 
     context: str = ""
     kubeconfig: str = ""
     user: str = ""
     groups: tuple[str, ...] = ()
-    """The user and the groups to impersonate."""
+    """`user` and `groups` are to be impersonated."""
 
     def kubectl_flags(self) -> list[str]:
         return self._flags("--context", "--as", "--as-group")
@@ -94,7 +94,7 @@ def open_cluster(login: Login, namespace: str = DEFAULT_NAMESPACE) -> Iterator[C
 
 
 def _current_context(login: Login) -> tuple[str, str]:
-    """Return the context's name and its server; the user may switch contexts while a command waits."""
+    """Return the context's name and server, to be used from now on: the user may switch contexts."""
     command = ["kubectl", "config", "view", "--minify", "--output=json", *login.kubectl_flags()]
     failure = "the kubeconfig's context cannot be read"
     try:
@@ -136,7 +136,7 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
     parent = "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 # the folder in it has mode 0700
     with tempfile.TemporaryDirectory(prefix="confcom-", dir=parent, ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "api.sock"
-        # A session of its own, since Ctrl-C reaches all programs of the terminal's session, and there is work to do
+        # In its own session, kubectl proxy survives a Ctrl-C at the terminal: the command still needs the cluster
         # after it. A login may still read the terminal.
         command = ["kubectl", "proxy", f"--unix-socket={path}", *login.kubectl_flags()]
         with subprocess.Popen(
@@ -162,7 +162,7 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
 
 
 def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
-    """Return what a child calls so that it ends with this process, also by SIGKILL; Linux has that."""
+    """Return a function that makes a child process end with this one, even by SIGKILL; Linux only."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -170,9 +170,9 @@ def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
 
 
 def _relay(stream: IO[bytes], said: bytearray) -> None:
-    """Pass on what a login asks, also a prompt that is no complete line, and keep what kubectl said."""
-    with contextlib.suppress(ValueError, OSError):  # the stream was closed, and a login's own program still has it
-        while data := os.read(stream.fileno(), 1 << 16):  # kubectl writes each line at once
+    """Copy kubectl's output to stderr, also a login's prompt without a line end, and keep its last bytes."""
+    with contextlib.suppress(ValueError, OSError):  # the stream was closed, while a login program holds it
+        while data := os.read(stream.fileno(), 1 << 16):  # kubectl writes whole lines
             lines = [line for line in data.splitlines(keepends=True) if not _LOG_LINE.match(line)]
             said += b"".join(lines)
             del said[:-MAX_FOREIGN_CHARACTERS]

@@ -21,20 +21,20 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, name_of
 KUBELET_KEEPS_SECONDS = 300.0
 """The kubelet's endpointStopGracePeriod."""
 REPORT_SECONDS = 10.0
-"""The kubelet's nodeStatusUpdateFrequency: the longest delay until its state is in the API."""
+"""The kubelet's nodeStatusUpdateFrequency: the longest delay until the kubelet's state is in the API."""
 FOREIGN_AFTER_SECONDS = REPORT_SECONDS + 60.0
 """A resource that is still allocatable this long after our plugin's end is offered by another plugin: a busy kubelet
 reports up to a minute late."""
 CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + FOREIGN_AFTER_SECONDS
-"""Deadline, counted from the plugins' end; idle kubelets need REPORT_SECONDS after their five minutes."""
+"""Deadline of the removal, from the plugins' end; idle kubelets need five minutes and REPORT_SECONDS."""
 SETTLED_SECONDS = REPORT_SECONDS + 1.0
-"""A kubelet that was restarted reports 0 at once and again in every report, until its five minutes are over. A key that
-has not come back by then does not come back."""
+"""Time after which a removed key does not come back: a restarted kubelet reports 0 at once and in every later report,
+until its five minutes are over."""
 
 
 class Stage(StrEnum):
     REMOVABLE = "to be removed"
-    """At 0, or written by the controller."""
+    """The resource is at 0, or was written by the controller."""
     KEPT = "kept by the kubelet"
     SILENT = "the kubelet does not report"
 
@@ -45,15 +45,15 @@ class NodeKeys:
     stage: Stage
     names: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
-    """Resources that another plugin offers there; they are not removed."""
+    """Resources that another device plugin offers on this node; they are not removed."""
     failure: str = ""
-    """The reason why the API server did not remove them."""
+    """The API server's reason for refusing to remove the keys."""
 
 
 def node_keys(node: Node, *, ours: bool = False, passed: float = 0) -> NodeKeys:
     """Return the add-on's keys on a node, `passed` seconds after our plugin's end.
 
-    `ours` is whether the node had a resource name before that only the add-on uses; a current one counts anyway.
+    `ours`: whether the node's status once had a name that only the add-on uses; a name in it now counts anyway.
     """
     left = node.capacity
     if not ours and left.keys() <= SHARED:
@@ -85,7 +85,7 @@ def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
 def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tuple[NodeKeys, ...]:
     """Remove the keys that can be removed now; return the nodes that had keys, or have other plugins' resources.
 
-    `ours` are nodes that had a resource name before that only the add-on uses.
+    `ours` are nodes whose status had, at an earlier call, a resource name that only the add-on uses.
     """
     found, patches = list[NodeKeys](), dict[str, Sequence[Mapping[str, str]]]()
     for node in api.list(NODE):
@@ -110,7 +110,7 @@ def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tupl
 def clean_nodes(add_on: AddOn, plugins_ended: float, *, settled: float = SETTLED_SECONDS) -> None:
     """Wait until every kubelet has forgotten our resources, and remove their keys from the nodes' status.
 
-    `plugins_ended` is the clock's time of the plugins' end. Kubelets may report keys first for `settled` seconds after.
+    `plugins_ended` is the time of the plugins' end on the clock. Kubelets may report new keys for `settled` seconds.
     Nodes that never had the add-on are not changed.
     """
     ours = set[str]()

@@ -1,4 +1,4 @@
-"""The add-on's objects in a cluster by the chart's labels, with or without helm's record and the namespace."""
+"""Find the add-on's objects in a cluster by the chart's labels, even without helm's record or namespace."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ KINDS: Final = (
 )
 """The kinds of the chart's objects, in the order of removal."""
 EVENTS_NAMESPACE: Final = "default"
-"""Events about nodes are in it, and so are the Role and the RoleBinding by which the controller writes them."""
+"""Namespace of events about nodes, and of the Role and RoleBinding that let the controller write them."""
 _LABELS: Final = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
 _OWNER: Final = "meta.helm.sh/release-"
 
 
 def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
-    """Yield the add-on's objects, without those of other namespaces' releases, and without what an owner removes."""
+    """Yield the add-on's objects, except of other namespaces' releases, with an owner, or already being deleted."""
     for version, name in KINDS:
         places = {"": None} if name in CLUSTER_WIDE else {cluster.namespace: None}
         if name in {"Role", "RoleBinding"}:
@@ -45,7 +45,7 @@ def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
 
 
 def delete_objects(cluster: Cluster, objects: Iterable[KubernetesObject], say: Callable[[str], None]) -> None:
-    """Delete objects in their order, without waiting for their end, and say so of each kind."""
+    """Delete objects in the given order, without waiting for their end, and print a line for each kind."""
     for kind, alike in itertools.groupby(objects, lambda one: text(one, "kind")):
         found = tuple(alike)
         for one in found:

@@ -100,7 +100,7 @@ class PreflightError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One verb on one resource; without a namespace, in the whole cluster."""
+    """Permission for one verb on one resource; if `namespace` is empty, in the whole cluster."""
 
     verb: str
     resource: str
@@ -128,7 +128,7 @@ class Need(StrEnum):
 
 
 MARKING = ("patch", "pods")
-"""The verb and the resource without which `disable` works too, and takes longer."""
+"""A permission (verb and resource) that `disable` can do without, though it then takes longer."""
 _PERMISSIONS: tuple[tuple[Need, str, str, str, bool], ...] = (
     (Need.ALWAYS, "list", "nodes pods", "", False),
     (Need.ALWAYS, "list", "daemonsets", "apps", False),
@@ -145,14 +145,14 @@ _PERMISSIONS: tuple[tuple[Need, str, str, str, bool], ...] = (
     (Need.NEW_NAMESPACE, "create", "namespaces", "", False),
     (Need.NODE_LABELS, "patch", "nodes", "", False),
 )
-"""Need, verbs, resources (CHART: those of its objects; EXACT: of these, those of EXACT_GROUPS), group, and whether they
-are needed in the namespace only."""
+"""Need, verbs, resources (CHART: of all the chart's objects; EXACT: of its objects in EXACT_GROUPS), group, and whether
+the permission is needed in the namespace only."""
 
 
 def permissions_needed(
     needs: Iterable[Need], resources: Iterable[tuple[str, str, bool]], namespace: str
 ) -> tuple[Permission, ...]:
-    """Return each permission once that a command needs, for resources that are plural, group, and if namespaced."""
+    """Return the permissions that a command needs; `resources` has (plural, group, whether namespaced) tuples."""
     wanted, of_chart = {Need.ALWAYS, *needs}, sorted(set(resources))
     sets = {"CHART": of_chart, "EXACT": [one for one in of_chart if one[1] in chart.EXACT_GROUPS]}
     found: dict[Permission, None] = {}
@@ -167,34 +167,34 @@ def permissions_needed(
 
 @dataclass(frozen=True, slots=True)
 class PreflightInputs:
-    """What was read from helm and the cluster; what could not be read is empty."""
+    """Data read from helm and the cluster; a field that could not be read is empty."""
 
     namespace: str
     values: Values
     helm_version: str = ""
     server_version: str = ""
     errors: Mapping[Check, ConfcomError] = field(default_factory=dict)
-    """Why what a check needs could not be read."""
+    """By check, the error of a failed read of its inputs."""
     allow_no_nodes: bool = False
     history: tuple[Revision, ...] = ()
     installed: Sequence[KubernetesObject] = ()
     """The release's revisions and objects."""
     unrecorded: Sequence[KubernetesObject] = ()
-    """Objects that helm has installed, and nobody needs any more, if its record of the release is missing."""
+    """Objects that helm installed, and that are neither in its record nor in the new rendering."""
     rendering: Rendering | None = None
     denied: Sequence[Permission] | None = None
     has_namespace: bool = False
     daemon_sets: Workloads = ()
     nodes: Nodes | None = None
-    """All DaemonSets, and all nodes with the labels that are to be added."""
+    """All DaemonSets of the cluster; and all nodes, with the labels that the change will add."""
     admission: Mapping[str, ConfcomError] = field(default_factory=dict)
-    """By DaemonSet, admission's refusal of a Pod of it, or why its answer is unknown."""
+    """By DaemonSet, the error of a dry-run creation of its Pod: a refusal, or no answer."""
     limit_ranges: Sequence[str] = ()
-    """Those that require Intel's name of EPC."""
+    """LimitRanges that require Intel's resource name of EPC."""
     unknown_nodes: tuple[str, ...] = ()
     unlabelled_nodes: tuple[str, ...] = ()
     pods: tuple[TenantPod, ...] = ()
-    """Tenants' Pods with the add-on's resources; empty if the change takes nothing from them."""
+    """Tenants' Pods with the add-on's resources; empty if the change takes no resource from them."""
     root: RootFacts | None = None
     """None if no quote helper is to simulate."""
     makes_root: bool = False
@@ -214,7 +214,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
     if rendering is not None and nodes is not None:
         new = rendering.workloads
         daemons = chart.daemons_in(new)
-        # In other namespaces, tenants write the labels.
+        # Labels in other namespaces may be written by tenants.
         here = [each for each in chart.daemons_in(inputs.daemon_sets) if each.namespace == inputs.namespace]
         ours = [daemon for daemon in here if daemon.labels.get(INSTANCE_LABEL) == RELEASE]
         others = [daemon for daemon in inputs.daemon_sets if daemon not in ours]
@@ -231,9 +231,9 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
 
 
 def check_revision(new: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield the reasons why a revision does not fit the present nodes, except those that the installation has too.
+    """Yield the reasons why a revision does not fit the present nodes, except present ones.
 
-    `anyway` is the command that rolls back unchecked.
+    `anyway` is helm's command, which rolls back without these checks.
     """
     daemons = chart.daemons_in(new)
     consent = "go back to another revision, or change the present one with `confcom enable --beside-hardware`"
@@ -336,13 +336,13 @@ def _epc_names(manifests: Iterable[KubernetesObject], nodes: Nodes, ranges: Sequ
 
 
 def _simulation(daemons: Workloads, nodes: Nodes, installed: Workloads, consent: str) -> Iterator[Finding]:
-    """Yield the finding about simulated and hardware nodes in one cluster, with the way to allow it, an imperative."""
+    """Yield the finding about simulated and hardware nodes in one cluster; `consent` says how to allow both."""
     simulated, real = (chart.plugins_in(daemons, simulated=which) for which in (True, False))
     if not simulated:
         yield _ok(Check.SIMULATION, "not wanted")
         return
-    # Where no DaemonSet of ours simulates, the plugin that offers the real names is one for hardware, whoever's it is.
-    # EPC alone may be what our controller wrote, which stays when the plugin has gone.
+    # On a node without our simulated DaemonSet, any plugin that offers the real names is a plugin for SGX hardware.
+    # EPC alone proves no plugin: our controller may have written it, and it stays when the plugin has gone.
     resources = [name for name in REAL if name != REAL.epc or not chart.has_controller(installed)]
     offering = [node for node in nodes if any(node.allocatable.get(name) for name in resources)]
     simulating = chart.selected([*simulated, *(each for each in installed if each.simulates)], offering)
@@ -368,7 +368,7 @@ def check_root(root: RootFacts | None, *, makes_root: bool) -> Iterator[Finding]
         if not makes_root or one.error_code == "simulated-root-unusable":
             yield Finding(Check.SIMULATION, FAILED, one.error_code, one.what, one.why, one.remedy)
     if root and root.unread:
-        what, why = f"the simulated root is not compared with that of {root.unread}", "the quote helpers do not tell it"
+        what, why = f"the simulated root is not compared with that of {root.unread}", "quote helpers do not report it"
         yield Finding(Check.SIMULATION, WARNING, "simulated-root-not-compared", what, why, "`confcom status` says more")
 
 
@@ -382,7 +382,7 @@ def losing_nodes(new: Workloads, nodes: Nodes, installed: Workloads) -> frozense
 
 
 def check_quotes(new: Workloads, nodes: Nodes, installed: Workloads, pods: Sequence[TenantPod]) -> Iterator[Finding]:
-    """Yield the finding about Pods that get no quotes after a change, also if their node lost the daemons before."""
+    """Yield the finding about Pods without quotes after a change, even if their node lost the daemons earlier."""
     kept, used = set(_names(chart.selected(chart.daemons_in(new), nodes))), used_by_node(pods)
     others = (node for node in nodes if node.name not in kept)
     lost = {node.name for node in others if unmet_requests(node, used, selected=False)}
@@ -395,7 +395,7 @@ def check_quotes(new: Workloads, nodes: Nodes, installed: Workloads, pods: Seque
 
 
 def _losses(daemons: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield a finding for nodes with EPC that would lose the daemons, unless their kind of SGX was added since."""
+    """Yield a finding for nodes with EPC that would lose the daemons, if the revision serves that kind of SGX."""
     serving = [node for node in nodes if any(node.allocatable.get(names.epc) for names in SETS)]
     kept = set(_names(chart.selected(daemons, nodes)))
     for simulated in (False, True):
@@ -439,7 +439,7 @@ def _nodes(daemons: Workloads, nodes: Nodes, installed: Workloads, inputs: Prefl
         yield _no_nodes(inputs, f"none is labelled {labels}")
     taints = {node.name: {taint for each in daemons for taint in each.selection.untolerated(node)} for node in chosen}
     if tainted := {name: some for name, some in taints.items() if some}:
-        # A taint may be newer: nodes are tainted to be drained, and that must not block a change of the other nodes.
+        # Nodes that run daemons may be tainted to be drained: that must not block a change of the other nodes.
         outcome, every = WARNING if tainted.keys() <= set(served) else FAILED, sorted(set().union(*tainted.values()))
         what = f"{shown(list(tainted))} is tainted {', '.join(every)}"
         why = "the daemons do not tolerate it: none starts there, and a change stops running ones"

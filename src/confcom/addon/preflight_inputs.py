@@ -1,4 +1,4 @@
-"""Reads from helm and the cluster what the checks before a change need, and asks admission about the daemons' Pods."""
+"""Read the inputs of the preflight checks from helm and the cluster, and create the daemons' Pods in a dry run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from confcom.kubernetes.workload import Workload
 R = TypeVar("R")
 
 _USUAL = (("daemonsets", "apps", True), ("validatingadmissionpolicies", "admissionregistration.k8s.io", False))
-"""Resources of the chart's objects if it cannot be rendered, so that missing permissions are reported all at once."""
+"""Resources to check permissions for if the chart cannot be rendered, so that one run reports all missing ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +43,15 @@ class InstallRequest:
     values: Values
     simulated_nodes: tuple[str, ...] = ()
     allow_no_nodes: bool = False
-    """Whether nodes may be added later."""
+    """Whether the installation may begin without an SGX node."""
     new_root: bool | None = None
-    """Whether a simulated root is made if its Secret is missing; None: where no quote helper simulates yet."""
+    """Whether to create a missing Secret of the simulated root; None: only if no quote helper simulates."""
 
 
 def gather_preflight_inputs(
     cluster: Cluster, helm: Helm, request: InstallRequest, now: Now = UTC_NOW
 ) -> PreflightInputs:
-    """Read everything that the checks need. A failed request is stored as its error, and skips what depends on it."""
+    """Read the inputs of all checks. The error of a failed read is stored; inputs that depend on it stay empty."""
     api, place, errors = cluster.api, cluster.namespace, dict[Check, ConfcomError]()
 
     def attempt(check: Check, read: Callable[[], R], *, default: R) -> R:
@@ -101,7 +101,7 @@ def gather_preflight_inputs(
 def check_rollback(
     cluster: Cluster, manifests: Sequence[KubernetesObject], revision: int, now: Now = UTC_NOW
 ) -> tuple[Finding, ...]:
-    """Return findings about the permissions; if they suffice, about what the revision's objects lack."""
+    """Return a rollback's findings: about permissions, and if these suffice, about the revision's objects."""
     api, place = cluster.api, cluster.namespace
     permissions = preflight.check_permissions(denied_permissions(cluster, [Need.CHANGE], manifests))
     if permissions.outcome is Outcome.FAILED:
@@ -125,7 +125,7 @@ def check_rollback(
 def affected_pods(
     cluster: Cluster, installed: Sequence[Workload], new: Sequence[Workload], nodes: Nodes
 ) -> tuple[TenantPod, ...]:
-    """Return tenants' Pods with the add-on's resources; none, without reading Pods, if a change takes nothing away."""
+    """Return tenants' Pods that use the add-on's resources; empty (not read) if the change removes no resource."""
     daemons = chart.daemons_in(new)
     before, after = ({(each.name, *map(each.flag, EPC_FLAGS)) for each in some} for some in (installed, daemons))
     most = max((node.epc_mib for node in nodes), default=0)
@@ -149,7 +149,7 @@ def denied_permissions(
 
 
 def _limit_ranges(api: Api) -> tuple[str, ...]:
-    """Return those that require Intel's name of EPC; none if they may not be read."""
+    """Return the LimitRanges that require Intel's name of EPC; none if this user may not read LimitRanges."""
     with contextlib.suppress(ConfcomError):
         ranges = [one for one in api.list(kinds.LIMIT_RANGE) if requires(one, INTEL_EPC)]
         return tuple(f"{name_of(one)} in {namespace_of(one)}" for one in ranges)
@@ -157,10 +157,10 @@ def _limit_ranges(api: Api) -> tuple[str, ...]:
 
 
 def _refusal(api: Api, daemon: KubernetesObject, namespace: str) -> ConfcomError | None:
-    """Return why the API server would not take a Pod from the DaemonSet's template, or why that is unknown."""
+    """Return the error of a dry-run creation of the DaemonSet's Pod; None if the API server admits the Pod."""
     template = mapping(daemon, "spec", "template")
     metadata = {**mapping(template, "metadata"), "name": f"{name_of(daemon)}-preflight", "namespace": namespace}
-    # Its own ServiceAccount may not exist yet.
+    # The Pod's own ServiceAccount may not exist yet.
     spec = {**mapping(template, "spec"), "serviceAccountName": "default"}
     try:
         api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, dry_run=True)
@@ -175,12 +175,12 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
     values = replace(inputs.values, stored=helm.values() if history else {})
     rendering = helm.render(folder, values)
     decided = mapping(rendering.config, "admission").get("mutate")
-    if not decided and any(node.has_intel_epc for node in inputs.nodes or ()):  # somebody else's
+    if not decided and any(node.has_intel_epc for node in inputs.nodes or ()):  # of another plugin
         values = replace(values, settings=(*values.settings, f"{preflight.MUTATE}=off"))
         rendering = helm.render(folder, values)
     inputs = replace(inputs, history=history, values=values, installed=installed, rendering=rendering)
     kept = {(text(one, "kind"), name_of(one)) for one in (*rendering.manifests, *installed)}
-    with contextlib.suppress(ConfcomError):  # without the permission to list, nothing of it is removed
+    with contextlib.suppress(ConfcomError):  # without the permission to list them, such objects stay
         found = filter(is_helms, owned_objects(helm.cluster))
         return replace(inputs, unrecorded=tuple(one for one in found if (one["kind"], name_of(one)) not in kept))
     return inputs

@@ -1,4 +1,4 @@
-"""What the daemons' probe servers say: the device plugins' inventories, and the simulated roots in use."""
+"""Pages of the daemons' probe servers: the device plugins' inventories, and the simulated roots in use."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from confcom.kubernetes.node import Node
 from confcom.kubernetes.workload import Workload
 
 MAX_PLUGINS = 20
-"""Limit of the device plugins that are asked for their inventories, those of the fullest nodes first."""
+"""Maximum number of device plugins that are asked for their inventory; plugins of full nodes come first."""
 MAX_HELPERS = 20
-"""Limit of the quote helpers that are asked for their root: half of them the oldest, which have the oldest root."""
+"""Maximum number of quote helpers that are asked for their root: the oldest and the newest, half of each."""
 
 R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
 class ProbePages:
-    """Asks daemons that are ready, several at once."""
+    """Reads the probe pages of ready daemons, several at once."""
 
     cluster: Cluster
     pool: futures.Executor
@@ -37,21 +37,21 @@ class ProbePages:
     def inventories(
         self, nodes: Iterable[Node], pods: Iterable[DaemonPod], used: Mapping[tuple[str, str], int]
     ) -> Mapping[str, Inventory]:
-        """Return by node what its device plugin says of EPC; `used` is what Pods request, by node and resource."""
+        """Return each node's inventory of EPC by its device plugin; `used` has the requests of Pods."""
         ready = (pod for pod in pods if pod.state is PodState.READY)
         plugins = {pod.node: pod for pod in ready if pod.component is Component.DEVICE_PLUGIN}
-        # Only its plugin knows whether a full node is to have less than its Pods request.
+        # Only a full node's plugin knows whether the node is to have less EPC than its Pods request.
         full = {node.name for node in nodes if 0 < used.get((node.name, node.resources.epc), 0) >= node.epc_mib}
         ordered = sorted(plugins.values(), key=lambda pod: pod.node not in full)
         what = "the EPC that its device plugin found"
         if unasked := [pod.node for pod in ordered[MAX_PLUGINS:] if pod.node in full]:
-            why = f"{shown(unasked)} are full, and of such nodes {MAX_PLUGINS} are asked"
+            why = f"{shown(unasked)} are full too, and only {MAX_PLUGINS} plugins are asked"
             self.reads.failures.append(Problem(f"{what}: {why}", code="not-read"))
         found = self._ask(what, ordered[:MAX_PLUGINS], "inventory", Inventory.from_json)
         return {node: one for node, one in found.items() if one.accounting.kind and one.epc.mib}
 
     def roots(self, secret: str, workloads: Sequence[Workload], pods: Iterable[DaemonPod], now: datetime) -> RootFacts:
-        """Return the root in a Secret, and those of the quote helpers and of the simulated PCS that mount it."""
+        """Return the Secret's root, and the roots in use by quote helpers and simulated PCS that mount it."""
         mounting = [workload for workload in workloads if secret_name([workload]) == secret]
         owners = {workload.name for workload in mounting}
         ready = [pod for pod in pods if pod.state is PodState.READY]

@@ -1,4 +1,4 @@
-"""Problems and their causes, and how many of them are shown as few. Pure."""
+"""Problems and their causes, and the grouping of similar problems into few lines. Pure."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -27,7 +27,7 @@ _SHOWN = 5
 class Problem:
     text: str
     node: str = ""
-    """Empty for the whole cluster."""
+    """The affected node; empty if the problem is the whole cluster's."""
     code: str = field(kw_only=True)
     reason_code: str = field(default="", kw_only=True)
 
@@ -44,9 +44,9 @@ class ProblemGroup:
     reason_code: str
     text: str
     nodes: tuple[str, ...]
-    """Empty for the whole cluster."""
+    """The affected nodes; empty if the problem is the whole cluster's."""
     count: int
-    """A node may have several, as during an update."""
+    """The number of grouped problems; a node may have several, as during an update."""
     same: bool
     """Whether all texts are equal; if not, they differ in names, counts or durations."""
 
@@ -57,7 +57,7 @@ class ProblemGroup:
 
 @dataclass(frozen=True, slots=True)
 class OptionalReads:
-    """Reads whose failure harms nothing else: each becomes a problem with the code `not-read`."""
+    """Reads that may fail without an error: a failure becomes a problem with the code `not-read`."""
 
     failures: list[Problem] = field(default_factory=list)
 
@@ -71,13 +71,13 @@ class OptionalReads:
 
 
 def shown(names: Sequence[str]) -> str:
-    """Return the first names for a message, and the number of the others."""
+    """Return the first few names as text, and the number of names left out."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def grouped(problems: Iterable[Problem], names: Collection[str]) -> tuple[ProblemGroup, ...]:
-    """Group similar problems; cluster-wide ones come first, then the most frequent ones."""
+    """Group similar problems; cluster-wide problems come first, then the groups with the most problems."""
     found: dict[object, list[Problem]] = {}
     for one in dict.fromkeys(problems):
         masked = _NAME.sub(lambda match: "*" if match[0] in names else match[0], _PASSING.sub("*", one.text))

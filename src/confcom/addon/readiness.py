@@ -1,4 +1,4 @@
-"""Waiting until the add-on is ready: status in a loop, until every step is done or none makes progress."""
+"""Wait until the add-on is ready: read its status in a loop, until all steps are done or progress ends."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from confcom.errors import ConfcomError, ExitCode
 
 POLL_SECONDS = 0.5
 STUCK_SECONDS = 60.0
-"""A Pod may fail for so long: enough for several restarts and pulls, whose back-off grows to 40 s by then."""
+"""Time for which a Pod may fail: enough for several restarts and pulls, whose back-off grows to 40 s."""
 MAX_STEPS = 60
-"""With more steps, a table shows a count, and the first steps that are not done."""
+"""Maximum of steps in a table; with more, the table has a count, and the first steps not done."""
 _MAX_OPEN = 10
 NOT_CREATED = frozenset({"pods-not-created"})
 NOT_SHOWN = frozenset({"epc-not-reported", "capacity-not-written"})
-"""Codes of problems: a daemon lacks its Pod, and a node's status lacks EPC that its kubelet has."""
+"""Codes of problems: a daemon's Pods were not created, or a node's status does not show its EPC yet."""
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class NotReadyError(ConfcomError):
 
 
 def wait_until_ready(add_on: AddOn, *, timeout: float, until_gone: Collection[str] = NOT_CREATED) -> AddOnStatus:
-    """Wait until every daemon is ready on every node that it selects, the Deployments run, and these problems are gone.
+    """Wait until every daemon is ready on every node that it selects, Deployments run, and no problem has these codes.
 
     A device plugin is ready when the kubelet has all of its resources.
     """

@@ -1,4 +1,4 @@
-"""Rolling the add-on back: the revision to which a rollback goes, and what undoes an interrupted change."""
+"""Roll the add-on back: choose the target revision of a rollback, and undo an interrupted change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confcom.kubernetes.objects import KubernetesObject
 
 
 def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float) -> Changed:
-    """Roll the add-on back to a revision; None: the one that undoes the last change."""
+    """Roll the add-on back to a revision; None: to the revision that undoes the last change."""
     recorded = "if helm recorded the rollback, `confcom status --wait` waits on; a second one goes further back"
     with change.reporting_interruption(add_on.helm, recorded):
         change.require_release(add_on)

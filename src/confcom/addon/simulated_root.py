@@ -1,4 +1,4 @@
-"""The Secret with a cluster's simulated root, which belongs to the user and to no release."""
+"""The Secret with a cluster's simulated root; no helm release owns it, and only the user deletes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VOLUME = "simulated-root"
 DEFAULT_SECRET = "confcom-simulated-root"  # noqa: S105 # a name, not a secret
 """The chart's default of `simulated.secretName`."""
 SERVED = "the collateral that is served"
-"""Stands for the simulated PCS beside the nodes' quote helpers."""
+"""Key of the simulated PCS in `RootFacts.roots`, whose other keys are nodes."""
 _ROOT_METRIC = re.compile(
     r'^confcom_(?:quote_helper_simulated|simulated_pcs)_root_info\{sha256="([0-9a-f]{64})"\} 1(?:\.0)?$', re.MULTILINE
 )
@@ -32,24 +32,24 @@ _RESTARTED = "kubectl.kubernetes.io/restartedAt"
 
 @dataclass(frozen=True, slots=True)
 class RootFacts:
-    """The simulated root as the Secret, the quote helpers and the served collateral have it; SHA-256 in hex."""
+    """The simulated root of the Secret, of quote helpers and of the served collateral; as SHA-256 in hex."""
 
     secret: str
     namespace: str
     exists: bool | None = None
     """None if this user may not read the Secret."""
     root: str = ""
-    """That of the Secret; empty if it was not read or cannot be used."""
+    """The Secret's root; empty if the Secret was not read or cannot be used."""
     unusable: str = ""
-    """Why nobody can use the Secret's root now."""
+    """The reason why the Secret's root cannot be used now; empty if it can be."""
     roots: Mapping[str, str] = field(default_factory=dict)
-    """By node, the root of its quote helper; also that of SERVED."""
+    """By node, the root of its quote helper; under SERVED, the root of the simulated PCS."""
     unread: str = ""
-    """Nodes whose quote helper was asked for its root, and did not tell."""
+    """Nodes whose quote helper did not report its root, as text."""
 
 
 def root_faults(facts: RootFacts) -> Iterator[RootSeedError]:
-    """Compare the Secret's root with those in use, for every command, and yield what is wrong."""
+    """Compare the Secret's root with the roots in use, and yield an error for each fault."""
     secret, where = f"the Secret {facts.secret}", f"-n {facts.namespace}"
     new = "`confcom enable --new-root` makes another root, whose `confcom simulation export` relying parties need"
     if facts.exists is False:
@@ -71,7 +71,7 @@ def root_faults(facts: RootFacts) -> Iterator[RootSeedError]:
 
 
 def secret_name(workloads: Iterable[Workload]) -> str:
-    """Return the name of the Secret with the root that a quote helper of these mounts; empty if none simulates."""
+    """Return the name of the simulated root's Secret that these workloads mount; empty if none simulates."""
     return next((workload.secrets[VOLUME] for workload in workloads if VOLUME in workload.secrets), "")
 
 
@@ -81,13 +81,13 @@ def root_of_metrics(metrics: str) -> str:
 
 
 def read_facts(cluster: Cluster, secret: str, now: datetime) -> RootFacts:
-    """Read the root of the Secret, whose values stay in memory; `roots` is empty."""
+    """Read the Secret's root; the Secret's values stay in memory, and `roots` of the result is empty."""
     from confcom.simulation.platform import SimulatedPlatform  # noqa: PLC0415 # hardware clusters need none of it
 
     facts = RootFacts(secret, cluster.namespace)
     try:
         found = cluster.api.get(SECRET, secret, cluster.namespace)
-    except ForbiddenError:  # few people may read it
+    except ForbiddenError:  # few users may read Secrets
         return facts
     if found is None:
         return replace(facts, exists=False)
@@ -99,9 +99,9 @@ def read_facts(cluster: Cluster, secret: str, now: datetime) -> RootFacts:
 
 
 def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
-    """Create the Secret, and return whether it was created. It is not immutable: kubelets would keep a deleted one.
+    """Create the Secret, and return whether it was created. Kubelets would keep a deleted immutable Secret.
 
-    Programs that run with it already are restarted first: their new Pods wait for the Secret, and take no other root.
+    Workloads that mount the Secret are restarted first: their new Pods wait for this Secret, and use no other root.
     """
     patch = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED: f"new-root-{root.created}"}}}}}
     for kind in (DAEMON_SET, DEPLOYMENT):
@@ -117,7 +117,7 @@ def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
 
 
 def read_seed(cluster: Cluster, name: str) -> RootSeed:
-    """Read the root of a cluster; the caller keeps it in memory, and writes only what is exported from it."""
+    """Read a cluster's simulated root; the caller keeps the root in memory, and writes only its export."""
     where = f"the namespace {cluster.namespace} of {cluster.context}"
     found = cluster.api.get(SECRET, name, cluster.namespace)
     if found is None:

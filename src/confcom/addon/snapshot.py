@@ -1,6 +1,6 @@
-"""The facts by which the add-on is judged, read once: of the whole cluster for `status`, of its daemons for waiting.
+"""A snapshot of the add-on's state: of the whole cluster for `status`, of the daemons while a command waits.
 
-Nodes and Pods are parsed while they are read: 5,000 nodes and 20,000 Pods are 200 MB of JSON.
+Nodes and Pods are parsed one by one as they arrive: 5,000 nodes and 20,000 Pods are 200 MB of JSON.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from confcom.kubernetes.objects import KubernetesObject, name_of, namespace_of, 
 from confcom.kubernetes.workload import Workload
 
 MAX_LOGS = 8
-"""Limit of the logs that are read: many failing Pods fail for the same reason."""
+"""Maximum number of logs that are read: many failing Pods fail for the same reason."""
 REFUSED_MINUTES = 20
-"""Controllers repeat a refused creation every 17 minutes at least: older events are about the past."""
+"""Maximum age of events about refused Pods: a controller retries a creation at least every 17 minutes."""
 
 Now = Callable[[], datetime]
 UTC_NOW: Final[Now] = partial(datetime.now, UTC)
@@ -59,7 +59,7 @@ class Snapshot:
     inventories: Mapping[str, Inventory] = field(default_factory=dict)
     refused: tuple[TenantWorkload, ...] = ()
     root: RootFacts | None = None
-    """None if no quote helper simulates, or if it was not read."""
+    """None if no quote helper simulates, or if the root was not read."""
     history: tuple[Revision, ...] = ()
     drift: Comparison = field(default_factory=Comparison)
     """How the cluster differs from helm's record of the release."""
@@ -75,7 +75,7 @@ def read_daemons(cluster: Cluster) -> Snapshot:
 
 
 def read_root(cluster: Cluster, secret: str, now: Now = UTC_NOW) -> RootFacts:
-    """Read the root in a Secret, and those of the quote helpers and of the simulated PCS that mount it."""
+    """Read the Secret's root, and the roots in use by quote helpers and simulated PCS that mount it."""
     own = _with_pods(cluster, _own_objects(cluster), cluster.api.list(kinds.POD, cluster.namespace), tuple)
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         return ProbePages(cluster, pool, OptionalReads()).roots(
@@ -116,10 +116,10 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
 
 
 def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Comparison, tuple[str, ...]]:
-    """Return helm's record, how the cluster differs from it, and the objects that are in no record."""
+    """Return helm's record, the cluster's differences from it, and our objects without a record."""
     api, namespace = helm.cluster.api, helm.cluster.namespace
     history: tuple[Revision, ...] | None = reads.read("the release", helm.history, default=None)
-    # An unfinished change is undone before another one. A failed one is repeated, as helm has recorded it.
+    # An unfinished change is not compared: it will be undone. A failed change is repeated as recorded.
     if history is None or (history and history[-1].status not in {"deployed", "failed"}):
         return history or (), Comparison(), ()
     read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple
@@ -131,7 +131,7 @@ def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Co
     none: tuple[KubernetesObject, ...] = ()
     owned = reads.read("objects without a record of helm", lambda: tuple(owned_objects(helm.cluster)), default=none)
     recorded = {f"{one['kind']} {name_of(one)}" for one in manifests}
-    # What helm did not install belongs to people, who may need no helm.
+    # Objects that helm did not install may be a user's installation without helm.
     if recorded or any(workload.kind == "DaemonSet" for workload in workloads_in(owned)):
         owned = tuple(filter(is_helms, owned))
     left = (f"{one['kind']} {name_of(one)}" for one in owned)
@@ -143,7 +143,7 @@ def _nodes(api: Api) -> tuple[Node, ...]:
 
 
 def _own_objects(cluster: Cluster) -> Snapshot:
-    """Read all but Pods, and before these: no DaemonSet is newer than its Pods."""
+    """Read all objects except Pods, which are read later: so no DaemonSet is newer than its Pods."""
     api, namespace = cluster.api, cluster.namespace
     daemon_sets = workloads_in(api.list(kinds.DAEMON_SET, namespace))
     deployments = workloads_in(api.list(kinds.DEPLOYMENT, namespace))
@@ -164,7 +164,7 @@ def _own_objects(cluster: Cluster) -> Snapshot:
 def _with_pods(
     cluster: Cluster, base: Snapshot, pods: Iterable[KubernetesObject], nodes: Callable[[], tuple[Node, ...]]
 ) -> Snapshot:
-    """Add nodes and Pods; of a Pod that is not ours and has none of our resources, nothing is kept."""
+    """Add nodes and Pods; Pods that are not ours and use none of our resources are dropped."""
     own, tenants, unexplained = dict[str, DaemonPod](), list[TenantPod](), dict[str, tuple[KubernetesObject, str]]()
     for pod in pods:
         if namespace_of(pod) == cluster.namespace and component(objects.labels_of(pod)):
@@ -175,10 +175,10 @@ def _with_pods(
                 unexplained[name] = (pod, warning)
         elif tenant := tenant_pod(pod):
             tenants.append(tenant)
-    # A log comes through the kubelet; a silent kubelet would only cost the timeout.
+    # Only on Ready nodes: logs come through the kubelet, and a silent kubelet would cost the timeout.
     reachable = {node.name for node in nodes() if node.ready}
     for name in [name for name in unexplained if own[name].node in reachable][:MAX_LOGS]:
-        with contextlib.suppress(ClusterAccessError):  # its state says something too
+        with contextlib.suppress(ClusterAccessError):  # the Pod's state remains as the reason
             logged = daemon_pods.own_reason(cluster.api.log(name, cluster.namespace))
             own[name] = daemon_pod(*unexplained[name], logged)
     oldest_first = sorted(own.values(), key=lambda pod: (pod.created, pod.name))

@@ -22,21 +22,21 @@ from confcom.simulation.collateral_staging import Staging
 
 _WITHOUT = {
     Component.CONTROLLER: "until it runs, new or zeroed nodes get no EPC as capacity; all others keep theirs",
-    Component.SIMULATED_PCS: "until it runs, nobody can fetch collateral from it; quotes are made as before",
+    Component.SIMULATED_PCS: "until it runs, it serves no collateral; quotes are made as before",
 }
 """The consequences of a Deployment without a ready Pod."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of the add-on on a node, and how far the newest template has reached it."""
+    """A daemon on a node, and the rollout of its newest Pod template there."""
 
     node: str
     kind: str
     done: bool
     text: str
     failing: bool = False
-    """Its Pod is unlikely to recover by itself."""
+    """The daemon's Pod is unlikely to recover without intervention."""
     serving: bool = False
     updating: bool = False
     """A Pod of an older template is to be replaced."""
@@ -74,7 +74,7 @@ class NodeStatus:
 class DeploymentStatus:
     component: Component
     waits_for: str = ""
-    """Why its newest template has not come through; empty if it has."""
+    """Why the newest template is not rolled out; empty if it is."""
     updating: bool = False
     """A Pod of an older template is to be replaced."""
     failing: bool = False
@@ -87,7 +87,7 @@ class AddOnStatus:
     enabled: bool
     simulated: bool
     staging: Staging
-    """The statement of the simulated platform's collateral about the platform."""
+    """The platform's state according to the simulated platform's collateral."""
     version: str
     nodes: tuple[NodeStatus, ...]
     """Nodes with SGX, with our daemons or with our resources."""
@@ -96,7 +96,7 @@ class AddOnStatus:
     problems: tuple[Problem, ...]
     not_compared: tuple[Problem, ...]
     notes: tuple[Problem, ...]
-    """Facts that are no problem and must be known."""
+    """Facts that users must know, though they are no problems."""
     observed: bool
     """Whether the DaemonSet controller has observed the newest templates."""
     deployments: tuple[DeploymentStatus, ...]
@@ -113,7 +113,7 @@ class AddOnStatus:
 
     @property
     def ok(self) -> bool:
-        """Whether it is enabled and nothing is wrong with the add-on itself."""
+        """Whether the add-on is enabled, has no problem, and is not being updated."""
         return self.enabled and not self.problems and not self.updating
 
     @property
@@ -245,7 +245,7 @@ def _daemon_problems(
         why = f": {newest.described}" if newest and newest.state is PodState.REJECTED else ""
         yield Problem(f"no {component.words}{why}", code="daemon-missing")
     elif newest and newest.state is PodState.REJECTED and newest.revision != alive[-1].revision:
-        # A rejected Pod was replaced and is not removed yet, unless it is the only one of the newest template.
+        # A rejected Pod was replaced and is not removed yet, unless it is the newest template's only Pod.
         alive += [newest] if newest.revision == templates.get(newest.owner) else []
     rest = "; another one serves meanwhile" if any(pod.state is PodState.READY for pod in pods) else ""
     for pod in alive:
@@ -255,7 +255,7 @@ def _daemon_problems(
 
 
 def _step(node: str, daemon: Workload, pods: Sequence[DaemonPod], templates: Mapping[str, str]) -> Step:
-    """Return the step of a daemon on a node; a rejected Pod counts only if it says why there is no other."""
+    """Return the step of a daemon on a node; a rejected Pod counts only as the reason for a lack of Pods."""
     own = [pod for pod in pods if pod.owner == daemon.name]
     admitted = [pod for pod in own if pod.state is not PodState.REJECTED]
     newest = templates.get(daemon.name, "")
@@ -300,7 +300,7 @@ def _left_problems(snapshot: Snapshot) -> Iterator[Problem]:
         return
     names = shown(snapshot.left)
     if snapshot.history:
-        why = f"of the add-on, and in no record of helm, are {names}: delete what nobody needs (kubectl delete)"
+        why = f"helm has no record of these add-on objects: {names}; delete unneeded ones (kubectl delete)"
         yield Problem(why, code="object-left")
     else:
         why = f"helm has no record of the release, and the cluster has its objects: {names}"
@@ -347,7 +347,7 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _creation_failure(daemon: Workload, snapshot: Snapshot) -> str:
-    """Return why a DaemonSet cannot create Pods that it lacks, unless it has created one since."""
+    """Return why a DaemonSet cannot create the Pods that it lacks; empty if it has created a Pod since."""
     warned = snapshot.warnings.get(daemon.name)
     if warned is None or warned.reason != FAILED_CREATE:
         return ""

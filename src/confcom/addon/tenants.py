@@ -1,4 +1,4 @@
-"""Tenants: the Pods and workloads that use the add-on's resources, and those that are refused or rejected. Pure."""
+"""Tenants: Pods and workloads that use the add-on's resources, and workloads whose Pods are refused. Pure."""
 
 import re
 from collections import defaultdict
@@ -26,12 +26,12 @@ class TenantPod:
     node: str
     phase: str
     kind: str
-    """That of its controller; `Pod` for a bare Pod."""
+    """The kind of the Pod's controller; `Pod` for a bare Pod."""
     owner: str
     requests: Mapping[str, int]
     reason: str = ""
     message: str = ""
-    """With the reason: the kubelet's about a failed Pod, or the scheduler's about a pending one."""
+    """Reason and message are by the kubelet for a failed Pod, and by the scheduler for a pending Pod."""
 
     @property
     def epc_mib(self) -> int:
@@ -53,7 +53,7 @@ def tenant_pod(pod: KubernetesObject) -> TenantPod | None:
 
 
 def tenants(pods: Iterable[KubernetesObject], namespace: str) -> tuple[TenantPod, ...]:
-    """Return the Pods with the add-on's resources, without the add-on's own in its namespace."""
+    """Return the Pods that use the add-on's resources, except the add-on's own Pods."""
     others = (pod for pod in pods if namespace_of(pod) != namespace or add_on.component(objects.labels_of(pod)) is None)
     return tuple(filter(None, map(tenant_pod, others)))
 
@@ -88,7 +88,7 @@ class TenantWorkload:
 
 
 def workloads(pods: Iterable[TenantPod], refused: Iterable[TenantWorkload]) -> tuple[TenantWorkload, ...]:
-    """Return the workloads that use the add-on's resources: those that need help first, then the largest."""
+    """Return the workloads that use the add-on's resources: workloads in trouble first, then the largest."""
     found = {(one.namespace, one.kind, one.name): one for one in refused}
     by_owner = defaultdict[tuple[str, str, str], list[TenantPod]](list)
     for pod in pods:
@@ -118,12 +118,12 @@ def _with_pods(workload: TenantWorkload, pods: Sequence[TenantPod]) -> TenantWor
 
 
 def _is_rejection(reason: str) -> bool:
-    """Return whether the kubelet lacked our resource or a device for a Pod, as after a reboot of its node."""
+    """Return whether a kubelet rejected a Pod for lack of our resource or a device, as after a reboot."""
     return reason == "UnexpectedAdmissionError" or (reason.startswith("OutOf") and any(one in reason for one in OURS))
 
 
 def refused_workloads(events: Iterable[KubernetesObject], after: datetime) -> tuple[TenantWorkload, ...]:
-    """Return the controllers whose Pods the policy, or a quota of our resources, refuses by events after a time."""
+    """Return the controllers whose Pods our policy or a quota of our resources refuses, by events after a time."""
     found = {}
     recent = (event for event in events if (objects.time_of(event_time(event)) or after) > after)
     for event in sorted(recent, key=event_time):

@@ -1,4 +1,4 @@
 """The command line: `commands` has a module for each command, the other modules have what commands share.
 
-It touches the terminal only; each command calls one package, and imports it when it runs.
+This package only handles the terminal; each command imports one other package when it runs.
 """

@@ -32,12 +32,12 @@ R = TypeVar("R")
 _LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """A namespace's name in Kubernetes (a DNS label, RFC 1123)."""
 TIMEOUT = 180
-"""Seconds without progress: enough for a Pod to pull an image of 70 MB and to become Ready."""
+"""Default of --timeout, in seconds: enough for a Pod to pull an image of 70 MB and to become Ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The programs and clocks that commands use. Tests pass another one as click's context object."""
+    """The programs and clocks that commands use. Tests pass another Machine as click's context object."""
 
     open_cluster: OpensCluster
     run_helm: RunsHelm
@@ -55,7 +55,7 @@ def machine() -> Machine:
 
 
 def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Refuse an invalid namespace; kubectl and helm take an empty one as that of the kubeconfig's context."""
+    """Refuse an invalid namespace; for an empty one, kubectl and helm would use the context's namespace."""
     if not _LABEL.fullmatch(value):
         rule = "a name has 1 to 63 lower-case letters, digits and hyphens, and no hyphen at either end"
         raise click.BadParameter(f"{value!r} is no namespace: {rule}", ctx, param)
@@ -110,7 +110,7 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
-    """Have SIGTERM and SIGHUP raise KeyboardInterrupt: the command frees its Lease, and says its state."""
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt: the command frees its Lease, and prints the state."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -131,7 +131,7 @@ def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
 
 def _raise_keyboard_interrupt(number: int, frame: FrameType | None) -> None:
     del frame
-    if number == signal.SIGHUP:  # a closed terminal sends two: by its shell, and by the kernel
+    if number == signal.SIGHUP:  # a closed terminal sends SIGHUP twice: by its shell and the kernel
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -190,7 +190,7 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def opened(login: Login, namespace: str) -> Iterator[AddOn]:
-    """Log in to the cluster, and say which one it is."""
+    """Log in to the cluster, and print the cluster's name."""
     from confcom.addon.command import AddOn
     from confcom.addon.helm import Helm
     from confcom.cli.progress_display import LineReporter
@@ -209,7 +209,7 @@ def chart_of(chart: Path | None) -> Path:
 
 
 def show_change(done: Changed, how: str, output: str, *, wait: bool) -> None:
-    """Print the result of a change; a dry run has told people already."""
+    """Print the result of a change; a dry run has printed its text already."""
     if done.would_change is None or output == JSON:
         later = "" if wait else " Its daemons start by and by: see `confcom status`."
         show_result(done.to_json(), [f"{how} (revision {done.revision}).{later}"], output)

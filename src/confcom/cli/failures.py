@@ -19,7 +19,7 @@ OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, e
 """Errors of write(2) on stdout: no space, no quota, a file size limit, a terminal or disk that is gone, a closed
 descriptor."""
 TRACEBACK_VARIABLE = "CONFCOM_TRACEBACK"
-"""If it is set to any text, an exception that is a bug ends with its traceback."""
+"""A variable: if it is set to any text, an exception that is a bug ends with its traceback."""
 
 
 def show_error(error: ConfcomError, *, as_json: bool) -> None:
@@ -50,7 +50,7 @@ def show_usage_error(exception: click.ClickException, *, as_json: bool) -> Setti
 def explain_unexpected_failures(arguments: Sequence[str]) -> Iterator[None]:
     """Turn exceptions that no command handles into a message and an exit code instead of a traceback.
 
-    Click handles a reader that closed the pipe (EPIPE, as with `| head`): it ends without a message, with code 1.
+    Click handles EPIPE (the reader closed the pipe, as with `| head`): the program exits 1 without a message.
     """
     try:
         yield

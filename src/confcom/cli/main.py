@@ -1,4 +1,4 @@
-"""The `confcom` program. Of the commands, it imports only the one that runs.
+"""The `confcom` program. It imports only the command that runs.
 
 Until `main` runs, only modules that the interpreter has already loaded are imported, so that Ctrl-C ends the program
 quietly from the start.
@@ -10,7 +10,7 @@ import os
 import sys
 
 GC_THRESHOLD = 100_000
-"""New objects between two looks for cycles. The lists of a large cluster are millions of objects without one: with
+"""New objects between two garbage collections. A large cluster's lists are millions of objects, no garbage: with
 Python's 700, `status` of 5,000 nodes needs twice the time."""
 _DESCRIPTORS = {0: os.O_WRONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
 """The mode in which /dev/null replaces each closed stream. Reading from a closed stdin and writing to a closed stdout
@@ -40,16 +40,16 @@ def _run() -> None:
 
 
 def open_closed_streams() -> None:
-    """Open the closed ones of the three streams, so that nothing that is opened later gets their descriptors.
+    """Open those of the three standard streams that are closed, so that no later file gets their descriptors.
 
-    For a closed stream Python has None, and drops the output without an error. Characters that stdout cannot encode are
+    Python sets a closed stream to None, and drops its output without an error. Characters that stdout cannot encode are
     printed as escapes.
     """
     for descriptor, mode in _DESCRIPTORS.items():
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, mode)  # open returns the lowest free descriptor, which is this one
+            os.open(os.devnull, mode)  # open returns the lowest free descriptor: this one
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     # Unbuffered, because flushing a buffer when the interpreter ends would fail once more.
     sys.stdout = sys.stdout or io.TextIOWrapper(os.fdopen(1, "wb", buffering=0, closefd=False), write_through=True)
@@ -59,7 +59,7 @@ def open_closed_streams() -> None:
 
 
 def drop_unwritten_output() -> None:
-    """Discard what stdout refused to take; the interpreter would try once more at its end, and exit with 120."""
+    """Discard output that stdout refused; the interpreter would write it again at its end, and exit with 120."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -8,7 +8,7 @@ import click
 
 TEXT, JSON = "text", "json"
 OUTPUT = "confcom.output"
-"""Key of the chosen format, which errors use too, in the meta of click's contexts."""
+"""Key of the chosen format in the `meta` of click's contexts; errors are printed in this format too."""
 
 PLAIN_TERMINALS = frozenset({"dumb", "unknown"})
 """Values of TERM for terminals without control sequences, such as an editor's or a build log."""

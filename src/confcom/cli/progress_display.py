@@ -16,7 +16,7 @@ from confcom.errors import printable
 _MARKS = {Mark.DONE: "ok", Mark.WAITING: "..", Mark.BAD: "!!"}
 _COLOURS = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red", Outcome.SKIPPED: "white"}
 NOTE_SECONDS = 10.0
-"""Between lines that tell how long a wait already takes."""
+"""Interval between lines that print how long a wait has taken."""
 _VARYING = re.compile(r"[0-9]+|(?<=-)[bcdfghjklmnpqrstvwxz2456789]{5}\b")
 """Parts of a reason that change while its cause stays: ports, seconds, restarts, and the ends of generated names."""
 
@@ -53,7 +53,7 @@ class _LineTable:
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:
         """Print the rows that have changed, and sometimes the note, which changes at every call.
 
-        A state that comes back for the same reason is not printed again, except one that follows other lines and is
+        A state that recurs for the same reason is not printed again, except `done` if the row's last line was not
         done. Rows may share a subject, for example when a node's device plugin moves to another DaemonSet.
         """
         now: dict[str, list[Row]] = {}

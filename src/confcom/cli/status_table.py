@@ -9,9 +9,9 @@ from confcom.addon.status import AddOnStatus, NodeStatus
 from confcom.addon.tenants import TenantWorkload
 
 MAX_NODES = 20
-"""The most nodes that have a row each: as many as a terminal of 24 lines shows at once."""
+"""Maximum number of nodes that have a row each: as many as a terminal of 24 lines shows at once."""
 MAX_ROWS = 10
-"""The most rows of a table of more nodes or of workloads, and lines of a section: all of them have 50 lines."""
+"""Maximum rows of a table of more nodes or of workloads, and maximum lines of a section: 50 lines in all."""
 USUAL_WIDTH = 50
 """Width of a column, unless half of its cells are wider. Names of cloud nodes take 20 to 45; DNS allows 253."""
 _NODES = (
@@ -23,7 +23,7 @@ _ALL = "`confcom status --all-nodes` shows them all"
 
 
 def status_lines(status: AddOnStatus, *, everything: bool = False) -> Iterator[str]:
-    """Yield the lines for people; with `everything`, one for each node, problem and workload."""
+    """Yield the lines of text; with `everything`, one line for each node, problem and workload."""
     if status.version:
         kind = "a SIMULATED platform: its quotes prove nothing about hardware" if status.simulated else "SGX hardware"
         yield f"confcom {status.version} in {status.namespace}, on {kind}"
@@ -67,7 +67,7 @@ def _group_line(group: ProblemGroup) -> str:
 
 
 def _summarised(nodes: Sequence[NodeStatus]) -> Iterator[str]:
-    """Yield summaries of the nodes that are well, and rows of at most MAX_ROWS that are not.
+    """Yield summaries of the nodes that are well, and rows of at most MAX_ROWS other nodes.
 
     Nodes that are not Ready are only counted, since the cluster has no new information about them.
     """
@@ -131,7 +131,7 @@ def _node_row(node: NodeStatus) -> tuple[str, ...]:
 
 
 def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
-    """Return the states of a node's daemon Pods, equal ones once with their count.
+    """Return the states of a node's daemon Pods, equal states once, with their count.
 
     For minutes, Kubernetes may keep dozens of Pods that a kubelet rejected.
     """

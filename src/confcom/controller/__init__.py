@@ -1,1 +1,1 @@
-"""The daemon that writes EPC into nodes' capacity, where it is not offered as devices (docs/adr, decision 19)."""
+"""The daemon that writes EPC into the capacity of nodes without EPC devices (docs/adr, decision 19)."""

@@ -28,17 +28,17 @@ takes objects of 1.5 MiB by default, which are 9 MiB as JSON if they consist of 
 REQUEST_SECONDS = 15.0
 """Timeout of a request to the API server. A page takes 0.2 s, and the API server's own timeout is 60 s."""
 QUIET_SECONDS = 75.0
-"""A watch without an event for so long may be dead, and is begun again. The API server sends a bookmark each minute."""
+"""Time without an event until a watch restarts, as it may be dead. The API server sends bookmarks each minute."""
 GATHER_SECONDS = 0.5
-"""Pause of a watch after an event for which it had to wait; those that come meanwhile are then read
+"""Pause of a watch after an event for which it had to wait; events that come in the pause are read
 together, each at a third of the CPU. 5,000 kubelets report 17 times in a second."""
 WAITED_SECONDS = 0.005
-"""An event that took longer was not there yet. What is there is read within a millisecond."""
+"""A read that took longer had to wait for its event; an event that is there is read within a millisecond."""
 
 PAGE = 250
 """Nodes, or Pods of ours, in a page of a list: 3 MB, with nodes of 12 kB."""
 SHORT_WATCH_SECONDS = 10.0
-"""A watch that lasted less is followed by a pause. An API server ends a watch after half an hour at the earliest."""
+"""A pause follows a watch that lasted less. An API server ends a watch after half an hour at the earliest."""
 
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}  # compressed, an answer could be of any size
 _WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
@@ -47,17 +47,17 @@ GONE, CONFLICT, NOT_FOUND, TOO_MANY, INTERNAL = 410, 409, 404, 429, 500
 
 
 class RelistError(UnavailableError):
-    """A list or a watch cannot be continued: its version has expired, or an answer is no JSON of its kind."""
+    """A list or a watch cannot continue: its version has expired, or an answer is not the expected JSON."""
 
     error_code = "api-server-unreadable"
 
 
 class TooLargeError(RelistError):
-    """An answer, or an event of a watch, is larger than what is read."""
+    """An answer, or an event of a watch, is larger than the read limit."""
 
 
 class ConflictError(UnavailableError):
-    """The object has changed since it was read, or does not exist any more."""
+    """An object to write has changed since it was read, or no longer exists."""
 
     error_code = "object-changed"
 
@@ -104,7 +104,7 @@ def connect(kubeconfig: Path | None) -> httpx2.AsyncClient:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The API server's HTTP, whose client can log in. All methods raise UnavailableError, or a subclass."""
+    """HTTP requests to the API server. All methods raise UnavailableError, or a subclass."""
 
     client: httpx2.AsyncClient
 
@@ -119,7 +119,7 @@ class Connection:
                 return await _body(response)
 
     async def list(self, path: str, query: Mapping[str, str], limit: int, take: Callable[[Raw], None]) -> str:
-        """Pass each object on, and return the list's version; one page of so many objects is in memory at a time."""
+        """Call `take` with each object, and return the list's version; only one page (`limit`) is in memory."""
         token = ""
         while True:
             page = {**query, "limit": str(limit)} | ({"continue": token} if token else {})
@@ -150,7 +150,7 @@ class Connection:
 
 
 async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
-    """Yield lines, of which the last one may have been cut."""
+    """Yield the lines; the last line may be incomplete."""
     line, clock = bytearray(), asyncio.get_running_loop().time
     while True:
         begun = clock()
@@ -160,7 +160,7 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         except (TimeoutError, StopAsyncIteration):
             break
         waited = clock() - begun > WAITED_SECONDS
-        # Not as text: its other ends of lines, such as U+0085, stand unescaped in strings of JSON.
+        # Split as bytes: text has more line ends, such as U+0085, which may occur unescaped in JSON.
         *ends, rest = part.split(b"\n")
         for end in ends:
             line += end
@@ -213,11 +213,11 @@ def error_of(status: int, message: str) -> UnavailableError:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Translate what decoding raises, the HTTP library, and lightkube, which may run others' programs to log in."""
+    """Turn errors of decoding, the HTTP library and lightkube (which may run login programs) into ours."""
     try:
         yield
-    except (ValueError, RecursionError) as error:  # those of msgspec too
-        raise RelistError("what the API server answered cannot be read", why=str(error)) from error
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise RelistError("the API server's answer cannot be read", why=str(error)) from error
     except (httpx2.HTTPError, httpx2.StreamError, OSError, ConfigError, LookupError) as error:
         why = str(error) or type(error).__name__
         raise UnavailableError(
@@ -227,9 +227,9 @@ def translated() -> Iterator[None]:
 
 @dataclass(slots=True)
 class Informer:
-    """Lists objects of one kind, then watches them: `take` gets what exists, and `gone` what is not watched any more.
+    """Lists objects of one kind, then watches them: `take` gets existing objects, `gone` names that are gone.
 
-    `known` has by name what was taken and is not gone; `changed` is called after each change.
+    `known` has by name the objects that were taken and are not gone; `changed` is called after each change.
     """
 
     name: str
@@ -248,7 +248,7 @@ class Informer:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     synced: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     problem: str = ""
-    """Why the API server cannot be followed; empty if it can."""
+    """Why the list or the watch fails; empty if both work."""
     last_contact: float = dataclasses.field(init=False)
     _version: str = ""
 
@@ -265,7 +265,7 @@ class Informer:
                 await self._watch()
             except UnavailableError as error:
                 if isinstance(error, RelistError):
-                    self._version = ""  # a watch of the same version would have the same event again
+                    self._version = ""  # a watch from the same version would get the same event again
                 self.problem = str(error)
                 self.metrics.api_failures.labels(error.error_code).inc()
                 failure = {"feed": self.name, "reason": self.problem, "code": error.error_code}
@@ -299,7 +299,7 @@ class Informer:
                     self.take(thing)
             self._version = text(thing, "metadata", "resourceVersion") or self._version
             self._follow()
-        self._follow()  # the API server ended an accepted watch, or it was quiet
+        self._follow()  # the API server ended an accepted watch, or the watch was quiet
 
     def _follow(self) -> None:
         self.last_contact, self.problem = self.clock(), ""

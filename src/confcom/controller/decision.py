@@ -1,18 +1,18 @@
-"""Decides what a node's capacity has to be. Pure: values in, decisions out.
+"""Decides about a node's capacity of EPC. Pure: values in, decisions out.
 
 The rules, for each resource of a node:
 
-* a plugin that offers devices: the kubelet counts, and nothing is written;
-* a plugin that has the capacity written: what it found, within the configured maximum; it is not lowered below what
-  bound Pods request, because a restarted kubelet fails Pods that no longer fit, and turns away those on their way;
-* for Pods it is raised only if the node was set to zero, and the kubelet has accepted them. Anybody who may make a Pod
-  can bind it to a node, whatever it requests; and without the key a kubelet accepts any request;
+* a plugin that offers devices: the kubelet counts, and the controller writes nothing;
+* a plugin with EPC as capacity: its offer is written, up to the configured maximum, but never lowered below bound
+  Pods' requests: a restarted kubelet fails Pods that no longer fit, and rejects those not accepted yet;
+* Pods raise the amount above the offer only if it was zero and the kubelet has accepted them: any user who may
+  create a Pod can bind it to a node, whatever the Pod requests. Without the key, a kubelet accepts any request;
 * a plugin that does not answer: nothing changes;
-* no plugin for a configured time, and no bound Pod that requests any: the key is removed if the controller wrote it.
+* no plugin for a configured time, and no bound Pod with EPC: the key is removed if the controller wrote it.
   Zero is never written: a restarted kubelet would fail running Pods.
 
-What depends on a node's Pods is decided only once they were read. A new amount does not, nor does a larger
-one, so that no shortfall is found then.
+Decisions that depend on a node's Pods wait until the Pods were read. The first amount, or a larger amount,
+does not depend on Pods, so no shortfall is found with it.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class NodeFacts:
     uid: str
     amounts: tuple[Amount, ...]
     version: int = field(default=0, compare=False)
-    """Of the object: the later, the larger (a promise of Kubernetes from 1.35 on)."""
+    """The object's version: later versions are larger (a promise of Kubernetes from 1.35 on)."""
 
 
 class PluginPod(NamedTuple):
@@ -45,23 +45,23 @@ class PluginPod(NamedTuple):
     name: str
     node: str
     address: str
-    """Its IP address; empty if it has none yet, or one that is asked nothing."""
+    """The Pod's IP address; empty if it has none yet, or an address that must not be contacted."""
     created: str
-    """When it was created, as the API server writes it; these strings sort chronologically."""
+    """The Pod's creation time as the API server writes it; such strings sort chronologically."""
     incarnation: str
-    """Changes whenever its answer may have changed: by a restart of its container, or a change of its readiness."""
+    """Text that changes whenever the plugin's answer may: by a container's restart, or a change of readiness."""
 
 
 class Requested(NamedTuple):
-    """MiB of one resource that a node's bound Pods request."""
+    """MiB of one resource that a node's Pods request, of all bound Pods and of the accepted Pods."""
 
     bound: int = 0
     accepted: int = 0
-    """By the node's kubelet: a tenant can bind a Pod, but not have it accepted."""
+    """MiB of Pods that the kubelet has accepted: a tenant can bind a Pod, but not have it accepted."""
 
 
 class NodePods(NamedTuple):
-    """What was read just now of a node's bound Pods: what they request, for each resource, and the plugins' names."""
+    """A fresh read of a node's bound Pods: their requests for each resource, and the names of plugins' Pods."""
 
     requested: tuple[Requested, ...]
     plugins: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class NodePods(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The names of EPC, its maximum on a node, and how long a node without a plugin keeps its key."""
+    """The resource names of EPC, a node's maximum, and the time until a node without plugin loses the key."""
 
     resources: tuple[str, ...]
     maximum_mib: int
@@ -78,35 +78,35 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """The plugins of one node: how many Pods there are, and what those say that answered, the newest Pod's first."""
+    """The plugins of one node: the number of Pods, and the offers of those that answered, the newest Pod's first."""
 
     running: int = 0
     offers: tuple[EpcOffer, ...] = ()
 
     def counted_by_devices(self, resource: str) -> bool:
-        """Return whether any plugin offers devices of that name; during an update there are two plugins."""
+        """Return whether any plugin offers devices of `resource`; during an update there are two plugins."""
         return any(one.kind is AccountingKind.DEVICE and one.resource == resource for one in self.offers)
 
     def offered(self, resource: str) -> int | None:
-        """Return what the newest plugin that has this resource counted by capacity offers; None if none has."""
+        """Return the offer of the newest plugin with this resource as capacity; None without such a plugin."""
         capacity = (one for one in self.offers if one.kind is AccountingKind.CAPACITY and one.resource == resource)
         return next((one.advertised_mib for one in capacity), None)
 
     def is_gone(self, resource: str) -> bool:
-        """Return whether certainly no plugin offers this resource: all have answered, and the newest does not."""
+        """Return whether this resource is surely not offered: all plugins answered, and the newest lacks it."""
         offered = self.counted_by_devices(resource) or self.offered(resource)
         return not offered and len(self.offers) == self.running
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of one resource of a node, in capacity and allocatable alike."""
+    """A change of one resource of a node, both in its capacity and in its allocatable."""
 
     resource: str
     mib: int | None
     """The amount to write; None removes the key."""
     lowers: bool
-    """Whether it lowers the amount, or removes it."""
+    """Whether the change lowers the amount, or removes the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Decision:
     waits: bool = False
     """Re-check on a timer: a key awaits removal."""
     reads: bool = False
-    """Decide again with the node's Pods."""
+    """Read the node's Pods, and decide again with their requests."""
 
 
 def decide(
@@ -133,7 +133,7 @@ def decide(
     missing_seconds: Sequence[float],
     rules: Rules,
 ) -> Decision:
-    """Decide about one node, whose Pods' requests are None if they were not read."""
+    """Decide about one node; `requested` is None if the node's Pods were not read."""
     changes: list[Change] = []
     shortfalls: list[Shortfall] = []
     waits = reads = False
@@ -142,7 +142,7 @@ def decide(
         if plugins.counted_by_devices(resource):
             continue
         offered = plugins.offered(resource)
-        # Where nothing is left for tenants, a node in use is lowered to what its Pods request.
+        # If the plugin leaves tenants nothing, a node in use is lowered to what its Pods request.
         if offered or (offered == 0 and amount.ours and amount.capacity and (requested is None or asked.bound)):
             limited = min(offered, rules.maximum_mib)
             if requested is None and amount.capacity is not None and not 0 < amount.capacity <= limited:
@@ -169,5 +169,5 @@ def _write(resource: str, amount: Amount, *, floor: int, limited: int, maximum: 
         return None
     capacity = amount.capacity or 0
     if floor > wanted and capacity > wanted:
-        return None  # Pods were bound before the maximum was lowered; less would fail them
+        return None  # Pods were bound before the maximum was lowered; a lower amount fails them
     return Change(resource, wanted, lowers=wanted < capacity)

@@ -1,7 +1,7 @@
 """Facts of nodes and Pods that the controller keeps, parsed once from the API server's JSON. Pure.
 
-Nodes and Pods of the release are decoded whole. Of Pods that may be tenants', only what decides becomes Python objects,
-which take twenty times the memory of what a tenant can fill a Pod with; msgspec skips the rest.
+Nodes and Pods of the release are decoded whole. Of Pods that may be tenants', only some fields become Python objects,
+which take twenty times the memory of their JSON; msgspec skips the fields that a tenant can fill.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Release:
 
     @property
     def selector(self) -> str:
-        """The labels of its Pods; the component of a plugin's may end differently."""
+        """The selector of the release's Pods; it omits the component label, which may have a suffix."""
         return f"{NAME_LABEL}={RELEASE},{INSTANCE_LABEL}={self.name}"
 
     def has_plugin(self, pod: KubernetesObject) -> bool:
@@ -63,7 +63,7 @@ def node_facts(node: KubernetesObject, resources: Sequence[str]) -> NodeFacts:
 
 
 def plugin_pod(pod: KubernetesObject, release: Release) -> PluginPod | None:
-    """Return what the controller keeps of a plugin's Pod; None if it is another one, is not bound, or has ended."""
+    """Return the facts of a plugin's Pod; None if the Pod is not a plugin's, is not bound, or has ended."""
     node, phase = text(pod, "spec", "nodeName"), text(pod, "status", "phase")
     if not node or phase in k8s.TERMINAL or not release.has_plugin(pod):
         return None
@@ -74,9 +74,9 @@ def plugin_pod(pod: KubernetesObject, release: Release) -> PluginPod | None:
 
 
 def add_pod(pods: NodePods, pod: Raw, resources: Sequence[str], release: Release) -> NodePods:
-    """Return a node's Pods with another one that is bound there; msgspec's errors for what is none."""
+    """Return a node's Pods with one more bound Pod; raises msgspec's errors if `pod` is not a Pod."""
     found = msgspec.to_builtins(_POD.decode(pod))
-    # A kubelet writes the time when it takes a Pod in; one that it turns away ends at once.
+    # A kubelet writes startTime when it accepts a Pod; a Pod that it rejects ends at once.
     accepted = bool(text(found, "status", "startTime"))
     asked = [k8s.requests_of(found, resource) for resource in resources]
     sums = zip(pods.requested, asked, strict=True)
@@ -86,7 +86,7 @@ def add_pod(pods: NodePods, pod: Raw, resources: Sequence[str], release: Release
 
 
 def _address(text: str) -> str:
-    """Return a Pod's address for a connection; empty if no Pod can have it, so that nothing else is ever asked."""
+    """Return a Pod's address; empty if no Pod can have it, so that only Pods are ever contacted."""
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(text)
         foreign = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
@@ -96,6 +96,6 @@ def _address(text: str) -> str:
 
 
 def _mib(amounts: KubernetesObject, resource: str) -> int | None:
-    """Return an amount, which the API server serves in canonical form (`100k`); None if there is none."""
+    """Return an amount, which the API server serves in canonical form (`100k`); None without the resource."""
     value = k8s.quantity(text(amounts, resource))
     return None if value is None else int(value)

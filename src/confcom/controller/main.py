@@ -28,9 +28,9 @@ from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.objects import KubernetesObject, name_of
 
 DEEPEST = 12_000
-"""Nested levels of JSON that are decoded, and of calls. An API server takes 10,000, for example in managed fields."""
+"""Recursion limit, also for nested JSON: an API server accepts 10,000 levels, for example in managed fields."""
 STALE_SECONDS = 180.0
-"""Without contact with the API server for this long, the controller is not ready: two quiet watches, and a retry."""
+"""Time without contact to the API server after which the controller is not ready: two quiet watches, a retry."""
 STOP_SECONDS = 5.0
 """Timeout of the orderly stop, which takes milliseconds."""
 
@@ -47,7 +47,7 @@ class Controller:
         await run_until_stopped(stop, *informers, self.inventories.run(), self.patches.run(synced))
 
     def not_ready_reason(self) -> str | None:
-        """Return why the controller is not ready, or None: what it knows is not there yet, or old."""
+        """Return why the controller is not ready (its data is incomplete or stale); None if it is ready."""
         for one in self.informers:
             if not one.synced.is_set():
                 return f"{one.name} have not been listed yet: {one.problem or 'no answer yet'}"
@@ -77,7 +77,7 @@ def assemble(
     path, labels = f"api/v1/namespaces/{release.namespace}/pods", release.selector
     parts = (connection, metrics, patches.wake, clock, jitter)
     informers = [Informer("pods", path, labels, labels, take_pod, state.remove_plugin, state.plugins, *parts)]
-    # All are listed: a node that has lost its label while the controller was away still has its key.
+    # All nodes are listed: a node that lost its label while the controller was away still has its key.
     informers += [
         Informer("nodes", NODES, "", selector, take_node, state.doubt_node, state.nodes, *parts)
         for selector in settings.node_selector

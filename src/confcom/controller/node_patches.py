@@ -1,4 +1,4 @@
-"""Patches of nodes' status, as decided: at once, or after the Pods of the node were read."""
+"""Write the decided patches of nodes' status: at once, or after the node's Pods were read."""
 
 import asyncio
 import contextlib
@@ -24,14 +24,14 @@ from confcom.kubernetes.objects import TERMINAL
 POD_PAGE = 16
 """Pods in a page of a node's Pods: a kubelet's default maximum of 110 is 7 pages, of 10 ms each."""
 QUICK_SECONDS = 5.0
-"""Deadline for the Pods of a node, which take 0.1 s. A node that needs longer is read among the slow ones.
-One node of each kind is read at the same time, so that two answers are in memory at most."""
+"""Deadline for reading a node's Pods, which takes 0.1 s. A node that needs longer moves to the slow queue.
+One node of each queue is read at the same time, so that at most two answers are in memory."""
 SLOW_SECONDS = 30.0
-"""Deadline for the Pods of a slow node. A tenant can bind thousands to a node whose kubelet is away."""
+"""Deadline for reading a slow node's Pods: a tenant can bind thousands to a node whose kubelet is away."""
 TICK_SECONDS = 5.0
-"""How often nodes are looked at whose time will come without an event."""
+"""Interval for checking nodes that may become due without an event."""
 WRITES_AT_ONCE = 8
-"""Nodes that are written at the same time. The API server takes some hundred a second."""
+"""Nodes that are written at the same time. The API server accepts some hundred writes a second."""
 LOG_SECONDS = 10.0
 """Interval of the log lines about requests that fail: there may be thousands."""
 
@@ -43,9 +43,9 @@ NOT_ENDED = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
 
 @dataclass(slots=True)
 class NodePatches:
-    """Looks at nodes that have changed, and patches them as decided: at once what needs no Pods.
+    """Patches changed nodes as decided; patches that do not depend on Pods are written at once.
 
-    Nodes whose Pods are needed take turns; slow ones among themselves, so that others do not wait for them.
+    Nodes whose Pods must be read wait in a queue; slow nodes have a queue of their own, to delay no others.
     """
 
     state: ClusterState
@@ -60,7 +60,7 @@ class NodePatches:
     """Nodes in a queue, or being read."""
     _slow_nodes: set[str] = field(default_factory=set)
     _later: set[str] = field(default_factory=set)
-    """Nodes to look at again without an event."""
+    """Nodes to check again at the next tick, without an event."""
     _shortfalls: ShortfallEvents = field(init=False)
     _writes: KeyedBackoff = field(init=False)
     _reads: KeyedBackoff = field(init=False)
@@ -76,7 +76,7 @@ class NodePatches:
             self._wake.set()
 
     async def run(self, synced: Sequence[asyncio.Event]) -> None:
-        """Apply until cancelled, once all feeds have been listed."""
+        """Apply decisions until cancelled, once all informers have listed their objects."""
         for event in synced:
             await event.wait()
         async with asyncio.TaskGroup() as tasks:
@@ -93,7 +93,7 @@ class NodePatches:
                         await self._wake.wait()
 
     async def apply(self) -> None:
-        """Look at all nodes that have changed, and write what needs no Pods."""
+        """Decide about all changed nodes, and write the patches that do not depend on Pods."""
         self._wake.clear()
         places = asyncio.Semaphore(WRITES_AT_ONCE)
 
@@ -108,7 +108,7 @@ class NodePatches:
         self.metrics.shortfall_nodes.set(len(self._shortfalls.lasting))
 
     def tick(self) -> None:
-        """Have nodes looked at again whose time may have come, and forget those that are gone."""
+        """Mark nodes that may have become due as changed, and forget nodes that are gone."""
         self._writes.forget_idle()
         self._reads.forget_idle()
         self._later = {name for name in self._later if self.state.knows(name)}
@@ -117,7 +117,7 @@ class NodePatches:
         self.state.changed |= self._later
 
     def _is_due(self, name: str) -> bool:
-        """Return whether there is something to write now; most nodes change without that."""
+        """Return whether a node needs a write now (most do not); queue a read of its Pods if needed."""
         decision = self.state.decide(name)
         reads = decision.reads or name in self._shortfalls.lasting
         lasts = decision.changes or reads or decision.waits
@@ -145,7 +145,7 @@ class NodePatches:
         self.wake()
 
     async def _look_closely(self, name: str, seconds: float) -> None:
-        """Decide by the node and its Pods as they are now, since what the watches tell may be old."""
+        """Decide by a fresh read of the node and its Pods, since data from the watches may be old."""
         try:
             self._take_node(await self.connection.request("GET", f"{NODES}/{name}", {}))
         except ConflictError:
@@ -160,7 +160,7 @@ class NodePatches:
             await self._shortfalls.report(name, self.state.nodes.get(name), decision.shortfalls)
 
     async def _read_pods(self, node: str, seconds: float) -> NodePods:
-        """Return what the bound Pods of a node request now, and the plugins among them; TimeoutError after so long."""
+        """Return the requests of a node's bound Pods, and the plugins among them; TimeoutError after `seconds`."""
         resources = self.state.rules.resources
         found = NodePods((Requested(),) * len(resources))
         query = {"fieldSelector": f"spec.nodeName={node},{NOT_ENDED}"}
@@ -182,7 +182,7 @@ class NodePatches:
             return
         rewrites = self._writes.did(name)
         amounts = {change.resource: None if change.mib is None else str(change.mib) for change in changes}
-        # Both at once, since a kubelet derives allocatable seconds later.
+        # Both amounts at once: a kubelet derives allocatable only seconds later.
         patch: dict[str, object] = {"status": {"capacity": amounts, "allocatable": amounts}}
         if any(change.lowers for change in changes):
             patch["metadata"] = {"resourceVersion": str(self.state.nodes[name].version)}

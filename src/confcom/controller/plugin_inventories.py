@@ -15,19 +15,19 @@ from confcom.errors import ConfcomError, UnavailableError
 from confcom.kubernetes.inventory import Inventory, malformed
 
 INVENTORY_BYTES = 256 * 1024
-"""Read limit of a plugin's answer, which takes 3 kB, and 100 bytes for each NUMA node."""
+"""Read limit of a plugin's answer, which has 3 kB, and 100 bytes for each NUMA node."""
 INVENTORY_SECONDS = 5.0
-"""Timeout for a plugin's answer, all of it. It takes milliseconds."""
+"""Timeout for a plugin's complete answer, which takes milliseconds."""
 PLUGINS_AT_ONCE = 16
-"""Plugins that are asked at the same time: 1,000 nodes take some seconds then."""
+"""Number of plugins that are asked at the same time, so that 1,000 nodes take some seconds."""
 REFRESH_SECONDS = 600.0
-"""A plugin that answered is asked again after this time. What it says changes only when its Pod does, which is seen."""
+"""A plugin that answered is asked again after this time. Its answer changes only with its Pod, which is watched."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
 _logger = logging.getLogger(__name__)
 
-# In HTTP/1.0 the end of the connection is the answer's, and no part of it is encoded.
+# In HTTP/1.0 the end of the connection ends the answer, which has no transfer coding.
 _REQUEST = b"GET /inventory HTTP/1.0\r\n\r\n"
 
 
@@ -43,11 +43,11 @@ class PluginInventories:
     jitter: Callable[[], float]
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _due: list[tuple[float, PluginPod, int]] = field(default_factory=list)
-    """A heap: when, which plugin, after how many failures."""
+    """A heap: the time of the request, the plugin, the number of failures before."""
     _running: int = 0
 
     def ask(self, plugin: PluginPod) -> None:
-        """Ask a plugin that is new or has changed, before all that are asked again: many of these may be dead."""
+        """Ask a new or changed plugin, before all plugins that are asked again, many of which may be dead."""
         heapq.heappush(self._due, (float("-inf"), plugin, 0))
         self._wake.set()
 
@@ -61,12 +61,12 @@ class PluginInventories:
                         await self._wake.wait()
 
     def _start_due(self, tasks: asyncio.TaskGroup) -> float | None:
-        """Start asking as many as may be asked now; return the seconds until the next, None if a task has to end."""
+        """Start due requests, if few are running; return the seconds until the next, None if a task must end."""
         while self._running < PLUGINS_AT_ONCE and self._due:
             if (pause := self._due[0][0] - self.clock()) > 0:
                 return pause
             _, plugin, failures = heapq.heappop(self._due)
-            # Of another incarnation there is another entry; one without an address gets one, and is another then.
+            # Skip outdated entries: a plugin that changes, as when it gets an address, has another entry.
             if plugin.address and self.state.plugins.get(plugin.name) == plugin:
                 self._running += 1
                 tasks.create_task(self._ask(plugin, failures))
@@ -92,7 +92,7 @@ class PluginInventories:
 
 
 async def fetch_inventory(address: str, port: int) -> bytes:
-    """Return a plugin's inventory. With httpx2 each takes 3.7 times the CPU, and 5,000 nodes have 5,000."""
+    """Return a plugin's inventory. httpx2 would take 3.7 times the CPU, for up to 5,000 plugins."""
     answer = bytearray()
     try:
         async with asyncio.timeout(INVENTORY_SECONDS):

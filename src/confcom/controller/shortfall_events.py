@@ -13,25 +13,25 @@ from confcom.kubernetes.objects import KubernetesObject
 
 EVENT_SECONDS = 1800.0
 """A shortfall that lasts is reported again after this time: the API server forgets Events after an hour."""
-EVENTS = "api/v1/namespaces/default/events"  # those of objects without a namespace
+EVENTS = "api/v1/namespaces/default/events"  # the namespace of Events about nodes
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class ShortfallEvents:
-    """Creates an Event when a shortfall appears or changes, and from time to time while it lasts."""
+    """Creates an Event when a shortfall appears or changes, and every EVENT_SECONDS while it lasts."""
 
     connection: Connection
     clock: Callable[[], float]
     lasting: dict[str, tuple[float, tuple[Shortfall, ...]]] = field(default_factory=dict)
-    """By node: when its shortfalls were reported, and which."""
+    """By node, the time of the last report, and the shortfalls that were reported."""
 
     def forget_all_but(self, nodes: Collection[str]) -> None:
         self.lasting = {name: reported for name, reported in self.lasting.items() if name in nodes}
 
     async def report(self, name: str, node: NodeFacts | None, shortfalls: tuple[Shortfall, ...]) -> None:
-        """Report what a node lacks now; None for a node that is not known any more. UnavailableError if refused."""
+        """Report a node's shortfalls; `node` is None if it is no longer known. UnavailableError if refused."""
         at, before = self.lasting.pop(name, (0.0, ()))
         if not shortfalls:
             return

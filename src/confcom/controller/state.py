@@ -1,7 +1,7 @@
-"""What the controller knows of the cluster, in memory: nodes, plugins, and the plugins' answers. No I/O.
+"""The controller's knowledge of the cluster, in memory: nodes, plugins, and the plugins' answers. No I/O.
 
-A node is known while it has a plugin or a key that the controller wrote, so that nodes that no watch
-selects any more take no memory. One that gets a plugin without being known is read.
+A node is kept while it has a plugin or a key that the controller wrote, so that nodes that no watch
+selects any more take no memory. An unknown node that gets a plugin is read.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,12 +11,12 @@ from confcom.controller.decision import Decision, NodeFacts, NodePods, PluginPod
 from confcom.kubernetes.inventory import EpcOffer
 
 NOTHING, UNKNOWN = "nothing", "unknown"
-"""In metrics: a plugin waits for SGX, or has not answered."""
+"""States in metrics of a plugin that found no SGX yet, and of one that has not answered the controller."""
 
 
 @dataclass(slots=True)
 class ClusterState:
-    """What is known of a cluster: its nodes, its plugins by their Pods' names, and which nodes are to be looked at."""
+    """Known state of a cluster: its nodes, its plugins by their Pods' names, and the nodes to check again."""
 
     rules: Rules
     clock: Callable[[], float]
@@ -24,13 +24,13 @@ class ClusterState:
     plugins: dict[str, PluginPod] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     _doubted: set[str] = field(default_factory=set)
-    """Nodes to be read: a watch has lost them, or they have a plugin and are not known."""
+    """Names of nodes to be read: a watch has lost the node, or an unknown node has a plugin."""
     _plugins_of: dict[str, set[str]] = field(default_factory=dict)
     _offers: dict[str, EpcOffer] = field(default_factory=dict)
     _missing_since: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def set_node(self, node: NodeFacts) -> None:
-        """Set the facts of a node, unless later ones are known: there may be several watches, and answers."""
+        """Set a node's facts, unless later facts are known: several watches and reads may report the node."""
         known = self.nodes.get(node.name)
         if known is not None and node.version < known.version:
             return
@@ -40,7 +40,7 @@ class ClusterState:
         self._doubted.discard(node.name)
 
     def doubt_node(self, name: str) -> None:
-        """Have a node read that a watch has lost, or a list does not have: another watch may know of it."""
+        """Have a node read that a watch has lost or a list lacks: another watch may still select the node."""
         self._doubted.add(name)
         self.changed.add(name)
 
@@ -51,7 +51,7 @@ class ClusterState:
             self._missing_since.pop((name, resource), None)
 
     def set_plugin(self, plugin: PluginPod) -> bool:
-        """Set the facts of a plugin, and return whether it has changed; then it keeps its last offer until the next."""
+        """Set a plugin's facts, and return whether they changed; its last offer is kept until its next answer."""
         if self.plugins.get(plugin.name) == plugin:
             return False
         offer = self._offers.get(plugin.name)
@@ -87,7 +87,7 @@ class ClusterState:
         return name in self.nodes or name in self._doubted
 
     def take_changed(self) -> list[str]:
-        """Return the names of the nodes to look at, each once, and forget those that need nothing."""
+        """Return the names of changed nodes; forget nodes without a plugin or a key of ours."""
         names, self.changed = self.changed, set()
         for name in names - self._plugins_of.keys():
             node = self.nodes.get(name)
@@ -96,7 +96,7 @@ class ClusterState:
         return [name for name in names if self.knows(name)]
 
     def decide(self, name: str, pods: NodePods | None = None) -> Decision:
-        """Decide about a node, by what is known and, if its Pods were read just now, by these."""
+        """Decide about a node by the known state and, if its Pods were just read, by `pods`."""
         if name in self._doubted:
             return Decision(reads=True)
         node = self.nodes.get(name)
@@ -107,7 +107,7 @@ class ClusterState:
         return decide(node, plugins, pods.requested if pods else None, missing, self.rules)
 
     def _plugins_on(self, name: str, seen: Iterable[str]) -> Plugins:
-        """The plugins of a node: those that the watch told of, and those that were seen there before it did."""
+        """Return a node's plugins: those that the watch reported, and those `seen` before the watch did."""
         names = self._plugins_of.get(name, set())
         newest = sorted((self.plugins[one] for one in names), key=lambda one: (one.created, one.name), reverse=True)
         offers = tuple(self._offers[one.name] for one in newest if one.name in self._offers)

@@ -27,7 +27,7 @@ PROBE_SECONDS = 10.0
 """Deadline of a probe container, which takes about 0.1 s; a machine that needs this long could run nothing else."""
 
 MAX_MESSAGE_BYTES = 2048
-"""How much of a failed start's output an error repeats."""
+"""Number of last bytes of a failed start's output that an error repeats."""
 
 SIGNAL_EXIT_BASE = 128
 """The exit code of a program that a signal ended is this plus the signal's number, as shells and runtimes report."""
@@ -35,7 +35,7 @@ SIGNAL_EXIT_BASE = 128
 AUTO = "auto"
 
 HOST_DEVICE = "/dev/null"
-"""The only device of the machine that containers get; a simulated enclave device is this one at SGX's paths."""
+"""The only device of the machine that containers get; at SGX's paths it is the simulated enclave device."""
 
 SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
 
@@ -44,13 +44,13 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 DEVICE_NODES = ("null", "zero", "full", "random", "urandom", "tty")
-"""The devices of every container by the OCI runtime specification; they are bound from the machine."""
+"""The devices of every container by the OCI runtime specification; the machine's devices are bound."""
 
 _DEV, _PROC = Path("/dev"), Path("/proc")
 _DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 _RUN = ("/run", "/var/run")
 _AESMD = "aesmd"
-"""The machine's own aesmd is hidden: a container must get its quotes from the node's."""
+"""The machine's own aesmd is hidden: a container must get its quotes from the demo's quote helper."""
 _LOCKED_FLAGS = {os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "noexec"}
 """Mount flags that a remount in a user namespace must repeat, since the kernel locks them: mount_namespaces(7)."""
 
@@ -59,7 +59,7 @@ class Mode(StrEnum):
     ROOT = "root"
     """Mount and PID namespaces, created by root."""
     USER_NAMESPACE = "user-namespace"
-    """The same, created by any user in a new user namespace."""
+    """Mount and PID namespaces, created by any user in a new user namespace."""
     NO_NAMESPACE = "no-namespace"
     """Plain processes; variables tell our client the real paths, since nothing is mounted."""
 
@@ -103,7 +103,7 @@ def sample_image(environ: Mapping[str, str]) -> Image:
 
 
 def plan_container(job: Job, image: Image, allocation: Allocation, node_root: Path) -> ContainerPlan:
-    """Combine a Job, its image and its allocation, as kubelet and container runtime do."""
+    """Combine a Job, its image and its allocated devices, as kubelet and container runtime do."""
     for device in allocation.devices:
         if device.host_path != HOST_DEVICE:
             raise ContainerError(
@@ -128,7 +128,7 @@ class ContainerProcess:
 
     process: asyncio.subprocess.Process
     ready: Path | None
-    """Exists once everything is mounted; None without namespaces."""
+    """A file that exists once everything is mounted; None without namespaces."""
     setup_log: Path
 
     async def wait(self) -> int:
@@ -165,7 +165,7 @@ class ContainerRuntime:
     mark: Mapping[str, str]
     """The variable by which the guardian finds the processes."""
     reason: str = ""
-    """Why it is no better mode; empty for the best."""
+    """Why no better mode was chosen; empty for the best mode."""
 
     async def start(self, plan: ContainerPlan, directory: Path, log: Path) -> ContainerProcess:
         try:
@@ -201,8 +201,8 @@ class ContainerRuntime:
         """Return the command that runs a script in new namespaces.
 
         All processes in the namespaces end with the demo. `setpriv` sets the parent-death signal of unshare(1), so that
-        the kernel kills unshare when its parent ends in any way. With --kill-child the child of unshare is killed then.
-        That child is process 1 of its PID namespace, so the kernel kills all others there.
+        the kernel kills unshare when its parent ends in any way. With --kill-child the child of unshare is killed too.
+        The child is process 1 of its PID namespace, so the kernel kills the namespace's other processes.
         """
         user = ("--user", "--map-root-user") if self.mode is Mode.USER_NAMESPACE else ()
         namespaces = ("--mount", "--pid", "--fork", "--kill-child")
@@ -224,7 +224,7 @@ def find_tools(path: str) -> dict[str, str]:
 async def choose_runtime(
     wanted: str, tools: Mapping[str, str], mark: Mapping[str, str], scratch: Path
 ) -> ContainerRuntime:
-    """Choose the wanted mode, a Mode's value, or for AUTO the best one that works."""
+    """Return a runtime of the wanted mode (a Mode's value), or for AUTO of the best mode that works."""
     reasons: list[str] = []
     for mode in Mode if wanted == AUTO else (Mode(wanted),):
         runtime = ContainerRuntime(mode, tools, mark, "; ".join(reasons))
@@ -236,7 +236,7 @@ async def choose_runtime(
         f"the mode {wanted} does not work on this machine",
         error_code="mode-not-usable",
         why="; ".join(reasons),
-        remedy="leave --mode out, and the best that works is taken",
+        remedy="leave out --mode: the demo then uses the best mode that works",
     )
 
 
@@ -347,7 +347,7 @@ class _Script:
             self.lines.append(self._mount("-o", options, self._at(target)))
 
     def _copy(self, path: Path) -> None:
-        """Show an entry of the machine at the same path; if its mount fails, it stays empty."""
+        """Show a file or directory of the machine at the same path; it is empty if its mount fails."""
         if path.is_symlink():
             self._run("ln", "-s", "--", str(path.readlink()), self._at(path))
         elif path.is_dir():

@@ -1,6 +1,6 @@
 """The kubelet's device manager: accepts registrations, receives device lists, allocates.
 
-It follows the rules of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), including the unexpected ones.
+It follows the rules of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), including the unexpected rules.
 testkit/kubelet_contract runs the same cases against it and against real kubelets; testkit adds the rules of 1.37.
 """
 
@@ -55,7 +55,7 @@ class Allocation:
 
 
 def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
-    """Merge the responses for each resource; the first that sets a variable or a path wins, as in the kubelet."""
+    """Merge the resources' responses; the first response to set a variable or a path wins, as in the kubelet."""
     envs: dict[str, str] = {}
     devices: dict[str, Mount] = {}
     mounts: dict[str, Mount] = {}
@@ -117,7 +117,7 @@ class PluginClient:
 
 
 def _go_name(code: grpc.StatusCode) -> str:
-    """Return the code as grpc-go, and so the kubelet in a pod's message, writes it, such as `DeadlineExceeded`."""
+    """Return the name of a code in grpc-go's and the kubelet's messages, such as `DeadlineExceeded`."""
     if code is grpc.StatusCode.CANCELLED:
         return "Canceled"
     return "".join(word.capitalize() for word in code.name.split("_"))
@@ -130,8 +130,8 @@ class PluginRegistry:
     (plugin/v1beta1/handler.go): here, the end of any stream of a resource disconnects the resource's current client.
     The *endpoints* decide which client Allocate calls (manager.go).
 
-    A registration is `dialling`, then `failed` or `connected`, and later `ended`. One that fails removes the resource's
-    client as well: the plugin that registered before keeps working, and the end of its stream goes unnoticed.
+    A registration is `dialling`, then `failed` or `connected`, and later `ended`. A failed registration also
+    removes the resource's client: the plugin that registered before keeps working, and its stream's end is ignored.
     """
 
     def __init__(self) -> None:
@@ -145,14 +145,14 @@ class PluginRegistry:
         self._clients.pop(client.resource, None)
 
     def connected(self, client: PluginClient) -> str:
-        """Add the endpoint of a plugin that answered; return why it is refused, or ""."""
+        """Add the endpoint of a plugin that answered; return why the plugin is refused, or ""."""
         self._endpoints[client.resource] = client
         return ""
 
     def ended(self, client: PluginClient) -> PluginClient | None:
-        """Remove what the end of a client's stream removes, and return the client to disconnect.
+        """Remove the entries that end with a client's stream, and return the client to disconnect.
 
-        That is not always the one whose stream ended; it is None if the end goes unnoticed.
+        The returned client is not always `client`; it is None if the kubelet misses the end.
         """
         current = self._clients.pop(client.resource, None)
         if current is not None:
@@ -237,7 +237,7 @@ class DeviceManager:
         return pb.Empty()
 
     async def allocate(self, pod: str, container: str, requests: Mapping[str, int]) -> Allocation:
-        """Choose devices for a container, and call Allocate of their plugins.
+        """Choose devices for a container, and call Allocate of the devices' plugins.
 
         After an AdmissionError the devices stay allocated until the pod is released.
         """
@@ -278,7 +278,7 @@ class DeviceManager:
         if ended is not None and self._registry.endpoint(client.resource) is None:
             self._ledger.mark_unhealthy(client.resource)
             self._changes.notify()
-        # A client whose end goes unnoticed may still be an endpoint: it stays connected for Allocate.
+        # A client whose end is not noticed may still be an endpoint, and stays connected for Allocate.
         for gone in {client, ended or client} - self._registry.clients():
             await gone.close()
 

@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MARK_VARIABLE = "CONFCOM_DEMO"
-"""The variable in the processes' environment whose value is the demo's folder."""
+"""The variable that marks the demo's processes in their environment; its value is the demo's folder."""
 TERMINATE_SECONDS = 5.0
 """The grace period between SIGTERM and SIGKILL; the daemons need a fraction of a second."""
 KILL_SECONDS = 1.0
-"""Limit for repeated SIGKILLs: the next one finds the child of a process that forked during this one."""
+"""Time for repeated SIGKILLs: a later round finds the child of a process that forked during a round."""
 PAUSE_SECONDS = 0.02
 
 
 def marked(mark: str) -> Iterator[int]:
-    """Yield the IDs of all processes that have this variable, as NAME=VALUE, in their environment."""
+    """Yield the IDs of all processes that have the variable `mark` (NAME=VALUE) in their environment."""
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdecimal() and mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
@@ -52,9 +52,9 @@ def clear(folder: Path) -> None:
 
 
 def main(folder: str, remove: str) -> None:
-    """Wait for the end of standard input, whatever signals come; then end the processes, and clear the folder.
+    """Wait for the end of standard input, ignoring signals; then end the processes, and clear the folder.
 
-    The folder's path is the mark's value. `remove` is that word, or `keep` for a user's own folder, which stays.
+    The folder's path is the mark's value. `remove` is "remove", or "keep" for a user's own folder, which stays.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

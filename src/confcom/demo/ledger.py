@@ -1,4 +1,4 @@
-"""The device manager's state: which devices exist, which are healthy, and which container holds which."""
+"""The device manager's state: which devices exist, which are healthy, and which container holds a device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class DeviceLedger:
         return sum(len(holding.ids) for holding in self._holdings if holding.resource == resource)
 
     def fits(self, requests: Mapping[str, int]) -> bool:
-        """Return whether so many devices are free, as the scheduler counts them."""
+        """Return whether the requested devices are free, as the scheduler counts them."""
         allocatable = self.allocatable()
         return all(
             count <= allocatable.get(resource, 0) - self.allocated(resource)
@@ -57,7 +57,7 @@ class DeviceLedger:
     def allocate(self, pod: str, container: str, resource: str, count: int) -> tuple[str, ...]:
         """Allocate free, healthy devices to a container, and return their IDs.
 
-        A resource that no plugin has offered gives none: the kubelet assumes that another component manages it.
+        No ID is returned for a resource that no plugin has offered: another component may manage the resource.
         """
         if resource not in self._resources:
             return ()

@@ -14,7 +14,7 @@ from confcom.demo.ledger import AdmissionError, DeviceLedger
 from confcom.errors import ConfcomError
 
 GRACE_SECONDS = 5.0
-"""Between SIGTERM and SIGKILL of a pod that is deleted; the sample workload needs milliseconds."""
+"""Seconds between SIGTERM and SIGKILL of a pod that is deleted; the sample workload needs milliseconds."""
 
 
 class Phase(StrEnum):
@@ -36,7 +36,7 @@ class Pod:
     binds: tuple[container_runtime.Bind, ...] = ()
     process: container_runtime.ContainerProcess | None = None
     starting: bool = False
-    """Its container is being started, and cannot be stopped yet."""
+    """The pod's container is being started, and cannot be stopped yet."""
 
     @property
     def ended(self) -> bool:
@@ -68,7 +68,7 @@ class Node:
         self._images = images
         self._numbers = itertools.count(1)
         self._tasks: dict[Pod, asyncio.Task[None]] = {}
-        """Of the pods that have not ended."""
+        """The tasks of the pods that have not ended."""
 
     async def start(self) -> None:
         self.device_plugin_dir.mkdir(parents=True)
@@ -83,7 +83,7 @@ class Node:
         await self.devices.stop()
 
     def submit(self, job: Job) -> Pod:
-        """Create a Job's pod, which runs as soon as its requests fit."""
+        """Create a Job's pod, which starts as soon as the node has the requested devices."""
         name = f"{job.name}-{next(self._numbers)}"
         pod = Pod(name, job, self._directory / "logs" / f"{name}.log")
         self._tasks[pod] = asyncio.create_task(self._run(pod))

@@ -42,7 +42,7 @@ class Processes:
 
     Attributes:
         inherited: the environment of every process, without the mark.
-        replacements: command name -> argv prefix that replaces `confcom NAME`; tests make steps fail with it.
+        replacements: command name -> argv prefix that replaces `confcom NAME`; by it, tests make steps fail.
         variables: shell variable -> the long value that it replaces in printed commands.
     """
 
@@ -90,7 +90,7 @@ class Processes:
         return code, value
 
     async def until(self, what: str, obstacle: Callable[[], str]) -> None:
-        """Wait until no obstacle is returned; fail after `ready_seconds`, or as soon as a daemon has ended."""
+        """Wait until `obstacle` returns ""; fail after `ready_seconds`, or as soon as a daemon has ended."""
         deadline = time.monotonic() + self.ready_seconds
         while why := obstacle():
             self.require_alive()
@@ -121,7 +121,7 @@ class Processes:
 
 
 def prepare_folder(wanted: Path | None) -> tuple[Path, bool]:
-    """Make the demo's folder, and return whether the demo owns it and removes it."""
+    """Make the demo's folder; return its path, and whether the demo owns and removes the folder."""
     if wanted is None:
         path = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
         path.chmod(0o755)

@@ -24,7 +24,7 @@ from confcom.kubernetes.names import REAL
 VM_SIZE, EPC_MIB = "Standard_DC8_v2", 168
 
 JOB, PLATFORM, QUOTE, TRUST = "job.yaml", "platform", "q.bin", "trust"
-"""The example file; in the demo's folder the platform's state, the quote, and the relying party's files."""
+"""Names of the example file, and in the demo's folder of platform, quote and the relying party's files."""
 
 CONTAINERS = {
     Mode.ROOT: "processes with a file system of their own",
@@ -34,13 +34,13 @@ CONTAINERS = {
 
 CHALLENGE_VARIABLE = "CONFCOM_CHALLENGE"
 CHALLENGE_PLACEHOLDER = "0" * 64
-"""The value in examples/job.yaml in whose place the relying party puts its challenge."""
+"""The value in examples/job.yaml that the relying party replaces by its challenge."""
 CHALLENGE_SIZE = 32
-"""Bytes of a challenge: the size of a hash, of the 64 bytes of report data."""
+"""Bytes of a challenge: 32 of the 64 bytes of report data, as for a SHA-256 hash."""
 
 QUOTE_PREFIX = "quote: "
 SHOWN_OUTPUT = ("enclave memory:", "quoting ", "AESM socket:", "done:")
-"""The beginnings of the lines of its output that are shown without --verbose."""
+"""Prefixes of the workload's output lines that are shown without --verbose."""
 
 REPORT_DATA_OFFSET = 48 + 320
 """The offset of the report data in a quote: after the header (48 bytes) and 320 bytes of the report body."""
@@ -94,7 +94,7 @@ class DemoReport:
 
 @dataclass(slots=True)
 class Demo:
-    """What the steps share: processes, the node, files, and what earlier steps found."""
+    """State that the steps share: processes, the node, files, and results of earlier steps."""
 
     processes: Processes
     node: Node
@@ -238,7 +238,7 @@ async def daemons(demo: Demo, report: StepReport) -> None:
 
 
 def _epc_missing(node: Node) -> str:
-    """Return what the node does not offer yet, or ""; another amount than the platform's is an error."""
+    """Return the node's offer while it lacks EPC, or ""; any amount but the platform's is an error."""
     allocatable = node.ledger.allocatable()
     offered = [allocatable.get(name, 0) for name in (REAL.epc, REAL.helper)]
     if not all(offered):
@@ -249,7 +249,7 @@ def _epc_missing(node: Node) -> str:
 
 
 async def submit_job(demo: Demo, report: StepReport) -> None:
-    """Step 3: submit the Job of examples/job.yaml with the relying party's challenge; it gets its EPC."""
+    """Step 3: submit the Job of examples/job.yaml with the relying party's challenge; EPC is allocated."""
     path = example(JOB)
     job = read_job(path)
     demo.challenge = job.env.get(CHALLENGE_VARIABLE, "")
@@ -300,7 +300,7 @@ async def verification(demo: Demo, report: StepReport) -> None:
     """Step 5: a relying party verifies the quote with public files; four variations are refused."""
     platform, trust = demo.file(PLATFORM), demo.file(TRUST)
     quote, changed = demo.file(QUOTE), demo.file("changed.bin")
-    # The MRENCLAVE is what the workload's builder published: the relying party does not ask the workload.
+    # The workload's builder publishes the MRENCLAVE: the relying party does not ask the workload for it.
     results = await asyncio.gather(
         demo.run(report, "confcom", "simulation", "export", "--state-dir", str(platform), str(trust)),
         demo.run(report, "python", "-m", "confcom.sample_workload", "--print-identity"),
@@ -357,7 +357,7 @@ async def pending_then_runs(demo: Demo, report: StepReport) -> None:
     holding = await demo.submit(read_job(example("job-holding.yaml")))
     require_started(holding)
 
-    # Before it installs a handler, the first process of a container ignores SIGTERM, here as on Kubernetes.
+    # Until it installs a handler, the first process of a container ignores SIGTERM, as on Kubernetes.
     await demo.until("quote", holding, lambda: f"\n{QUOTE_PREFIX}" in holding.output())
     report.say(f"{f'Job {holding.job.name} runs':<32}{demo.epc_in_use()}")
 

@@ -1,1 +1,1 @@
-"""What the add-on and its daemons agree on: names, inventories, Kubernetes objects, how EPC is counted. Pure."""
+"""Shared by the add-on and its daemons: names, inventories, Kubernetes objects, accounting of EPC. Pure."""

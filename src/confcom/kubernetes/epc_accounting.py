@@ -1,8 +1,8 @@
-"""How a node's EPC is counted: as devices, one per MiB, or as a capacity of the node. Pure.
+"""Accounting of a node's EPC: as devices, one per MiB, or as an amount in the node's capacity. Pure.
 
-A 1.36 kubelet stalls after a restart in proportion to all devices times allocated ones. So large EPC is a number in the
-node's status there, which confcom's controller writes. A node whose containers hold EPC keeps its way of counting, and
-at least the EPC that they hold: a kubelet that restarts fails Pods that no longer fit.
+A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices. From 1.36 on, large EPC is
+not devices but a number in the node's status, which confcom's controller writes. A node whose containers hold EPC
+keeps its accounting, and at least the EPC that is held: a kubelet that restarts fails Pods that no longer fit.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from enum import StrEnum
 from typing import NamedTuple
 
 MAX_DEVICES = 262_144
-"""Maximum of a node: the number of IDs of confcom.kubelet_api.device_list, and of their entries of 16 bytes
-within the kubelet's receive limit of 4 MiB."""
+"""Maximum devices of a node: confcom.kubelet_api.device_list has so many IDs, and their entries of
+16 bytes just fit the kubelet's receive limit of 4 MiB."""
 DEFAULT_MAX_EPC_DEVICES = 2_048
 """A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for
 2,048 devices that are all allocated, 1.75 s for 4,096 (measured)."""
 LARGEST_EPC_MIB = 1 << 20
 """1 TiB: two sockets with the largest EPC of a processor (512 GiB)."""
 HELPERS = 2
-"""Maximum number of quote helpers on a node: an update starts the new one before it stops the old one."""
+"""Maximum number of quote helpers on a node: an update starts the new helper before the old one ends."""
 
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})\+?")
 """Some providers add a plus to the minor version."""
@@ -38,16 +38,16 @@ class AccountingKind(StrEnum):
     DEVICE = "device"
     """The kubelet counts one device for each MiB."""
     CAPACITY = "capacity"
-    """The node's status has the amount, which the controller writes there."""
+    """The controller writes the amount of EPC into the node's status."""
 
 
 class CapacitySupport(StrEnum):
-    """Whether the cluster can count EPC as capacity, as the chart found out; else the first reason why not."""
+    """Whether the cluster can count EPC as capacity, as the chart determined; if not, the first reason."""
 
     SUPPORTED = "supported"
     API_SERVER = "api-server"
     OFFLINE = "offline"
-    """The chart was rendered without an API server, so nobody knows."""
+    """The chart was rendered without an API server, so it is unknown."""
     POLICY_OFF = "policy-off"
     CONTROLLER_OFF = "controller-off"
 
@@ -75,7 +75,7 @@ class ApiVersion(NamedTuple):
 
 
 FIRST_STALLING = ApiVersion(1, 36)
-"""From this version on, many devices stall a kubelet after its restart."""
+"""The first version of which a kubelet stalls after a restart if it has many devices."""
 
 
 def parse_api_version(text: str) -> ApiVersion:
@@ -90,32 +90,32 @@ class EpcInUse:
     """What the kubelet knows of this node's EPC when the plugin starts."""
 
     devices: int = 0
-    """Devices of EPC that the node has, as far as the kubelet knows. 0 and none held: EPC is no device there,
-    or nobody has served its devices since the kubelet started, as after a reboot of a drained node."""
+    """Number of EPC devices that the kubelet knows. 0 without a held device: EPC is not counted as devices,
+    or no plugin has served the devices since the kubelet started, as after a reboot of a drained node."""
     devices_held: bool = False
-    """Whether containers hold devices of EPC. The kubelet also names those of containers that have ended,
+    """Whether containers hold devices of EPC. The kubelet also reports devices of containers that ended,
     until it allocates a device to another container."""
     held_count: int = 0
-    """The fewest devices that include all held ones; 0 if none is held, or if nobody knows which."""
+    """The smallest number of devices that includes all held devices; 0 if none is held, or if unknown."""
     capacity_held: bool = False
-    """Whether containers may hold EPC as capacity: they have the enclave device, and EPC is no device."""
+    """Whether containers may hold EPC as capacity: they have the enclave device, and EPC has no devices."""
     enclaves_held: bool = False
     """Whether containers have the enclave device on a node that offers no device: its plugin was away for
     more than five minutes, so the kubelet has forgotten how EPC was counted."""
     doubt: str = ""
-    """Why the kubelet's own record could not be used; empty if it could, or if there is none."""
+    """Why the kubelet's own record could not be used; empty if it was used, or if there is no record."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountingSettings:
-    """The operator's choice, and what the chart knows of the cluster."""
+    """The operator's choice, and the facts that the chart found about the cluster."""
 
     setting: AccountingSetting = AccountingSetting.AUTO
     api_server: ApiVersion | None = None
-    """None if it is unknown."""
+    """The API server's version; None if it is unknown."""
     support: CapacitySupport = CapacitySupport.OFFLINE
     max_epc_mib: int | None = None
-    """Maximum of what is offered; None for the maximum of the way of counting."""
+    """Maximum MiB to offer; None for the default maximum of the chosen accounting."""
 
     @property
     def stalls(self) -> bool:
@@ -127,19 +127,19 @@ class AccountingSettings:
 class AccountingDecision:
     kind: AccountingKind
     max_mib: int | None
-    """Maximum of what may be offered; None for no maximum."""
+    """Maximum MiB to offer; None for no maximum."""
     choice: AccountingReason
     why: str
     held_mib: int = 0
-    """Minimum of what is offered, however little EPC there is: containers hold these devices."""
+    """Minimum MiB to offer, even if the node has less EPC: containers hold these devices."""
 
     def offered(self, mib: int) -> int:
-        """Return the MiB that are offered if there are so many for tenants."""
+        """Return the MiB to offer if the node has `mib` for tenants."""
         return max(mib if self.max_mib is None else min(mib, self.max_mib), self.held_mib)
 
 
 def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: int) -> AccountingDecision:
-    """Decide how a node's EPC is counted, which has so many MiB for tenants; 0 only if containers hold EPC."""
+    """Decide how to count a node's EPC. `epc_mib` is the MiB for tenants; 0 only if containers hold EPC."""
     wanted = _wanted(settings, epc_mib)
     if in_use.devices or in_use.devices_held:
         return _keep_held(_keep_devices(settings, wanted, in_use), in_use.held_count, epc_mib)
@@ -158,7 +158,7 @@ EPC_FLAGS = (
 
 
 def set_aside_mib(flag: Callable[[str], str]) -> int:
-    """Return the MiB that a plugin with these flags keeps from tenants, for others and quote helpers."""
+    """Return the MiB that a plugin with these flags keeps from tenants: reserved, or for quote helpers."""
     return int(flag("--reserve-epc-mib") or 0) + HELPERS * int(flag("--helper-epc-mib") or 0)
 
 
@@ -170,9 +170,9 @@ class OfferedEpc(NamedTuple):
 def changed_epc(
     old: Callable[[str], str], new: Callable[[str], str], *, now: OfferedEpc, held: int, limit: int | None
 ) -> int | None:
-    """Return the MiB that a node is to offer, in place of those `now`; None if a change of flags keeps nothing back.
+    """Return the MiB that a node will offer once no Pod holds EPC; None if the new flags take effect at once.
 
-    A lower amount, or another way of counting, is kept back while Pods hold EPC (`held`, at least 1 MiB).
+    A lower amount, or another accounting, is postponed while Pods hold EPC (`held`, at least 1 MiB).
     `old` and `new` return flags of the present device plugin and of the next one (empty if it is not
     given); `limit` is the next controller's maximum.
     """
@@ -197,7 +197,7 @@ def changed_epc(
         found = max(found, LARGEST_EPC_MIB)  # a maximum hides how much the hardware has
     after = drained(new, int(new_size or found))
     mib = after.mib if limit is None or after.kind is AccountingKind.DEVICE else min(after.mib, limit)
-    # Pods hold devices with any numbers, also the highest.
+    # Pods may hold any devices, even those with the highest numbers.
     lowered = mib < (now.mib if as_devices else held)
     return mib if lowered or after.kind not in {before.kind, now.kind} else None
 
@@ -252,9 +252,9 @@ def _devices(settings: AccountingSettings, choice: AccountingReason, why: str) -
 
 
 def _keep_devices(settings: AccountingSettings, wanted: AccountingDecision, in_use: EpcInUse) -> AccountingDecision:
-    """Return devices, and no fewer than there are, unless the operator gave a maximum.
+    """Return accounting by devices, with no fewer devices than now, unless the operator gave a maximum.
 
-    An explicit `capacity` changes a node over once no device is held; `auto` never does.
+    An explicit `capacity` switches a node to capacity once no device is held; `auto` never does.
     """
     devices, automatic = min(in_use.devices, MAX_DEVICES), settings.setting is AccountingSetting.AUTO
     if wanted.kind is AccountingKind.DEVICE:

@@ -20,7 +20,7 @@ _AMOUNTS = ("advertised", "set_aside", "reserved", "held_back", "kept")
 @dataclass(frozen=True, slots=True)
 class EpcSection:
     node: int | None
-    """The NUMA node; None if CPUID is the source, which has sections without their NUMA nodes."""
+    """The section's NUMA node; None if CPUID is the source, which does not name NUMA nodes."""
     bytes: int
 
 
@@ -36,24 +36,24 @@ class FoundEpc:
 
 @dataclass(frozen=True, slots=True)
 class EpcOffer:
-    """How a plugin has EPC counted, and what it offers of it."""
+    """A plugin's accounting of EPC, and the amounts that it offers."""
 
     kind: AccountingKind | None
     """None while the plugin waits for SGX: how EPC will be counted is not decided yet."""
     resource: str | None
     choice: str | None
-    """The code of `reason`."""
+    """The code for `reason`, the explanation of the accounting."""
     advertised_mib: int = 0
-    """To tenants: without MiB that are set aside, reserved or held back."""
+    """MiB offered to tenants: without MiB that are set aside, reserved or held back."""
     set_aside_mib: int = 0
-    """For quote helpers, as a resource of its own."""
+    """MiB offered to quote helpers, as a separate resource."""
     reserved_mib: int = 0
     held_back_mib: int = 0
-    """Beyond the maximum."""
+    """MiB beyond the maximum, which are not offered."""
     kept_mib: int = 0
-    """Offered beyond what the settings leave to tenants: containers hold it."""
+    """MiB offered although the settings leave less to tenants: containers hold them."""
     kubelet_stall_seconds: float = 0
-    """How long the kubelet may stall after its restart if all devices are allocated; 0 before 1.36."""
+    """Time for which the kubelet may stall after a restart if all devices are allocated; 0 before 1.36."""
     reason: str = ""
 
 
@@ -63,7 +63,7 @@ class Inventory:
 
     platform: str
     registered: bool
-    """Whether the kubelet watches the list of every resource."""
+    """Whether the kubelet watches the device list of every resource."""
     epc: FoundEpc
     accounting: EpcOffer
     devices: Mapping[str, object]

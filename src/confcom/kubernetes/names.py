@@ -13,7 +13,7 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 VERSION_LABEL = "app.kubernetes.io/version"
 FIELD_MANAGER = "confcom-controller"
-"""The field manager of the controller's writes: the API server records with it who changed a field last."""
+"""The field manager of the controller's writes: by it, the API server records who changed a field last."""
 AESM_DIRECTORY = "/var/run/aesmd"
 """Where AESM clients look for the socket. Containers mount the directory and not the socket file, which
 would be stale after the quote helper's next start."""
@@ -54,7 +54,7 @@ REAL = ResourceSet(
     provision="sgx.intel.com/provision",
     helper="confcom.internal/quote_helper_epc_mem_in_MiB",
 )
-"""AKS' name of EPC, which existing manifests use; Intel's names of the device nodes; and one of ours for the
+"""AKS' name of EPC, which existing manifests use; Intel's names of the device nodes; and our name for the
 quote helper's own EPC. `.internal` is reserved for private use (ICANN, 2024), so no one can own the name."""
 SIMULATED = ResourceSet(
     epc="simulated.confcom.internal/sgx_epc_mem_in_MiB",
@@ -68,7 +68,7 @@ OURS = frozenset(name for names in SETS for name in names)
 SHARED = frozenset({REAL.enclave, REAL.provision})
 """Names that other vendors' plugins offer too, also on nodes that never ran the add-on."""
 INTEL_EPC = "sgx.intel.com/epc"
-"""The name of Intel's plugin for the same memory, in bytes."""
+"""The resource name under which Intel's plugin offers EPC, in bytes."""
 
 MAX_SUBDOMAIN = 253
 """Maximum characters of the part before the slash, including the prefix `requests.` that quotas add (RFC 1123)."""
@@ -82,7 +82,7 @@ _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 
 
 def extended_resource(name: str) -> bool:
-    """Return whether a device plugin may use this resource name; the kubelet, and so its stand-in, refuses others.
+    """Return whether a device plugin may use this resource name; the kubelet and the demo refuse other names.
 
     Follows IsExtendedResourceName of Kubernetes (pkg/apis/core/helper, pkg/apis/core/v1/helper).
     """

@@ -1,4 +1,4 @@
-"""A node as the add-on reads it: labels, taints, readiness, and the add-on's resources. Pure."""
+"""The fields of a node that the add-on reads: labels, taints, readiness, and the add-on's resources. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Taint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What the add-on reads of a node; what is missing in it is empty."""
+    """The fields of a node that the add-on reads; missing fields are empty."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -34,19 +34,19 @@ class Node:
     readiness: str = ""
     """The message of the condition Ready."""
     capacity: Mapping[str, int] = field(default_factory=dict)
-    """Of the add-on's resources; a plugin that is gone leaves them at 0."""
+    """Capacity of the add-on's resources; a plugin that is gone leaves them at 0."""
     allocatable: Mapping[str, int] = field(default_factory=dict)
-    """Of the add-on's resources."""
+    """Allocatable amounts of the add-on's resources."""
     written: frozenset[str] = frozenset()
-    """Resources of the capacity that the controller has written, and nobody since."""
+    """Resources whose capacity the controller was the last to write."""
     extended: frozenset[str] = frozenset()
     """Resources that Node Feature Discovery maintains."""
     has_intel_epc: bool = False
-    """Whether somebody offers EPC under Intel's name."""
+    """Whether the node offers EPC under Intel's resource name."""
     resources: ResourceSet = REAL
     """The names under which the node offers, or is to offer, its EPC.
 
-    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the former
+    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the old set's
     resources for five minutes, and their keys at 0 afterwards."""
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Which nodes have SGX, and which of them a Pod's spec allows, by the scheduler's rules. Pure."""
+"""The kind of SGX of a node, and the nodes that a Pod's spec allows by the scheduler's rules. Pure."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ class _Requirement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NodeSelection:
-    """What a Pod's spec says about nodes: nodeSelector, required nodeAffinity, tolerations."""
+    """The node constraints of a Pod's spec: nodeSelector, required nodeAffinity, tolerations."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     """The nodeSelector."""
     terms: tuple[tuple[_Requirement, ...], ...] | None = None
-    """The affinity, of which one term has to hold; None if there is none."""
+    """The required node affinity, of which one term has to hold; None without a node affinity."""
     tolerations: tuple[_Toleration, ...] = ()
 
     @classmethod

@@ -8,21 +8,21 @@ from fractions import Fraction
 from typing import Any
 
 KubernetesObject = Mapping[str, Any]
-"""A decoded API object, or a part of one."""
+"""A decoded API object, or a part of an API object."""
 
 _QUANTITY = re.compile(r"([+-]?[0-9.]+)([num]|[kMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
 _DECIMAL = {unit: Fraction(1000) ** n for n, unit in enumerate(["n", "u", "m", "", *"kMGTPE"], -3)}
 _BINARY = {f"{unit}i": Fraction(1024**n) for n, unit in enumerate("KMGTPE", 1)}
 
 _MAPPINGS = (dict, Mapping)
-"""`dict` first, which is quickly seen: millions of looks at a large cluster's objects."""
+"""`dict` first, since isinstance is fastest for it: a large cluster needs millions of checks."""
 
 TERMINAL = frozenset({"Succeeded", "Failed"})
 """Pod phases in which a pod holds no resources any more."""
 
 
 def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
-    """Return the object at a path; an empty one if there is none."""
+    """Return the object at a path; an empty object if there is none."""
     for key in path:
         found = thing.get(key)
         if not isinstance(found, _MAPPINGS):
@@ -40,7 +40,7 @@ def listing(thing: KubernetesObject, *path: str) -> Sequence[KubernetesObject]:
 def text(thing: KubernetesObject, *path: str) -> str:
     """Return the string, number or boolean at a path as text; empty if there is none."""
     found: object = thing
-    for key in path:  # no call of `mapping`: there are millions of these
+    for key in path:  # inlined `mapping`: there are millions of calls
         if not isinstance(found, _MAPPINGS):
             return ""
         found = found.get(key)
@@ -90,7 +90,7 @@ def owner_of(thing: KubernetesObject) -> KubernetesObject:
 
 
 def node_of(pod: KubernetesObject) -> str:
-    """Return the node that a pod is bound to; if it is not scheduled yet, the one that a DaemonSet made it for."""
+    """Return the node that a pod is bound to; if it is not scheduled yet, the node that its DaemonSet chose."""
     if bound := text(pod, "spec", "nodeName"):
         return bound
     required = mapping(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
@@ -115,7 +115,7 @@ def quantity(text: str) -> Fraction | None:
 
 def amount(text: str) -> int:
     """Return a quantity as an integer, rounded up; 0 if it is not a quantity."""
-    if text.isascii() and text.isdigit():  # most are, of ten thousands in a large cluster
+    if text.isascii() and text.isdigit():  # most quantities in a large cluster
         return int(text)
     return math.ceil(quantity(text) or 0)
 
@@ -123,7 +123,7 @@ def amount(text: str) -> int:
 def requests_of(pod: KubernetesObject, resource: str) -> int:
     """Return how much of an extended resource a pod takes, as the scheduler counts.
 
-    That is the larger of two sums: all containers and sidecars; or the largest init container and the
+    The amount is the larger of two sums: all containers and sidecars; or the largest init container and the
     sidecars before it. The overhead of the pod's RuntimeClass is added.
     """
     sidecars = largest = 0
@@ -158,6 +158,6 @@ def _limit(container: KubernetesObject, resource: str) -> int:
 
 
 def requires(limit_range: KubernetesObject, resource: str) -> bool:
-    """Return whether a LimitRange refuses what does not ask for a resource."""
+    """Return whether a LimitRange refuses Pods that do not request a resource."""
     parts = ("min", "max", "maxLimitRequestRatio")
     return any(resource in mapping(one, part) for one in listing(limit_range, "spec", "limits") for part in parts)

@@ -1,4 +1,4 @@
-"""A DaemonSet or a Deployment as the add-on reads it: its nodes, flags, volumes, and how far it is rolled out. Pure."""
+"""The fields of a DaemonSet or Deployment that the add-on reads: nodes, flags, volumes, state of the rollout. Pure."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ _COUNTS = {
     "DaemonSet": ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
     "Deployment": ("", "replicas", "updatedReplicas", "availableReplicas"),
 }
-"""In the status; how many Pods a Deployment is to have stands in its spec."""
+"""Fields of the status, by kind; empty: the Deployment's desired number of Pods, which is in its spec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the add-on reads of a DaemonSet or a Deployment; what is missing in it is empty."""
+    """The fields of a DaemonSet or a Deployment that the add-on reads; missing fields are empty."""
 
     kind: str
     name: str
     namespace: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     component: names.Component | None = None
-    """The program of the add-on that it runs; None if it is not the add-on's."""
+    """The add-on's program that the workload runs; None if the workload is not the add-on's."""
     selection: NodeSelection = field(default_factory=NodeSelection)
-    """The nodes of its Pods."""
+    """The nodes that its Pods select."""
     arguments: tuple[str, ...] = ()
-    """Of all containers."""
+    """The arguments of all containers."""
     images: tuple[str, ...] = ()
     host_paths: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
     """By volume, the Secret that is mounted."""
     observed: bool = True
-    """Whether its controller has observed the newest template."""
+    """Whether the workload's controller has observed the newest template."""
     desired: int = 0
     current: int = 0
     updated: int = 0
@@ -72,6 +72,6 @@ class Workload:
         return self.observed and {self.current, self.updated, self.available} == {self.desired}
 
     def flag(self, name: str) -> str:
-        """Return the value of a flag (`--flag=value`) of its containers; empty if none has it."""
+        """Return the value of a flag (`--flag=value`) of the containers; empty if no container has it."""
         words = (word.partition("=") for word in self.arguments)
         return next((value for flag, _, value in words if flag == name), "")

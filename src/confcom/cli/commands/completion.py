@@ -7,7 +7,7 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 
 SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 _NO_FILES = ":4"
-"""Tells kubectl's completion to offer no file names beside these (cobra's ShellCompDirectiveNoFileComp)."""
+"""The line that makes kubectl's completion offer no file names (cobra's ShellCompDirectiveNoFileComp)."""
 
 
 @click.command()

@@ -82,7 +82,7 @@ def demo(*, verbose: bool, keep: bool, mode: str, folder: Path | None, output: s
 
 
 async def _until_signal(main: Coroutine[Any, Any, DemoReport]) -> DemoReport | signal.Signals:
-    """Run `main`; the first signal cancels it, and is returned. Later signals do not disturb its cleanup."""
+    """Run `main`; the first signal cancels `main`, and is returned. Later signals do not stop its cleanup."""
     task = asyncio.create_task(main)
     received: list[signal.Signals] = []
 
@@ -127,7 +127,7 @@ async def _run(mode: str, folder: Path | None, printer: StepPrinter, *, keep: bo
 
 @dataclass(frozen=True, slots=True)
 class StepPrinter:
-    """Prints the demo's steps as they run; if it is not enabled, only the report at the end, as JSON."""
+    """Prints the demo's steps as they run; without `enabled`, prints only the report, as JSON."""
 
     enabled: bool
     verbose: bool

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from confcom.addon.tenants import TenantPod
 
 _SHOWN = 10
-"""Number of Pods that are named; nobody reads a list of hundreds."""
+"""Maximum number of Pods that the question names."""
 
 
 @click.command()
@@ -63,14 +63,14 @@ def disable(*, yes: bool, wait: bool, namespace: str, login: Login, output: str)
         done = disable(add_on, consent=consent, wait=wait)
     lines = ["The add-on is disabled.", *(f"Kept: {one}" for one in done.kept)]
     for node, names in done.leftovers:
-        lines.append(f"Left on the node {node}, at 0 once its kubelet has forgotten them: {', '.join(names)}")
+        lines.append(f"Left in {node}'s status, at 0 once its kubelet has forgotten them: {', '.join(names)}")
     if done.leftovers:
-        lines.append("`confcom disable` in five minutes, or later, removes these names.")
+        lines.append("Run `confcom disable` again in five minutes, or later, to remove these names.")
     show_result(done.to_json(), map(printable, lines), output)
 
 
 def consequences(pods: Sequence[TenantPod]) -> Iterator[str]:
-    """Yield the lines that tell people, before they agree, what happens to Pods that use the add-on."""
+    """Yield the lines that tell users, before they confirm, what will happen to Pods that use the add-on."""
     yield "1 Pod uses the add-on:" if len(pods) == 1 else f"{len(pods)} Pods use the add-on:"
     for one in pods[:_SHOWN]:
         where = f"on {one.node}" if one.node else "not scheduled yet"
@@ -79,4 +79,4 @@ def consequences(pods: Sequence[TenantPod]) -> Iterator[str]:
     if len(pods) > _SHOWN:
         yield f"  ... and {len(pods) - _SHOWN} more"
     yield "Pods that run keep their EPC and their devices, but get no quote out of process."
-    yield "No other Pod that asks for EPC will start, nor will these once they end: they stay Pending."
+    yield "New Pods that request EPC stay Pending, also those that replace these Pods."

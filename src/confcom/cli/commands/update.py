@@ -97,7 +97,7 @@ def update(
 def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
     """Return the chart's values that choose the images, as text, since a tag may look like a number.
 
-    `others` is whether other values are changed: then the images stay as they are unless they are named.
+    `others`: whether other values are changed too; then images that are not named stay as they are.
     """
     found = []
     if version or not (digests or others):
