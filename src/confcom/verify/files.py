@@ -32,7 +32,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}|[A-Za-z0-9_-]+={0,2}")
 
 
 class UnreadableInputError(ConfcomError):
-    """A file that verification needs is missing, unreadable, too large or not regular, so nothing can be decided."""
+    """A file for verification is missing, unreadable, too large or not a regular file; there is no verdict."""
 
     exit_code = ExitCode.UNUSABLE
 
@@ -115,7 +115,7 @@ def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None, *,
 def read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a link to one") -> bytes:
     """Read a regular file of at most `limit` bytes; UnreadableInputError if the path is no such file, or unreadable."""
     try:
-        # Without O_NONBLOCK, opening a FIFO without a writer would block forever.
+        # Without O_NONBLOCK, opening a FIFO that has no writer would block forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

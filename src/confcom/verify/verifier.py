@@ -60,10 +60,10 @@ def verify(
             (`pathlib.Path`) of a file.
         policy: your demands on the quote.
         collateral: TCB info, QE identity and revocation lists of the quote's platform, or what `Collateral.prepared`
-            returned. Without collateral (None) no quote is verified: the verdict is unusable or not authentic.
+            returned. With None no quote is verified: the verdict is unusable or not authentic.
         root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means the root
             of prepared collateral, otherwise INTEL.
-        now: the instant, with a time zone, at which certificates and collateral must be valid; None means the present.
+        now: the instant, with time zone, at which all dates must be valid; None means the present.
 
     Returns:
         The verdict. `verdict.require_ok()` returns the claims, or raises.
@@ -96,11 +96,11 @@ def verify(
 
 
 def bytes_of(quote: QuoteInput) -> bytes:
-    """Return the bytes of a quote in any of its forms; text that is none of them as it is."""
+    """Return the bytes of a quote in any form of QuoteInput; text that does not decode is only encoded."""
     if isinstance(quote, bytes):
         return quote
     if isinstance(quote, str):
-        # Text that is neither form stays undecoded and fails to parse as a quote. Text over the limit is not decoded.
+        # Text of neither form stays undecoded and fails to parse. Text over the limit is not decoded.
         text = quote[: MAX_QUOTE_TEXT_SIZE + 1].encode(errors="replace")
         return text if len(quote) > MAX_QUOTE_TEXT_SIZE else decoded(text)
     if isinstance(quote, os.PathLike):

@@ -87,7 +87,7 @@ class KeyCertification:
 
     @classmethod
     def of(cls, quote: Quote, root: TrustedRoot) -> Self:
-        """Read and check it. MalformedError: the quote has no readable PCK certificate chain."""
+        """Check a quote's certification. MalformedError if its PCK certificate chain cannot be read."""
         chain = PckChain.from_quote(quote)
         extension = chain.extension()
         problem = chain.broken_link(root.certificate)

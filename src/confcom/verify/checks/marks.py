@@ -36,7 +36,7 @@ UNDECLARED_MARKS = frozenset({Mark.QE_MRSIGNER})
 
 @dataclass(frozen=True, slots=True)
 class CertifyingMarks:
-    """Marks in what certifies a quote's attestation key: of any certificate, and those that every certificate has."""
+    """Marks in a quote's signature data; `all` omits certificate marks that some certificate of the chain lacks."""
 
     any: frozenset[Mark]
     all: frozenset[Mark]

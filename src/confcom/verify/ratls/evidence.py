@@ -23,10 +23,10 @@ _HASH_ENTRY: Final = b"\x82"
 _MAPS: Final = range(0xA1, 0xB8)
 """First bytes of CBOR maps with 1 to 23 pairs. Two claims are standard; rats-tls lets programs add more."""
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT = range(4)
-"""CBOR's major types without structure (RFC 8949, 3.1). No other item is decoded, so that nothing nests."""
+"""CBOR's major types without structure (RFC 8949, 3.1). Others are refused, which prevents nesting."""
 _PEM_COLUMNS: Final = 64
 _ECDSA_EVIDENCE: Final = bytes.fromhex("03000000 a3a21e871b4d4014b70aa125d2fbcd8c")
-"""How Open Enclave's evidence of a quote begins (oe_attestation_header_t: version 3, OE_FORMAT_UUID_SGX_ECDSA)."""
+"""First bytes of Open Enclave's quote evidence (oe_attestation_header_t: version 3, OE_FORMAT_UUID_SGX_ECDSA)."""
 _EVIDENCE_HEADER_SIZE: Final = 28
 """Bytes of the header: _ECDSA_EVIDENCE, then the size of the rest in 8 bytes."""
 _HASHES: Final = {1: hashlib.sha256, 7: hashlib.sha384, 8: hashlib.sha512}

@@ -171,10 +171,10 @@ def connect(
 
 
 class RatlsTransport(httpx2.HTTPTransport):
-    """A transport for `httpx2.Client` whose connections are to verified peers alone.
+    """A transport for `httpx2.Client` that connects to verified peers only.
 
-    A request raises NotVerifiedError, and nothing of it is sent, if its peer is not verified. URLs must begin with
-    https. The arguments are those of `verify_certificate`. A connection is verified once, when it is made.
+    If the peer is not verified, a request raises NotVerifiedError and is not sent. URLs must begin with
+    https. The arguments are those of `verify_certificate`. The peer is verified once per connection.
     """
 
     def __init__(
