@@ -6,7 +6,7 @@ API server: there, values decide. */}}
 {{ .Capabilities.APIVersions.Has "v1/Pod" }}
 {{- end }}
 
-{{/* The version of the API server, as in 1.36; empty if nothing tells it. */}}
+{{/* The version of the API server, as in 1.36; empty if unknown. */}}
 {{- define "confcom.apiServer" -}}
 {{- if .Values.devicePlugin.apiServer -}}
 {{ .Values.devicePlugin.apiServer }}
@@ -15,14 +15,14 @@ API server: there, values decide. */}}
 {{- end }}
 {{- end }}
 
-{{/* "auto", "on" or "off": YAML takes the last two for booleans where they are not in quotes. */}}
+{{/* "auto", "on" or "off": YAML reads on and off without quotation marks as booleans. */}}
 {{- define "confcom.mutateSetting" -}}
 {{- $set := .Values.admission.mutate -}}
 {{- if kindIs "bool" $set }}{{ $set | ternary "on" "off" }}{{ else }}{{ $set }}{{ end }}
 {{- end }}
 
-{{/* "true" if the API server has MutatingAdmissionPolicy v1. The group version alone does not tell: 1.35 has it without
-this kind. */}}
+{{/* "true" if the API server has MutatingAdmissionPolicy v1. The group version is no proof: 1.35 has v1
+without this kind. */}}
 {{- define "confcom.hasMutatingPolicies" -}}
 {{ .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}
 {{- end }}
@@ -51,8 +51,8 @@ off
 {{- end }}
 {{- end }}
 
-{{/* Whether EPC can be node capacity: "supported", or the first reason against it. It needs the policy, which adds the
-enclave device to what asks for EPC, and the controller, which writes the capacity. */}}
+{{/* Whether EPC can be node capacity: "supported", or the first reason against it. Capacity needs the policy that adds
+the enclave device to containers with EPC, and the controller that writes the capacity. */}}
 {{- define "confcom.capacitySupport" -}}
 {{- if include "confcom.apiServerTooOld" . | eq "true" -}}
 api-server
@@ -91,7 +91,7 @@ true
 {{- end }}
 {{- end }}
 
-{{/* More MiB than any node may have: who asks for more meant another unit. */}}
+{{/* The most MiB that a node may have: a larger request was meant in another unit. */}}
 {{- define "confcom.mostEpcMiB" -}}
 {{ .Values.controller | default dict | dig "maxEpcMiBPerNode" 1048576 | int64 }}
 {{- end }}

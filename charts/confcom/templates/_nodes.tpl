@@ -1,6 +1,6 @@
-{{/* The rules about nodes, for those who use helm alone. They compare labels, and nothing else: docs/adr, "Two rules about nodes". */}}
+{{/* The rules about nodes, for users of helm without `confcom`. They compare labels only: docs/adr, "Two rules about nodes". */}}
 
-{{/* Which platform an installed device plugin is of. */}}
+{{/* The platform of an installed device plugin. */}}
 {{- define "confcom.platformOf" -}}
 {{- get (.metadata.labels | default dict) "confcom.internal/platform" }}
 {{- end }}
@@ -77,7 +77,7 @@ replace is confcom.checkConsent's. Terms of hardware nodes are taken at their wo
 {{- end }}
 {{- end }}
 
-{{/* Of a platform that stays, every node must have the labels that choose it from now on; called with (dict "daemon" DAEMONSET
+{{/* For a platform that stays, every node must have the labels that will select it; called with (dict "daemon" DAEMONSET
 "nodes" NODES "served" ITS_NODES "labels" LABELS "hardware" HARDWARE_NODES "lose" TEXT "delete" COMMAND). */}}
 {{- define "confcom.checkLabels" }}
 {{- $selector := .daemon.spec.template.spec.nodeSelector }}

@@ -70,10 +70,10 @@ class CollateralCache:
         self._clock = clock
 
     def get(self, quote: QuoteInput) -> CachedCollateral:
-        """Return the collateral of a quote's platform, from disk or from the source; the quote as `verify` takes it.
+        """Return the collateral of a quote's platform, from disk or from the source. `quote` is as for `verify`.
 
         Raises:
-            FetchError: there is none that is current, and the source gives none; or the directory cannot be written.
+            FetchError: no current collateral is stored or can be fetched; or the directory cannot be written.
             MalformedError: the quote has no readable PCK certificate.
         """
         data, now = bytes_of(quote), self._clock()

@@ -161,7 +161,7 @@ def _client(source: Source) -> httpx2.AsyncClient:
             headers={"User-Agent": "confcom"},
             timeout=httpx2.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS),
             follow_redirects=False,
-            trust_env=source.base.startswith("https:"),  # http is for this machine alone
+            trust_env=source.base.startswith("https:"),  # http is local, without proxy
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         raise FetchError(

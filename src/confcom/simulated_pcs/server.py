@@ -149,7 +149,7 @@ class Server(socketserver.ThreadingTCPServer):
             super().finish_request(encrypted, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
-        """Log what is our own mistake; a client that goes away, or speaks no TLS, is none."""
+        """Log errors of this program, but no OSError: a client that disconnects or speaks no TLS causes it."""
         del request
         error = sys.exception()
         if not isinstance(error, OSError):
@@ -164,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         return "confcom"
 
     def setup(self) -> None:
-        """Read the whole head under one deadline, which reading by lines would start anew with each piece."""
+        """Read the request's head under one deadline; reading by lines would restart the deadline with each piece."""
         super().setup()
         self.rfile.close()
         self.rfile = io.BytesIO(self._head())

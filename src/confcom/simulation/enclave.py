@@ -136,9 +136,9 @@ class SimulatedEnclave:
 
     @classmethod
     def from_name(cls, name: str, *, debug: bool = False) -> Self:
-        """Create an enclave whose measurement depends only on a name: MRENCLAVE is a hash of it.
+        """Create an enclave whose measurement depends only on a name: MRENCLAVE is its hash.
 
-        All have the same MRSIGNER, like those of one vendor. As on hardware, DEBUG does not change the measurement.
+        All have the same MRSIGNER, like enclaves of one vendor. As on hardware, DEBUG does not change the measurement.
         """
         flags = AttributeFlag.INITTED | AttributeFlag.MODE64BIT
         return cls(

@@ -93,10 +93,10 @@ class Pki:
 def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM, node: str = "") -> Pki:
     """Issue all certificates of a platform; the same arguments give the same bytes.
 
-    Platforms with one seed and different names of nodes differ in the PCK certificate: its key, PPID and
-    platform instance id.
+    Platforms with one seed and different node names differ in the PCK certificate only: key, serial number, PPID
+    and platform instance id.
 
-    They are valid from 24 h before `now` (aware). The seed is 32 random bytes. The PCK certificate of a Platform CA
+    Certificates are valid from 24 h before `now` (aware). The seed is 32 random bytes. A Platform CA's PCK certificate
     also has a platform instance id and a configuration.
     """
     factory = _CertificateFactory(seed, now - BACKDATE)
