@@ -1,5 +1,5 @@
-{{/* What the API server can do decides whether Pods are rewritten, and how EPC can be counted. `helm template` knows of no
-API server: there, values decide. */}}
+{{/* Features of the API server decide whether Pods are rewritten and how EPC can be counted. `helm template` has no API
+server, so values decide. */}}
 
 {{/* "true" if rendered against an API server. Offline, helm lists built-in group versions, but no kinds of the group v1. */}}
 {{- define "confcom.live" -}}
@@ -68,7 +68,7 @@ supported
 {{- end }}
 
 {{/* The names by which containers ask, as the plugins of all platforms offer them: a JSON list of {epc, enclave, provision, helper, bytes}.
-"bytes" is the other name of the same memory, or empty: what asks by Intel's name asks for hardware, where there is some. */}}
+"bytes" is Intel's name of the same memory; empty for simulated nodes beside hardware. */}}
 {{- define "confcom.epcNames" -}}
 {{- $names := list }}
 {{- $platforms := include "confcom.platforms" . | fromYamlArray }}
@@ -96,19 +96,19 @@ true
 {{ .Values.controller | default dict | dig "maxEpcMiBPerNode" 1048576 | int64 }}
 {{- end }}
 
-{{/* Cost. A tenant chooses how long lists are, and CEL's own limits do not bound time: Pods with more containers in all, or with more that
-ask for something of ours, are refused; and where there are more variables, volumes or mounts in all, these are not looked at. Each kind of
-object has one validating policy without matchConditions: the API server converts the object anew for every condition, and three times for
+{{/* Limits of cost: tenants choose the lengths of lists, and CEL's own limits do not bound time. Pods with more containers, or with more
+containers that ask for our resources, are refused; more variables, volumes or mounts in all are not examined. Each kind of object
+has one validating policy without matchConditions: the API server converts the object anew for every condition, and three times for
 every policy. */}}
 {{- define "confcom.mostContainers" }}1000{{ end }}
 {{- define "confcom.mostAsking" }}50{{ end }}
 {{- define "confcom.mostParts" }}10000{{ end }}
-{{/* Of one container that asks for something of ours: characters of an amount, since reading one takes time with the square of its digits (the
-API server refuses longer ones itself, but later), and limits, since all are written anew where one is changed. */}}
+{{/* Limits for a container that asks for our resources: characters of an amount, because parsing is quadratic in the digits (the API server
+refuses longer amounts too, but later), and the number of its limits, because a change of one limit rewrites all. */}}
 {{- define "confcom.longestAmount" }}32{{ end }}
 {{- define "confcom.mostLimits" }}100{{ end }}
 
-{{/* CEL variables of a Pod or template, called with (dict "root" $ "spec" CEL): its containers, and those that ask for something of ours. */}}
+{{/* CEL variables of a Pod or template, called with (dict "root" $ "spec" CEL): its containers, and those that ask for our resources. */}}
 {{- define "confcom.askingVariables" -}}
 {{- $names := list "sgx.intel.com/epc" }}
 {{- range include "confcom.epcNames" .root | fromJsonArray }}{{ $names = concat $names (list .epc .enclave .provision .helper) }}{{ end }}
@@ -123,7 +123,7 @@ API server refuses longer ones itself, but later), and limits, since all are wri
 {{- end }}
 
 {{/* Why Pods are refused: a JSON list of {name, when, unless, says, message}. "when" and "says" are CEL about a container c that has limits,
-"unless" about the request; "message" is told where "says" is too long. */}}
+"unless" about the request; "message" replaces "says" if "says" is too long. */}}
 {{- define "confcom.refusals" -}}
 {{- $rules := list }}
 {{- $names := include "confcom.epcNames" . | fromJsonArray }}

@@ -11,7 +11,7 @@
 {{- if eq "hardware" (get $labels "confcom.internal/platform") }}true{{ end }}
 {{- end }}
 
-{{/* The names of the nodes with all of these labels, less some names; called with (list LABELS NODES NAMES). A JSON list. */}}
+{{/* The names of nodes with all of these labels, minus NAMES; called with (list LABELS NODES NAMES). A JSON list. */}}
 {{- define "confcom.labelled" -}}
 {{- $wanted := index . 0 }}
 {{- $names := index . 2 }}
@@ -40,8 +40,8 @@ A JSON list, of names or of one text. */}}
 {{- end }}
 {{- end }}
 
-{{/* An upgrade must not take the daemons from nodes whose workloads use them, without a word. Hardware that simulation is to
-replace is confcom.checkConsent's. Terms of hardware nodes are taken at their word: who writes them means those nodes. */}}
+{{/* Refuses an upgrade that would silently remove daemons from nodes whose workloads use the daemons. confcom.checkConsent
+checks hardware that simulation would replace. nodeSelectorTerms are explicit, so their nodes are not checked. */}}
 {{- define "confcom.checkNodes" }}
 {{- $platforms := include "confcom.platforms" . | fromYamlArray }}
 {{- range $name := list "confcom-device-plugin" "confcom-device-plugin-simulated" }}
@@ -121,8 +121,8 @@ replace is confcom.checkConsent's. Terms of hardware nodes are taken at their wo
 {{- end }}
 {{- end }}
 
-{{/* Consent to simulation is consent to a cluster that has nothing else; beside hardware it takes another value. Hardware is
-what the hardware plugin runs on, and what the values choose for it and nobody labelled to simulate. */}}
+{{/* simulated.enabled alone is consent to a cluster without hardware nodes; with them, besideHardware is needed. Hardware
+nodes are those of the hardware plugin, and those with nodeSelector's labels and without the label for simulation. */}}
 {{- define "confcom.checkConsent" }}
 {{- if and .Values.simulated.enabled (not .Values.simulated.besideHardware) }}
 {{- $nodes := (lookup "v1" "Node" "" "").items }}

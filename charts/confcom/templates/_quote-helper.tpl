@@ -1,4 +1,4 @@
-{{/* What differs between simulated and hardware nodes in the quote helper's Pod; all called with (dict "root" $ "platform" NAME). */}}
+{{/* Differences of the quote helper's Pod between simulated and hardware nodes; all called with (dict "root" $ "platform" NAME). */}}
 
 {{/* Which platforms have a quote helper: a JSON list. Beside simulated nodes, hardware nodes have a helper if the values
 name an image of aesmd, so a release without the image stays unchanged; checks.yaml refuses to remove a helper this way. */}}
