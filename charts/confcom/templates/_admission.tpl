@@ -67,8 +67,8 @@ supported
 {{- end }}
 {{- end }}
 
-{{/* The names by which containers ask, as the plugins of all platforms offer them: a JSON list of {epc, enclave, provision, helper, bytes}.
-"bytes" is Intel's name of the same memory; empty for simulated nodes beside hardware. */}}
+{{/* The names by which containers ask, as the plugins of all platforms offer them: a JSON list of {epc, enclave,
+provision, helper, bytes}. "bytes" is Intel's name of the same memory; empty for simulated nodes beside hardware. */}}
 {{- define "confcom.epcNames" -}}
 {{- $names := list }}
 {{- $platforms := include "confcom.platforms" . | fromYamlArray }}
@@ -96,19 +96,19 @@ true
 {{ .Values.controller | default dict | dig "maxEpcMiBPerNode" 1048576 | int64 }}
 {{- end }}
 
-{{/* Limits of cost: tenants choose the lengths of lists, and CEL's own limits do not bound time. Pods with more containers, or with more
-containers that ask for our resources, are refused; more variables, volumes or mounts in all are not examined. Each kind of object
-has one validating policy without matchConditions: the API server converts the object anew for every condition, and three times for
-every policy. */}}
+{{/* Limits of cost: tenants choose the lengths of lists, and CEL's own limits do not bound time. Pods with more
+containers, or more containers that ask for our resources, are refused; further variables, volumes and mounts are not
+examined if there are more. Each kind of object has one validating policy without matchConditions: the API server
+converts the object for every condition, and three times for every policy. */}}
 {{- define "confcom.mostContainers" }}1000{{ end }}
 {{- define "confcom.mostAsking" }}50{{ end }}
 {{- define "confcom.mostParts" }}10000{{ end }}
-{{/* Limits for a container that asks for our resources: characters of an amount, because parsing is quadratic in the digits (the API server
-refuses longer amounts too, but later), and the number of its limits, because a change of one limit rewrites all. */}}
+{{/* For a container that asks for our resources: characters of an amount, as parsing is quadratic in the digits (the
+API server refuses longer amounts later), and the number of limits, because a change of one limit rewrites all. */}}
 {{- define "confcom.longestAmount" }}32{{ end }}
 {{- define "confcom.mostLimits" }}100{{ end }}
 
-{{/* CEL variables of a Pod or template, called with (dict "root" $ "spec" CEL): its containers, and those that ask for our resources. */}}
+{{/* CEL variables, called with (dict "root" $ "spec" CEL): a Pod's containers, and those that ask for our resources. */}}
 {{- define "confcom.askingVariables" -}}
 {{- $names := list "sgx.intel.com/epc" }}
 {{- range include "confcom.epcNames" .root | fromJsonArray }}{{ $names = concat $names (list .epc .enclave .provision .helper) }}{{ end }}
@@ -122,8 +122,8 @@ refuses longer amounts too, but later), and the number of its limits, because a 
   expression: 'variables.all.size() > {{ include "confcom.mostAsking" . }} ? [] : variables.all'
 {{- end }}
 
-{{/* Why Pods are refused: a JSON list of {name, when, unless, says, message}. "when" and "says" are CEL about a container c that has limits,
-"unless" about the request; "message" replaces "says" if "says" is too long. */}}
+{{/* Why Pods are refused: a JSON list of {name, when, unless, says, message}. "when" and "says" are CEL about a
+container c that has limits, "unless" about the request; "message" replaces "says" if "says" is too long. */}}
 {{- define "confcom.refusals" -}}
 {{- $rules := list }}
 {{- $names := include "confcom.epcNames" . | fromJsonArray }}

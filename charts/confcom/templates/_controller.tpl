@@ -32,8 +32,8 @@ more nodes than the values do, because conditions on node names are omitted. */}
 {{- if not (has "" $selectors) }}{{ uniq $selectors | join ";" }}{{ end }}
 {{- end }}
 
-{{/* Refuses node conditions that are invalid in a label selector: each condition is put into a label selector and into CEL.
-No node has labels for the refused conditions. */}}
+{{/* Refuses node conditions that are invalid in a label selector: each condition is put into a label selector and into
+CEL. No node has labels for the refused conditions. */}}
 {{- define "confcom.checkNodeConditions" -}}
 {{- $expressions := list }}
 {{- $fields := list }}

@@ -59,7 +59,7 @@ names for simulated nodes differ beside hardware: docs/adr, "Simulated nodes bes
 {{- end }}
 {{- end }}
 
-{{/* Scheduling and update strategy of a daemon's Pods; called with (dict "root" $ "platform" NAME "values" VALUES). */}}
+{{/* Scheduling and update strategy of daemons' Pods; called with (dict "root" $ "platform" NAME "values" VALUES). */}}
 {{- define "confcom.placement" -}}
 {{- $affinity := deepCopy .values.affinity }}
 {{- if eq .platform "simulated" }}

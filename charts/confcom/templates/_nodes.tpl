@@ -1,4 +1,4 @@
-{{/* The rules about nodes, for users of helm without `confcom`. They compare labels only: docs/adr, "Two rules about nodes". */}}
+{{/* Rules about nodes, for use of helm alone; they compare labels only: docs/adr, "Two rules about nodes". */}}
 
 {{/* The platform of an installed device plugin. */}}
 {{- define "confcom.platformOf" -}}
@@ -28,8 +28,8 @@
 {{- toJson $found }}
 {{- end }}
 
-{{/* The nodes of an installed DaemonSet: by its labels, or how many nodeSelectorTerms chose; called with (list DAEMONSET NODES).
-A JSON list, of names or of one text. */}}
+{{/* The nodes of an installed DaemonSet: by its labels, or how many nodeSelectorTerms chose; called with (list
+DAEMONSET NODES). A JSON list, of names or of one text. */}}
 {{- define "confcom.served" -}}
 {{- $daemon := index . 0 }}
 {{- $count := dig "status" "desiredNumberScheduled" 0 $daemon | int }}
@@ -40,7 +40,7 @@ A JSON list, of names or of one text. */}}
 {{- end }}
 {{- end }}
 
-{{/* Refuses an upgrade that would silently remove daemons from nodes whose workloads use the daemons. confcom.checkConsent
+{{/* Refuses an upgrade that would silently remove daemons from nodes whose workloads use them. confcom.checkConsent
 checks hardware that simulation would replace. nodeSelectorTerms are explicit, so their nodes are not checked. */}}
 {{- define "confcom.checkNodes" }}
 {{- $platforms := include "confcom.platforms" . | fromYamlArray }}
@@ -77,7 +77,7 @@ checks hardware that simulation would replace. nodeSelectorTerms are explicit, s
 {{- end }}
 {{- end }}
 
-{{/* For a platform that stays, every node must have the labels that will select it; called with (dict "daemon" DAEMONSET
+{{/* For a platform that stays, each node must have the labels that will select it; called with (dict "daemon" DAEMONSET
 "nodes" NODES "served" ITS_NODES "labels" LABELS "hardware" HARDWARE_NODES "lose" TEXT "delete" COMMAND). */}}
 {{- define "confcom.checkLabels" }}
 {{- $selector := .daemon.spec.template.spec.nodeSelector }}
@@ -121,7 +121,7 @@ checks hardware that simulation would replace. nodeSelectorTerms are explicit, s
 {{- end }}
 {{- end }}
 
-{{/* simulated.enabled alone is consent to a cluster without hardware nodes; with them, besideHardware is needed. Hardware
+{{/* simulated.enabled is consent to a cluster without hardware nodes; with them, besideHardware is needed. Hardware
 nodes are those of the hardware plugin, and those with nodeSelector's labels and without the label for simulation. */}}
 {{- define "confcom.checkConsent" }}
 {{- if and .Values.simulated.enabled (not .Values.simulated.besideHardware) }}
