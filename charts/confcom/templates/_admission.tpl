@@ -108,7 +108,7 @@ API server refuses longer amounts later), and the number of limits, because a ch
 {{- define "confcom.longestAmount" }}32{{ end }}
 {{- define "confcom.mostLimits" }}100{{ end }}
 
-{{/* CEL variables, called with (dict "root" $ "spec" CEL): a Pod's containers, and those that ask for our resources. */}}
+{{/* CEL variables, called with (dict "root" $ "spec" CEL): a Pod's containers, and those with our resources. */}}
 {{- define "confcom.askingVariables" -}}
 {{- $names := list "sgx.intel.com/epc" }}
 {{- range include "confcom.epcNames" .root | fromJsonArray }}{{ $names = concat $names (list .epc .enclave .provision .helper) }}{{ end }}

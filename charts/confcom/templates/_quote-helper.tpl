@@ -1,7 +1,7 @@
 {{/* Parts of the helper's Pod that differ between kinds of nodes; called with (dict "root" $ "platform" NAME). */}}
 
-{{/* Platforms with a quote helper: a JSON list. Beside simulated nodes, hardware nodes have a helper if there is an image
-of aesmd, so releases without the image stay unchanged; checks.yaml refuses to remove the helper this way. */}}
+{{/* Platforms with a quote helper: a JSON list. Beside simulated nodes, hardware nodes have a helper if there is an
+image of aesmd, so releases without the image stay unchanged; checks.yaml refuses to remove the helper this way. */}}
 {{- define "confcom.helperPlatforms" -}}
 {{- $found := list }}
 {{- if .Values.quoteHelper.enabled }}
@@ -70,8 +70,8 @@ of aesmd, so releases without the image stay unchanged; checks.yaml refuses to r
 {{- if eq .platform "simulated" }}
 {{ include "confcom.simulatedRoot" .root }}
 {{- else }}
-# aesmd's socket is open to everybody, so that only the directory protects it: each Pod has its own. Of memory, since a
-# full disk must not keep aesmd from making its socket.
+# aesmd's socket is open to everybody, so that only the directory protects it: each Pod has its own. Of memory, since a full
+# disk must not keep aesmd from making its socket.
 - name: aesmd-private
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
 {{ include "confcom.collateralVolumes" .root }}
