@@ -82,7 +82,7 @@ class CollateralCache:
         if kept is not None and kept.read().is_fresh(now):
             return _aged(kept, now)
         try:
-            # In a thread, because an event loop may run in the caller's: a TLS handshake there asks for collateral.
+            # In a thread, because the caller's may run an event loop, as in a TLS handshake with RA-TLS.
             with ThreadPoolExecutor(1) as thread:
                 fetched = thread.submit(self._fetch, data).result()
             _require_current(fetched, self._source, now)

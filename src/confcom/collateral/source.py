@@ -32,7 +32,7 @@ class Source:
             omitted. Plain http is accepted for this machine only.
         root_crl_url: URL of the root's revocation list; by default the path `rootcacrl` of the service, as in a PCCS.
         api_key: a subscription key, sent as Ocp-Apim-Subscription-Key.
-        ca_file: a PEM file of the authorities that may certify the service; by default the system's authorities.
+        ca_file: a PEM file of the authorities that may certify the service; by default the system's.
 
     Raises:
         SettingsError: an argument has a wrong type, or the address or the key cannot be used.

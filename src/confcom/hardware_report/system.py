@@ -80,7 +80,7 @@ class NodeFiles(HostFiles):
 
 
 def kernel_facts(files: NodeFiles) -> Facts:
-    """Return kernel, distribution and microcode; from the kernel's command line, only words that disable SGX."""
+    """Return kernel, distribution and microcode; of the kernel's command line, words that disable SGX."""
     release = files.read_text("/proc/sys/kernel/osrelease")
     os_release = next((text for path in OS_RELEASES if (text := files.read_text(path))), "")
     first = (files.read_text("/proc/cpuinfo") or "").partition("\n\n")[0]

@@ -47,12 +47,12 @@ WRONG_CERTIFICATES: Final = (
 )
 
 _SIGNATURE: Final = slice(SIGNED_PART_SIZE + 4, SIGNED_PART_SIZE + 4 + SIGNATURE_SIZE)
-"""Position of the attestation key's signature over header and body, after the 4-byte size of signature data."""
+"""Position of the attestation key's signature over header and body, after the size of signature data."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Certified:
-    """Parts of a quote that passed all checks: the parts that later quotes share, and the key that signs them."""
+    """Parts of a quote that passed all checks: those that later quotes share, and the key that signs quotes."""
 
     identity: QuotingTarget
     size: int

@@ -82,7 +82,7 @@ def open_or_create_platform(
 ) -> StoredPlatform:
     """Load the platform from a state directory, or create one if there is none.
 
-    If several processes start at once, one process creates the platform, and all return this platform. A missing
+    If several processes start at once, one process creates the platform, and all return it. A missing
     directory is created with mode 0700.
 
     Raises:
@@ -144,7 +144,7 @@ def _read(state_dir: Path, node: str) -> SimulatedPlatform | None:
         if len(values) < len(_KEYS):
             if not os.path.lexists(folder):
                 return None
-            values = _read_values(folder)  # another process may have renamed the folder into place between two reads
+            values = _read_values(folder)  # another process may have created the folder between two reads
     except OSError as error:
         raise _unusable(state_dir, "read from", error) from error
     return SimulatedPlatform.of_root(RootSeed.decode(values), node)

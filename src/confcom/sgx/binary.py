@@ -39,7 +39,7 @@ class Layout:
     """A fixed-size little-endian structure, like struct.Struct, but a value that does not fit raises an error.
 
     struct silently truncates and pads byte strings; a report with a truncated MRENCLAVE must never be signed.
-    `fields` are those of a dataclass; `codes` has a struct code (`16s`, `B`, `H`, `I`, `Q`) per field, in order.
+    `fields` are a dataclass's; `codes` has a struct code (`16s`, `B`, `H`, `I`, `Q`) per field, in order.
     """
 
     def __init__(self, structure: str, fields: Sequence[Field[Any]], codes: str) -> None:

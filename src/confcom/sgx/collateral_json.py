@@ -20,7 +20,7 @@ MAX_JSON_SIZE = 32 * 1024 * 1024
 """Bytes of a file; Intel's form takes 30 KiB for each kind of platform and 2 KiB for each platform."""
 
 TCB_CHAINS = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
-"""Headers with TCB info's issuer chain in API version 4 and earlier; Intel's file has members of these names."""
+"""Headers with TCB info's issuer chain in API version 4 and earlier, and members' names in Intel's file."""
 QE_CHAIN = "SGX-Enclave-Identity-Issuer-Chain"
 CRL_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
 _PCK_CHAIN = "SGX-PCK-Certificate-Issuer-Chain"

@@ -23,7 +23,7 @@ HEADER_USER_DATA = b"SIMULATED-NOT-INTEL!"
 """Quote header, user_data (20 bytes). Intel's QE puts its QE_ID there; verifiers ignore it."""
 
 QE_AUTH_DATA = b"SIMULATED-SGX-NOT-INTEL-HARDWARE"
-"""QE authentication data: 32 bytes, since dcap-qvl accepts no other length. Intel's QE writes 00 01 ... 1f."""
+"""QE authentication data: 32 bytes, since dcap-qvl accepts no other length. Intel's QE has 00 01 ... 1f."""
 
 FMSPC = b"SIMSGX"
 """FMSPC: family, model, stepping, platform type, custom SKU (6 bytes), by which TCB info is looked up."""

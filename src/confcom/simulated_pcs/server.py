@@ -46,7 +46,7 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # With an encrypted key, OpenSSL would prompt on the terminal; an empty password makes it fail instead.
+        # With an encrypted key, OpenSSL would prompt; an empty password makes it fail instead.
         context.load_cert_chain(certificate, key, password="")
     except OSError as error:
         raise SettingsError(
@@ -115,7 +115,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
-        """Answer requests in a thread while the block runs; then close, without waiting for open connections."""
+        """Answer in a thread while the block runs; then close, without waiting for open connections."""
         thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": POLL_SECONDS})
         thread.start()
         try:
@@ -149,7 +149,7 @@ class Server(socketserver.ThreadingTCPServer):
             super().finish_request(encrypted, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
-        """Log errors of this program, but no OSError: a client that disconnects or speaks no TLS causes it."""
+        """Log errors of this program; OSError is a client's: it disconnected or speaks no TLS."""
         del request
         error = sys.exception()
         if not isinstance(error, OSError):
@@ -164,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         return "confcom"
 
     def setup(self) -> None:
-        """Read the request's head under one deadline; reading by lines would restart the deadline with each piece."""
+        """Read the request's head under one deadline, which reading by lines would restart with each piece."""
         super().setup()
         self.rfile.close()
         self.rfile = io.BytesIO(self._head())

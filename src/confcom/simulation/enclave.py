@@ -187,7 +187,7 @@ class SimulatedEnclave:
         return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
 
     def verify_report(self, report: Report) -> ReportKeyFormat:
-        """Verify a report for this enclave; return the report key's layout, which a report in reply should use."""
+        """Verify a report for this enclave; return the report key's layout, for a report in reply."""
         return ReportChecker.of(self.target_info()).check(report)
 
 

@@ -1,4 +1,4 @@
-"""One simulated SGX platform: its seed and certificates, and the quoting enclave and collateral made from them."""
+"""One simulated SGX platform: seed and certificates, and quoting enclave and collateral made from them."""
 
 from __future__ import annotations
 

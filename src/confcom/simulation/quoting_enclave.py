@@ -1,4 +1,4 @@
-"""The simulated quoting enclave: it verifies a report made for this enclave, and signs the body as a quote."""
+"""The simulated quoting enclave: verifies a report made for this enclave, and signs its body as a quote."""
 
 import hashlib
 from dataclasses import dataclass, field

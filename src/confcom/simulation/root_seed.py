@@ -39,7 +39,7 @@ class RootSeed:
 
     @classmethod
     def decode(cls, values: Mapping[str, bytes]) -> Self:
-        """Decode the values of a stored root. Damage is not repaired, since a repair could make another root."""
+        """Decode the values of a stored root. Damage is not repaired: a repair could make another root."""
         texts = {}
         for name in (SEED, CREATED, CHECK):
             if name not in values:

@@ -174,7 +174,7 @@ def tcb_info(validity: Validity, tcb_date: datetime, number: int, status: TcbSta
 
 
 def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime, number: int) -> Document:
-    """Return the QE identity of the trusted quoting enclave; at its SVN it is up to date, below out of date."""
+    """Return the trusted quoting enclave's QE identity: up to date at its SVN, out of date below."""
     levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE)]
     if identity.isv_svn > 0:
         levels.append(_level({"isvsvn": 0}, tcb_date, TcbStatus.OUT_OF_DATE))

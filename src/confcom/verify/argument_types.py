@@ -12,7 +12,7 @@ from confcom.errors import WrongTypeError, WrongValueError
 
 
 def binary(name: str, value: object, *sizes: int) -> bytes | None:
-    """Return a value as bytes, from bytes or hexadecimal text of one of these sizes in bytes; None stays None."""
+    """Return a value, bytes or hexadecimal text for one of these numbers of bytes, as bytes; None stays None."""
     if value is None:
         return None
     if isinstance(value, (bytearray, memoryview)):

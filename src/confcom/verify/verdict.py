@@ -46,7 +46,7 @@ class VerdictKind(Enum):
 
 
 _SEVERITY = (VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE, VerdictKind.AUTHENTIC_NOT_AUTHORISED)
-"""Kinds of verdict, gravest first: proof that a quote is false outweighs an undecided check, then the policy."""
+"""Gravest kind first: proof that a quote is false outweighs an undecided check, then comes the policy."""
 
 
 class CheckStatus(Enum):

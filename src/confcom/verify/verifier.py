@@ -117,7 +117,7 @@ def verify_quote(
     policy: Policy,
     now: datetime,
 ) -> Verdict:
-    """Decide as `verify` does, for arguments of the right types and collateral that, if prepared, is for `root`.
+    """Decide as `verify` does, for arguments of the right types; prepared collateral must be for `root`.
 
     Every possible check is made and reported, so that one run shows all failures. URLs in a quote, a
     certificate or collateral are not followed, and nothing in the quote can replace the trust anchor.

@@ -66,9 +66,9 @@ class PckChain:
             return error
 
     def broken_link(self, trusted_root: x509.Certificate) -> str | None:
-        """Return the first defect of the chain from the leaf to `trusted_root`, or None if there is no defect.
+        """Return the first defect of the chain from leaf to `trusted_root`, or None if there is no defect.
 
-        Checked are names, signatures, and that issuers are CAs; dates (see `outdated`) and revocation are not checked.
+        Names, signatures, and that issuers are CAs are checked; dates (`outdated`) and revocation are not.
         """
         path = self.certificates
         if len(path) != len(CHAIN_NAMES):

@@ -102,7 +102,7 @@ def recency_checks(collateral: CollateralDocuments, policy: Policy, now: datetim
 
 
 def tcb_check(appraisal: Appraisal, policy: Policy, now: datetime) -> Check:
-    """Check that the policy accepts the TCB status; dcap-qvl reports the status and leaves the decision to us."""
+    """Check that the policy accepts the TCB status; dcap-qvl reports the status without judging it."""
     status, grace = _status_in_grace(appraisal, policy, now)
     accepted, why = _accepted_statuses(policy), "known weaknesses of this platform are not fixed"
     if status in policy.accepted_tcb_statuses:

@@ -1,4 +1,4 @@
-"""Checks that collateral is current, for the quote's platform, of one TCB recovery, and from the TCB signer. Pure.
+"""Checks of collateral: current, for the quote's platform, of one TCB recovery, from the TCB signer. Pure.
 
 dcap-qvl compares neither the PCE id nor the names of certificates, and would accept TCB info for all platforms that a
 PCK, the key of one platform, signed.

@@ -62,12 +62,12 @@ _REPORT_FIELDS = (
 )
 """Report body's fields in dcap-qvl, whose reserved fields contain those of Key Separation and Sharing."""
 _INTEGER_SIZES = {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2}
-"""Sizes in bytes of the fields that dcap-qvl returns as numbers; it returns other fields as hexadecimal text."""
+"""Bytes of the fields that dcap-qvl returns as numbers; it returns other fields as hexadecimal text."""
 _DECODER: Final = json.JSONDecoder()
 _REPORT: Final = '"SgxEnclave":'
-"""Text before the report in dcap-qvl's claims; unescaped quotation marks cannot occur inside a JSON string."""
+"""Text before the report in dcap-qvl's claims; a JSON string cannot contain unescaped quotation marks."""
 MAX_KNOWN_CLAIMS: Final = 256
-"""Parsed claims that are cached, without the report: one entry per platform, each with under 4 KiB of text."""
+"""Parsed claims, without the report, that are cached: one entry per platform, under 4 KiB of text each."""
 
 
 @dataclass(frozen=True, slots=True)

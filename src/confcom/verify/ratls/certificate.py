@@ -26,7 +26,7 @@ from confcom.verify.verifier import verify
 CERTIFICATE_LIFE: Final = timedelta(days=365)
 """Validity of a certificate made here. No verifier relies on its dates, but a service must not outlive it."""
 _CLOCK_DIFFERENCE: Final = timedelta(days=1)
-"""Greatest delay of the clock of a peer that checks the dates; the certificate is valid from this long ago."""
+"""Greatest delay of a peer's clock, if the peer checks dates; the certificate is valid from this long ago."""
 
 _QUOTE_TAG: Final = 60000
 

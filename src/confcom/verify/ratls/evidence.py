@@ -36,7 +36,7 @@ _HASHES: Final = {1: hashlib.sha256, 7: hashlib.sha384, 8: hashlib.sha512}
 class RatlsError(MalformedError):
     """A certificate carries no readable evidence.
 
-    The code is `no-evidence` if no extension carries evidence, `evidence-malformed` if the evidence is unreadable.
+    The code is `no-evidence` if no extension has evidence, `evidence-malformed` if the evidence is unreadable.
     """
 
     error_code = "no-evidence"
@@ -119,7 +119,7 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
         elif form is Form.GRAMINE:
             bound = (by_key,)
         elif form is Form.INTEL_SDK:
-            # The SDK repeats the interoperable quote here; older SDKs have a quote of the hash of the key's PEM.
+            # The SDK repeats the interoperable quote here; older SDKs quote the hash of the key's PEM.
             bound = (by_pem, *claimed)
         elif form is Form.OPEN_ENCLAVE_EVIDENCE:
             quote, bound = _quote_with_claims(value, pem), (by_pem,)
@@ -139,7 +139,7 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
 
 
 def _bound_claims(buffer: bytes, public_key: bytes) -> bytes | None:
-    """Return the nonce in the claims, or None; raise KeyBindingError unless the claims name the public key."""
+    """Return the nonce in the claims, or None; raise KeyBindingError if the claims do not name the key."""
     claims = _claims(buffer)
     entry, nonce = claims.get("pubkey-hash"), claims.get("nonce")
     if not isinstance(entry, bytes) or not isinstance(nonce, bytes | None):
