@@ -1,12 +1,12 @@
-{{/* What the API server can do decides whether Pods are rewritten, and how EPC can be counted. `helm template` knows of no
-API server: there, values decide. */}}
+{{/* Features of the API server decide whether Pods are rewritten and how EPC can be counted. `helm template` has no API
+server, so values decide. */}}
 
 {{/* "true" if rendered against an API server. Offline, helm lists built-in group versions, but no kinds of the group v1. */}}
 {{- define "confcom.live" -}}
 {{ .Capabilities.APIVersions.Has "v1/Pod" }}
 {{- end }}
 
-{{/* The version of the API server, as in 1.36; empty if nothing tells it. */}}
+{{/* The version of the API server, as in 1.36; empty if unknown. */}}
 {{- define "confcom.apiServer" -}}
 {{- if .Values.devicePlugin.apiServer -}}
 {{ .Values.devicePlugin.apiServer }}
@@ -15,14 +15,14 @@ API server: there, values decide. */}}
 {{- end }}
 {{- end }}
 
-{{/* "auto", "on" or "off": YAML takes the last two for booleans where they are not in quotes. */}}
+{{/* "auto", "on" or "off": YAML reads on and off without quotation marks as booleans. */}}
 {{- define "confcom.mutateSetting" -}}
 {{- $set := .Values.admission.mutate -}}
 {{- if kindIs "bool" $set }}{{ $set | ternary "on" "off" }}{{ else }}{{ $set }}{{ end }}
 {{- end }}
 
-{{/* "true" if the API server has MutatingAdmissionPolicy v1. The group version alone does not tell: 1.35 has it without
-this kind. */}}
+{{/* "true" if the API server has MutatingAdmissionPolicy v1. The group version is no proof: 1.35 has v1
+without this kind. */}}
 {{- define "confcom.hasMutatingPolicies" -}}
 {{ .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}
 {{- end }}
@@ -51,8 +51,8 @@ off
 {{- end }}
 {{- end }}
 
-{{/* Whether EPC can be node capacity: "supported", or the first reason against it. It needs the policy, which adds the
-enclave device to what asks for EPC, and the controller, which writes the capacity. */}}
+{{/* Whether EPC can be node capacity: "supported", or the first reason against it. Capacity needs the policy that adds
+the enclave device to containers with EPC, and the controller that writes the capacity. */}}
 {{- define "confcom.capacitySupport" -}}
 {{- if include "confcom.apiServerTooOld" . | eq "true" -}}
 api-server
@@ -67,8 +67,8 @@ supported
 {{- end }}
 {{- end }}
 
-{{/* The names by which containers ask, as the plugins of all platforms offer them: a JSON list of {epc, enclave, provision, helper, bytes}.
-"bytes" is the other name of the same memory, or empty: what asks by Intel's name asks for hardware, where there is some. */}}
+{{/* The names by which containers ask, as the plugins of all platforms offer them: a JSON list of {epc, enclave,
+provision, helper, bytes}. "bytes" is Intel's name of the same memory; empty for simulated nodes beside hardware. */}}
 {{- define "confcom.epcNames" -}}
 {{- $names := list }}
 {{- $platforms := include "confcom.platforms" . | fromYamlArray }}
@@ -91,24 +91,24 @@ true
 {{- end }}
 {{- end }}
 
-{{/* More MiB than any node may have: who asks for more meant another unit. */}}
+{{/* The most MiB that a node may have: a larger request was meant in another unit. */}}
 {{- define "confcom.mostEpcMiB" -}}
 {{ .Values.controller | default dict | dig "maxEpcMiBPerNode" 1048576 | int64 }}
 {{- end }}
 
-{{/* Cost. A tenant chooses how long lists are, and CEL's own limits do not bound time: Pods with more containers in all, or with more that
-ask for something of ours, are refused; and where there are more variables, volumes or mounts in all, these are not looked at. Each kind of
-object has one validating policy without matchConditions: the API server converts the object anew for every condition, and three times for
-every policy. */}}
+{{/* Limits of cost: tenants choose the lengths of lists, and CEL's own limits do not bound time. Pods with more
+containers, or more containers that ask for our resources, are refused; further variables, volumes and mounts are not
+examined if there are more. Each kind of object has one validating policy without matchConditions: the API server
+converts the object for every condition, and three times for every policy. */}}
 {{- define "confcom.mostContainers" }}1000{{ end }}
 {{- define "confcom.mostAsking" }}50{{ end }}
 {{- define "confcom.mostParts" }}10000{{ end }}
-{{/* Of one container that asks for something of ours: characters of an amount, since reading one takes time with the square of its digits (the
-API server refuses longer ones itself, but later), and limits, since all are written anew where one is changed. */}}
+{{/* For a container that asks for our resources: characters of an amount, as parsing is quadratic in the digits (the
+API server refuses longer amounts later), and the number of limits, because a change of one limit rewrites all. */}}
 {{- define "confcom.longestAmount" }}32{{ end }}
 {{- define "confcom.mostLimits" }}100{{ end }}
 
-{{/* CEL variables of a Pod or template, called with (dict "root" $ "spec" CEL): its containers, and those that ask for something of ours. */}}
+{{/* CEL variables, called with (dict "root" $ "spec" CEL): a Pod's containers, and those with our resources. */}}
 {{- define "confcom.askingVariables" -}}
 {{- $names := list "sgx.intel.com/epc" }}
 {{- range include "confcom.epcNames" .root | fromJsonArray }}{{ $names = concat $names (list .epc .enclave .provision .helper) }}{{ end }}
@@ -122,8 +122,8 @@ API server refuses longer ones itself, but later), and limits, since all are wri
   expression: 'variables.all.size() > {{ include "confcom.mostAsking" . }} ? [] : variables.all'
 {{- end }}
 
-{{/* Why Pods are refused: a JSON list of {name, when, unless, says, message}. "when" and "says" are CEL about a container c that has limits,
-"unless" about the request; "message" is told where "says" is too long. */}}
+{{/* Why Pods are refused: a JSON list of {name, when, unless, says, message}. "when" and "says" are CEL about a
+container c that has limits, "unless" about the request; "message" replaces "says" if "says" is too long. */}}
 {{- define "confcom.refusals" -}}
 {{- $rules := list }}
 {{- $names := include "confcom.epcNames" . | fromJsonArray }}

@@ -43,8 +43,8 @@
   {{- include "confcom.collateralMounts" .root | nindent 2 }}
 {{- end }}
 
-{{/* Fails only if the helper has asked for the restart of this very instance of aesmd, within two minutes. Nothing else
-fails: neither an aesmd that is slow, nor a helper that is away. */}}
+{{/* A probe that fails only if the helper asked within two minutes for the restart of this instance of aesmd. It passes
+if aesmd is slow or the helper is down. */}}
 {{- define "confcom.aesmdProbe" -}}
 cd /var/run/aesmd && [ -e restart-requested ] || exit 0
 [ $(($(date +%s) - $(stat -c %Y restart-requested))) -gt 120 ] || [ "$(cat restart-requested)" != "$(stat -c '%i %Z' aesm.socket)" ]

@@ -1,6 +1,6 @@
-{{/* The object of sgx_default_qcnl.conf, as JSON. As an object it always parses: of a file that does not, Intel's libraries say
-nothing, and make quotes that no verifier takes. Retries are short, because every call waits for them, and no deadline of the
-helper's may be below them. */}}
+{{/* The content of sgx_default_qcnl.conf as a JSON object, so it always parses: with a malformed file, Intel's
+libraries report no error and make quotes that no verifier accepts. Retries are short, because every call waits for the
+retries, and every deadline of the helper must be longer. */}}
 {{- define "confcom.qcnl" -}}
 {{- $collateral := .Values.quoteHelper.collateral }}
 {{- $intel := "https://api.trustedservices.intel.com/sgx/certification/v4/" }}
@@ -26,7 +26,7 @@ helper's may be below them. */}}
 {{- toPrettyJson $conf }}
 {{- end }}
 
-{{/* Azure's THIM answers on the node itself, and a proxy cannot ask it. */}}
+{{/* Azure's THIM answers on the node itself, and a proxy cannot reach THIM. */}}
 {{- define "confcom.noProxy" -}}
 {{- $collateral := .Values.quoteHelper.collateral }}
 {{- $thim := eq $collateral.preset "azure" | ternary "169.254.169.254" "" }}

@@ -12,8 +12,8 @@
 {{- toJson (uniq $names) }}
 {{- end }}
 
-{{/* Label selectors of the SGX nodes of the values, with semicolons between them; empty for all nodes. They may select more
-nodes than the values do: what a term says of a node's name is left out. */}}
+{{/* Label selectors of the SGX nodes of the values, with semicolons between them; empty for all nodes. They may select
+more nodes than the values do, because conditions on node names are omitted. */}}
 {{- define "confcom.watchedNodes" -}}
 {{- $selectors := list }}
 {{- range $platform := include "confcom.platforms" . | fromYamlArray }}
@@ -32,8 +32,8 @@ nodes than the values do: what a term says of a node's name is left out. */}}
 {{- if not (has "" $selectors) }}{{ uniq $selectors | join ";" }}{{ end }}
 {{- end }}
 
-{{/* Refuses conditions of nodes that are none of a label selector: each becomes a part of one, and of CEL. No node has such
-labels. */}}
+{{/* Refuses node conditions that are invalid in a label selector: each condition is put into a label selector and into
+CEL. No node has labels for the refused conditions. */}}
 {{- define "confcom.checkNodeConditions" -}}
 {{- $expressions := list }}
 {{- $fields := list }}

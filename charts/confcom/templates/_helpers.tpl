@@ -22,8 +22,8 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end }}
 {{- end }}
 
-{{/* A daemon's own name for a platform; called with (dict "root" $ "platform" NAME "daemon" NAME). Beside hardware the
-simulated ones have another, so that a hardware cluster's stay as they are when simulated nodes join. */}}
+{{/* A daemon's own name for a platform; called with (dict "root" $ "platform" NAME "daemon" NAME). Beside hardware,
+daemons of simulated nodes have another name, so hardware daemons keep their names when simulated nodes join. */}}
 {{- define "confcom.daemon" -}}
 {{ .daemon }}{{ if and .root.Values.simulated.besideHardware (eq .platform "simulated") }}-simulated{{ end }}
 {{- end }}
@@ -39,8 +39,8 @@ simulated ones have another, so that a hardware cluster's stay as they are when 
 {{- end }}
 {{- end }}
 
-{{/* The name of one of the plugin's resources; called with (dict "root" $ "platform" NAME "kind" NAME). Why those of
-simulated nodes differ beside hardware: docs/adr, "Simulated nodes beside hardware". */}}
+{{/* The name of one of the plugin's resources; called with (dict "root" $ "platform" NAME "kind" NAME). The reason why
+names for simulated nodes differ beside hardware: docs/adr, "Simulated nodes beside hardware". */}}
 {{- define "confcom.resource" -}}
 {{- if and .root.Values.simulated.besideHardware (eq .platform "simulated") -}}
 {{ get (dict
@@ -59,7 +59,7 @@ simulated nodes differ beside hardware: docs/adr, "Simulated nodes beside hardwa
 {{- end }}
 {{- end }}
 
-{{/* Where a daemon's Pods go and how they are updated; called with (dict "root" $ "platform" NAME "values" VALUES). */}}
+{{/* Scheduling and update strategy of daemons' Pods; called with (dict "root" $ "platform" NAME "values" VALUES). */}}
 {{- define "confcom.placement" -}}
 {{- $affinity := deepCopy .values.affinity }}
 {{- if eq .platform "simulated" }}
@@ -84,15 +84,15 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- end }}
 {{- end }}
 
-{{/* The new Pod serves before the old one ends, so that an update which does not become ready stops by itself with the old
-one serving; one node at a time. */}}
+{{/* The new Pod serves before the old one ends, one node at a time, so a rollout whose new Pod does not become ready
+stops while the old Pod still serves. */}}
 {{- define "confcom.updateStrategy" -}}
 type: RollingUpdate
 rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
 {{- end }}
 
-{{/* Called with (dict "root" $ "image" VALUES). A digest decides; a tag beside it is for people. Only aesmd's image has a
-registry and a tag of its own. */}}
+{{/* Called with (dict "root" $ "image" VALUES). A digest decides; a tag beside a digest has no effect. Only
+aesmd's image has its own registry and tag. */}}
 {{- define "confcom.image" -}}
 {{- $registry := .image.registry | default .root.Values.image.registry }}
 {{- $tag := hasKey .image "tag" | ternary .image.tag .root.Values.image.tag }}
@@ -102,7 +102,7 @@ imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 terminationMessagePolicy: FallbackToLogsOnError # `kubectl describe pod` shows why it ended
 {{- end }}
 
-{{/* What every container has; each adds its user and its exceptions. */}}
+{{/* Security settings of every container; each container adds its user and exceptions. */}}
 {{- define "confcom.hardening" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true

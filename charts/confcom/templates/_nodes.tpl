@@ -1,6 +1,6 @@
-{{/* The rules about nodes, for those who use helm alone. They compare labels, and nothing else: docs/adr, "Two rules about nodes". */}}
+{{/* Rules about nodes, for use of helm alone; they compare labels only: docs/adr, "Two rules about nodes". */}}
 
-{{/* Which platform an installed device plugin is of. */}}
+{{/* The platform of an installed device plugin. */}}
 {{- define "confcom.platformOf" -}}
 {{- get (.metadata.labels | default dict) "confcom.internal/platform" }}
 {{- end }}
@@ -11,7 +11,7 @@
 {{- if eq "hardware" (get $labels "confcom.internal/platform") }}true{{ end }}
 {{- end }}
 
-{{/* The names of the nodes with all of these labels, less some names; called with (list LABELS NODES NAMES). A JSON list. */}}
+{{/* The names of nodes with all of these labels, minus NAMES; called with (list LABELS NODES NAMES). A JSON list. */}}
 {{- define "confcom.labelled" -}}
 {{- $wanted := index . 0 }}
 {{- $names := index . 2 }}
@@ -28,8 +28,8 @@
 {{- toJson $found }}
 {{- end }}
 
-{{/* The nodes of an installed DaemonSet: by its labels, or how many nodeSelectorTerms chose; called with (list DAEMONSET NODES).
-A JSON list, of names or of one text. */}}
+{{/* The nodes of an installed DaemonSet: by its labels, or how many nodeSelectorTerms chose; called with (list
+DAEMONSET NODES). A JSON list, of names or of one text. */}}
 {{- define "confcom.served" -}}
 {{- $daemon := index . 0 }}
 {{- $count := dig "status" "desiredNumberScheduled" 0 $daemon | int }}
@@ -40,8 +40,8 @@ A JSON list, of names or of one text. */}}
 {{- end }}
 {{- end }}
 
-{{/* An upgrade must not take the daemons from nodes whose workloads use them, without a word. Hardware that simulation is to
-replace is confcom.checkConsent's. Terms of hardware nodes are taken at their word: who writes them means those nodes. */}}
+{{/* Refuses an upgrade that would silently remove daemons from nodes whose workloads use them. confcom.checkConsent
+checks hardware that simulation would replace. nodeSelectorTerms are explicit, so their nodes are not checked. */}}
 {{- define "confcom.checkNodes" }}
 {{- $platforms := include "confcom.platforms" . | fromYamlArray }}
 {{- range $name := list "confcom-device-plugin" "confcom-device-plugin-simulated" }}
@@ -77,7 +77,7 @@ replace is confcom.checkConsent's. Terms of hardware nodes are taken at their wo
 {{- end }}
 {{- end }}
 
-{{/* Of a platform that stays, every node must have the labels that choose it from now on; called with (dict "daemon" DAEMONSET
+{{/* For a platform that stays, each node must have the labels that will select it; called with (dict "daemon" DAEMONSET
 "nodes" NODES "served" ITS_NODES "labels" LABELS "hardware" HARDWARE_NODES "lose" TEXT "delete" COMMAND). */}}
 {{- define "confcom.checkLabels" }}
 {{- $selector := .daemon.spec.template.spec.nodeSelector }}
@@ -121,8 +121,8 @@ replace is confcom.checkConsent's. Terms of hardware nodes are taken at their wo
 {{- end }}
 {{- end }}
 
-{{/* Consent to simulation is consent to a cluster that has nothing else; beside hardware it takes another value. Hardware is
-what the hardware plugin runs on, and what the values choose for it and nobody labelled to simulate. */}}
+{{/* simulated.enabled is consent to a cluster without hardware nodes; with them, besideHardware is needed. Hardware
+nodes are those of the hardware plugin, and those with nodeSelector's labels and without the label for simulation. */}}
 {{- define "confcom.checkConsent" }}
 {{- if and .Values.simulated.enabled (not .Values.simulated.besideHardware) }}
 {{- $nodes := (lookup "v1" "Node" "" "").items }}

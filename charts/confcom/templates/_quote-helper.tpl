@@ -1,7 +1,7 @@
-{{/* What differs between simulated and hardware nodes in the quote helper's Pod; all called with (dict "root" $ "platform" NAME). */}}
+{{/* Parts of the helper's Pod that differ between kinds of nodes; called with (dict "root" $ "platform" NAME). */}}
 
-{{/* Which platforms have a quote helper: a JSON list. Beside simulated nodes, hardware nodes have one if there is an image of
-its provider, so that a release without one stays as it is; checks.yaml refuses to take the helper away so. */}}
+{{/* Platforms with a quote helper: a JSON list. Beside simulated nodes, hardware nodes have a helper if there is an
+image of aesmd, so releases without the image stay unchanged; checks.yaml refuses to remove the helper this way. */}}
 {{- define "confcom.helperPlatforms" -}}
 {{- $found := list }}
 {{- if .Values.quoteHelper.enabled }}
@@ -92,7 +92,7 @@ its provider, so that a release without one stays as it is; checks.yaml refuses 
     items: [{key: seed, path: seed}, {key: created, path: created}, {key: check, path: check}]
 {{- end }}
 
-{{/* Their change replaces the Pods: Intel's library reads its configuration once, and the helper its root. */}}
+{{/* A change of these values replaces the Pods: Intel's library reads its configuration once, the helper its root. */}}
 {{- define "confcom.helperChecksums" -}}
 {{- if eq .platform "hardware" }}
 checksum/collateral: {{ include "confcom.qcnl" .root | sha256sum }}

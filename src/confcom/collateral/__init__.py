@@ -1,4 +1,4 @@
-"""Collateral from a service: fetched for a quote, and kept on disk.
+"""Collateral from a service: functions that fetch it for a quote, and a cache on disk.
 
 collateral = fetch_collateral(quote, INTEL_PCS)
 """

@@ -1,4 +1,4 @@
-"""A cache of collateral on disk, for many processes: files of a private directory, each replaced as a whole."""
+"""A cache of collateral on disk, for many processes: a private directory whose files are replaced atomically."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from confcom.verify.verifier import QuoteInput, bytes_of
 
 @dataclass(frozen=True, slots=True)
 class CachedCollateral:
-    """Collateral, and how old it is."""
+    """Collateral and its age."""
 
     collateral: Collateral
-    """The collateral of the quote's platform; it has not expired by the cache's clock."""
+    """The collateral of the quote's platform; not expired by the cache's clock."""
     age: timedelta
-    """The time since its oldest part was issued, but for the root's yearly revocation list."""
+    """The time since the oldest part was issued, the root's yearly revocation list not counted."""
     problem: str = ""
-    """Why it could not be renewed; empty if it need not be."""
+    """Why renewal failed; empty if it succeeded or was not due."""
 
 
 class CollateralCache:
-    """Keeps the collateral of one source on disk, for many processes, and renews it when half of its time has passed.
+    """Keeps the collateral of one source on disk, for many processes, and renews it after half of its validity.
 
-    `get` blocks while it fetches. While the source cannot be asked, or serves a set that has expired,
-    collateral that has not expired is used. Files are read as untrusted: one that is damaged, or is of
-    another platform, is fetched again.
+    `get` blocks while it fetches. While the source cannot be reached, or serves an expired set, stored
+    collateral is used until it expires. Files are treated as untrusted: if a file is damaged, or for
+    another platform, the collateral is fetched again.
 
     Args:
-        directory: made with mode 0700 if it is missing; its files have mode 0600.
-        source: the service that is asked.
-        early: keep the early sets, as `fetch_collateral` takes it.
-        evaluation: keep the sets with this TCB evaluation data number.
+        directory: the cache's directory, created with mode 0700 if missing; its files have mode 0600.
+        source: the service from which collateral is fetched.
+        early: fetch early sets, as in `fetch_collateral`.
+        evaluation: fetch sets with this TCB evaluation data number.
         seconds: the time limit of one fetch.
-        clock: returns the present, with its time zone.
+        clock: returns the present, with a time zone.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class CollateralCache:
         self._clock = clock
 
     def get(self, quote: QuoteInput) -> CachedCollateral:
-        """Return the collateral of a quote's platform, from disk or from the source; the quote as `verify` takes it.
+        """Return the collateral of a quote's platform, from disk or from the source. `quote` is as for `verify`.
 
         Raises:
-            FetchError: there is none that is current, and the source gives none; or the directory cannot be written.
+            FetchError: no current collateral is stored or can be fetched; or the directory cannot be written.
             MalformedError: the quote has no readable PCK certificate.
         """
         data, now = bytes_of(quote), self._clock()
@@ -82,7 +82,7 @@ class CollateralCache:
         if kept is not None and kept.read().is_fresh(now):
             return _aged(kept, now)
         try:
-            # In a thread: the caller may be in an event loop, where a TLS handshake asks for collateral.
+            # In a thread, because the caller's may run an event loop, as in a TLS handshake with RA-TLS.
             with ThreadPoolExecutor(1) as thread:
                 fetched = thread.submit(self._fetch, data).result()
             _require_current(fetched, self._source, now)

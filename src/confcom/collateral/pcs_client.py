@@ -1,4 +1,4 @@
-"""Fetching: four requests to one service, each with limits of time and size; no redirect, and no URL from a quote."""
+"""Client of a collateral service: four requests with limits of time and size, no redirects, no URL from a quote."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ require("httpx2", "collateral")
 import httpx2  # noqa: E402 # after what tells who brings it
 
 FETCH_SECONDS: Final = 30.0
-"""For everything, retries too: more than a service takes, less than a person waits."""
+"""Time limit of all requests and retries: longer than a service needs, shorter than people wait."""
 CONNECT_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 0.5
 """Pause before the second and last attempt, after an error of the service or the network."""
@@ -35,7 +35,7 @@ _CHUNK: Final = 64 * 1024
 
 
 class FetchError(UnavailableError):
-    """A service did not answer, refused, or answered with something else; or the cache cannot be written."""
+    """A service did not answer, refused, or sent no collateral; or the cache cannot be written."""
 
     error_code = "collateral-not-fetched"
 
@@ -56,20 +56,20 @@ def fetch_collateral(
 ) -> Collateral:
     """Fetch the collateral of a quote's platform.
 
-    The proxy of the environment is used (HTTPS_PROXY, NO_PROXY). What comes is untrusted: it is parsed here,
-    and `verify` decides whether it is authentic and current.
+    The proxy of the environment is used (HTTPS_PROXY, NO_PROXY). Answers are untrusted: they are parsed here,
+    and `verify` decides whether they are authentic and current.
 
     Args:
-        quote: as `verify` takes it; only its PCK certificate is read.
-        source: INTEL_PCS, AZURE_CACHE, or another Source. An error of it or of the network is tried once more.
-        early: the early set, with the newest TCB recovery, in place of the standard one (Intel: update=early).
-        evaluation: the set with this TCB evaluation data number.
-        seconds: the time limit of all requests together, but for the look-up of the host's name.
+        quote: any form of QuoteInput; only the PCK certificate in it is read.
+        source: INTEL_PCS, AZURE_CACHE, or another Source. After a server or network error, a request is retried once.
+        early: fetch the early set, with the newest TCB recovery, not the standard set (Intel: update=early).
+        evaluation: fetch the set with this TCB evaluation data number.
+        seconds: the time limit of all requests together, without the look-up of the host's name.
 
     Raises:
-        FetchError: the service did not answer, refused, or answered with something else.
-        MalformedError: the quote has no readable PCK certificate, or the answer is no collateral of its platform.
-        SettingsError: an argument has another type, or cannot be meant; or an event loop is running.
+        FetchError: the service did not answer, refused, or sent no collateral.
+        MalformedError: the quote has no readable PCK certificate, or the answer is no collateral for its platform.
+        SettingsError: an argument has a wrong type or value; or an event loop is running.
     """
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
@@ -161,7 +161,7 @@ def _client(source: Source) -> httpx2.AsyncClient:
             headers={"User-Agent": "confcom"},
             timeout=httpx2.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS),
             follow_redirects=False,
-            trust_env=source.base.startswith("https:"),  # http is for this machine alone
+            trust_env=source.base.startswith("https:"),  # http is local, without proxy
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         raise FetchError(
@@ -183,7 +183,7 @@ async def _get(
                 if response.status_code == httpx2.codes.OK:
                     return _Answer(await _body(response, url, limit), dict(response.headers))
                 failure = _refusal(response, url)
-        except (httpx2.HTTPError, OSError) as error:  # ssl.SSLError: a record of the server that is damaged
+        except (httpx2.HTTPError, OSError) as error:  # ssl.SSLError: the server sent a damaged TLS record
             failure = _failure(error, url)
         if last or not failure.transient:
             raise failure
@@ -257,6 +257,6 @@ def _chain(answer: _Answer, source: Source, *names: str) -> bytes:
 
 
 def _der(body: bytes) -> bytes:
-    """Return a revocation list in DER: PCS sends that, a PCCS its hexadecimal text."""
+    """Return a revocation list in DER, from DER (as PCS sends it) or its hexadecimal text (PCCS)."""
     text = body.strip()
     return bytes.fromhex(text.decode()) if len(text) % 2 == 0 and re.fullmatch(rb"[0-9a-fA-F]+", text) else body

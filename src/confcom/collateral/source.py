@@ -11,14 +11,14 @@ from confcom.errors import SettingsError, WrongTypeError
 
 API_PATH: Final = "/sgx/certification/v4/"
 ENDED_VERSIONS: Final = ("/v1/", "/v2/", "/v3/")
-"""Intel ended the API's versions 2 and 3 on 30 April 2026; version 1 before."""
+"""Intel ended the API's versions 2 and 3 on 30 April 2026; and version 1 earlier."""
 INTEL_ROOT_CRL_URL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
-"""PCS has no path for the root's revocation list: this is where Intel's root certificate says that it is. It
-is fixed here, since no URL is ever taken from a certificate."""
+"""URL of the root's revocation list, for which PCS has no path, as in Intel's root certificate. The URL is
+fixed here, because no URL is ever read from a certificate."""
 
 
 class SourceError(SettingsError):
-    """A source of collateral cannot be meant."""
+    """A source of collateral is invalid."""
 
     error_code = "collateral-source"
 
@@ -28,14 +28,14 @@ class Source:
     """A service of collateral.
 
     Args:
-        url: its address, up to the version: https://HOST[:PORT]/sgx/certification/v4/. A bare https://HOST[:PORT] means
-            that path. Plain http is accepted for this machine alone.
-        root_crl_url: where the root's revocation list is; by default at `rootcacrl` of the service, as a PCCS has it.
+        url: the service's address up to the API version: https://HOST[:PORT]/sgx/certification/v4/. This path may be
+            omitted. Plain http is accepted for this machine only.
+        root_crl_url: URL of the root's revocation list; by default the path `rootcacrl` of the service, as in a PCCS.
         api_key: a subscription key, sent as Ocp-Apim-Subscription-Key.
-        ca_file: a PEM file of the authorities that may certify the service; by default those of the system.
+        ca_file: a PEM file of the authorities that may certify the service; by default the system's.
 
     Raises:
-        SettingsError: the address cannot be used.
+        SettingsError: an argument has a wrong type, or the address or the key cannot be used.
     """
 
     url: str
@@ -94,6 +94,6 @@ def _require_address(url: str) -> None:
 
 
 INTEL_PCS: Final = Source(f"https://api.trustedservices.intel.com{API_PATH}", INTEL_ROOT_CRL_URL)
-"""Intel's own service. It needs no key for collateral."""
+"""Intel's own service, which requires no key for collateral."""
 AZURE_CACHE: Final = Source(f"https://global.acccache.azure.net{API_PATH}", INTEL_ROOT_CRL_URL)
 """Azure's cache. By default it serves TCB info whose nextUpdate has passed, by Azure's policy."""

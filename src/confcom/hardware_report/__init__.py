@@ -1,6 +1,6 @@
-"""The facts about a node's SGX that its owner sends to this project, without anything that identifies the machine.
+"""Report of facts about a node's SGX, for its owner to send to this project; no fact identifies the machine.
 
-Nothing here judges the facts, and nothing fails: a fact that cannot be read is null, or in the section `unread`.
+The facts are not judged, and no error ends the report: an unreadable fact is null, or in the section `unread`.
 """
 
 Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]

@@ -30,7 +30,7 @@ def processor_facts(cpuid: Cpuid) -> Facts:
     facts: Facts = {"vendor": vendor.decode("ascii", errors="replace"), "last_leaf": f"{first.eax:#x}"}
     if first.eax >= 1:
         model = cpuid(1, 0)
-        # Other registers of this leaf identify the core that happens to run this thread.
+        # Other registers of this leaf identify the core on which this thread runs.
         facts |= {"signature": f"{model.eax:#x}", "virtual_machine": bool(model.ecx & _HYPERVISOR)}
     if first.eax >= FEATURES_LEAF:
         features = cpuid(FEATURES_LEAF, 0)
@@ -45,7 +45,7 @@ def processor_facts(cpuid: Cpuid) -> Facts:
 
 
 def _sgx_leaf(cpuid: Cpuid) -> list[Value]:
-    """Return the sub-leaves 0 and 1, and those of the EPC with the one that ends them."""
+    """Return the sub-leaves 0 and 1, and the EPC's sub-leaves, including the one that ends the list."""
     rows = [_hexadecimal(cpuid(SGX_LEAF, subleaf)) for subleaf in range(FIRST_EPC_SUBLEAF)]
     for subleaf in range(FIRST_EPC_SUBLEAF, FIRST_EPC_SUBLEAF + MAX_EPC_SECTIONS):
         registers = cpuid(SGX_LEAF, subleaf)

@@ -1,6 +1,6 @@
-"""The report and its sections. Everything that it reads is a parameter.
+"""The hardware report and its sections. All sources that are read are parameters.
 
-The AESM service is asked call by call, with times. No quote is made: the only report has a wrong MAC.
+Each AESM call is made once and timed. No quote is made: the only enclave report that is sent has a wrong MAC.
 """
 
 import importlib.metadata
@@ -26,10 +26,10 @@ from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report
 FORMAT: Final = "confcom-hardware-report/1"
 HOST = Path("/")
 SOCKET_BELOW_ROOT = "run/aesmd/aesm.socket"
-"""Where /var/run is a link, it is an absolute one, which would lead out of another root."""
+"""The path is not below /var/run, which is often an absolute link and would lead out of the node's root."""
 RPM = Path("/usr/bin/rpm")
 RPM_SECONDS = 20.0
-"""More than rpm takes for some thousand packages."""
+"""Time limit of rpm, longer than it needs for some thousand packages."""
 
 WRONG_REPORT: Final = Report(bytes(REPORT_BODY_SIZE), key_id=bytes(KEY_ID_SIZE), mac=b"\x5a" * MAC_SIZE)
 """A report that no processor made: a quoting enclave must refuse it."""
@@ -38,7 +38,7 @@ Clock = Callable[[], float]
 
 
 def query_rpm(rpm: Path = RPM, seconds: float = RPM_SECONDS) -> str | None:
-    """Ask this machine's rpm for its packages; None if there is none, or it fails or takes too long."""
+    """List this machine's packages with rpm; None if rpm is missing, fails or exceeds the time limit."""
     command = [str(rpm), "-qa", "--queryformat", "%{NAME}\t%{VERSION}-%{RELEASE}\n"]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
@@ -49,7 +49,7 @@ def query_rpm(rpm: Path = RPM, seconds: float = RPM_SECONDS) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What is read, and by what: parameters for tests."""
+    """Sources of the report's facts, as parameters, so that tests can replace them."""
 
     files: NodeFiles
     socket: Path
@@ -87,7 +87,7 @@ def collect(node: Node) -> Facts:
 
 
 def _guarded(read: Callable[[], Facts]) -> Facts:
-    """Read a section. A bug, on a kind of machine that nobody here has, costs this section alone."""
+    """Read a section. If a bug shows on a kind of machine that we cannot test, only this section is lost."""
     try:
         return read()
     except ConfcomError as error:
@@ -129,7 +129,7 @@ def _aesm_facts(node: Node) -> Facts:
 
 
 def aesm_facts(client: AesmClient, clock: Clock) -> Facts:
-    """Make each call once, in the order of a client; stop at the first without any answer."""
+    """Make each AESM call once, in a client's order; stop after the first call without an answer."""
     facts: Facts = {}
     rows: list[Value] = []
     for call, ask in _CALLS.items():
@@ -142,7 +142,7 @@ def aesm_facts(client: AesmClient, clock: Clock) -> Facts:
             answered = isinstance(error, AesmError | MalformedError)
         rows.append({"call": call, "outcome": outcome, "code": code, "seconds": round(clock() - started, 4)})
         if not answered:
-            break  # each further call would wait as long
+            break  # each further call would wait until its time limit too
     return facts | {"calls": rows}
 
 
@@ -156,7 +156,7 @@ def _key_ids(client: AesmClient) -> Facts:
 
 
 def _quoting_enclave(client: AesmClient) -> Facts:
-    target = client.init_quote().target_info  # the public key id beside it identifies the machine
+    target = client.init_quote().target_info  # not the public key id, which identifies the machine
     return {
         "quoting_enclave": {
             "mr_enclave": target.mr_enclave.hex(),

@@ -1,6 +1,6 @@
 """Intel's packages and configuration on the node, without secrets. Pure: texts in, facts out.
 
-Of a configuration, values of known keys are shown, and only harmless ones: a value in the wrong place may be a
+Of a configuration, only harmless values of known keys are shown: any other value may be a misplaced
 password.
 """
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from confcom.hardware_report import Facts
 
 QCNL = "/etc/sgx_default_qcnl.conf"
-"""The configuration of Intel's network library, by which quotes get their certificates."""
+"""Configuration of Intel's network library (QCNL), which fetches the certificates for quotes."""
 AESMD = "/etc/aesmd.conf"
 DPKG_STATUS = "/var/lib/dpkg/status"
 LIBRARIES = (
@@ -27,7 +27,7 @@ LIBRARIES = (
     "/usr/lib64/libsgx_qe3.signed.so.1",
 )
 MAX_PACKAGES: Final = 200
-"""More than Intel has."""
+"""Limit of listed packages; Intel has fewer."""
 
 _NAMES = re.compile(r"(?:lib)?sgx[a-z0-9.+-]*|libdcap[a-z0-9.+-]*|libtdx[a-z0-9.+-]*|(?:az|tee)-dcap[a-z0-9.+-]*")
 _VERSION = re.compile(r"[A-Za-z0-9.+:~_-]{1,128}")
@@ -69,7 +69,7 @@ def package_facts(dpkg: str | None, rpm: str | None) -> Facts:
 
 
 def configuration_facts(text: str | None) -> Facts | None:
-    """Return what a configuration (JSON with comments, or lines of key=value) says; None: no file."""
+    """Return facts about a configuration (JSON with comments, or key=value lines); None: no file."""
     if text is None:
         return None
     syntax, given = "key=value", dict(_pairs(text))
@@ -88,7 +88,7 @@ def without_comments(text: str) -> str:
 
 
 def redacted_url(url: str) -> str:
-    """Return an http URL without user, password, query and fragment; of anything else, its length alone."""
+    """Return an http URL without user, password, query and fragment; for other text, only its length."""
     hidden = f"redacted ({len(url)} characters, no plain http URL)"
     try:
         parts = urlsplit(url)

@@ -1,6 +1,6 @@
-"""The node's kernel, SGX driver, device nodes and EPC, from its files: access is bounded, and read-only.
+"""The node's kernel, SGX driver, device nodes and EPC, from the node's files; reads are limited in size.
 
-A file that cannot be read is noted, with the reason.
+For a file that cannot be read, the reason is recorded in `unread`.
 """
 
 import os
@@ -22,10 +22,10 @@ _LIMITS = {
 
 NODES = (*epc.ENCLAVE_NODES, *epc.PROVISION_NODES, "/dev/sgx_vepc", "/dev/isgx")
 GROUPS = ("sgx", "sgx_prv")
-"""Groups of systemd's and Intel's udev rules."""
+"""Groups that systemd's and Intel's udev rules assign to SGX device nodes."""
 UDEV_RULES = ("/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
 OS_RELEASES = ("/etc/os-release", "/usr/lib/os-release")
-"""In the order of os-release(5)."""
+"""Paths in the order of os-release(5)."""
 
 _OS_MEMBERS = ("ID", "VERSION_ID", "PRETTY_NAME")
 _SGX_FLAGS = ("sgx", "sgx_lc")
@@ -36,7 +36,7 @@ _CGROUP_EPC = re.compile(r"^sgx_epc (\d+)$", re.MULTILINE)
 @dataclass(frozen=True, slots=True)
 class NodeFiles(HostFiles):
     unread: dict[str, str] = field(default_factory=dict)
-    """By path of a file that exists: why it could not be read."""
+    """Reasons, by path, why existing files could not be read."""
 
     def read_text(self, path: str) -> str | None:
         limit = _LIMITS.get(path, SMALL_FILE_BYTES)
@@ -57,7 +57,7 @@ class NodeFiles(HostFiles):
         return data.decode("utf-8", errors="replace")
 
     def children(self, path: str) -> tuple[str, ...]:
-        """Return the names in a directory, sorted; none if it does not exist or cannot be read."""
+        """Return the names in a directory, sorted; empty if the directory is missing or unreadable."""
         try:
             return tuple(sorted(os.listdir(self._at(path))))  # noqa: PTH208 # names alone
         except OSError as error:
@@ -80,7 +80,7 @@ class NodeFiles(HostFiles):
 
 
 def kernel_facts(files: NodeFiles) -> Facts:
-    """Return kernel, distribution and microcode; of the kernel's command line, words that switch SGX off."""
+    """Return kernel, distribution and microcode; of the kernel's command line, words that disable SGX."""
     release = files.read_text("/proc/sys/kernel/osrelease")
     os_release = next((text for path in OS_RELEASES if (text := files.read_text(path))), "")
     first = (files.read_text("/proc/cpuinfo") or "").partition("\n\n")[0]

@@ -12,14 +12,14 @@ from confcom.errors import ConfcomError
 from confcom.sgx.report import QeReportInfo, Report
 
 WRONG_SERVICE: Final = "check which program serves the helper's private AESM socket"
-"""What to do about an answer that Intel's aesmd does not give."""
+"""Remedy for an answer that Intel's aesmd would not give."""
 
 
 class QuoteProviderError(ConfcomError):
     """A quote could not be made.
 
-    If it is `lost`, no further call can succeed before the provider answers again, for `outage_seconds` at least.
-    `error_code`, the stable code of the cause, is by default that of the AESM code.
+    If `lost` is true, no call can succeed until the provider answers again, at least `outage_seconds` later.
+    `error_code` is the stable code of the cause; by default it follows from the AESM code.
     """
 
     def __init__(
@@ -41,17 +41,17 @@ class QuoteProviderError(ConfcomError):
 class QuoteProvider(Protocol):
     """Makes quotes. Every method may raise QuoteProviderError.
 
-    Sizes must be exact, because clients keep trailing bytes. One thread calls a provider at a time: the event loop, or
-    the self-test's if calls wait for another process. Such a provider has calls for the event loop too, for clients.
+    Sizes must be exact, because clients keep trailing bytes. One thread calls a provider at a time: the event loop's,
+    or the self-test's if calls wait for another process. In this case, clients' calls use Backend.in_loop.
     """
 
     @property
     def last_identity(self) -> QuotingTarget | None:
-        """The identity that was given last, without a call; None if none was given yet."""
+        """The identity that `identity` returned last, or None, without a call to the quoting enclave."""
 
     @property
     def last_quote_size(self) -> int:
-        """The quote size that was given last, without a call; 0 if none was given yet."""
+        """The size that `quote_size` returned last, or 0, without a call to the quoting enclave."""
 
     def identity(self) -> QuotingTarget:
         """Return target info and public key id; prepare the attestation key first if necessary."""
@@ -68,17 +68,17 @@ class QuoteProvider(Protocol):
 
 
 class CallsInLoop(Protocol):
-    """A provider's calls in an event loop, for one whose calls wait for another process."""
+    """Calls in an event loop to a provider whose calls wait for another process."""
 
     @property
     def max_concurrent_calls(self) -> int:
-        """How many calls it makes at one time."""
+        """The greatest number of concurrent calls."""
 
     def start(self, need: Need, done: Callable[[Callable[[], Any]], None]) -> None:
         """Start a call; later, `done` is called with its outcome, which returns the result or raises the error."""
 
     def close(self) -> None:
-        """Break off all calls; `done` is not called any more."""
+        """Abort all calls; `done` is not called afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,14 @@ class Backend:
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
     self_test_seconds: float | None = None
-    """For one self-test, after which the provider counts as hung; None: the helper's limit."""
+    """Time limit of a self-test, after which the provider counts as hung; None: the helper's limit."""
     waits_for: str = "itself"
-    """What a self-test waits for that does not end."""
+    """Name, for messages, of the thing that a hung self-test waits for."""
     problem: Callable[[], NotReady | None] = lambda: None
-    """Returns a problem with a backend whose self-test passes."""
+    """Returns a problem of the backend that its self-test does not detect."""
     in_loop: Callable[[], CallsInLoop] | None = None
     """Returns the provider's calls for the running loop, if they wait for another process; None: they do not wait."""
     doubted: Callable[[], bool] = lambda: False
-    """Returns whether a call since the last self-test shows that the next one must not wait for its time."""
+    """Returns whether a call since the last self-test requires the next self-test at once."""
     instance: Callable[[], object] = lambda: None
-    """Returns what identifies the process that makes the quotes: the next one is tested at once. It must not block."""
+    """Returns an id of the process that makes quotes; a new process is tested at once. Must not block."""

@@ -19,7 +19,7 @@ class ExpectedRoot:
         return self.key_id == INTEL_ROOT_KEY_ID
 
     def __str__(self) -> str:
-        """Return the name for logs: a test root never passes for Intel's."""
+        """Return the root's name for logs, which distinguishes a test root from Intel's."""
         return "Intel's root" if self.is_intel else f"TEST ROOT {self.key_id.hex()[:16]}, never genuine"
 
 

@@ -1,4 +1,4 @@
-"""Export of a simulated platform for relying parties, as files: root, its fingerprint, and collateral."""
+"""Export of a simulated platform for relying parties as files: root, root's fingerprint, and collateral."""
 
 import os
 import tempfile
@@ -23,7 +23,7 @@ def export_platform(
     staging: Staging = Staging.NONE,
     early: bool = False,
 ) -> tuple[Path, ...]:
-    """Write root, fingerprint and collateral, which contain no secrets; return the files, the root first.
+    """Write root, fingerprint and collateral, which contain no secrets; return the paths, the root first.
 
     A second export renews the collateral in place and replaces each file atomically; within one renewal
     period the bytes are the same.
@@ -64,7 +64,7 @@ def _check_out_dir(out_dir: Path, root: bytes) -> None:
         raise SettingsError(
             f"{existing} is the root of another platform",
             error_code="export-over-another-root",
-            why="relying parties that trust it would lose it",
+            why="relying parties that trust this root would lose the file",
             remedy="export to another directory, or remove that one first",
         )
 

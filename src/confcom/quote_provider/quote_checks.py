@@ -1,8 +1,8 @@
-"""Checks of a hardware quote before a client gets it: what Intel's stack gives with code 0 can still be unusable.
+"""Checks of a hardware quote before the client gets it: even a quote with Intel's success code can be unusable.
 
 Without a quote provider library, Intel's stack makes quotes of certification type 3 and reports success; no verifier
-accepts them. The check of signatures here keeps a broken or replaced service from being relayed; it does not replace a
-verifier: revocation and TCB are not checked, and the dates of certificates only where a time is given.
+accepts them. Our check of signatures keeps quotes of a broken or replaced service from clients. It is no verifier:
+revocation and TCB are not checked, and dates of certificates only if a time is given.
 """
 
 from dataclasses import dataclass
@@ -47,12 +47,12 @@ WRONG_CERTIFICATES: Final = (
 )
 
 _SIGNATURE: Final = slice(SIGNED_PART_SIZE + 4, SIGNED_PART_SIZE + 4 + SIGNATURE_SIZE)
-"""The attestation key's over header and body; the size of all signature data is before it."""
+"""Position of the attestation key's signature over header and body, after the size of signature data."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Certified:
-    """A quote that passed all checks: what its successors share, and the key that must have signed them."""
+    """Parts of a quote that passed all checks: those that later quotes share, and the key that signs quotes."""
 
     identity: QuotingTarget
     size: int
@@ -61,12 +61,12 @@ class _Certified:
 
 
 def _frame(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return a quote but for its report body and the signature over that."""
+    """Return the parts of a quote other than the report body and the signature over header and body."""
     return data[:QUOTE_HEADER_SIZE], data[SIGNED_PART_SIZE : _SIGNATURE.start], data[_SIGNATURE.stop :]
 
 
 class QuoteChecker:
-    """Checks quotes of one platform. What certifies the attestation key is checked once, because it rarely changes."""
+    """Checks quotes of one platform; the attestation key's certification rarely changes and is checked once."""
 
     def __init__(self, root: ExpectedRoot) -> None:
         self._root = root
@@ -78,9 +78,9 @@ class QuoteChecker:
             raise _no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
 
     def passes(self, data: bytes, body: bytes, *, size: int, identity: QuotingTarget) -> bool:
-        """Return whether a quote is over this report body, signed, and else the same as one that passed `check`.
+        """Return whether a quote of this report body is signed, and otherwise equals a quote that passed `check`.
 
-        It costs one verification of a signature. False says nothing: `check` tells what is wrong, if anything.
+        This costs the verification of one signature. If the result is False, the quote may be good: call `check`.
         `body` has 384 bytes.
         """
         certified = self._certified
@@ -94,14 +94,14 @@ class QuoteChecker:
         )
 
     def check(self, data: bytes, *, size: int, identity: QuotingTarget, now: datetime | None = None) -> None:
-        """Reject a quote that does not match what the service said, or whose chain does not end in the expected root.
+        """Reject a quote without the given size and identity, or with a chain to a root that is not expected.
 
-        `data` is exactly the quote, over the right report body; `size` and `identity` are what the service
-        gave. With `now`, each certificate must be valid then.
+        `data` is exactly the quote, of the right report body; `size` and `identity` are from the service.
+        If `now` is given, each certificate must be valid at that time.
 
         Raises:
-            QuoteProviderError: NO_PLATFORM_CERT_DATA without a PCK chain, ATT_KEY_CERT_DATA_INVALID for everything
-                else.
+            QuoteProviderError: NO_PLATFORM_CERT_DATA without a PCK chain, ATT_KEY_CERT_DATA_INVALID for other
+                defects.
         """
         try:
             quote = Quote.parse(data)

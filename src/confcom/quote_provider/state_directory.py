@@ -1,7 +1,7 @@
 """State directory of a simulated platform: one folder with the simulated root, created once and never replaced.
 
-The folder has the keys of a cluster's Secret as files. It is renamed into its place, so it is complete or missing. In a
-cluster the Secret is mounted there, read-only and through symbolic links.
+The files in the folder are named like the keys of a cluster's Secret. The folder is complete or missing, because it is
+renamed into place. In a cluster the Secret is mounted as this folder, read-only, with symbolic links.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import CHECK, CREATED, MAX_VALUE_SIZE, SEED, SEED_SIZE, RootSeed
 
 ROOT_FOLDER = "simulated-root"
-"""Within the state directory."""
+"""Name of the folder in the state directory."""
 
 _KEYS = (SEED, CREATED, CHECK)
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-"""A directory that others can only read or search exposes nothing as long as they have no access to the seed."""
+"""Modes that expose a directory; read and search access is harmless if the seed's file is protected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ def open_platform(state_dir: Path, node: str = "") -> SimulatedPlatform:
     """Load the platform of a node from a state directory.
 
     Raises:
-        UnavailableError: there is none, or it cannot be read.
-        RootSeedError: it is damaged.
+        UnavailableError: the directory has no platform, or it cannot be read.
+        RootSeedError: the stored root is damaged.
     """
     platform = _read(state_dir, node)
     if platform is None:
@@ -82,11 +82,11 @@ def open_or_create_platform(
 ) -> StoredPlatform:
     """Load the platform from a state directory, or create one if there is none.
 
-    If several processes start at once, one of them creates the platform, and all return that one. A missing
+    If several processes start at once, one process creates the platform, and all return it. A missing
     directory is created with mode 0700.
 
     Raises:
-        UnavailableError: it can neither be read nor created.
+        UnavailableError: the platform can neither be read nor created.
         RootSeedError: the stored root is damaged; it is left unchanged.
     """
     existing = _read(state_dir, node)
@@ -102,7 +102,7 @@ def open_or_create_platform(
 
 
 def exposure(state_dir: Path) -> str | None:
-    """Describe the file mode that lets other users of this machine read or replace the stored root; None if none.
+    """Describe the file mode that lets other users of this machine read or replace the stored root, or None.
 
     Callers should only warn, because the mode may be intended. Read-only file systems, such as a mounted Secret's
     volume, are skipped: their modes do not show who has access.
@@ -144,7 +144,7 @@ def _read(state_dir: Path, node: str) -> SimulatedPlatform | None:
         if len(values) < len(_KEYS):
             if not os.path.lexists(folder):
                 return None
-            values = _read_values(folder)  # another process may have put it into its place between two reads
+            values = _read_values(folder)  # another process may have created the folder between two reads
     except OSError as error:
         raise _unusable(state_dir, "read from", error) from error
     return SimulatedPlatform.of_root(RootSeed.decode(values), node)
@@ -162,7 +162,7 @@ def _read_values(folder: Path) -> dict[str, bytes]:
 
 
 def _place(state_dir: Path, root: RootSeed) -> bool:
-    """Create the complete folder and return True, unless it exists: rename(2) replaces no folder that has files."""
+    """Create the complete folder and return True, unless it exists: rename(2) replaces no folder with files."""
     new = Path(tempfile.mkdtemp(prefix=f".{ROOT_FOLDER}.", dir=state_dir))
     try:
         for name, value in root.encode().items():

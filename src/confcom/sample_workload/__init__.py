@@ -1,4 +1,4 @@
-"""The program in the demo's container: it does what an enclave program does, with a simulated enclave.
+"""The program in the demo's container: it behaves like an enclave program, with a simulated enclave.
 
-Touches the AESM socket and the SGX device node. It cannot reach the provider's keys, which a contract holds.
+Touches the AESM socket and the SGX device node. An import contract keeps it from the provider's keys.
 """

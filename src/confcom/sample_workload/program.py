@@ -26,14 +26,14 @@ QUOTE_PREFIX: Final = "quote: "
 """The prefix of the log line with the quote; base64 follows. A quote leaves the pod through its log."""
 
 TERMINATED: Final = 128 + signal.SIGTERM
-"""The exit code that a shell reports for a program that SIGTERM ended."""
+"""The exit code that a shell reports for a program that was ended by SIGTERM."""
 
 
 CHALLENGE_VARIABLE: Final = "CONFCOM_CHALLENGE"
 """The relying party's challenge in hex; it becomes the report data, padded with zeros."""
 
 DEVICE_VARIABLE: Final = "CONFCOM_SGX_ENCLAVE_DEVICE"
-"""The path of the device node; set by a runner that cannot provide the device at its usual path."""
+"""The path of the device node; a runner sets it if the usual path cannot be provided."""
 
 PLATFORM_VARIABLE: Final = "CONFCOM_SGX_PLATFORM"
 """`hardware` or `simulated`, from the device plugin."""
@@ -44,7 +44,7 @@ EPC_VARIABLE: Final = "CONFCOM_SGX_EPC_MIB"
 DEFAULT_ENCLAVE_NAME: Final = "confcom sample workload"
 
 ENCLAVE_DEVICES: Final = (Path("/dev/sgx_enclave"), Path("/dev/sgx/enclave"))
-"""The device nodes for loading enclaves, of Linux since 5.11 and of Intel's older driver."""
+"""Device nodes for loading enclaves: of Linux since 5.11, and of Intel's older driver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def _mebibytes(text: str) -> str:
 
 
 def _challenge(text: str) -> tuple[bytes, bytes]:
-    """Return the challenge and its report data: zeros without a challenge; the output shows its size."""
+    """Return the challenge and the report data for it, which is zeros if the challenge is empty."""
     try:
         challenge = bytes.fromhex(text)
         return challenge, report_data(challenge) if challenge else bytes(REPORT_DATA_SIZE)
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = WorkloadSettings.read(argv, os.environ)
         if settings.print_identity:
-            enclave = settings.enclave()  # none runs: these are what a relying party should expect
+            enclave = settings.enclave()  # no enclave is run: a relying party should expect these values
             _say(json.dumps({"mr_enclave": enclave.mr_enclave.hex(), "mr_signer": enclave.mr_signer.hex()}))
             return ExitCode.OK
         run(settings, environ=os.environ, say=_say, hold=_hold)
@@ -178,7 +178,7 @@ def run(
     clock: Callable[[], float] = time.perf_counter,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> None:
-    """Get one quote, and print it; `hold` waits some seconds, or until SIGTERM, while the device is open."""
+    """Get and print one quote; `hold` then waits some seconds, or until SIGTERM, with the device open."""
     if settings.platform not in {"", "simulated"}:
         raise SettingsError(
             f"this workload cannot run on the SGX platform {settings.platform!r}",

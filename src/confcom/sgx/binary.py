@@ -12,7 +12,7 @@ SEQUENCE = 0x30
 
 
 def require_length(data: bytes, size: int, structure: str) -> None:
-    """Reject bytes that are not exactly one structure, whose name is that of Intel's documents."""
+    """Reject data that is not exactly `size` bytes; `structure` is a name from Intel's documents."""
     if len(data) != size:
         raise MalformedError(
             f"{structure} must be {size} bytes, not {len(data)}",
@@ -36,10 +36,10 @@ def der_element(tag: int, content: bytes) -> bytes:
 
 
 class Layout:
-    """A fixed-size little-endian structure, as in the struct module, but a value that does not fit is an error.
+    """A fixed-size little-endian structure, like struct.Struct, but a value that does not fit raises an error.
 
     struct silently truncates and pads byte strings; a report with a truncated MRENCLAVE must never be signed.
-    `fields` are a dataclass's, and `codes` the struct code (`16s`, `B`, `H`, `I`, `Q`) of each, in order.
+    `fields` are a dataclass's; `codes` has a struct code (`16s`, `B`, `H`, `I`, `Q`) per field, in order.
     """
 
     def __init__(self, structure: str, fields: Sequence[Field[Any]], codes: str) -> None:
@@ -55,7 +55,7 @@ class Layout:
         return self._struct.unpack(data)
 
     def pack(self, value: object) -> bytes:
-        """Encode an object that has this structure's fields as attributes."""
+        """Encode an object whose attributes are the fields of this structure."""
         for name, width in self._widths.items():
             require_length(getattr(value, name), width, f"{name} of {self.structure}")
         try:
@@ -67,7 +67,7 @@ class Layout:
 
 
 class ByteReader:
-    """Reads a structure whose parts declare their own sizes; never reads past the end."""
+    """Reader of a structure whose parts declare their sizes; it never reads past the end."""
 
     __slots__ = ("_data", "_offset", "_structure")
 

@@ -1,7 +1,7 @@
-"""The public key and the extensions of an X.509 certificate, which is otherwise left unread.
+"""Reader of the public key and the extensions of an X.509 certificate; other fields are not read.
 
-cryptography refuses certificates of RA-TLS whose signature algorithm carries a NULL, as Gramine writes it. Its
-declarative ASN.1, which is documented as unstable, reads these two parts (docs/adr/0003).
+cryptography refuses certificates of RA-TLS whose signature algorithm carries a NULL, as Gramine writes it. We read
+these two parts with its declarative ASN.1, which is documented as unstable (docs/adr/0003).
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from confcom.sgx.binary import SEQUENCE, der_element
 from confcom.sgx.certification import pem_to_der, split_pem_chain
 
 MAX_CERTIFICATE_SIZE: Final = 64 * 1024
-"""Bytes, as PEM or DER. One with two quotes has 14 KiB; OpenSSL takes 100 KiB for a whole chain."""
+"""Bytes, as PEM or DER. A certificate with two quotes has 14 KiB; OpenSSL allows 100 KiB per chain."""
 
 
 @asn1.sequence
@@ -49,20 +49,20 @@ class _Certificate:
 
 @dataclass(frozen=True, slots=True)
 class CertificateParts:
-    """What binds a key to evidence."""
+    """The parts of a certificate that bind its key to evidence."""
 
     public_key: bytes
-    """The SubjectPublicKeyInfo, DER as it stands in the certificate."""
+    """The SubjectPublicKeyInfo: the certificate's DER, unchanged."""
     extensions: Mapping[x509.ObjectIdentifier, bytes]
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read exactly one certificate, PEM or DER, of at most 64 KiB.
 
-        No signature is checked, and no date.
+        Signature and dates are not checked.
 
         Raises:
-            MalformedError: it is longer, or is not DER, or has two extensions with one OID.
+            MalformedError: the certificate is longer, is not DER, or has two extensions with one OID.
         """
         if len(data) > MAX_CERTIFICATE_SIZE:
             raise _unreadable(f"it has {len(data)} bytes, more than the limit of {MAX_CERTIFICATE_SIZE}")

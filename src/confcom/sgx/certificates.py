@@ -14,24 +14,24 @@ from confcom.sgx.certification import UNREADABLE_X509
 INTEL_ROOT_KEY_ID = bytes.fromhex(
     "46e403bd34f05a3f2817ab9badcaacc7ffc98e0f261008cd30dae936cace18d5dcf58eef31463613de1570d516200993"
 )
-"""SHA-384 of the public point of Intel's SGX Root CA, which is the root in genuine quotes; dcap-qvl pins it too."""
+"""SHA-384 of the public point of Intel's SGX Root CA, the root of genuine quotes; dcap-qvl pins the same key."""
 
 PEM_BEGIN = b"-----BEGIN "
 MAX_ROOT_SIZE = 64 * 1024
-"""Bytes of a root certificate file. A real one is under 1 KiB; a chain fits too, so that the error can say so."""
+"""Bytes of a root certificate file. Real roots have under 1 KiB; a chain fits too, for a helpful error."""
 
 
 def load_certificate(data: bytes, what: str) -> x509.Certificate:
     """Read one certificate, PEM or DER, with a P-256 key; SGX's PKI has no other keys.
 
     A certificate that cryptography warns about (a serial number below 1, a country of three letters) is refused,
-    whatever filters the program has: so no content makes this call, or a later use of the certificate, warn.
-    `what` is its name in messages.
+    whatever the program's warning filters are, so neither this call nor later use of the certificate warns.
+    `what` is the certificate's name in messages.
     """
     load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
     try:
         with warnings.catch_warnings():
-            # Of this module only: filters are global, and a thread that restores them meanwhile may keep this one.
+            # The filter is for this module only: filters are global, and a concurrent restore may keep this filter.
             warnings.filterwarnings("error", module=f"{re.escape(__name__)}$")
             certificate = load(data)
             key = certificate.public_key()
@@ -54,7 +54,7 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
 
 
 def _decode_all_fields(certificate: x509.Certificate) -> tuple[object, ...]:
-    """Decode the fields that cryptography decodes at first use, so that malformed ones raise here and not later."""
+    """Decode the fields that cryptography decodes at first use, so that malformed fields raise here, not later."""
     return (
         certificate.subject.public_bytes(),
         certificate.issuer.public_bytes(),
@@ -71,11 +71,11 @@ def name_text(name: x509.Name) -> str:
 
 
 def is_self_issued(certificate: x509.Certificate) -> bool:
-    """Return whether subject and issuer are the same bytes: to verifiers, equal text in two encodings is two names."""
+    """Return whether subject and issuer are equal bytes: verifiers treat equal text in two encodings as two names."""
     return certificate.subject.public_bytes() == certificate.issuer.public_bytes()
 
 
 def key_id(certificate: x509.Certificate) -> bytes:
-    """Return the SHA-384 of the public key as an uncompressed point, 48 bytes; dcap-qvl identifies roots by it."""
+    """Return the SHA-384 of the public key as an uncompressed point, 48 bytes; dcap-qvl names roots by it."""
     numbers = cast(ec.EllipticCurvePublicKey, certificate.public_key()).public_numbers()
     return hashlib.sha384(b"\4" + numbers.x.to_bytes(32) + numbers.y.to_bytes(32)).digest()

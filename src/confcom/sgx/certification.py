@@ -28,8 +28,8 @@ UNREADABLE_X509 = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What the cryptography library raises for malformed or unsupported X.509 data: on loading, and on access to
-its parts, which are decoded only then. Only the first one is a ValueError."""
+"""Errors of the cryptography library for malformed or unsupported X.509 data, on loading and on access to fields
+that are decoded lazily. Only ValueError itself is a ValueError."""
 
 _PEM_CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([A-Za-z0-9+/][A-Za-z0-9+/= \t\r\n]*)-----END CERTIFICATE-----[ \t\r\n\0]*"
@@ -43,12 +43,12 @@ class CertificationDataType(IntEnum):
     PPID_CLEARTEXT = 1
     PPID_RSA2048_ENCRYPTED = 2
     PPID_RSA3072_ENCRYPTED = 3
-    """Used by platforms without a provider library for PCK certificates."""
+    """Type in quotes of platforms without a provider library for PCK certificates."""
     PCK_CERTIFICATE = 4
     PCK_CERT_CHAIN = 5
     """The usual type: leaf, intermediate and root as PEM."""
     QE_REPORT_CERTIFICATION_DATA = 6
-    """Only in quotes of version 4 and later."""
+    """Type in quotes of version 4 and later only."""
     PLATFORM_MANIFEST = 7
 
 
@@ -86,7 +86,7 @@ _PPID_LAYOUTS = {
 
 @dataclass(frozen=True, slots=True)
 class CertificationData:
-    """A type and its uninterpreted data, so that unknown types are encoded unchanged."""
+    """A type and its unparsed data, so that data of an unknown type is encoded unchanged."""
 
     type: int
     data: bytes
@@ -123,7 +123,7 @@ class CertificationData:
         return PpidData.parse(kind, self.data) if kind in _PPID_LAYOUTS else None
 
     def pem_chain(self) -> tuple[bytes, ...]:
-        """Return the certificates of type 5, in their order in the data."""
+        """Return the certificates of certification data of type 5, in the order of the data."""
         if self.type != CertificationDataType.PCK_CERT_CHAIN:
             name = f" ({self.kind.name})" if self.kind else ""
             raise MalformedError(

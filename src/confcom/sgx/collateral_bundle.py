@@ -37,7 +37,7 @@ class CollateralDocuments:
     tcb_info: TcbInfo
     qe_identity: QeIdentity
     periods: tuple[tuple[str, datetime, datetime], ...]
-    """Of each part that has dates, the root's list last: its name, when it was issued, when the next one will be."""
+    """For each part with dates: name, issue date, date of the next issue. The root's list is the last entry."""
 
     @property
     def expires(self) -> datetime:
@@ -45,12 +45,12 @@ class CollateralDocuments:
 
     @property
     def issued(self) -> tuple[str, datetime]:
-        """The oldest part that is renewed monthly, and when it was issued: the root's list is renewed once a year."""
+        """Name and issue date of the oldest part, without the root's list, which is renewed yearly, not monthly."""
         name, begin, _ = min(self.periods[:-1], key=lambda period: period[1])
         return name, begin
 
     def is_fresh(self, now: datetime) -> bool:
-        """Return whether no part has passed half of its time."""
+        """Return whether every part is in the first half of its validity period."""
         return all(now < begin + (end - begin) / 2 for _, begin, end in self.periods)
 
 
@@ -69,7 +69,7 @@ class CollateralBundle:
     pck_crl: bytes
     """Revocation list of the PCK's certificate authority, DER."""
     pck_crl_issuer_chain: bytes
-    """PEM: that authority, then the root. No verifier reads it."""
+    """PEM: the PCK's certificate authority, then the root. No verifier reads this chain."""
     root_ca_crl: bytes
     """The root's revocation list, DER."""
 

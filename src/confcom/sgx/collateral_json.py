@@ -1,9 +1,9 @@
-"""The two JSON forms in which whole sets of collateral are passed on, and their conversion to our parts.
+"""Conversion between our parts of collateral and two JSON forms of a whole set of collateral.
 
 * dcap-qvl's `QuoteCollateralV3` (Rust, Python; npm reads it): one set. Revocation lists and signatures are hexadecimal.
 * Intel's `platform_collaterals.json`, which PcsClientTool writes and a PCCS takes by PUT /platformcollateral: sets of
   many kinds of platforms, standard and early. Chains are percent-encoded PEM, revocation lists hexadecimal DER, and TCB
-  info is an object, which has to be written without white space to be what Intel signed.
+  info is an object, which must be serialized without white space to match Intel's signature.
 """
 
 import json
@@ -17,10 +17,10 @@ from confcom.sgx.signed_json import SIGNATURE_SIZE, JsonObject, SignedJson
 from confcom.sgx.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME
 
 MAX_JSON_SIZE = 32 * 1024 * 1024
-"""Bytes: Intel's file has 30 KiB for each kind of platform, and two for each platform."""
+"""Bytes of a file; Intel's form takes 30 KiB for each kind of platform and 2 KiB for each platform."""
 
 TCB_CHAINS = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
-"""Headers with the issuer chains, which are members' names in Intel's form: API version 4, and before."""
+"""Headers with TCB info's issuer chain in API version 4 and earlier, and members' names in Intel's file."""
 QE_CHAIN = "SGX-Enclave-Identity-Issuer-Chain"
 CRL_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
 _PCK_CHAIN = "SGX-PCK-Certificate-Issuer-Chain"
@@ -29,7 +29,7 @@ _CRLS = {"PLATFORM": "platformCrl", "PROCESSOR": "processorCrl"}
 
 @dataclass(frozen=True, slots=True)
 class PlatformKind:
-    """What a file of many sets is searched by: the FMSPC (6 bytes), and the kind of CA: PLATFORM or PROCESSOR."""
+    """Search key in a file of many sets: the FMSPC (6 bytes), and the kind of CA, PLATFORM or PROCESSOR."""
 
     fmspc: bytes
     ca: str
@@ -51,11 +51,11 @@ def decode_json(data: bytes | str, kind: PlatformKind | None = None, *, early: b
 
     Args:
         data: the file.
-        kind: selects a set from Intel's form; None if that has only one.
-        early: whether to take the early set from Intel's form; the standard one otherwise.
+        kind: selects a set from Intel's form; None if the file has only one set.
+        early: whether to return the early set from Intel's form instead of the standard set.
 
     Raises:
-        MalformedError: it is neither form, or has no such set.
+        MalformedError: the data has neither form, or lacks the set.
     """
     if len(data) > MAX_JSON_SIZE:
         raise _malformed(f"it has more than {MAX_JSON_SIZE} bytes")
@@ -84,7 +84,7 @@ def _intel_parts(collaterals: JsonObject, kind: PlatformKind | None, *, early: b
     certificates, lists = collaterals.child("certificates"), collaterals.child("pckcacrl")
     pck_chains = certificates.child(_PCK_CHAIN)
     ca = kind.ca if kind else next((name for name, member in _CRLS.items() if lists.members.get(member)), "PLATFORM")
-    # An entry without an early set is that of a kind of platform of which both are the same.
+    # If the early and the standard set are the same, the entry has the standard set only.
     info = entry.child(
         next((name for name in (f"sgx_tcbinfo{suffix}", "sgx_tcbinfo", "tcbinfo") if entry.has(name)), "tcbinfo")
     )
@@ -114,7 +114,7 @@ def _entry(collaterals: JsonObject, kind: PlatformKind | None) -> JsonObject:
 
 
 def decode_chain(text: str) -> bytes:
-    """Return the PEM of an issuer chain that may be percent-encoded: PEM itself has no percent sign."""
+    """Return an issuer chain as PEM, decoded if it is percent-encoded: PEM itself has no percent sign."""
     return re.sub(r"\r\n?", "\n", unquote(text)).encode()
 
 

@@ -12,7 +12,7 @@ FEATURES_LEAF = 0x07
 SGX_LEAF = 0x12
 FIRST_EPC_SUBLEAF = 2
 MAX_EPC_SECTIONS = 8
-"""Linux reads eight sub-leaves (SGX_MAX_EPC_SECTIONS), so it cannot use EPC in further ones."""
+"""Linux reads eight sub-leaves (SGX_MAX_EPC_SECTIONS) and cannot use EPC in further sub-leaves."""
 
 _SGX_FEATURE = 1 << 2
 _TYPE_MASK = 0xF
@@ -48,7 +48,7 @@ class EpcSection:
 
 
 def sgx_supported(max_leaf: int, leaf7_ebx: int) -> bool:
-    """Return whether the processor has SGX, and firmware has not hidden it, by leaf 0 (EAX) and leaf 7 (EBX)."""
+    """Return whether leaf 0 (EAX) and leaf 7 (EBX) show SGX, which firmware may also hide."""
     return max_leaf >= SGX_LEAF and bool(leaf7_ebx & _SGX_FEATURE)
 
 
@@ -65,7 +65,7 @@ def decode_epc_section(registers: CpuidRegisters) -> EpcSection:
 
 
 def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSection, ...]:
-    """Return all EPC sections, in the processor's order; none without SGX. `cpuid` takes a leaf and a sub-leaf."""
+    """Return all EPC sections in the processor's order; empty without SGX. `cpuid` gets leaf and sub-leaf."""
     if (max_leaf := cpuid(0, 0).eax) < SGX_LEAF or not sgx_supported(max_leaf, cpuid(FEATURES_LEAF, 0).ebx):
         return ()
     sections: list[EpcSection] = []

@@ -12,7 +12,7 @@ from confcom.sgx.report import INTEL_QE_MRSIGNER
 
 ATT_KEY_ID_SIZE = 256
 ATT_KEY_ID_COMPARED = 158
-"""Only these first bytes identify a key; the client may set spid, att_key_type and reserved freely (Intel's
+"""Number of first bytes that identify a key; the client may set spid, att_key_type and reserved freely (Intel's
 quote_ex service)."""
 
 
@@ -67,4 +67,4 @@ ECDSA_P256_KEY_ID = AttKeyId(
     family_id=bytes(16),
     algorithm_id=AttKeyAlgorithm.ECDSA_P256,
 )
-"""The only key id of DCAP quoting. A simulated QE uses the same one, since clients hard-code it."""
+"""The only key id of DCAP quoting; the simulated QE has this id too, because clients hard-code it."""

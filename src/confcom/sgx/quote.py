@@ -18,7 +18,7 @@ QUOTE_VERSION = 3
 QUOTE_HEADER_SIZE = 48
 SIGNED_PART_SIZE = QUOTE_HEADER_SIZE + REPORT_BODY_SIZE
 REPORT_BODY = slice(QUOTE_HEADER_SIZE, SIGNED_PART_SIZE)
-"""Where the report body is in a quote."""
+"""Position of the report body in a quote."""
 SIGNATURE_SIZE = 64
 PUBLIC_KEY_SIZE = 64
 MAX_AUTH_DATA_SIZE = 0xFFFF
@@ -34,10 +34,10 @@ _OTHER_VERSIONS = {
 }
 
 OPEN_ENCLAVE_HEADER_SIZE = 16
-"""oe_report_header_t (Open Enclave's internal/report.h): u32 version 1, u32 type, u64 size of what follows."""
+"""oe_report_header_t (Open Enclave's internal/report.h): u32 version 1, u32 type, u64 size of the rest."""
 _OPEN_ENCLAVE_VERSION = (1).to_bytes(4, "little")
 _LOCAL_REPORT, _REMOTE_REPORT = 1, 2
-"""Types: a report for another enclave of the same platform follows, or a quote."""
+"""Types of Open Enclave reports: a report for another enclave of the same platform, or a quote."""
 
 _STUB_VERSION = 2
 _STUB_SVNS_AND_GROUP = b"\xef\x00\xef\x00\xef\xef\xef\xef"
@@ -48,7 +48,7 @@ enclave uses these values."""
 
 @dataclass(frozen=True, slots=True)
 class QuoteHeader:
-    """The first 48 bytes. The attestation key signs them together with the report body."""
+    """Header, the first 48 bytes of a quote, signed by the attestation key together with the report body."""
 
     version: int = QUOTE_VERSION
     att_key_type: int = AttKeyAlgorithm.ECDSA_P256
@@ -58,7 +58,7 @@ class QuoteHeader:
     pce_svn: int = 0
     vendor_id: bytes = INTEL_QE_VENDOR_ID
     user_data: bytes = bytes(20)
-    """The quoting enclave chooses them: Intel's writes its QE id (16 bytes) and four zeros."""
+    """Bytes that the quoting enclave chooses; Intel's QE writes its QE id (16 bytes) and four zeros."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -74,7 +74,7 @@ _HEADER = Layout("a quote header", fields(QuoteHeader), "H H I H H 16s 20s")
 
 @dataclass(frozen=True, slots=True)
 class EcdsaSignatureData:
-    """Signatures of a quote: the attestation key's over the quote, and the PCK's over the QE that holds that key."""
+    """Signatures in a quote: by the attestation key over the quote, and by the PCK over the QE's report."""
 
     isv_signature: bytes
     """r and s over the quote's first 432 bytes, by the attestation key."""
@@ -126,7 +126,7 @@ class EcdsaSignatureData:
 def attestation_pub_key_id(attestation_key: bytes, auth_data: bytes) -> bytes:
     """Return the SHA-256 of an attestation key (64 bytes, X and Y) and the QE's authentication data.
 
-    The QE's report binds the key: its report data is these 32 bytes followed by 32 zeros.
+    The QE's report binds the key: the QE's report data is this hash, 32 bytes, followed by 32 zeros.
     """
     return hashlib.sha256(attestation_key + auth_data).digest()
 
@@ -162,7 +162,7 @@ class QuoteFrame:
 
     @property
     def size(self) -> int:
-        """Size of the quote in bytes, without the trailing ones."""
+        """Size of the quote in bytes, without trailing bytes."""
         return SIGNED_PART_SIZE + 4 + len(self.signature_data)
 
     @property
@@ -183,7 +183,7 @@ class Quote:
     signature: EcdsaSignatureData
     trailing: bytes = b""
     """Bytes after the quote. AESM pads quotes with zeros to the size of the client's buffer, and some clients
-    keep them."""
+    keep the zeros."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -206,7 +206,7 @@ class Quote:
 
 
 def has_open_enclave_header(data: bytes) -> bool:
-    """Return whether these bytes begin with Open Enclave's report header; no report has a size of 4 GiB or more."""
+    """Return whether the data begin with Open Enclave's report header, with a size field below 4 GiB."""
     return (
         len(data) >= OPEN_ENCLAVE_HEADER_SIZE
         and data[:4] == _OPEN_ENCLAVE_VERSION
@@ -216,7 +216,7 @@ def has_open_enclave_header(data: bytes) -> bool:
 
 
 def strip_open_enclave_header(data: bytes) -> bytes:
-    """Return the quote of an Open Enclave remote report, which has the header."""
+    """Return the quote in an Open Enclave remote report; the data must begin with Open Enclave's header."""
     if int.from_bytes(data[4:8], "little") == _LOCAL_REPORT:
         raise _open_enclave("it is a local report, which holds no quote", "ask for evidence for remote attestation")
     declared, quote = int.from_bytes(data[8:16], "little"), data[OPEN_ENCLAVE_HEADER_SIZE:]
@@ -231,7 +231,7 @@ def _open_enclave(why: str, remedy: str) -> MalformedError:
 
 
 def _require_version(data: bytes) -> None:
-    """Reject other formats and versions with their own error, before any length is checked against version 3."""
+    """Reject each other format or version with a specific error, before checks of lengths of version 3."""
     version = ByteReader(data, "the quote").integer(2, "the version")
     if version == QUOTE_VERSION:
         return

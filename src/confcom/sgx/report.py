@@ -23,7 +23,7 @@ CPU_SVN_SIZE = 16
 KEY_ID_SIZE = 32
 MAC_SIZE = 16
 _MR_ENCLAVE = slice(64, 96)
-"""Bytes of a report (SDM vol. 3D, "REPORT")."""
+"""Position of MRENCLAVE in a report (SDM vol. 3D, "REPORT")."""
 INTEL_QE_MRSIGNER = bytes.fromhex("8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff")
 """MRSIGNER of Intel's production quoting enclave: public, and hard-coded in Gramine and Intel's ql wrapper."""
 
@@ -52,14 +52,14 @@ def attribute_names(flags: int) -> tuple[str, ...]:
 
 
 def report_data(challenge: bytes) -> bytes:
-    """Return the 64 bytes of report data for a challenge, or a hash of a key: the bytes, then zeros.
+    """Return the 64 bytes of report data for a challenge or the hash of a key: the value, then zeros.
 
-    Enclaves and relying parties must pad in the same way. An empty challenge is refused, because any old
+    Enclaves and relying parties must pad equally. An empty challenge is refused, because any old
     quote would match it.
 
     Raises:
         WrongValueError: the challenge is empty, or longer than 64 bytes.
-        WrongTypeError: it is not bytes.
+        WrongTypeError: the challenge is not bytes.
     """
     if not isinstance(challenge, (bytes, bytearray, memoryview)):
         raise WrongTypeError("the challenge", "bytes", challenge)
@@ -120,8 +120,8 @@ class Report:
     """The result of EREPORT: a body, and a MAC that only the target enclave can check."""
 
     encoded_body: bytes
-    """The 384 bytes that the MAC covers. They are kept unparsed, because making a quote needs the bytes,
-    rarely the fields."""
+    """The 384 bytes that the MAC covers. The body is kept unparsed, because making a quote needs the bytes,
+    and rarely the fields."""
     key_id: bytes
     """KEYID, 32 bytes."""
     mac: bytes
@@ -200,7 +200,7 @@ class QeReportInfo:
     """sgx_qe_report_info_t: the client supplies nonce and target info, and the QE adds its own report.
 
     Args:
-        nonce: 16 bytes of the client's.
+        nonce: the client's nonce, 16 bytes.
         app_enclave_target_info: the target info of the enclave that will check the QE's report.
         qe_report: the QE's report, 432 bytes; zeros in a request.
     """

@@ -1,7 +1,7 @@
 """Signed JSON as Intel's Provisioning Certification Service (PCS) serves it, and strict parsing of its content.
 
 The document is `{"NAME":{...},"signature":"128 hex digits"}`. The signature (r, s; ECDSA P-256 with SHA-256) covers
-the exact bytes of the inner object, so these bytes are extracted and never serialized again.
+the exact bytes of the inner object, so the bytes are extracted and never serialized again.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class JsonObject:
         return bytes.fromhex(value)
 
     def date(self, key: str) -> datetime:
-        """Return a date member in the only form that all verifiers read, 2026-11-24T00:00:00Z."""
+        """Return a date member; its form must be 2026-11-24T00:00:00Z, which all verifiers read."""
         value = self.text(key)
         try:
             if _DATE.fullmatch(value):

@@ -1,6 +1,6 @@
 """Marks that distinguish quotes, certificates and collateral of a simulated platform from Intel's.
 
-A mark can only lower trust: a forger can leave marks out, and gains nothing by adding them. Only a signature chain to
+A mark can only lower trust: a forger can omit marks, and gains nothing by adding marks. Only a signature chain to
 Intel's root key makes a quote genuine. The marks are defined in this package because both the simulated platform
 (which writes them) and the verifier (which looks for them) import it.
 """
@@ -23,14 +23,14 @@ HEADER_USER_DATA = b"SIMULATED-NOT-INTEL!"
 """Quote header, user_data (20 bytes). Intel's QE puts its QE_ID there; verifiers ignore it."""
 
 QE_AUTH_DATA = b"SIMULATED-SGX-NOT-INTEL-HARDWARE"
-"""QE authentication data: 32 bytes, since dcap-qvl accepts no other length. Intel's are 00 01 02 ... 1f."""
+"""QE authentication data: 32 bytes, since dcap-qvl accepts no other length. Intel's QE has 00 01 ... 1f."""
 
 FMSPC = b"SIMSGX"
-"""Family, model, stepping, platform type, custom SKU (6 bytes): the key by which TCB info is looked up."""
+"""FMSPC: family, model, stepping, platform type, custom SKU (6 bytes), by which TCB info is looked up."""
 
 PLATFORM_ID_PREFIX = b"SIMULATED-"
-"""First bytes of the PPID and of the platform instance id in the PCK certificate (16 bytes each); the rest is
-the node's own."""
+"""First bytes of the PPID and of the platform instance id in the PCK certificate (16 bytes each); the rest
+differs by node."""
 
 COMMON_NAME_PREFIX = "SIMULATED "
 COMMON_NAME_SUFFIX = " - NOT INTEL"
@@ -44,7 +44,7 @@ NS_COMMENT_OID = x509.ObjectIdentifier("2.16.840.1.113730.1.13")
 NS_COMMENT = "Made by a simulated SGX platform. No hardware protects anything attested with it. Not by Intel."
 
 ADVISORY_ID = "SIMULATED-NOT-GENUINE-INTEL"
-"""Advisory on all levels of TCB info and QE identity: every dcap-qvl result shows it, and it can be rejected."""
+"""Advisory on all levels of TCB info and QE identity: each dcap-qvl result shows it; policies can reject it."""
 
 SIMULATION_MEMBER = "simulation"
 """Name of the extra, signed JSON object in TCB info and QE identity."""
@@ -68,7 +68,7 @@ class Mark(StrEnum):
 
 
 def has_simulated_name(name: x509.Name) -> bool:
-    """Return whether a distinguished name says that it is simulated and not Intel's."""
+    """Return whether a distinguished name declares a simulated platform that is not Intel's."""
     common_names = [a.value for a in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     organizations = [a.value for a in name.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)]
     countries = [a.value for a in name.get_attributes_for_oid(x509.NameOID.COUNTRY_NAME)]

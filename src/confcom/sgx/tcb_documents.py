@@ -35,13 +35,13 @@ class TcbStatus(Enum):
     CONFIGURATION_NEEDED = "ConfigurationNeeded"
     """Up to date, but the platform may need another configuration, of its BIOS for example."""
     CONFIGURATION_AND_SW_HARDENING_NEEDED = "ConfigurationAndSWHardeningNeeded"
-    """Both of these."""
+    """Both ConfigurationNeeded and SWHardeningNeeded."""
     OUT_OF_DATE = "OutOfDate"
     """Updates are missing."""
     OUT_OF_DATE_CONFIGURATION_NEEDED = "OutOfDateConfigurationNeeded"
     """Updates are missing, and the platform may need another configuration."""
     REVOKED = "Revoked"
-    """The platform's keys are known to be compromised. No policy accepts it."""
+    """The platform's keys are known to be compromised. No policy accepts this status."""
 
 
 OUT_OF_DATE = {
@@ -50,16 +50,16 @@ OUT_OF_DATE = {
     TcbStatus.CONFIGURATION_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
     TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
 }
-"""A platform's status and that of its quotes if the quoting enclave is out of date (Intel's QVL, TCB convergence)."""
+"""From a platform's status to its quotes' status if the quoting enclave is out of date (TCB convergence of QVL)."""
 QE_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
-"""Statuses of a quoting enclave's levels (PCS API v4, enclave identity); dcap-qvl treats every other one as
+"""Statuses of a quoting enclave's levels (PCS API v4, enclave identity); dcap-qvl treats other statuses as
 UpToDate."""
 
 
 @dataclass(frozen=True, slots=True)
 class TcbLevel:
     svns: tuple[int, ...]
-    """A platform's 16 components, then its PCE; or a quoting enclave's ISVSVN."""
+    """SVNs of a platform's 16 components and its PCE; or a quoting enclave's ISVSVN."""
     date: datetime
     status: TcbStatus
     advisory_ids: tuple[str, ...]
@@ -78,7 +78,7 @@ class TcbInfo:
     tcb_evaluation_data_number: int
     levels: tuple[TcbLevel, ...]
     simulation: Mapping[str, object] | None
-    """The extra object that marks collateral of a simulated platform; Intel's collateral has none."""
+    """Extra object that marks collateral of a simulated platform; Intel's collateral lacks it."""
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
@@ -114,7 +114,7 @@ class QeIdentity:
     isv_prod_id: int
     levels: tuple[TcbLevel, ...]
     simulation: Mapping[str, object] | None
-    """As in TCB info."""
+    """The same extra object as in TCB info."""
 
     @classmethod
     def parse(cls, document: bytes) -> Self:

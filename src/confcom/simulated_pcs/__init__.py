@@ -1,4 +1,4 @@
-"""Collateral of a simulated platform, served over HTTP as Intel's PCS and its caches (PCCS) serve Intel's.
+"""Collateral of a simulated platform, served over HTTP in the form of Intel's PCS and its caches (PCCS).
 
-`answers` decides what is answered and does no I/O; `server` is the HTTP server; `main` is the daemon.
+`answers` computes the answers and does no I/O; `server` is the HTTP server; `main` is the daemon.
 """

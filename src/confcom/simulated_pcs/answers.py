@@ -1,4 +1,4 @@
-"""Answers to requests: Intel's PCS API version 4 for SGX, with what caches of it (PCCS) add. Pure."""
+"""Answers to requests of Intel's PCS API version 4 for SGX, and to those that caches (PCCS) add. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from confcom.simulation.simulated_collateral import create_evaluation_numbers
 
 API_PATH: Final = "/sgx/certification/v4/"
 MAX_PARAMETERS: Final = 8
-"""Of one request; the API has three, and clients add a few of their own, which are ignored."""
+"""Query parameters of one request; the API has three, and parameters that clients add are ignored."""
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
@@ -52,10 +52,10 @@ def answer(
 
     Args:
         target: the request's path and query.
-        platform: whose collateral is served.
-        now: the present, with its time zone; all requests of one period get the same bytes.
-        staging: what the collateral says of the platform.
-        pccs: give the PCK revocation list without `encoding` in hexadecimal, as a PCCS has it, and not as PEM.
+        platform: the platform whose collateral is served.
+        now: the present, with a time zone; all requests in one renewal period get the same bytes.
+        staging: the platform's status in the collateral.
+        pccs: answer a request for a PCK revocation list without `encoding` in hexadecimal, like a PCCS, not as PEM.
     """
     try:
         parts = urlsplit(target)

@@ -1,4 +1,4 @@
-"""The HTTP server: a thread for each of a limited number of connections, with one request and a deadline."""
+"""HTTP server with a limited number of connections; each has a thread, one request and deadlines."""
 
 import contextlib
 import io
@@ -19,16 +19,16 @@ from confcom.errors import SettingsError, UnavailableError
 from confcom.simulated_pcs.answers import Answer
 
 MAX_CONNECTIONS: Final = 64
-"""At once, a thread each. A verifier has one; with more, the next waits in the kernel's queue until one of
-these ends, or has used up its deadlines."""
+"""Concurrent connections, with a thread each. A verifier uses one connection. Further connections wait in the
+kernel's queue until a connection ends or exceeds its deadline."""
 BACKLOG: Final = 128
 """Connections that the kernel holds until they are accepted."""
 DEADLINE_SECONDS: Final = 5.0
-"""For a TLS handshake, a whole request, and its answer, each. A client on a slow line needs one second."""
+"""Deadline of the TLS handshake, of reading the request, and of a write; slow clients need one second."""
 MAX_REQUEST_BYTES: Final = 8192
 """Request line and headers together; the longest request here has 300 bytes, and common servers allow 8 KiB."""
 POLL_SECONDS: Final = 0.1
-"""How often it looks whether it shall end; while all places are taken, it looks when one becomes free."""
+"""Interval of checks for shutdown; while all connections are in use, the check waits until one ends."""
 
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*)):([0-9]{1,5})")
 """HOST:PORT; an IPv6 address has brackets, and an empty host means all addresses of this machine."""
@@ -42,11 +42,11 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
     """Load the server's certificate and its key, which may be in the same file.
 
     Raises:
-        SettingsError: they cannot be read, or do not belong together.
+        SettingsError: certificate or key cannot be read, or the key is for another certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # An encrypted key would make OpenSSL ask on the terminal; with an empty password it fails.
+        # With an encrypted key, OpenSSL would prompt; an empty password makes it fail instead.
         context.load_cert_chain(certificate, key, password="")
     except OSError as error:
         raise SettingsError(
@@ -62,8 +62,8 @@ class Server(socketserver.ThreadingTCPServer):
     """Answers GET and HEAD at HOST:PORT, [HOST]:PORT for IPv6, or :PORT; with port 0 the kernel chooses one.
 
     Raises:
-        SettingsError: the address has another form.
-        UnavailableError: the address is in use, or is none of this machine.
+        SettingsError: the address does not have this form.
+        UnavailableError: the address is in use, or does not belong to this machine.
     """
 
     allow_reuse_address = True
@@ -140,7 +140,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._places.release()
 
     def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
-        """Shake hands in the connection's own thread, then serve it."""
+        """Do the TLS handshake, if any, in the connection's own thread, then serve the request."""
         request.settimeout(self.deadline_seconds)
         if self._tls is None:
             super().finish_request(request, client_address)
@@ -149,7 +149,7 @@ class Server(socketserver.ThreadingTCPServer):
             super().finish_request(encrypted, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
-        """Log what is our own mistake; a client that goes away, or speaks no TLS, is none."""
+        """Log errors of this program; OSError is a client's: it disconnected or speaks no TLS."""
         del request
         error = sys.exception()
         if not isinstance(error, OSError):
@@ -164,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         return "confcom"
 
     def setup(self) -> None:
-        """Read the whole head under one deadline, which reading by lines would start anew with each piece."""
+        """Read the request's head under one deadline, which reading by lines would restart with each piece."""
         super().setup()
         self.rfile.close()
         self.rfile = io.BytesIO(self._head())
@@ -195,9 +195,9 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 # the library calls it so
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Count a request by the status of its answer; a line for each would fill the disk of a node."""
+        """Count requests by the answer's status; a log line per request could fill the node's disk."""
         del size
         self.server.count(str(code.value if isinstance(code, HTTPStatus) else code))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the library calls it so
-        """Log nothing of a request that the library refuses: the answer says why."""
+        """Do not log requests that the library refuses: the answer has the reason."""

@@ -1,29 +1,29 @@
-"""Stagings of collateral: what Intel may say of a platform some day, said of the simulated one, to rehearse it."""
+"""Stagings of collateral: statuses that Intel may publish some day, set for the simulated platform as rehearsal."""
 
 from enum import StrEnum, unique
 
 FIRST_NUMBER = 1
 RECOVERY_NUMBER = 2
-"""TCB evaluation data numbers. Intel's counts TCB recoveries; a simulated platform has at most the one that
-is staged, and each staging that changes the platform's status is one."""
+"""TCB evaluation data numbers. Intel's numbers count TCB recoveries. A simulated platform has at most one
+recovery, the staged one: each staging that changes the platform's status is a recovery."""
 
 
 @unique
 class Staging(StrEnum):
-    """What collateral says of the simulated platform. Root, certificates, seed and quotes are the same in each."""
+    """Status of the simulated platform in its collateral. Root, certificates, seed and quotes do not depend on it."""
 
     NONE = "none"
     """The platform is UpToDate."""
     OUT_OF_DATE = "out-of-date"
-    """A TCB recovery is in force: there is a newer TCB level, and the platform's own is OutOfDate."""
+    """A TCB recovery is in force: a newer TCB level exists, and the platform's own level is OutOfDate."""
     CONFIGURATION_NEEDED = "configuration-needed"
     SW_HARDENING_NEEDED = "sw-hardening-needed"
     REVOKED = "revoked"
     """The platform's TCB level is revoked; its certificates are not."""
     EARLY = "early"
-    """A TCB recovery is announced: the early set is as in OUT_OF_DATE, the standard set is as before."""
+    """A TCB recovery is announced: the early set equals OUT_OF_DATE's, the standard set equals NONE's."""
     EXPIRED = "expired"
-    """Each part was current once: every date lies in the past."""
+    """The collateral has expired: every date in it lies in the past."""
 
     def number(self, *, early: bool) -> int:
         """Return the TCB evaluation data number of the early or the standard set."""
@@ -32,5 +32,5 @@ class Staging(StrEnum):
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """Those of all sets, the newest first: the early set's."""
+        """TCB evaluation data numbers of all sets, the newest (the early set's) first."""
         return tuple(sorted({self.number(early=True), self.number(early=False)}, reverse=True))

@@ -1,7 +1,7 @@
 """A software enclave that creates and verifies reports like an enclave in Intel's SDK simulation mode.
 
 On hardware the report key is derived from a secret of the processor. The SDK's simulation library derives it from
-public constants instead (sdk/simulation/tinst/deriv.cpp, t_instructions.cpp). This module derives it in exactly the
+public constants instead (sdk/simulation/tinst/deriv.cpp, t_instructions.cpp). This module derives the key in the
 same way, so that enclaves built with the SDK's simulation libraries can be quoted. Because the keys are public, a
 matching MAC proves which target a report was made for, but not who made it.
 """
@@ -87,7 +87,7 @@ def report_key(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, 
 
 
 class ReportMac:
-    """Computes MACs (AES-128-CMAC) with one key of 16 bytes: setting up the cipher takes twice as long as one MAC."""
+    """Computes MACs (AES-128-CMAC) with one 16-byte key; the cipher, which costs two MACs to set up, is reused."""
 
     __slots__ = ("_cmac",)
 
@@ -101,7 +101,7 @@ class ReportMac:
 
 
 _Macs = tuple[tuple[ReportKeyFormat, ReportMac], ...]
-"""For each layout, the MAC with its report key."""
+"""Pairs of a layout and the MAC with the report key of that layout."""
 
 
 def _macs(target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> _Macs:
@@ -109,7 +109,7 @@ def _macs(target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> _Macs:
 
 
 class ReportRejectedError(ConfcomError):
-    """A report that this enclave cannot verify: forged, damaged, or made for another target or platform."""
+    """An enclave cannot verify a report: it is forged, damaged, or made for another target or platform."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +136,9 @@ class SimulatedEnclave:
 
     @classmethod
     def from_name(cls, name: str, *, debug: bool = False) -> Self:
-        """Create an enclave whose measurement depends only on a name: MRENCLAVE is a hash of it.
+        """Create an enclave whose measurement depends only on a name: MRENCLAVE is its hash.
 
-        All have the same MRSIGNER, like those of one vendor. As on hardware, DEBUG does not change the measurement.
+        All have the same MRSIGNER, like enclaves of one vendor. As on hardware, DEBUG does not change the measurement.
         """
         flags = AttributeFlag.INITTED | AttributeFlag.MODE64BIT
         return cls(
@@ -176,18 +176,18 @@ class SimulatedEnclave:
         """Create a report, like EREPORT, that only the enclave with this target info can verify.
 
         Args:
-            target_info: the quoting enclave's, or another enclave's.
+            target_info: target info of the enclave that will verify the report.
             report_data: 64 bytes; `confcom.testing.report_data` extends a shorter value.
             cpu_svn: CPUSVN, one of the three of the SDK's simulation mode (16 bytes).
             key_format: the layout from which the report key is derived; the quoting enclave accepts both.
 
         Raises:
-            MalformedError: the report data has another length.
+            MalformedError: the report data has not 64 bytes.
         """
         return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
 
     def verify_report(self, report: Report) -> ReportKeyFormat:
-        """Verify a report for this enclave; return the layout whose key matches, for a report in reply."""
+        """Verify a report for this enclave; return the report key's layout, for a report in reply."""
         return ReportChecker.of(self.target_info()).check(report)
 
 
@@ -200,11 +200,11 @@ class ReportChecker:
 
     target: TargetInfo
     macs: Mapping[bytes, _Macs]
-    """For each CPUSVN of the reporting platform."""
+    """MACs by the CPUSVN of the reporting platform."""
 
     @classmethod
     def of(cls, target: TargetInfo) -> Self:
-        """Create a checker for the enclave with this target info; derives its report keys."""
+        """Create a checker for the enclave with this target info, and derive the enclave's report keys."""
         return cls(target, {svn: _macs(target, svn, SIMULATION_KEY_ID) for svn in SIMULATION_CPU_SVNS})
 
     def check(self, report: Report) -> ReportKeyFormat:

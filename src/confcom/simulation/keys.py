@@ -14,7 +14,7 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 _DOMAIN = b"confcom simulated platform, version 1: "
 _PRIVATE_KEY_BYTES = 40
-"""64 bits more than n, so that the bias of the reduction modulo n - 1 is negligible (FIPS 186-5, A.2.1)."""
+"""n plus 64 bits, so that the bias of the reduction modulo n - 1 is negligible (FIPS 186-5, A.2.1)."""
 
 _SIGNATURE_ALGORITHM = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 """RFC 6979: signatures need no random numbers, and the same seed and inputs give the same bytes everywhere."""

@@ -1,8 +1,8 @@
 """The simulated platform's own PKI, structured like Intel's: root, PCK CA, TCB signer, and one PCK certificate.
 
 Verifiers require the names, key usages and extensions of Intel's certificates, so these certificates have all of them.
-Unlike Intel's, every name and a comment in every certificate say that the platform is simulated. Names are checked when
-certificates are issued, at each start anew and always the same, so that none claims to be Intel's.
+Unlike Intel's, every name and a comment in every certificate say that the platform is simulated. The PKI is
+issued anew, with equal bytes, at each start, and its names are checked then, so that no name claims to be Intel's.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from confcom.sgx.pck.extension import PPID_SIZE, SGX_EXTENSION_OID, PckExtension
 from confcom.simulation.keys import derive_bytes, derive_private_key
 
 TCB_COMPONENTS = (2,) * 16
-"""SVN of each of the 16 components. Not the minimum, so that collateral can have a lower level that is out of
+"""SVN of each of the 16 components. It is not the minimum, so that collateral can have a lower level that is out of
 date. PCK certificate, quote and collateral must agree on these numbers."""
 
 PCE_SVN = 2
@@ -34,7 +34,7 @@ BACKDATE = timedelta(hours=24)
 in the future, and clocks of test machines, and times whose time zone was ignored, differ by up to a day."""
 
 CERTIFICATE_VALIDITY = timedelta(days=20 * 365)
-"""Relying parties pin a simulated root, so it is never replaced and must outlive any installation. It ends
+"""Relying parties pin a simulated root, so the root is never replaced and must outlive any installation. It ends
 before 2050 (if made before 2030), because X.509 changes its time format in that year."""
 
 ROOT_CRL_URL = "https://simulated-sgx.invalid/rootCA.crl"
@@ -49,7 +49,7 @@ _COMMENT = x509.UnrecognizedExtension(marks.NS_COMMENT_OID, der_element(_IA5_STR
 
 
 class IntelNameError(MalformedError):
-    """A certificate of a simulated platform has a name that does not say that it is simulated."""
+    """A certificate of a simulated platform has a name that does not declare the simulation."""
 
     error_code = "not-named-simulated"
 
@@ -93,10 +93,10 @@ class Pki:
 def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM, node: str = "") -> Pki:
     """Issue all certificates of a platform; the same arguments give the same bytes.
 
-    Platforms with one seed and different names of nodes differ in the PCK certificate: its key, PPID and
-    platform instance id.
+    Platforms with one seed and different node names differ in the PCK certificate only: key, serial number, PPID
+    and platform instance id.
 
-    They are valid from 24 h before `now` (aware). The seed is 32 random bytes. The PCK certificate of a Platform CA
+    Certificates are valid from 24 h before `now` (aware). The seed is 32 random bytes. A Platform CA's PCK certificate
     also has a platform instance id and a configuration.
     """
     factory = _CertificateFactory(seed, now - BACKDATE)
@@ -113,7 +113,7 @@ def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLAT
 
 
 def simulated_name(common_name: str) -> x509.Name:
-    """Return the name of a simulated certificate, with the part that verifiers look for, such as `SGX Root CA`."""
+    """Return a name for a simulated certificate; it contains `common_name`, such as `SGX Root CA`, for verifiers."""
     return x509.Name(
         [
             x509.NameAttribute(
@@ -183,7 +183,7 @@ class _CertificateFactory:
 
 
 def _pck_extension(seed: bytes, node: str, *, platform_ca: bool) -> PckExtension:
-    """Return the SGX extension of the PCK certificate: seven members if a Platform CA issues it, else five."""
+    """Return the SGX extension of the PCK certificate: seven members for a Platform CA, otherwise five."""
     no_options = PlatformConfiguration(dynamic_platform=False, cached_keys=False, smt_enabled=False)
     return PckExtension(
         ppid=_platform_id(seed, "PPID", node),

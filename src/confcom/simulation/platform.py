@@ -1,4 +1,4 @@
-"""One simulated SGX platform: its seed, its certificates, and what is derived from them."""
+"""One simulated SGX platform: seed and certificates, and quoting enclave and collateral made from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedPlatform:
-    """A simulated platform. The seed is secret: with it, anyone can make this platform's quotes."""
+    """A simulated platform. The seed is secret: its holders can make this platform's quotes."""
 
     seed: bytes = field(repr=False)
     pki: Pki = field(repr=False)
@@ -30,11 +30,11 @@ class SimulatedPlatform:
 
     @classmethod
     def of_root(cls, root: RootSeed, node: str = "") -> Self:
-        """Create the platform of a stored root on a node, which may have no name."""
+        """Create the platform of a stored root on a node; the node's name may be empty."""
         return cls.create(root.seed, datetime.fromtimestamp(root.created, UTC), node=node)
 
     def under(self, ca_type: PckCaType) -> Self:
-        """Return this root's platform under a kind of PCK CA. Services have the revocation lists of both kinds."""
+        """Return this root's platform with another kind of PCK CA: services serve revocation lists of both kinds."""
         created = self.pki.root.certificate.not_valid_before_utc + BACKDATE
         return self.create(self.seed, created, ca_type=ca_type)
 
@@ -53,17 +53,17 @@ class SimulatedPlatform:
 
         Args:
             now: the present, with its time zone.
-            identity: the quoting enclave that is trusted.
-            staging: what it says of the platform.
-            early: the early set, not the standard one; they differ in Staging.EARLY alone.
+            identity: the trusted quoting enclave.
+            staging: the platform's status in the collateral.
+            early: return the early set instead of the standard set; the sets differ in Staging.EARLY only.
         """
-        # Only exports and services need this import, and they run in other processes than quoting.
+        # Only exports and services need this import; processes that make quotes do not.
         from confcom.simulation.simulated_collateral import create_collateral  # noqa: PLC0415 # see above
 
         return create_collateral(self.pki, identity, now, staging, early=early)
 
     def unusable(self, now: datetime) -> str:
-        """Return why no verifier trusts the root at `now`, which has its time zone; empty if it is valid."""
+        """Return why no verifier trusts the root at `now` (with time zone); empty if the root is valid."""
         root = self.pki.root.certificate
         first, last = root.not_valid_before_utc, root.not_valid_after_utc
         return "" if first <= now <= last else f"its root is valid from {first:%Y-%m-%d} to {last:%Y-%m-%d} only"

@@ -1,4 +1,4 @@
-"""The simulated quoting enclave: verifies a report that was made for it, and signs its body as a quote."""
+"""The simulated quoting enclave: verifies a report made for this enclave, and signs its body as a quote."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ INTEL_QE_MRENCLAVES = frozenset(
     }
 )
 """MRENCLAVE of the two versions of Intel's QE of which we have genuine quotes (tests/vectors/PROVENANCE.md). The list
-is not complete, and need not be: verifiers compare MRSIGNER, not MRENCLAVE, and MRSIGNER is never Intel's here."""
+may be incomplete: verifiers compare MRSIGNER, not MRENCLAVE, and the simulation never uses Intel's MRSIGNER."""
 
 _SIZE_FIELD = 4
 """Size in bytes of the length field between the signed part and the signature data."""
@@ -38,8 +38,8 @@ _SIZE_FIELD = 4
 class QuotingEnclaveIdentity:
     """Identity of a quoting enclave; an update of the QE has another identity.
 
-    MISCSELECT, CONFIGSVN and CONFIGID are always zero: otherwise the SDK's legacy report key layout, which leaves them
-    out, would not identify the target of a report.
+    MISCSELECT, CONFIGSVN and CONFIGID are always zero: otherwise the SDK's legacy report key layout, which omits these
+    fields, would not identify the target of a report.
     """
 
     mr_enclave: bytes
@@ -78,13 +78,13 @@ DEFAULT_QE_IDENTITY = QuotingEnclaveIdentity(
 
 @dataclass(frozen=True, slots=True)
 class QuotingEnclave:
-    """A certified quoting enclave. All parts of a quote except report and signature are made once, on loading."""
+    """A certified quoting enclave. On loading, all parts of a quote except report and signature are made."""
 
     enclave: SimulatedEnclave
     checker: ReportChecker = field(repr=False)
     attestation_key: ec.EllipticCurvePrivateKey = field(repr=False)
     pub_key_id: bytes
-    """SHA-256 of attestation public key and authentication data; it binds the key to the QE's report."""
+    """SHA-256 of attestation public key and authentication data; the QE's report binds the key by it."""
     header: bytes
     signature_data_size: bytes
     """The length field between the signed part and the signature data."""
@@ -136,8 +136,8 @@ class QuotingEnclave:
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> tuple[bytes, QeReportInfo | None]:
         """Verify a report and sign its body unchanged; reports of DEBUG enclaves are accepted.
 
-        The QE's own report about the quote, if the client wants one, uses the key layout of `report`. Nonce and target
-        info are returned unchanged.
+        With `qe_report_info`, the QE's report about the quote is returned too, with the key layout of `report`. Nonce
+        and target info are returned unchanged.
         """
         key_format = self.checker.check(report)
         signed_part = self.header + report.encoded_body

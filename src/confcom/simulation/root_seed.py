@@ -1,4 +1,4 @@
-"""The seed and the time that a simulated platform is made of, as the keys of a Secret or the files of a folder."""
+"""Seed and creation time of a simulated platform, stored as the keys of a Secret or the files of a folder."""
 
 import hashlib
 import re
@@ -9,19 +9,19 @@ from typing import Final, Self
 from confcom.errors import MalformedError
 
 SEED_SIZE: Final = 32
-"""In bytes: twice the security strength of P-256, the strongest key that is derived from a seed."""
+"""Bytes of a seed: twice the security strength of P-256, the strongest key derived from the seed."""
 SEED: Final = "seed"
 """Key of the seed: 64 lower-case hex digits, the platform's only secret."""
 CREATED: Final = "created"
 """Key of the time of creation: decimal Unix seconds."""
 CHECK: Final = "check"
-"""Key of the checksum: hex SHA-256 of the ASCII text `SEED:CREATED`, by which a damaged or mixed set is refused."""
+"""Key of the checksum: hex SHA-256 of the ASCII text `SEED:CREATED`, which reveals damaged or mixed values."""
 MAX_VALUE_SIZE: Final = 64
-"""In bytes: what the seed and the checksum take."""
+"""Bytes of the longest values, the seed and the checksum in hex."""
 
 _SEED: Final = re.compile(rf"[0-9a-f]{{{2 * SEED_SIZE}}}")
 _CREATED: Final = re.compile(r"0|[1-9][0-9]{0,9}")
-"""Up to the year 2286, so that the certificates' dates stay within X.509's four digits."""
+"""Creation times up to the year 2286: dates of certificates must fit into X.509's four digits."""
 
 
 class RootSeedError(MalformedError):
@@ -39,7 +39,7 @@ class RootSeed:
 
     @classmethod
     def decode(cls, values: Mapping[str, bytes]) -> Self:
-        """Decode a set of values. Nothing is repaired: a damaged root must not become another one."""
+        """Decode the values of a stored root. Damage is not repaired: a repair could make another root."""
         texts = {}
         for name in (SEED, CREATED, CHECK):
             if name not in values:

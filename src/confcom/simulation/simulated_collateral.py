@@ -40,8 +40,8 @@ RENEWAL_INTERVAL = VALIDITY / 2
 """Collateral is signed again after half its validity, so that every copy is valid for two weeks or longer."""
 
 STANDARD_AGE = timedelta(days=366)
-"""How long before the root the first set's recovery was. Intel's standard set is the newest one whose recovery is
-twelve months old, and some clients compute it so; a staged recovery is always of the present period."""
+"""Time from the first set's TCB recovery to the root's start. Intel's standard set is the newest set with a recovery
+twelve months ago, as some clients compute it; a staged recovery has the date of the present period."""
 
 _QE_ATTRIBUTES = "11000000000000000000000000000000"
 _QE_ATTRIBUTES_MASK = "FBFFFFFFFFFFFFFF0000000000000000"
@@ -56,10 +56,10 @@ _STAGED_STATUS = {
     Staging.REVOKED: TcbStatus.REVOKED,
     Staging.EARLY: TcbStatus.OUT_OF_DATE,
 }
-"""The platform's status in the set that a staged recovery brings."""
+"""The platform's status in the set with the staged TCB recovery."""
 
 _SUPERSEDED = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
-"""Statuses that an update of the platform ends, so that a newer level is above them."""
+"""Statuses that an update of the platform would cure: TCB info then has a newer, higher level too."""
 
 Document = Mapping[str, object]
 
@@ -112,7 +112,7 @@ def create_collateral(
 
 
 def staged_validity(pki: Pki, now: datetime, staging: Staging) -> Validity:
-    """Return the validity of what is signed at `now`; with EXPIRED it ended a day before, or earlier."""
+    """Return the validity of collateral signed at `now`; with EXPIRED, it ended at least a day before."""
     age = VALIDITY if staging is Staging.EXPIRED else timedelta(0)
     return Validity.around(pki.root.certificate.not_valid_before_utc, now - age)
 
@@ -133,7 +133,7 @@ def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging) -> byte
 def create_crl(
     issuer: CertifiedKey, *, last_update: datetime, next_update: datetime, revoked: tuple[int, ...] = ()
 ) -> x509.CertificateRevocationList:
-    """Create the CRL of one CA, with revoked serial numbers; its own number is `last_update`, so it never decreases."""
+    """Create a CA's CRL with revoked serial numbers; the CRL number is `last_update`, so it never decreases."""
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
@@ -151,9 +151,9 @@ def create_crl(
 
 
 def tcb_info(validity: Validity, tcb_date: datetime, number: int, status: TcbStatus) -> Document:
-    """Return TCB info: the platform's own level, which has `status`, and everything below, which is out of date.
+    """Return TCB info with the platform's own level, which has `status`, and a lowest level, which is out of date.
 
-    Above a level that is out of date or revoked is a newer one, which is up to date.
+    If `status` is OutOfDate or Revoked, there is also a newer level, which is up to date.
     """
     current = {"sgxtcbcomponents": [{"svn": svn} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
     lowest = {"sgxtcbcomponents": [{"svn": 0} for _ in TCB_COMPONENTS], "pcesvn": 0}
@@ -174,7 +174,7 @@ def tcb_info(validity: Validity, tcb_date: datetime, number: int, status: TcbSta
 
 
 def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime, number: int) -> Document:
-    """Return the QE identity of the trusted quoting enclave: up to date at its own SVN, out of date below."""
+    """Return the trusted quoting enclave's QE identity: up to date at its SVN, out of date below."""
     levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE)]
     if identity.isv_svn > 0:
         levels.append(_level({"isvsvn": 0}, tcb_date, TcbStatus.OUT_OF_DATE))

@@ -1,6 +1,6 @@
-"""For tests of a service that verifies quotes: good and bad quotes, with their collateral, made in this process.
+"""Good and bad quotes with collateral, made in this process, for tests of a service that verifies quotes.
 
-pytest finds the fixture `attestation` by itself:
+pytest finds the fixture `attestation` automatically:
 
 def test_an_outdated_platform_is_refused(attestation):
     evidence = attestation.quote(b"challenge", tcb="OutOfDate")

@@ -1,4 +1,4 @@
-"""Quotes of simulated platforms with whatever is wrong with them, in process."""
+"""Quotes of simulated platforms, with chosen defects, made in this process."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ DEFAULT_ENCLAVE: Final = SimulatedEnclave.from_name("confcom.testing")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Evidence:
-    """A quote, and what a relying party has besides it."""
+    """A quote, and the collateral, root and platform id with which a relying party verifies it."""
 
     quote: bytes
     """The quote, of version 3, with its certificates."""
     collateral: Collateral
-    """The collateral of its platform."""
+    """The collateral of the quote's platform."""
     root: TrustedRoot
     """The simulated root, for the argument `root` of `verify`."""
     platform_id: bytes
@@ -42,17 +42,17 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """Makes quotes under one simulated root, which no relying party trusts outside of its tests; `create` makes it."""
+    """Maker of quotes under one simulated root, which relying parties trust in tests only; made by `create`."""
 
     root: TrustedRoot
-    """The root of all its quotes."""
+    """The root of all quotes of this Attestation."""
     enclave: SimulatedEnclave
-    """The enclave whose quotes are made unless another one is given."""
+    """The enclave that is quoted unless `quote` is given another enclave."""
     _seed: RootSeed
 
     @classmethod
     def create(cls, enclave: SimulatedEnclave = DEFAULT_ENCLAVE, *, now: datetime | None = None) -> Self:
-        """Return one with a root of its own, valid from a day before `now`, which is the present by default."""
+        """Return an Attestation with a new root, valid from a day before `now`, by default the present."""
         seed = RootSeed(secrets.token_bytes(SEED_SIZE), int((now or datetime.now(UTC)).timestamp()))
         return cls(TrustedRoot.load(SimulatedPlatform.of_root(seed).pki.root.der), enclave, seed)
 
@@ -73,20 +73,20 @@ class Attestation:
         platform: str = "",
         now: datetime | None = None,
     ) -> Evidence:
-        """Return a quote, its collateral and the root; without further arguments one that `policy` accepts.
+        """Return a quote, its collateral and the root; without further arguments, `policy` accepts the quote.
 
         Args:
-            report_data: its first 1 to 64 bytes; zeros follow.
-            enclave: another enclave.
+            report_data: the first 1 to 64 bytes of the report data; zeros follow.
+            enclave: the quoted enclave; None means this Attestation's enclave.
             tcb: the status of the platform's TCB in the collateral: a TcbStatus, or its name.
-            debug: whether it is a debug enclave.
+            debug: whether the enclave is a debug enclave.
             revoked: whether the platform's PCK certificate is revoked.
             expired: whether the collateral has expired.
             platform: the name of another machine under the same root, which has another platform id.
-            now: the time for which collateral is made; by default the present.
+            now: the time at which the collateral is current; by default the present.
 
         Raises:
-            SettingsError: the report data is empty or too long, or there is no such status.
+            SettingsError: the report data is empty or too long, or `tcb` is no TCB status.
         """
         if tcb not in {form for status in TcbStatus for form in (status, status.value)}:
             names = ", ".join(status.value for status in TcbStatus)

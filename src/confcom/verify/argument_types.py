@@ -12,7 +12,7 @@ from confcom.errors import WrongTypeError, WrongValueError
 
 
 def binary(name: str, value: object, *sizes: int) -> bytes | None:
-    """Return bytes of one of the sizes, given as bytes or as hexadecimal text; None stays None."""
+    """Return a value, bytes or hexadecimal text for one of these numbers of bytes, as bytes; None stays None."""
     if value is None:
         return None
     if isinstance(value, (bytearray, memoryview)):
@@ -32,7 +32,7 @@ def binary(name: str, value: object, *sizes: int) -> bytes | None:
 
 
 def number(name: str, value: object, most: int) -> int | None:
-    """Return the value if it is an integer, and no bool, from 0 to `most`; None stays None."""
+    """Return the value if it is an integer (no bool) from 0 to `most`; None stays None."""
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
@@ -79,7 +79,7 @@ def path_argument(name: str, value: object) -> Path:
 
 
 def require_instant(time: datetime) -> datetime:
-    """Return the time in UTC; it must have a time zone, and be after 1970, where verifiers begin to count."""
+    """Return the time in UTC; it must have a time zone and not be before 1970, where verifiers count from."""
     if not isinstance(time, datetime):
         raise WrongTypeError("the time", "a datetime with a time zone", time)
     with contextlib.suppress(OverflowError):

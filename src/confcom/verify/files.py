@@ -22,7 +22,7 @@ STDIN = Path("-")
 """The conventional file name for standard input."""
 
 MAX_QUOTE_TEXT_SIZE = 3 * MAX_QUOTE_SIZE
-"""Bytes of a quote's file. The longest text that is read has two hexadecimal digits and a space for each byte."""
+"""Bytes of a quote's file: room for the longest text form, two hexadecimal digits and a space per byte."""
 
 MAX_COLLATERAL_FILE_SIZE = 4 * 1024 * 1024
 """Bytes per file. TCB info has about 20 KiB; a revocation list grows with every revoked PCK."""
@@ -32,7 +32,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}|[A-Za-z0-9_-]+={0,2}")
 
 
 class UnreadableInputError(ConfcomError):
-    """A file that verification needs is missing, unreadable, too large or not regular, so nothing can be decided."""
+    """A file for verification is missing, unreadable, too large or not a regular file; there is no verdict."""
 
     exit_code = ExitCode.UNUSABLE
 
@@ -40,7 +40,7 @@ class UnreadableInputError(ConfcomError):
 def read_quote(path: str | os.PathLike[str]) -> bytes:
     """Read a quote from a regular file, or from standard input (`-`), which may be a pipe.
 
-    Hexadecimal and base64 text is decoded. The result is not parsed: it need not be a quote.
+    Hexadecimal and base64 text is decoded. The bytes are not parsed, so they may be no quote.
 
     Raises:
         UnreadableInputError: the file cannot be read, is not a regular file, or is longer than 64 KiB.
@@ -62,8 +62,8 @@ def read_input(path: Path, limit: int) -> bytes:
 def decoded(data: bytes) -> bytes:
     """Decode hexadecimal or base64 text (RFC 4648, both alphabets, with or without padding).
 
-    White space between characters is ignored. Other data is returned unchanged. A binary quote is never taken for
-    text, because its second byte, the upper byte of its version, is zero.
+    White space between characters is ignored. Other data is returned unchanged. A binary quote is never decoded as
+    text, because the second byte of a quote, the upper byte of the version, is zero.
     """
     text = b"".join(data.split())
     if _HEXADECIMAL.fullmatch(text):
@@ -85,14 +85,14 @@ def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
 
 
 def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None, *, early: bool = False) -> Collateral:
-    """Read collateral from a directory that is laid out as `confcom simulation export` writes it, or from a JSON file.
+    """Read collateral from a directory of the files that `confcom simulation export` writes, or from a JSON file.
 
     `quote` and `early` choose a set from a file that has several, as `Collateral.from_json` does. Symbolic
     links are followed, since mounted ConfigMaps and Secrets consist of them. A file that is not regular is
     refused, and opening it does not block.
 
     Raises:
-        UnreadableInputError: there is nothing, or a file is missing, too large or not a regular file.
+        UnreadableInputError: the path does not exist, or a file is missing, too large or not a regular file.
         MalformedError: the content of a file does not have the expected format.
     """
     path = path_argument("the collateral", path)
@@ -113,9 +113,9 @@ def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None, *,
 
 
 def read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a link to one") -> bytes:
-    """Read a regular file of at most `limit` bytes; UnreadableInputError if it is another kind, or cannot be read."""
+    """Read a regular file of at most `limit` bytes; UnreadableInputError if the path is no such file, or unreadable."""
     try:
-        # Without O_NONBLOCK, opening a FIFO without a writer would block forever.
+        # Without O_NONBLOCK, opening a FIFO that has no writer would block forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -150,5 +150,5 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableInputError
 
 
 def input_name(path: Path) -> str:
-    """Return a path, or standard input, for messages."""
+    """Return the name of an input for messages: its path, or `standard input`."""
     return "standard input" if path == STDIN else str(path)

@@ -1,4 +1,4 @@
-"""What `confcom inspect` shows: a quote's fields with labels and notes for people. It decides nothing. Pure."""
+"""Output of `confcom inspect`: a quote's fields with labels and notes for people. No verdict is made. Pure."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The sections that could be read; `stopped` is the error that ended the reading early, if there was one."""
+    """The sections that could be read; `stopped` is the error that ended the reading, or None if all was read."""
 
     size: int
     sections: tuple[Section, ...]
@@ -259,6 +259,6 @@ def _platform(extension: PckExtension | MalformedError) -> Iterator[Field]:
 
 
 def _as_text(data: bytes) -> str:
-    """Return the bytes as quoted text if they are printable ASCII, without zeros at the end, else ""."""
+    """Return bytes without their trailing zeros as quoted text if they are printable ASCII, otherwise ""."""
     text = data.rstrip(b"\0").decode("latin-1")
     return f'"{text}"' if text and text.isascii() and text.isprintable() else ""

@@ -19,14 +19,14 @@ from confcom.verify.verdict import Claims
 MEASUREMENT_SIZE = 32
 """MRENCLAVE and MRSIGNER are SHA-256 digests (SDM, "SECS")."""
 CONFIG_ID_SIZE = 64
-"""CONFIGID (SDM, "REPORT")."""
+"""Bytes of CONFIGID (SDM, "REPORT")."""
 KSS_ID_SIZE = 16
-"""ISVEXTPRODID and ISVFAMILYID (SDM, "REPORT")."""
+"""Bytes of ISVEXTPRODID and of ISVFAMILYID (SDM, "REPORT")."""
 MAX_UINT16 = 0xFFFF
 """ISVPRODID, ISVSVN and CONFIGSVN are 16-bit fields of the report body (SDM, "REPORT")."""
 
 PLATFORM_SIZES: Final = (16, 32)
-"""Bytes of a PPID or platform instance id, and of the SHA-256 of one."""
+"""Lengths in bytes of a platform's name: a PPID or platform instance id, or the SHA-256 of either."""
 
 _INTEL_ADVISORY: Final = re.compile(r"INTEL-SA-[0-9]{5}")
 DEFAULT_TCB_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE})
@@ -34,7 +34,7 @@ DEFAULT_TCB_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE})
 
 @dataclass(frozen=True, slots=True, init=False)
 class Identity:
-    """An enclave that is accepted: the one with this measurement, or one of this signer, or both.
+    """An accepted enclave, named by its measurement (mr_enclave), by its signer (mr_signer), or by both.
 
     Args:
         mr_enclave: 32 bytes.
@@ -88,7 +88,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Policy:
-    """A relying party's demands. The default policy demands nothing, and therefore no quote is verified by it.
+    """A relying party's demands. The default policy demands nothing, so no quote can be verified with it.
 
     A quote can be verified only if the policy names an identity (`mr_enclave`, `mr_signer` or `identities`)
     and `report_data`. Without an identity any enclave would be accepted; without report data an old quote
@@ -100,8 +100,8 @@ class Policy:
         isv_prod_id: 0 to 65,535.
         min_isv_svn: 0 to 65,535, the lowest that is accepted.
         report_data: 64 bytes; `confcom.verify.report_data` extends a shorter value.
-        config_id: CONFIGID, 64 bytes: the configuration that the enclave was started with. It and the next three are
-            zero in enclaves without Key Separation and Sharing (SDM, "Key Separation and Sharing").
+        config_id: CONFIGID, 64 bytes: the configuration that the enclave was started with. CONFIGID and the next three
+            are zero in enclaves without Key Separation and Sharing (SDM, "Key Separation and Sharing").
         min_config_svn: CONFIGSVN, 0 to 65,535, the lowest that is accepted.
         isv_ext_prod_id: ISVEXTPRODID, 16 bytes.
         isv_family_id: ISVFAMILYID, 16 bytes.
@@ -110,24 +110,24 @@ class Policy:
         accepted_tcb_statuses: members of TcbStatus, or their names as Intel writes them; by default UpToDate alone.
             Revoked cannot be accepted, and an empty collection accepts none.
         rejected_advisories: names such as INTEL-SA-00334, in any case; or SIMULATED-NOT-GENUINE-INTEL.
-        identities: the enclaves that are accepted, of which one must fit, beside the demands above; None means that
-            these alone decide. An empty collection accepts none.
-        platforms: the machines that are accepted: PPIDs or platform instance ids (16 bytes), or the SHA-256 of one (32
-            bytes); `confcom inspect` shows a quote's. None means any; an empty collection accepts none.
-        min_tcb_evaluation_number: the lowest TCB evaluation data number that is accepted, 0 to 2^31 - 1. Intel serves a
-            new set as the early one first, and as the standard one months later: with 20, the standard set 19 is
-            refused.
-        platform_grace_period: how long after the date of its TCB level a platform that is out of date counts as not
-            out of date; by default not at all.
-        qe_grace_period: the same for the quoting enclave.
-        max_collateral_age: the greatest time since the oldest part of the collateral was issued, but for the root's
-            yearly revocation list. None means that it only must not have expired, which is 30 days with Intel.
+        identities: the accepted enclaves: the quote must fit one of them and also the demands above. None means that
+            only the demands above apply; an empty collection accepts no enclave.
+        platforms: the accepted machines: PPIDs or platform instance ids (16 bytes), or SHA-256 of such an id (32
+            bytes); `confcom inspect` shows the ids of a quote. None means any machine; an empty collection, none.
+        min_tcb_evaluation_number: the lowest TCB evaluation data number that is accepted, 0 to 2^31 - 1. Intel
+            serves a new set of collateral first as the early set, and months later as the standard set: the value 20
+            refuses the standard set 19.
+        platform_grace_period: time after the date of an out-of-date platform's TCB level in which the platform counts
+            as not out of date; zero by default.
+        qe_grace_period: the same period for an out-of-date quoting enclave; zero by default.
+        max_collateral_age: the greatest accepted age of the collateral's oldest part; the root's revocation list, which
+            is renewed yearly, is exempt. None means that only expiry counts, 30 days after issue at Intel.
 
     Bytes may also be given as hexadecimal text.
 
     Raises:
-        SettingsError: no quote could have such a value. It is refused here, so that the mistake does not look like a
-            bad quote.
+        SettingsError: no quote could have such a value. The constructor refuses it, so that the mistake does not
+            later look like a bad quote.
         WrongTypeError: a value has the wrong type.
     """
 
@@ -206,27 +206,27 @@ class Policy:
 
     @classmethod
     def for_challenge(cls, challenge: bytes, **demands: Any) -> Self:  # noqa: ANN401 # as the constructor has them
-        """Return a policy for the answer to a challenge of 1 to 64 bytes, which the enclave puts into its report.
+        """Return a policy that demands a challenge of 1 to 64 bytes as the report data that the enclave reports.
 
-        A shorter challenge is extended with zeros. `demands` are the constructor's arguments but for report_data.
+        A challenge under 64 bytes is extended with zeros. `demands` are Policy's arguments except report_data.
 
         Raises:
-            SettingsError: the challenge is empty or too long, or as the constructor raises it.
+            SettingsError: the challenge is empty or too long, or the constructor refuses another argument.
         """
         return cls(report_data=report_data(challenge), **demands)
 
     def for_report_data(self, report_data: bytes) -> Self:
-        """Return this policy with the demand for these 64 bytes of report data."""
+        """Return a copy of this policy that demands these 64 bytes of report data."""
         return replace(self, report_data=report_data)
 
     @property
     def names_identity(self) -> bool:
-        """Whether the policy names an enclave (`mr_enclave`, `mr_signer`, or `identities`, even if these are none)."""
+        """Whether the policy sets `mr_enclave`, `mr_signer` or `identities`, even if `identities` is empty."""
         return any(value is not None for value in (self.mr_enclave, self.mr_signer, self.identities))
 
 
 def advisory_id(text: object) -> str:
-    """Return an advisory's name in upper case, as TCB info has it."""
+    """Return an advisory's name in upper case, as TCB info writes it."""
     if not isinstance(text, str):
         raise WrongTypeError("an advisory", "text such as INTEL-SA-00334", text)
     normal = text.strip().upper()

@@ -1,4 +1,4 @@
-"""A policy as a TOML file: the same names as the arguments of Policy, and tables for identities."""
+"""Reader of policies in TOML: keys have the names of Policy's arguments, and each identity is a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confcom.verify.files import input_name, read_input
 from confcom.verify.policy import Identity, Policy
 
 MAX_POLICY_FILE_SIZE: Final = 4 * 1024 * 1024
-"""Bytes: 40,000 platforms with a comment each."""
+"""Bytes of a policy file: enough for 40,000 platforms with a comment each."""
 DURATIONS: Final = ("platform_grace_period", "qe_grace_period", "max_collateral_age")
 DURATION_PATTERN: Final = r"([0-9]{1,6})([dhm])"
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
@@ -22,30 +22,30 @@ _ARGUMENTS: Final = frozenset(Policy.__dataclass_fields__) - {"report_data"}
 
 
 class PolicyFileError(SettingsError):
-    """A policy file is not TOML, or has an unknown name in it."""
+    """A policy file is not TOML, or has an unknown name."""
 
     error_code = "policy-file"
 
 
 def read_policy(path: str | os.PathLike[str], challenge: bytes | None = None) -> Policy:
-    """Read a policy from a TOML file, and demand the answer to a challenge if one is given.
+    """Read a policy from a TOML file; if a challenge is given, the policy also demands it as report data.
 
     Args:
         path: the file, or `-` for standard input; `confcom policy from-quote` writes one, and policy.schema.json beside
             this module describes it.
-        challenge: 1 to 64 bytes that the enclave was asked to report.
+        challenge: 1 to 64 bytes that the enclave was asked to put into its report.
 
     Raises:
         UnreadableInputError: the file cannot be read.
-        SettingsError: it is not TOML, has an unknown name in it, or a value that no quote could have.
+        SettingsError: the file is not TOML, or has an unknown name, or a value that no quote could have.
     """
     demands = policy_arguments(path)
     return Policy(**demands) if challenge is None else Policy.for_challenge(challenge, **demands)
 
 
 def policy_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the arguments of Policy that a file has, as `read_policy` does."""
-    import tomllib  # noqa: PLC0415 # a service whose policy is in Python does without
+    """Return the arguments of Policy that a policy file sets; errors are those of `read_policy`."""
+    import tomllib  # noqa: PLC0415 # a service whose policy is written in Python needs no TOML
 
     path = path_argument("the policy file", path)
     name = input_name(path)

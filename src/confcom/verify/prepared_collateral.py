@@ -1,4 +1,4 @@
-"""Collateral as relying parties use it, and the form in which it is parsed and checked once for many quotes."""
+"""Collateral for relying parties, and PreparedCollateral, which is parsed and checked once for many quotes."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import Check, CheckStatus, utc_text
 
 MAX_KNOWN_KEYS: Final = 256
-"""Attestation keys whose certification is kept; a platform has one at a time. Each takes under 40 KiB and the
-bytes by which it is found, so that all of them stay below 14 MiB."""
+"""Attestation keys whose certification is cached; a platform has one at a time. An entry has under 40 KiB and a
+key of at most 16 KiB, so the cache stays below 14 MiB."""
 MAX_KNOWN_PART: Final = 16 * 1024
-"""Bytes of key, QE report and certificates. Real ones have under 5 KiB; what is padded is checked each time."""
+"""Bytes of a cached key, QE report and certificates. Real ones have under 5 KiB; larger ones are not cached."""
 
 
 class CollateralError(MalformedError):
-    """Collateral is not current, or another authority signed it; the code is that of the check that failed."""
+    """Collateral is not current, or another authority signed it; the error code names the failed check."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Collateral(CollateralBundle):
-    """TCB info, QE identity and revocation lists of one kind of platform, each byte for byte as it was served.
+    """TCB info, QE identity and revocation lists of one kind of platform, each byte for byte as served.
 
-    `read_collateral`, `from_json` and `confcom.collateral` make it.
+    `read_collateral`, `Collateral.from_json` and `confcom.collateral` make such objects.
     """
 
     def __post_init__(self) -> None:
@@ -59,12 +59,12 @@ class Collateral(CollateralBundle):
 
         Args:
             data: the content of the file.
-            quote: selects the set of this quote's platform from Intel's file; needed if that has several.
-            early: take the early set from Intel's file, which has the newest TCB recovery; the standard one otherwise.
+            quote: selects the set for this quote's platform from Intel's file; needed if the file has several sets.
+            early: whether to use Intel's early set, which has the newest TCB recovery, instead of the standard set.
 
         Raises:
-            MalformedError: it has another form, no such set, or a part that cannot be parsed; or the quote has no
-                readable PCK certificate.
+            MalformedError: the file has another form, lacks the set, or has a part that cannot be parsed; or the quote
+                has no readable PCK certificate.
         """
         if not isinstance(data, (bytes, str)):
             raise WrongTypeError("the collateral", "bytes or text", data)
@@ -78,7 +78,7 @@ class Collateral(CollateralBundle):
 
     @property
     def expires(self) -> datetime:
-        """The first instant at which a part is no longer current. Raises MalformedError if a part cannot be read."""
+        """The instant at which the first part expires. Raises MalformedError if a part cannot be read."""
         return self.read().expires
 
     @property
@@ -91,7 +91,7 @@ class Collateral(CollateralBundle):
 
         Args:
             root: the root under which quotes will be verified.
-            now: the instant at which it must be current; None means the present. Each `verify` checks it again.
+            now: the instant at which the collateral must be current; None means the present. `verify` checks again.
 
         Raises:
             CollateralError: a part is not current, another authority signed it, or its marks of simulation do not agree
@@ -115,12 +115,12 @@ def platform_kind(quote: bytes) -> PlatformKind:
     """Return the kind of a quote's platform, by its PCK certificate.
 
     Raises:
-        MalformedError: it has no readable one.
+        MalformedError: the quote has no readable PCK certificate.
     """
     if not isinstance(quote, bytes):
         raise WrongTypeError("the quote", "bytes", quote)
     leaf = PckChain.from_quote(Quote.parse(quote)).leaf
-    # The CA's name has its kind in it (Intel's "PCK Certificate and CRL Profile"), as the services have it.
+    # The CA's common name contains Platform or Processor (Intel's "PCK Certificate and CRL Profile").
     ca = "PLATFORM" if "Platform" in common_name(leaf.issuer) else "PROCESSOR"
     return PlatformKind(PckExtension.from_certificate(leaf).fmspc, ca)
 
@@ -128,8 +128,8 @@ def platform_kind(quote: bytes) -> PlatformKind:
 class PreparedCollateral:
     """Collateral that was parsed and checked under one root, for many quotes; `Collateral.prepared` makes it.
 
-    Whether it has expired is checked by each `verify`. It remembers how the last 256 attestation keys are certified.
-    Threads may share it; to another process it goes as collateral and root, which are parsed there again.
+    Each `verify` checks its expiry. It caches the certification of the last 256 attestation keys. Threads may share it;
+    pickled for another process, it holds collateral and root, which that process parses again.
     """
 
     def __init__(self, collateral: CollateralBundle, root: TrustedRoot) -> None:
@@ -153,10 +153,10 @@ class PreparedCollateral:
         return f"PreparedCollateral({self.collateral!r}, root={self.root.key_id.hex()[:16]})"
 
     def certification(self, data: bytes, frame: QuoteFrame) -> KeyCertification:
-        """Return how the attestation key of a quote is certified, by its bytes and the frame parsed from these.
+        """Return the certification of a quote's attestation key, by the quote's bytes and the frame parsed from them.
 
         Raises:
-            MalformedError: the quote has malformed signature data, or no readable chain.
+            MalformedError: the quote has malformed signature data, or no readable certificate chain.
         """
         part = frame.certifying_part
         with self._lock:
@@ -164,7 +164,7 @@ class PreparedCollateral:
                 self._known.move_to_end(part)
                 return known
         certification = KeyCertification.of(Quote.parse(data), self.root)
-        if certification.problem is None and len(part) <= MAX_KNOWN_PART:  # a forged one must not displace others
+        if certification.problem is None and len(part) <= MAX_KNOWN_PART:  # forged keys must not evict genuine entries
             with self._lock:
                 self._known[part] = certification
                 if len(self._known) > MAX_KNOWN_KEYS:

@@ -29,7 +29,7 @@ class Platform(Enum):
     SIMULATED = "simulated"
     """The chain ends in the root that was given, and that root is marked as a simulated platform's."""
     UNKNOWN = "unknown"
-    """The root is neither of these, or no valid chain leads to a root."""
+    """The root is neither Intel's nor marked as simulated, or no valid chain leads to the root."""
 
 
 class KnownRoot(Enum):
@@ -45,23 +45,23 @@ INTEL: Final = KnownRoot.INTEL
 
 @dataclass(frozen=True, slots=True)
 class TrustedRoot:
-    """A root certificate that you trust; `read_root` and `load` make it."""
+    """A root certificate that you trust, made by `read_root` or `TrustedRoot.load`."""
 
     certificate: x509.Certificate
-    """The certificate, as the package cryptography has it."""
+    """The certificate as an object of the package cryptography."""
     der: bytes
     """The certificate in DER."""
     key_id: bytes
     """SHA-384 of the public key's point, 48 bytes."""
     platform: Platform
-    """The kind of platform whose quotes it vouches for."""
+    """The kind of platform whose quotes this root vouches for."""
     not_before: datetime
-    """The first instant at which it is valid."""
+    """The first instant at which the certificate is valid."""
     not_after: datetime
-    """The last one."""
+    """The last instant at which the certificate is valid."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Cross to another process as DER: a certificate object cannot."""
+        """Pickle as DER, for other processes: a certificate object of cryptography cannot be pickled."""
         return TrustedRoot.load, (self.der,)
 
     @classmethod
@@ -70,7 +70,7 @@ class TrustedRoot:
 
         Raises:
             MalformedError: the data is not exactly one certificate with a key on the curve P-256, or the certificate
-                is not self-issued: with such an anchor dcap-qvl ends the whole process.
+                is not self-issued, which as a trust anchor makes dcap-qvl abort the process.
         """
         if not isinstance(data, bytes):
             raise WrongTypeError("the root", "bytes, PEM or DER", data)
@@ -98,13 +98,13 @@ class TrustedRoot:
 
 @functools.cache
 def intel_root() -> TrustedRoot:
-    """Return Intel's SGX Root CA, valid until 2049; its key is the one that `confcom.sgx.certificates` pins."""
+    """Return Intel's SGX Root CA, valid until 2049; `confcom.sgx.certificates` pins its key."""
     file = importlib.resources.files("confcom.verify") / "intel_sgx_root_ca.pem"
     return TrustedRoot.load(file.read_bytes())
 
 
 def trusted_root(root: TrustedRoot | KnownRoot) -> TrustedRoot:
-    """Return the certificate of a root that may be named only."""
+    """Return a TrustedRoot unchanged, or the TrustedRoot for a name such as INTEL."""
     if isinstance(root, KnownRoot):
         return intel_root()
     if not isinstance(root, TrustedRoot):

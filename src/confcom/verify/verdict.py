@@ -1,4 +1,4 @@
-"""The result of a verification: its checks, each with what was required and found, and one kind for the whole."""
+"""The result of a verification: one kind of verdict, and a list of checks with requirements and findings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from confcom.sgx.report import ReportBody
 from confcom.verify.trust import Platform
 
 
-# A verdict has the dates of root and collateral, the same again and again.
+# Cached because every verdict formats the same dates of root and collateral.
 @functools.lru_cache(maxsize=64)
 def utc_text(instant: datetime) -> str:
     """Return the instant as `YYYY-MM-DDTHH:MM:SSZ`, the form that collateral uses."""
@@ -26,13 +26,13 @@ class VerdictKind(Enum):
     """The four outcomes that a relying party must tell apart."""
 
     VERIFIED = "verified"
-    """Authentic, and everything that the policy asks for holds."""
+    """The quote is authentic and meets every demand of the policy."""
     AUTHENTIC_NOT_AUTHORISED = "authentic-not-authorised"
-    """The signatures hold up to the root, but the policy demands something else, or names nothing to compare with."""
+    """The quote is authentic, but does not meet the policy, or the policy names no identity or report data."""
     NOT_AUTHENTIC = "not-authentic"
-    """A signature, a certificate, a revocation list or a mark shows that the quote is not what it claims to be."""
+    """A signature, a certificate, a revocation list or a mark of simulation shows that the quote is false."""
     UNUSABLE = "unusable"
-    """Nothing could be decided: not a quote, or collateral that is malformed, expired or for another platform."""
+    """Nothing could be decided: the input is no quote, or collateral is malformed, expired or for another platform."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -46,7 +46,7 @@ class VerdictKind(Enum):
 
 
 _SEVERITY = (VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE, VerdictKind.AUTHENTIC_NOT_AUTHORISED)
-"""Gravest first: proof that a quote is false outweighs an undecided check, and both outweigh the policy."""
+"""Gravest kind first: proof that a quote is false outweighs an undecided check, then comes the policy."""
 
 
 class CheckStatus(Enum):
@@ -64,7 +64,7 @@ class CheckStatus(Enum):
 class Check(NamedTuple):
     """One check of a verdict: `code` is for programs; `required`, `found` and `why` are for people, and may change.
 
-    These three may contain text from a hostile quote, in which everything that is not printable is escaped.
+    Text from a hostile quote may stand in these three fields; unprintable characters are escaped in it.
     """
 
     code: str
@@ -82,7 +82,7 @@ class Check(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The code with `_` for `-`, as the policy's arguments are written."""
+        """The code with `_` in place of `-`, as in the names of Policy's arguments."""
         return self.code.replace("-", "_")
 
     def to_json(self) -> dict[str, str]:
@@ -113,7 +113,7 @@ def judged(required: str, found: str, why: str, consequence: VerdictKind, *, hol
 
 
 def not_checked(required: str, why: str, *, code: str) -> Check:
-    """Return a check that was skipped, with the reason; a check that is left out could be taken for a pass."""
+    """Return a check that was skipped, with the reason; if it were omitted, readers could assume that it passed."""
     return Check(code, CheckStatus.NOT_CHECKED, printable(required), "", printable(why))
 
 
@@ -125,7 +125,7 @@ def failed_by(required: str, error: ConfcomError, *, code: str) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """A quote's claims about its enclave. They mean something only if the verdict's kind says that it is authentic.
+    """A quote's claims about its enclave. They are trustworthy only if the verdict's kind says the quote is authentic.
 
     The fields are those of a report (Intel SDM vol. 3D, "REPORT"). The last four are zero in enclaves without Key
     Separation and Sharing.
@@ -142,7 +142,7 @@ class Claims:
     report_data: bytes
     """The 64 bytes that the enclave was asked to report."""
     debug: bool
-    """Whether it is a debug enclave, whose memory the host can read and change."""
+    """Whether the enclave is a debug enclave, whose memory the host can read and change."""
     config_id: bytes
     """CONFIGID, 64 bytes: the configuration that the enclave was started with."""
     config_svn: int
@@ -178,11 +178,11 @@ class Verdict:
     platform: Platform
     """The kind of platform that made the quote."""
     checks: tuple[Check, ...]
-    """All checks, in order, also those that were skipped."""
+    """All checks, in order, including skipped ones."""
     claims: Claims | None = None
     """The quote's claims about its enclave; None unless the quote is authentic."""
     tcb_status: str | None = None
-    """The platform's status in its collateral, such as `UpToDate`; None unless dcap-qvl judged it."""
+    """The TCB status by the collateral, such as `UpToDate`; None unless dcap-qvl accepted the quote."""
     advisory_ids: tuple[str, ...] = ()
     """Intel's advisories that apply to the platform, such as `INTEL-SA-00334`."""
     marks: tuple[str, ...] = ()
@@ -194,7 +194,7 @@ class Verdict:
         return self.kind is VerdictKind.VERIFIED
 
     def __bool__(self) -> NoReturn:
-        """Raise an error, because `if verdict:` would be read as whether the quote is good."""
+        """Raise an error, because `if verdict:` looks like a test whether the quote is good."""
         raise AmbiguousVerdictError
 
     def __str__(self) -> str:
@@ -207,7 +207,7 @@ class Verdict:
         """Return the claims if the quote may be relied on.
 
         Raises:
-            NotVerifiedError: it may not; the error has this verdict.
+            NotVerifiedError: the quote may not be relied on; the error's `verdict` is this one.
         """
         if not self.ok or self.claims is None:
             raise NotVerifiedError(self)
@@ -251,7 +251,7 @@ class AmbiguousVerdictError(ConfcomError, TypeError):
 class NotVerifiedError(ConfcomError):
     """A quote may not be relied on.
 
-    `verdict` says why, and the exit code is that of its kind.
+    `verdict` has the reasons, and the exit code follows from the verdict's kind.
     """
 
     error_code = "not-verified"

@@ -1,7 +1,7 @@
 """The verifier: `verify`, the entry point for relying parties, runs every check on a quote, in order.
 
-Bad quotes, roots and collateral do not make it raise, and it neither waits nor fetches anything. An invalid time is the
-caller's mistake and raises.
+`verify` raises no error for a bad quote or bad collateral, does not block, and fetches nothing. It raises an error for
+an invalid time, which is the caller's mistake.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TC
 
 
 QuoteInput = bytes | bytearray | memoryview | str | os.PathLike[str]
-"""A quote as bytes; as hexadecimal or base64 text (either alphabet); or the path of a file with one of these."""
+"""A quote: bytes, hexadecimal or base64 text (either alphabet), or the path of a file with any of these forms."""
 
 
 def verify(
@@ -50,28 +50,28 @@ def verify(
     root: TrustedRoot | KnownRoot | None = None,
     now: datetime | None = None,
 ) -> Verdict:
-    """Decide whether to rely on a quote. Nothing is fetched, and no content of a quote raises.
+    """Decide whether to rely on a quote. Nothing is fetched, and no content of a quote raises an error.
 
-    Threads may call it at once. It takes about a millisecond, nearly all of it under the GIL: a service that
-    verifies many quotes uses processes, which also contain a verifier that forged input ends.
+    Threads may call `verify` concurrently. A call takes about a millisecond, nearly all of it under the GIL. A service
+    that verifies many quotes uses processes, which also confine a crash of dcap-qvl that forged input causes.
 
     Args:
         quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text, or a path
             (`pathlib.Path`) of a file.
         policy: your demands on the quote.
         collateral: TCB info, QE identity and revocation lists of the quote's platform, or what `Collateral.prepared`
-            returned. With None the verdict is never better than unusable.
-        root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means INTEL, or
-            the root of prepared collateral.
-        now: the instant at which everything must be valid, with its time zone; None means the present.
+            returned. With None no quote is verified: the verdict is unusable or not authentic.
+        root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means the root
+            of prepared collateral, otherwise INTEL.
+        now: the instant, with time zone, at which all dates must be valid; None means the present.
 
     Returns:
         The verdict. `verdict.require_ok()` returns the claims, or raises.
 
     Raises:
         WrongTypeError: an argument has the wrong type.
-        SettingsError: `now` has no time zone, or is before 1970; or `root` is not the one for which the collateral was
-            prepared.
+        SettingsError: `now` has no time zone or is before 1970, or the collateral was prepared for a root other than
+            `root`.
         UnreadableInputError: the quote is a path whose file cannot be read.
         UnavailableError: the package dcap-qvl is not installed.
     """
@@ -96,11 +96,11 @@ def verify(
 
 
 def bytes_of(quote: QuoteInput) -> bytes:
-    """Return the bytes of a quote in any of its forms; text that is none of them as it is."""
+    """Return the bytes of a quote in any form of QuoteInput; text that does not decode is only encoded."""
     if isinstance(quote, bytes):
         return quote
     if isinstance(quote, str):
-        # Text that is neither stays what it is, and is then no quote. Too long, it is not looked at.
+        # Text of neither form stays undecoded and fails to parse. Text over the limit is not decoded.
         text = quote[: MAX_QUOTE_TEXT_SIZE + 1].encode(errors="replace")
         return text if len(quote) > MAX_QUOTE_TEXT_SIZE else decoded(text)
     if isinstance(quote, os.PathLike):
@@ -117,9 +117,9 @@ def verify_quote(
     policy: Policy,
     now: datetime,
 ) -> Verdict:
-    """Decide as `verify` does, by arguments of the right types; prepared collateral is for this root.
+    """Decide as `verify` does, for arguments of the right types; prepared collateral must be for `root`.
 
-    Every check that is possible is made and reported, so that one run shows all that is wrong. URLs in a quote, a
+    Every possible check is made and reported, so that one run shows all failures. URLs in a quote, a
     certificate or collateral are not followed, and nothing in the quote can replace the trust anchor.
     """
     now = require_instant(now)
@@ -170,7 +170,7 @@ def verify_quote(
             platform_match_check(usable.documents, certification.extension),
             *usable.checks,
         ]
-        # Some forged input makes dcap-qvl end the whole process: it gets no quote that our checks found not authentic.
+        # Some forged input makes dcap-qvl abort the process, so a quote that failed our own checks is not passed to it.
         if kind_of(checks) is VerdictKind.NOT_AUTHENTIC:
             why = "confcom's own checks show that this is not authentic"
             checks.append(not_checked(_APPRAISAL, why, code="appraisal"))

@@ -1,1 +1,1 @@
-"""The PCK certificate: its chain, and the SGX extension, whose DER is known here alone. Pure."""
+"""The PCK certificate: its chain, and the only codec of the DER of its SGX extension. Pure."""

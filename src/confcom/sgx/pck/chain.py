@@ -1,7 +1,7 @@
 """The PCK certificate chain in a quote, and our own check of the signatures from the enclave up to the root.
 
-dcap-qvl checks these signatures too, with other code, and both checks must pass. Ours also works without collateral,
-and it checks the certificates' names.
+dcap-qvl checks the same signatures with other code, and both checks must pass. Our check also works without
+collateral, and checks the certificates' names.
 """
 
 from dataclasses import dataclass
@@ -59,16 +59,16 @@ class PckChain:
         return (self.leaf, *self.intermediates, *((self.root,) if self.root else ()))
 
     def extension(self) -> PckExtension | MalformedError:
-        """Return the leaf's SGX extension, or why it cannot be read."""
+        """Return the leaf's SGX extension, or the error from reading it."""
         try:
             return PckExtension.from_certificate(self.leaf)
         except MalformedError as error:
             return error
 
     def broken_link(self, trusted_root: x509.Certificate) -> str | None:
-        """Return why the chain does not lead from the leaf to `trusted_root`, or None if it does.
+        """Return the first defect of the chain from leaf to `trusted_root`, or None if there is no defect.
 
-        Names and signatures are checked, and that issuers are CAs. Dates (`outdated`) and revocation are not.
+        Names, signatures, and that issuers are CAs are checked; dates (`outdated`) and revocation are not.
         """
         path = self.certificates
         if len(path) != len(CHAIN_NAMES):
@@ -85,14 +85,14 @@ class PckChain:
 
     @property
     def period(self) -> tuple[datetime, datetime]:
-        """The first and the last instant at which all certificates are valid; none if the second is earlier."""
+        """The first and the last instant at which all certificates are valid; if the last is earlier, never."""
         return (
             max(certificate.not_valid_before_utc for certificate in self.certificates),
             min(certificate.not_valid_after_utc for certificate in self.certificates),
         )
 
     def outdated(self, now: datetime) -> str | None:
-        """Return which certificate is not valid at `now`, or None if all are."""
+        """Return a text that names a certificate that is not valid at `now`, or None if all are valid."""
         for certificate in self.certificates:
             if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
                 return f"{name_text(certificate.subject)} is not valid at {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -109,7 +109,7 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
 
 
 def common_name(name: x509.Name) -> str:
-    """Return the common name of a name; empty if it has none, or several, which verifiers could read differently."""
+    """Return a distinguished name's common name; empty if none or several, which verifiers could read differently."""
     values = [attribute.value for attribute in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     return str(values[0]) if len(values) == 1 else ""
 
@@ -129,7 +129,7 @@ def attestation_key_is_bound(quote: Quote) -> bool:
 
 
 def attestation_key(quote: Quote) -> ec.EllipticCurvePublicKey | None:
-    """Return the key that signs the header and report body; None if it is no point of P-256."""
+    """Return the key that signs the header and report body; None if its bytes are no point of P-256."""
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\4" + quote.signature.attestation_key)
     except ValueError:
@@ -137,7 +137,7 @@ def attestation_key(quote: Quote) -> ec.EllipticCurvePublicKey | None:
 
 
 def is_signed_by(key: object, signature: bytes, data: bytes) -> bool:
-    """Return whether an ECDSA key made a signature (r and s, of 32 bytes each) over the SHA-256 of `data`."""
+    """Return whether an ECDSA key made a signature (r and s, 32 bytes each) over the SHA-256 of `data`."""
     if not isinstance(key, ec.EllipticCurvePublicKey):
         return False
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")

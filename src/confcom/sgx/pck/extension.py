@@ -34,7 +34,7 @@ _BOOLEAN, _INTEGER, _OCTET_STRING, _OID, _ENUMERATED = 0x01, 0x02, 0x04, 0x06, 0
 
 
 class SgxType(IntEnum):
-    """How the platform's memory is protected (member 5)."""
+    """Kind of the platform's memory protection (member 5)."""
 
     STANDARD = 0
     SCALABLE = 1
@@ -105,7 +105,7 @@ class PckExtension:
 
     @classmethod
     def parse(cls, der: bytes) -> Self:
-        """Parse the extension's value: DER of which every byte is as `encode` writes it."""
+        """Parse the extension's value, which must be exactly the DER that `encode` would write."""
         try:
             raw = asn1.decode_der(_Extension, der)
             *components, pce_svn, cpu_svn = (member.value for member in raw.tcb.value)
@@ -181,7 +181,7 @@ def _other(why: str) -> MalformedError:
 
 
 def _member(tag: int, content: bytes, *arcs: int) -> bytes:
-    """Encode a pair of OID and value; the arcs are the member's number, and the sub-member's."""
+    """Encode a pair of OID and value; `arcs` are the numbers of the member and, if any, the sub-member."""
     return der_element(SEQUENCE, der_element(_OID, _OID_CONTENT + bytes(arcs)) + der_element(tag, content))
 
 

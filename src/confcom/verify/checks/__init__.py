@@ -1,1 +1,1 @@
-"""The checks of a quote: dcap-qvl's, by an adapter, and ours beside them. Pure but for dcap-qvl."""
+"""The checks of a quote: an adapter to dcap-qvl's checks, and our own checks. Pure, except for dcap-qvl."""

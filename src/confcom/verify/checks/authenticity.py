@@ -1,4 +1,4 @@
-"""Authenticity checks beside dcap-qvl's: cases that dcap-qvl accepts, and checks that need no collateral."""
+"""Our own authenticity checks: they reject cases that dcap-qvl accepts, and need no collateral."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, utc_text
 
 MAX_QUOTE_SIZE = 64 * 1024
-"""Bytes. Real quotes are under 5 KiB; with the most certification data that Intel's library allows, under 14 KiB."""
+"""Bytes. Real quotes have under 5 KiB, or under 14 KiB with the most certification data of Intel's library."""
 
 
 def trailing_bytes_check(quote: QuoteFrame) -> Check:
-    """Check that the input ends where the quote ends: no signature covers what follows, and dcap-qvl ignores it."""
+    """Check that no bytes follow the quote: no signature would cover them, and dcap-qvl would ignore them."""
     size = quote.size
     required = f"a quote of {size} bytes and nothing after it"
     found = f"{len(quote.trailing) or 'no'} bytes after it"
@@ -72,22 +72,22 @@ def signatures_check(signed: bytes, signature: bytes, certification: KeyCertific
 
 @dataclass(frozen=True, slots=True)
 class KeyCertification:
-    """How an attestation key is certified under a root: the same in all quotes of a quoting enclave that runs."""
+    """Certification of an attestation key under a root; it is equal in all quotes of one running quoting enclave."""
 
     chain: PckChain
     period: tuple[datetime, datetime]
-    """When all certificates of the chain are valid."""
+    """The first and the last instant at which all certificates of the chain are valid."""
     extension: PckExtension | MalformedError
-    """The leaf's SGX extension, or why it cannot be read."""
+    """The leaf's SGX extension, or the error from reading it."""
     marks: CertifyingMarks
     key: ec.EllipticCurvePublicKey | None
     problem: str | None
-    """Why the key is not certified by the root, dates and revocation aside; None if it is."""
+    """Why the root does not certify the key, dates and revocation not considered; None if the root does."""
     root_check: Check
 
     @classmethod
     def of(cls, quote: Quote, root: TrustedRoot) -> Self:
-        """Read and check it. MalformedError: the quote has no readable PCK certificate chain."""
+        """Check a quote's certification. MalformedError if its PCK certificate chain cannot be read."""
         chain = PckChain.from_quote(quote)
         extension = chain.extension()
         problem = chain.broken_link(root.certificate)
@@ -100,5 +100,5 @@ class KeyCertification:
 
 
 def _describe(root: x509.Certificate) -> str:
-    """Return a root's fingerprint as `confcom simulation export` prints it, SHA-256 of its DER, and its name."""
+    """Return a root's fingerprint, SHA-256 of its DER as in `confcom simulation export`, and the root's name."""
     return f"{root.fingerprint(SHA256()).hex()} ({name_text(root.subject)})"

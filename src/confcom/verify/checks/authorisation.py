@@ -60,7 +60,7 @@ def report_data_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
 
 
 def platform_check(platform: Platform, policy: Policy) -> Check:
-    """Check the kind of platform: genuine is accepted always, simulated if the policy allows it, unknown never."""
+    """Check the kind of platform: accept genuine always, simulated if the policy allows simulation, unknown never."""
     required = "genuine or simulated" if policy.allow_simulated else "genuine"
     if platform is Platform.GENUINE:
         return passed(required, platform.value, code="platform")
@@ -75,7 +75,7 @@ def platform_check(platform: Platform, policy: Policy) -> Check:
 
 
 def platform_id_check(extension: PckExtension | MalformedError, policy: Policy) -> Iterator[Check]:
-    """Check that the quote was made on one of the policy's machines, if it names any."""
+    """Check that the quote was made on one of the policy's machines, if the policy names machines."""
     if policy.platforms is None:
         return
     if isinstance(extension, MalformedError):
@@ -102,7 +102,7 @@ def recency_checks(collateral: CollateralDocuments, policy: Policy, now: datetim
 
 
 def tcb_check(appraisal: Appraisal, policy: Policy, now: datetime) -> Check:
-    """Check that the policy accepts the TCB status; dcap-qvl reports the status but does not reject by it."""
+    """Check that the policy accepts the TCB status; dcap-qvl reports the status without judging it."""
     status, grace = _status_in_grace(appraisal, policy, now)
     accepted, why = _accepted_statuses(policy), "known weaknesses of this platform are not fixed"
     if status in policy.accepted_tcb_statuses:
@@ -111,7 +111,7 @@ def tcb_check(appraisal: Appraisal, policy: Policy, now: datetime) -> Check:
 
 
 def _status_in_grace(appraisal: Appraisal, policy: Policy, now: datetime) -> tuple[TcbStatus, str]:
-    """Return the status that counts, and what was out of date and within its grace period."""
+    """Return the TCB status after grace periods, and a text about which grace periods applied."""
     platform, enclave = appraisal.platform, appraisal.quoting_enclave
     spared = []
     status = platform.status
@@ -136,14 +136,14 @@ _NOT_OUT_OF_DATE = {
     TcbStatus.OUT_OF_DATE: TcbStatus.UP_TO_DATE,
     TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED: TcbStatus.CONFIGURATION_NEEDED,
 }
-"""What counts for a platform that is out of date, within its grace period."""
+"""Status with which an out-of-date platform counts during its grace period."""
 
 
 def debug_enclave_tcb_checks(policy: Policy) -> Iterator[Check]:
     """Return the TCB status and advisories checks of a debug enclave, for which dcap-qvl reports neither.
 
     `allow_debug` waives the default demand that the TCB is UpToDate. It does not waive explicit demands: a set of
-    statuses without UpToDate, or rejected advisories. Those checks fail.
+    statuses without UpToDate, or rejected advisories. Checks of explicit demands fail.
     """
     for code, required, waived in (
         ("tcb-status", _accepted_statuses(policy), TcbStatus.UP_TO_DATE in policy.accepted_tcb_statuses),
@@ -173,7 +173,7 @@ def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
 
 
 def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
-    """Check that the enclave is no debug enclave, which only `allow_debug` accepts, on simulated platforms only."""
+    """Reject a debug enclave, unless the policy has `allow_debug` and the platform is simulated."""
     if not claims.debug:
         return passed("not a debug enclave", "not a debug enclave", code="debug")
     found = "a debug enclave: its host can read and change its memory"

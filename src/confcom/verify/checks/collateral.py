@@ -1,7 +1,7 @@
-"""The checks of collateral: current, for the quote's platform, of one TCB recovery, well signed. Pure.
+"""Checks of collateral: current, for the quote's platform, of one TCB recovery, from the TCB signer. Pure.
 
-dcap-qvl does not compare the PCE id, nor the names of certificates: with dcap-qvl alone, a PCK, which belongs to one
-platform, could sign TCB info for all platforms.
+dcap-qvl compares neither the PCE id nor the names of certificates, and would accept TCB info for all platforms that a
+PCK, the key of one platform, signed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from confcom.sgx.pck.extension import PckExtension
 from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed, utc_text
 
 SIGNER_CHAIN_LENGTH = 2
-"""The signing certificate and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
+"""Certificates in an issuer chain: the signer's and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
 
 TCB_SIGNER_NAME = "SGX TCB Signing"
 """Part of the common name of the certificate that signs TCB info and QE identity (Intel's QVL requires it too)."""
@@ -53,7 +53,7 @@ def platform_match_check(collateral: CollateralDocuments, extension: PckExtensio
 
 
 def evaluation_check(collateral: CollateralDocuments) -> Check:
-    """Check that TCB info and QE identity belong to one TCB recovery; dcap-qvl takes a pair of two."""
+    """Check that TCB info and QE identity belong to one TCB recovery; dcap-qvl accepts a mixed pair."""
     documents = (collateral.tcb_info, collateral.qe_identity)
     tcb_info, qe_identity = (document.tcb_evaluation_data_number for document in documents)
     required = "TCB info and QE identity with the same evaluation number"

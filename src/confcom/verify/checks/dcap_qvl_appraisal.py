@@ -53,26 +53,26 @@ _TEXTS = (
     ("QE ", Finding.QUOTING_ENCLAVE),
     ("TCB", Finding.TCB),
 )
-"""Substrings of dcap-qvl's error texts; the first match counts. An unknown text is OTHER, so it is not authentic."""
+"""Substrings of dcap-qvl's error texts; the first match counts. An unknown text is OTHER: not authentic."""
 
 
 _REPORT_FIELDS = (
     *("cpu_svn", "misc_select", "reserved1", "attributes", "mr_enclave", "reserved2", "mr_signer", "reserved3"),
     *("isv_prod_id", "isv_svn", "reserved4", "report_data"),
 )
-"""The report body's fields in dcap-qvl. Its reserved fields have what Key Separation and Sharing added."""
+"""Report body's fields in dcap-qvl, whose reserved fields contain those of Key Separation and Sharing."""
 _INTEGER_SIZES = {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2}
-"""Bytes of the fields that it gives as numbers; the others are hexadecimal text."""
+"""Bytes of the fields that dcap-qvl returns as numbers; it returns other fields as hexadecimal text."""
 _DECODER: Final = json.JSONDecoder()
 _REPORT: Final = '"SgxEnclave":'
-"""Where the report begins in the claims: no text in JSON has these quotation marks unescaped."""
+"""Text before the report in dcap-qvl's claims; a JSON string cannot contain unescaped quotation marks."""
 MAX_KNOWN_CLAIMS: Final = 256
-"""Claims that are kept as they were read, but for the report: one of a platform, under 4 KiB of text each."""
+"""Parsed claims, without the report, that are cached: one entry per platform, under 4 KiB of text each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """The status of a TCB level, and the date up to which its TCB was up to date, or later if it still is."""
+    """The status of a TCB level and its tcbDate, up to which (or longer) the level's TCB was up to date."""
 
     status: TcbStatus
     date: datetime
@@ -80,13 +80,13 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class Appraisal:
-    """The result if dcap-qvl accepts. It also accepts out-of-date platforms; the policy decides by `tcb_status`."""
+    """dcap-qvl's acceptance of a quote. dcap-qvl accepts out-of-date platforms; our policy checks `tcb_status`."""
 
     report_body: bytes
-    """The enclave's, 384 bytes, from the fields as dcap-qvl read them."""
+    """The enclave's report body, 384 bytes, put together from the fields that dcap-qvl read."""
     root_key_id: bytes
     tcb_status: TcbStatus
-    """Of the platform and the quoting enclave together."""
+    """The status of platform and quoting enclave together."""
     platform: Rating
     quoting_enclave: Rating
     advisory_ids: tuple[str, ...]
@@ -99,10 +99,10 @@ class Rejection:
 
 
 def load_dcap_qvl() -> ModuleType:
-    """Import dcap-qvl, which only an appraisal needs: the quote helper's image does without.
+    """Import dcap-qvl at the first appraisal, because the quote helper's image does not include it.
 
     Raises:
-        UnavailableError: it is not installed.
+        UnavailableError: dcap-qvl is not installed.
     """
     try:
         return importlib.import_module("dcap_qvl")
@@ -123,11 +123,11 @@ class Appraiser:
         self._collateral = collateral
         self._signed = documents.tcb_info.signed, documents.qe_identity.signed
         self._prepared: tuple[Any, Any] | None = None
-        """dcap-qvl's verifier and collateral, once it has taken them."""
+        """dcap-qvl's objects for verifier and collateral; None before the first appraisal."""
         self._known_claims = functools.lru_cache(MAX_KNOWN_CLAIMS)(_claims)
 
     def appraise(self, quote: bytes, now: datetime) -> Appraisal | Rejection:
-        """Verify a quote at an explicit time, one that `require_instant` returned."""
+        """Verify a quote at a time that `require_instant` returned."""
         dcap_qvl = load_dcap_qvl()
         seconds = int(now.timestamp())
         try:
@@ -135,7 +135,7 @@ class Appraiser:
             # claims_only turns every check of dcap-qvl's own policy off, so that only our policy decides.
             policy = dcap_qvl.QuotePolicy.claims_only(seconds)
             text = verifier.verify_with_policy(quote, collateral, seconds, policy).to_json()
-            # The report is what differs among the quotes of a platform.
+            # Only the report differs among the quotes of a platform: the rest of the claims is cached.
             begin = text.index(_REPORT) + len(_REPORT)
             report, end = _DECODER.raw_decode(text, begin)
             return Appraisal(_report_body(report), *self._known_claims(f"{text[:begin]}null{text[end:]}"))

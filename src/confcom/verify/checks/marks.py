@@ -1,4 +1,4 @@
-"""Marks of simulation in quotes and collateral: which are there, which are missing, and whether they fit the root."""
+"""Marks of simulation in quotes and collateral: search for them, and checks that they agree with the root."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from confcom.verify.verdict import Check, VerdictKind, judged
 REQUIRED_MARKS = frozenset(
     {Mark.HEADER_USER_DATA, Mark.QE_AUTH_DATA, Mark.CERTIFICATE_NAMES, Mark.CERTIFICATE_COMMENTS, Mark.FMSPC}
 )
-"""Marks that a quote under a simulated root must have. With these the quote alone, each certificate alone and a look-up
-by FMSPC show that they are simulated. The other marks depend on the application's enclave or on the kind of CA."""
+"""Marks that a quote under a simulated root must have. They show simulation in the quote alone, in each certificate
+alone and in a look-up by FMSPC. Other marks depend on the application's enclave or on the kind of CA."""
 
 _COLLATERAL_MARKS = (Mark.ADVISORY, Mark.COLLATERAL_MEMBER)
 """Marks that TCB info and QE identity under a simulated root must both have. Other collateral must have none."""
 
 UNDECLARED_MARKS = frozenset({Mark.QE_MRSIGNER})
-"""Marks that a third party's quoting enclave has too; they do not declare that it is simulated."""
+"""Marks that any third party's quoting enclave has too, so they do not declare simulation."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertifyingMarks:
-    """Marks in what certifies a quote's attestation key: of any certificate, and those that every certificate has."""
+    """Marks in a quote's signature data; `all` omits certificate marks that some certificate of the chain lacks."""
 
     any: frozenset[Mark]
     all: frozenset[Mark]
@@ -51,12 +51,12 @@ class CertifyingMarks:
 
 
 def present_marks(quote: Quote | QuoteFrame, certifying: CertifyingMarks) -> frozenset[Mark]:
-    """Return every mark that is anywhere in a quote; one marked certificate in the chain is enough."""
+    """Return every mark found in a quote; one marked certificate in the chain is enough."""
     return certifying.any.union(_signed_marks(quote))
 
 
 def present_collateral_marks(collateral: CollateralDocuments) -> frozenset[Mark]:
-    """Return every mark that is anywhere in collateral; one marked document, or one TCB level, is enough."""
+    """Return every mark found in collateral; one marked document, or one TCB level, is enough."""
     documents = (collateral.tcb_info, collateral.qe_identity)
     advised = any(marks.ADVISORY_ID in level.advisory_ids for document in documents for level in document.levels)
     member = any(document.simulation is not None for document in documents)
@@ -107,7 +107,7 @@ def quote_marks_check(
     found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets"
-        # Every certificate of the chain must have its own.
+        # Every certificate of the chain must have the certificate marks.
         missing = "; ".join(sorted(REQUIRED_MARKS.difference(_signed_marks(quote), certifying.all)))
         why = f"missing: {missing}: made to look genuine"
         return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="marks", holds=not missing)
@@ -119,7 +119,7 @@ def quote_marks_check(
 def collateral_marks_check(collateral: CollateralDocuments, platform: Platform) -> Check:
     """Check that the collateral's marks of simulation agree with the root: all if it is simulated, otherwise none.
 
-    Under a simulated root, each document and each UpToDate level must have its own.
+    Under a simulated root, each document and each UpToDate level must be marked.
     """
     present = present_collateral_marks(collateral)
     found = "; ".join(sorted(present)) or "none"

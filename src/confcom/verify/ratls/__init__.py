@@ -1,10 +1,10 @@
-"""RA-TLS: the certificate of a TLS peer carries a quote that binds the peer's key, and the policy decides about it.
+"""RA-TLS: a TLS peer's certificate carries a quote that binds the peer's key, and a policy decides on the quote.
 
 with httpx2.Client(transport=RatlsTransport(policy, collateral)) as client:
     client.post("https://enclave.example/secrets", json=secret)
 
-The quote takes the place of certificate authorities. It is verified when the handshake has ended, which proves that the
-peer has the key, and before the first byte of application data is sent. Needs the extra `ratls`.
+The quote replaces certificate authorities. It is verified after the handshake, which proves that the peer has the key,
+and before the first byte of application data is sent. The package needs the extra `ratls`.
 """
 
 from confcom.extras import require

@@ -1,4 +1,4 @@
-"""Certificates of RA-TLS: the verdict on one that a peer presents, and one made for a service's key."""
+"""Certificates of RA-TLS: the verdict on a peer's certificate, and a new certificate for a service's key."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from confcom.verify.verdict import Verdict, VerdictKind, failed, judged, kind_of
 from confcom.verify.verifier import verify
 
 CERTIFICATE_LIFE: Final = timedelta(days=365)
-"""Of a certificate that is made here. Nobody's trust rests on it, so it only must not end while the service runs."""
+"""Validity of a certificate made here. No verifier relies on its dates, but a service must not outlive it."""
 _CLOCK_DIFFERENCE: Final = timedelta(days=1)
-"""How much slower than ours the clock of a peer that looks at the dates may be."""
+"""Greatest delay of a peer's clock, if the peer checks dates; the certificate is valid from this long ago."""
 
 _QUOTE_TAG: Final = 60000
 
 CollateralInput: TypeAlias = Collateral | PreparedCollateral | Callable[[bytes], Collateral | PreparedCollateral] | None
-"""Collateral; or a function that returns that of a quote, such as `lambda quote: cache.get(quote).collateral`."""
+"""Collateral, or a function from a quote to its collateral, such as `lambda quote: cache.get(quote).collateral`."""
 
 _BINDING: Final = "each quote's report data binds the key of the certificate"
 
@@ -45,24 +45,24 @@ def verify_certificate(
     *,
     nonce: bytes | None = None,
 ) -> Verdict:
-    """Decide whether the holder of a certificate's key is an enclave as the policy demands it.
+    """Decide whether the holder of a certificate's key is an enclave that meets the policy.
 
-    That the peer is the holder is proven by its TLS handshake alone: certificates are public. No content of a
-    certificate raises. All quotes of the certificate must be verified; the verdict is the first one's that is
-    not, else that of the first quote. Besides the checks of `verify` it has `key-binding`, and `nonce` if one
-    is given; or `certificate` alone if nothing can be read.
+    Only the TLS handshake proves that the peer holds the key: certificates are public. No content of a certificate
+    raises an error. All quotes of the certificate must be verified: the verdict is that of the first quote that is
+    not verified, otherwise that of the first quote. Besides the checks of `verify` the verdict has `key-binding`,
+    and `nonce` if a nonce is given; if the certificate cannot be read, it has the check `certificate` alone.
 
     Args:
-        certificate: one, PEM or DER, at most 64 KiB.
-        policy: your demands but for `report_data`, which follows from the key.
-        collateral: as `verify` takes it, or a function that returns the collateral of a quote.
-        root: as `verify` takes it.
-        now: as `verify` takes it; the dates of the certificate play no part.
-        nonce: what the claims must have as their nonce.
+        certificate: one certificate, PEM or DER, at most 64 KiB.
+        policy: your demands without `report_data`, which follows from the key.
+        collateral: as for `verify`, or a function that returns the collateral of a quote.
+        root: as for `verify`.
+        now: as for `verify`; the dates of the peer's certificate are not checked.
+        nonce: the nonce that the claims must have; None means that no nonce is checked.
 
     Raises:
-        SettingsError: the policy has `report_data`, or as `verify` raises it.
-        ConfcomError: the function that returns collateral raised it.
+        SettingsError: the policy has `report_data`, or `verify` raises the error.
+        ConfcomError: the function that returns collateral raised this error.
     """
     require_arguments(policy, nonce)
     try:
@@ -112,15 +112,15 @@ def make_certificate(
     """Return a self-signed certificate with interoperable evidence, PEM, for tests and for services.
 
     Args:
-        quote_for: returns a quote with the 64 bytes of report data that it is given.
-        key: the service's key, on P-256, which must not leave the enclave.
-        nonce: a client's challenge, for the claims.
+        quote_for: a function from 64 bytes of report data to a quote with that report data.
+        key: the service's P-256 key, which must not leave the enclave.
+        nonce: a client's challenge, which is put into the claims.
         common_name: subject and issuer; 1 to 64 characters.
-        now: it is valid from a day before until a year later; None means the present.
+        now: the certificate is valid from a day before `now` until a year after; None means the present.
 
     Raises:
-        WrongTypeError: the key is of another kind.
-        WrongValueError: the name has another length.
+        WrongTypeError: the key is no P-256 key.
+        WrongValueError: the common name is empty or longer than 64 characters.
     """
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise WrongTypeError("the key", "an elliptic curve key on P-256", key)

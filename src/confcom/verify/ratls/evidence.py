@@ -1,4 +1,4 @@
-"""Evidence in a certificate: each form in which it carries a quote that binds the certificate's key."""
+"""Reader of the evidence in a certificate: quotes that bind the certificate's key, in each known form."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from confcom.sgx.quote import Quote, has_open_enclave_header, strip_open_enclave
 from confcom.sgx.report import report_data
 
 _TAGGED_QUOTE: Final = bytes.fromhex("d9ea60 82")
-"""How an interoperable extension begins: CBOR tag 60000 (a TEE's quote), on an array of two."""
+"""First bytes of an interoperable extension: CBOR tag 60000 (a TEE's quote), on an array of two."""
 _HASH_ENTRY: Final = b"\x82"
 _MAPS: Final = range(0xA1, 0xB8)
-"""First bytes of CBOR maps with 1 to 23 pairs. There are two standard claims; rats-tls lets programs add some."""
+"""First bytes of CBOR maps with 1 to 23 pairs. Two claims are standard; rats-tls lets programs add more."""
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT = range(4)
-"""CBOR's major types without structure (RFC 8949, 3.1). No other item is decoded, so that nothing nests."""
+"""CBOR's major types without structure (RFC 8949, 3.1). Others are refused, which prevents nesting."""
 _PEM_COLUMNS: Final = 64
 _ECDSA_EVIDENCE: Final = bytes.fromhex("03000000 a3a21e871b4d4014b70aa125d2fbcd8c")
-"""How Open Enclave's evidence of a quote begins (oe_attestation_header_t: version 3, OE_FORMAT_UUID_SGX_ECDSA)."""
+"""First bytes of Open Enclave's quote evidence (oe_attestation_header_t: version 3, OE_FORMAT_UUID_SGX_ECDSA)."""
 _EVIDENCE_HEADER_SIZE: Final = 28
-"""Of this and the size of what follows, 8 bytes."""
+"""Bytes of the header: _ECDSA_EVIDENCE, then the size of the rest in 8 bytes."""
 _HASHES: Final = {1: hashlib.sha256, 7: hashlib.sha384, 8: hashlib.sha512}
-"""By their numbers in IANA's "Named Information Hash Algorithm Registry"."""
+"""Hash functions by their numbers in IANA's "Named Information Hash Algorithm Registry"."""
 
 
 class RatlsError(MalformedError):
-    """A certificate carries no evidence that could be read.
+    """A certificate carries no readable evidence.
 
-    The code is `no-evidence` if it has no such extension, `evidence-malformed` if one cannot be read.
+    The code is `no-evidence` if no extension has evidence, `evidence-malformed` if the evidence is unreadable.
     """
 
     error_code = "no-evidence"
@@ -49,18 +49,18 @@ class KeyBindingError(RatlsError):
 
 
 class Form(StrEnum):
-    """The extensions that carry evidence, each by who defined it."""
+    """The certificate extensions that carry evidence, named after the projects that define them."""
 
     INTEROPERABLE = "interoperable"
     """2.23.133.5.4.9 (TCG DICE, tagged evidence), as the Confidential Computing Consortium's projects write it."""
     GRAMINE = "gramine"
-    """Gramine's older one, whose OID is malformed: its octets contain tag and length."""
+    """Gramine's older extension, whose OID is malformed: the OID's octets contain tag and length."""
     INTEL_SDK = "intel-sdk"
-    """1.2.840.113741.1.13.1, the older one of Intel's SDK."""
+    """1.2.840.113741.1.13.1, the older extension of Intel's SDK."""
     OPEN_ENCLAVE = "open-enclave"
-    """1.3.6.1.4.1.311.105.1, of EGo, and of Open Enclave's older function."""
+    """1.3.6.1.4.1.311.105.1, written by EGo and by Open Enclave's older function."""
     OPEN_ENCLAVE_EVIDENCE = "open-enclave-evidence"
-    """1.3.6.1.4.1.311.105.2, of Open Enclave: a quote with the key as its custom claims."""
+    """1.3.6.1.4.1.311.105.2, written by Open Enclave: a quote, with the public key as custom claims."""
 
 
 OIDS: Final = {
@@ -74,27 +74,27 @@ OIDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A quote of a certificate that binds the certificate's key, if the quote is authentic: nothing verified it."""
+    """A quote from a certificate. If the quote is authentic, it binds the certificate's key; it is not verified yet."""
 
     quote: bytes
     """The quote of the extension."""
     form: Form
     """The kind of extension."""
     report_data: bytes
-    """64 bytes that follow from the key; the quote has them."""
+    """The quote's report data, 64 bytes, which were found to follow from the key."""
     nonce: bytes | None = None
-    """The nonce among the claims, which only the interoperable form has."""
+    """The nonce in the claims; only the interoperable form has claims with a nonce."""
 
 
 def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
-    """Return the evidence in a certificate: one for each extension, all bound to the certificate's key.
+    """Return the evidence of each extension in a certificate, all bound to the certificate's key.
 
     Args:
-        certificate: one, PEM or DER, at most 64 KiB. Its signature and its dates are not looked at.
+        certificate: one certificate, PEM or DER, at most 64 KiB. Its signature and dates are not checked.
 
     Raises:
         KeyBindingError: an extension was made for another key.
-        RatlsError: there is no such extension, or one cannot be read.
+        RatlsError: no extension carries evidence, or the evidence cannot be read.
         MalformedError: the certificate or a quote cannot be read.
     """
     if not isinstance(certificate, bytes):
@@ -119,7 +119,7 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
         elif form is Form.GRAMINE:
             bound = (by_key,)
         elif form is Form.INTEL_SDK:
-            # The SDK repeats the interoperable quote here; before it had that, it hashed the key's PEM.
+            # The SDK repeats the interoperable quote here; older SDKs quote the hash of the key's PEM.
             bound = (by_pem, *claimed)
         elif form is Form.OPEN_ENCLAVE_EVIDENCE:
             quote, bound = _quote_with_claims(value, pem), (by_pem,)
@@ -139,7 +139,7 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
 
 
 def _bound_claims(buffer: bytes, public_key: bytes) -> bytes | None:
-    """Return the nonce among the claims, which must name the key."""
+    """Return the nonce in the claims, or None; raise KeyBindingError if the claims do not name the key."""
     claims = _claims(buffer)
     entry, nonce = claims.get("pubkey-hash"), claims.get("nonce")
     if not isinstance(entry, bytes) or not isinstance(nonce, bytes | None):
@@ -187,7 +187,7 @@ def _quote_with_claims(value: bytes, pem: bytes) -> bytes:
 
 
 class _Items:
-    """Takes items from CBOR in preferred serialization (RFC 8949, 4.1), which is the only one that is read."""
+    """Reader of CBOR items; it accepts preferred serialization (RFC 8949, 4.1) only."""
 
     def __init__(self, data: bytes) -> None:
         self._rest = data

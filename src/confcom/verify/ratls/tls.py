@@ -18,7 +18,7 @@ from confcom.verify.trust import KnownRoot, TrustedRoot
 from confcom.verify.verdict import Verdict
 
 CONNECT_SECONDS: Final = 10.0
-"""For each step of `connect`: more than a handshake takes with a quote made for it, less than a person waits."""
+"""Time limit of each step of `connect`: above a handshake for which the peer makes a quote, below what people wait."""
 
 
 class ConnectError(UnavailableError):
@@ -63,7 +63,7 @@ class AttestedSocket(ssl.SSLSocket):
 
 
 class _AttestedObject(ssl.SSLObject):
-    """The same for event loops, which move the bytes themselves."""
+    """Counterpart of AttestedSocket for event loops, which send and receive the bytes themselves."""
 
     _verdict: Verdict | None = None
 
@@ -87,7 +87,7 @@ def _decide(connection: ssl.SSLSocket | ssl.SSLObject) -> Verdict:
 
 
 def _required(verdict: Verdict | None) -> Verdict:
-    # OpenSSL would make the handshake by itself at the first write.
+    # Without this check, OpenSSL would start an unverified handshake at the first write.
     if verdict is None:
         raise WrongValueError("the peer was not verified yet", remedy="call do_handshake first")
     return verdict
@@ -103,10 +103,10 @@ def client_context(
 ) -> ssl.SSLContext:
     """Return a context for TLS clients that verifies the peer's quote at the end of each handshake.
 
-    It trusts no certificate authority, and compares no host name; its attributes can demand both too. Sockets
-    and asyncio's connections that are made with it raise NotVerifiedError from the handshake, whose `verdict`
-    says why, unless the peer is verified. The arguments are those of `verify_certificate`; a function for
-    collateral is called during the handshake, which waits for it.
+    The context checks neither certificate authorities nor host names unless its attributes demand them. If the peer
+    is not verified, the handshake of a socket or asyncio connection with this context raises NotVerifiedError, whose
+    `verdict` has the reasons. The arguments are those of `verify_certificate`; a function for collateral is called
+    during the handshake and delays it.
 
     Raises:
         SettingsError: as `verify_certificate` raises it.
@@ -133,21 +133,21 @@ def connect(
     nonce: bytes | None = None,
     seconds: float = CONNECT_SECONDS,
 ) -> AttestedSocket:
-    """Return a TLS connection to a peer that was verified.
+    """Return a TLS connection to a verified peer.
 
     Args:
-        host: its name or address.
-        port: its TCP port.
-        policy: as `verify_certificate` takes it, like the next four.
-        collateral: None lets no peer pass.
-        root: None means INTEL, or the root of prepared collateral.
+        host: the peer's name or address.
+        port: the peer's TCP port.
+        policy: as for `verify_certificate`, like the next four arguments.
+        collateral: with None no peer is verified.
+        root: None means the root of prepared collateral, otherwise INTEL.
         now: None means the present.
-        nonce: None means that any nonce will do, also none.
-        seconds: for each step, and then the time limit of the socket.
+        nonce: None means that the nonce is not checked.
+        seconds: the time limit of each step, and afterwards of the socket's calls.
 
     Raises:
-        ConnectError: nobody answers there, or it does not speak TLS 1.2 or later.
-        NotVerifiedError: the peer was not verified; `verdict` says why.
+        ConnectError: no peer answers, or the peer does not speak TLS 1.2 or later.
+        NotVerifiedError: the peer was not verified; the error's `verdict` has the reasons.
         SettingsError: as `verify_certificate` raises it.
     """
     context = client_context(policy, collateral, root, now, nonce=nonce)
@@ -159,7 +159,7 @@ def connect(
         try:
             return cast("AttestedSocket", context.wrap_socket(plain, server_hostname=host))
         finally:
-            plain.close()  # wrap_socket took its descriptor, unless it failed before
+            plain.close()  # after success, wrap_socket has taken over the descriptor
     except ConfcomError:
         raise
     except (OSError, ValueError, OverflowError) as error:
@@ -171,10 +171,10 @@ def connect(
 
 
 class RatlsTransport(httpx2.HTTPTransport):
-    """A transport for `httpx2.Client` whose connections are to verified peers alone.
+    """A transport for `httpx2.Client` that connects to verified peers only.
 
-    A request raises NotVerifiedError, and nothing of it is sent, if its peer is not verified. URLs must begin with
-    https. The arguments are those of `verify_certificate`. A connection is verified once, when it is made.
+    If the peer is not verified, a request raises NotVerifiedError and is not sent. URLs must begin with
+    https. The arguments are those of `verify_certificate`. The peer is verified once per connection.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class RatlsTransport(httpx2.HTTPTransport):
 class AsyncRatlsTransport(httpx2.AsyncHTTPTransport):
     """`RatlsTransport` for `httpx2.AsyncClient`.
 
-    Verifying takes about a millisecond. It blocks the loop, and so does a function for collateral.
+    Verification blocks the event loop for about a millisecond; a function for collateral blocks the loop too.
     """
 
     def __init__(
