@@ -143,7 +143,7 @@ def is_remembered(cluster: Cluster, node: str) -> bool:
 
 
 def forget(cluster: Cluster, node: Node) -> None:
-    """Have a node as if it never had our daemons: its kubelet would remember the plugin for five minutes."""
+    """Make a node look as if it never had our daemons; its kubelet would remember the plugin for 5 min."""
     node.stop("kubelet")
     node.run(["rm", "--recursive", "--force", str(DEVICE_PLUGINS / CHECKPOINT), "/run/aesmd"])
     node.start("kubelet")
@@ -152,7 +152,7 @@ def forget(cluster: Cluster, node: Node) -> None:
 
 
 def remove_names(cluster: Cluster, node: str) -> None:
-    """Remove what is at 0 in a node's status for good: the kubelet, which has forgotten it, leaves its name there."""
+    """Remove the resources at 0 from a node's status for good: the kubelet forgot them, but leaves their names."""
     status = cluster.kubectl_json("get", "node", node)["status"]
     parts = {
         part: {name: None for name in status[part] if name.startswith(RESOURCE_PREFIXES)}

@@ -25,7 +25,7 @@ IMAGE: Final = "registry.example.com/enclave:1.0"
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A container as it is admitted; requests are the limits. A variable without a literal value is None."""
+    """A container as admitted; its requests equal its limits. None marks a variable without literal value."""
 
     limits: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str | None] = field(default_factory=dict)

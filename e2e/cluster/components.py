@@ -191,7 +191,7 @@ def of_node(places: Places, tools: Tools, node: NodeIdentity) -> tuple[Component
                 f"--kubeconfig={c / f'{node.name}.kubeconfig'}",
                 f"--hostname-override={node.name}",
                 f"--node-ip={node.address}",
-                "--v=2",  # from here on its device manager says what it does; it logs little else more
+                "--v=2",  # at this level, the device manager logs its actions, and little else is added
             ),
             "http://127.0.0.1:10248/healthz",
         ),

@@ -38,7 +38,7 @@ from e2e.cluster.tools import ROOT
 from e2e.waiting import end
 
 READY_SECONDS = 60.0
-"""For one component on a busy machine; the slowest, the API server, takes 3 to 4 on an idle one."""
+"""Limit for one component's start on a busy machine; the API server, the slowest, takes 3 to 4 s idle."""
 
 STOP_SECONDS = 15.0
 """Time from SIGTERM to SIGKILL; the kubelet takes under a second."""

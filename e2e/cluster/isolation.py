@@ -26,7 +26,7 @@ DEVICES = {
     "kmsg": (1, 11, 0o644),
     "tty": (5, 0, 0o666),
 }
-"""Major and minor number and mode (Linux, Documentation/admin-guide/devices.txt); the kubelet exits without kmsg."""
+"""Device nodes by number and mode (Linux, Documentation/admin-guide/devices.txt); the kubelet exits without kmsg."""
 
 KERNEL_SETTINGS = {
     "vm/overcommit_memory": "1",

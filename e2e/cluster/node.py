@@ -76,7 +76,7 @@ def run_entering(
 
 
 def order(control: Path, verb: str, component: str, *, program: Path | None = None) -> None:
-    """Have a component stopped, killed or started (by its old program or a new one); returns when that is done."""
+    """Order a host to stop, kill or start a component (its old program or a new one); return when that is done."""
     _answer(control, {"order": verb, "component": component, **({"program": str(program)} if program else {})})
 
 
@@ -158,7 +158,7 @@ class Node:
         order(self.places.control, "kill", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
-        """Start a component; returns when it answers. Another program is its own until the node reboots."""
+        """Start a component; return when it answers. `program` replaces its old one until a reboot."""
         order(self.places.control, "start", component, program=program)
 
     def restart(self, component: str) -> None:

@@ -19,11 +19,11 @@ from testkit.kubelet_contract.plugin import Plugin
 GENEROUS_SECONDS = 40.0
 """Time for the kubelet to report to the API, every 10 s at the latest, or to restart a failed container."""
 FORGET_SECONDS = 400.0
-"""endpointStopGracePeriod of 5 minutes, and the next report to the API."""
+"""Limit for a kubelet to forget a plugin: its 5 minutes (endpointStopGracePeriod), and the next report."""
 
 
 class RealKubelet:
-    """The cluster's kubelet. Every call that blocks runs beside the loop, on which the test's plugin serves."""
+    """The cluster's kubelet. Blocking calls run beside the event loop, on which the test's plugin serves."""
 
     image = references("sample-workload")[0]
     node_name = NODE_NAME

@@ -35,15 +35,15 @@ from e2e.tenants import Tenant
 from e2e.waiting import until
 
 OPT_OUT = "confcom.internal/epc-names"
-"""The label of a namespace whose names stay, with the value `unchanged`."""
+"""Label of a namespace; with the value `unchanged`, the policies rewrite no resource names there."""
 POLICIES = ("epc-names-mutating-policy", "pods-validating-policy", "templates-warning-policy")
 TEMPLATES = ("Job", "CronJob", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
 NOBODY = {"schedulerName": "nobody"}
-"""Of a Pod that is to be stored and not to run."""
+"""Field of a Pod that is stored but never runs."""
 ORDERS = 10
-"""How often the API server draws the order of its mutating policies anew, in a case."""
+"""How often one case makes the API server draw a new order of its mutating policies."""
 LARGE = 50
-"""Containers of a large Pod, and variables of each."""
+"""Number of containers of a large Pod, and of variables in each container."""
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_template_is_warned_of_what_its_pods_meet(asking: Tenant, trusted: Ten
     assert "env" not in made["spec"]["containers"][0]
     assert dry_run(trusted, template(kind, app({BYTES: "10Mi", PROVISION: 1}))).warnings == []
 
-    # What Kubernetes itself refuses is not ours to tell.
+    # Refusals by Kubernetes itself cause no warning of ours.
     ours = [one for one in PATTERNS if one.warned or one.refused.startswith(("container", "For", "another", "already"))]
     for pattern in ours:
         (warning,) = dry_run(asking, template(kind, pattern.pod)).warnings
@@ -164,7 +164,7 @@ def test_our_own_namespace_is_left_out(cluster: Cluster) -> None:
 
 @pytest.mark.timeout(300)
 def test_every_order_with_a_policy_that_injects(cluster: Cluster, tenant: Tenant) -> None:
-    """The API server draws the order of mutating policies anew whenever one changes."""
+    """The API server draws a new order of its mutating policies whenever one of them changes."""
     with injecting(cluster, tenant.namespace) as name:
         for number in range(ORDERS):
             cluster.kubectl("annotate", "mutatingadmissionpolicybinding", name, f"draw={number}", "--overwrite")
@@ -179,7 +179,7 @@ def test_a_limit_range(tenant: Tenant) -> None:
         tenant.kubectl("delete", "limitrange", "--all")
         return create(tenant, made).said
 
-    # A default is given again to what was rewritten, so that it is the least, whichever name it has.
+    # A rewritten container gets the default again, so the default is the least amount, whichever name it has.
     for default, amount in ({MIB: "16"}, 16), ({BYTES: "17Mi"}, 17):
         limit("default", default)
         given = until(lambda: changed(dry_run(tenant, app({})).made, Made()), "the default is used")
@@ -229,13 +229,13 @@ def is_rewritten(tenant: Tenant, limits: dict[str, object]) -> bool:
 
 
 def changed(made: Mapping[str, Any], before: Made) -> Mapping[str, Any]:
-    """A Pod whose container is not as before; empty if it is."""
+    """The Pod if its container differs from `before`; empty if it is the same."""
     return made if made and admitted(made)["app"] != before else {}
 
 
 @contextlib.contextmanager
 def rendered(cluster: Cluster, *settings: str) -> Iterator[None]:
-    """Have the chart's policies of these values beside the release's, under other names."""
+    """Add the chart's policies with these values beside the release's, under other names."""
     values = (*add_on.CONSENT, "image.registry=registry.example.com", "admission.mutate=on", *settings)
     chosen = [f"--set={one}" for one in values]
     shown = [f"--show-only=templates/{name}.yaml" for name in POLICIES]

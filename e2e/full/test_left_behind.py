@@ -1,4 +1,4 @@
-"""What people take away beside the commands: a node's label, helm's record, the whole namespace."""
+"""Removals without the commands: a node's label, helm's record, the whole namespace."""
 
 import pytest
 

@@ -76,7 +76,7 @@ def attackers(cluster):
 
 @pytest.fixture
 def go_through(cluster, attackers, namespace, tmp_path):
-    """Carries out attacks, after some time without any and before some more, beside a Pod that attests.
+    """Carries out attacks beside a Pod that attests, with some quiet time before and after all attacks.
 
     Returns the victim's attestations by attack; a daemon's failure fails the case.
     """

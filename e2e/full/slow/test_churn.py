@@ -29,7 +29,7 @@ CALM_SECONDS = (3.0, 8.0)
 """Range of the pauses between two orders of kills."""
 GONE_SECONDS = 120.0
 LEAST_SHARE = 0.2
-"""Of a Pod per second and node, those that must have run: fewer, and it was hardly the churn that was meant."""
+"""Least number of Pods that must have run per second and node: with fewer, there was hardly any churn."""
 
 pytestmark = pytest.mark.timeout(CASE_SECONDS, func_only=True)
 
@@ -78,7 +78,7 @@ def tenants(tenant, ledger, epc_mib, choose):
 
 
 def whole_node(tenant, node, mib):
-    """Whether a Pod that asks for all EPC of a node runs there."""
+    """Run a Pod that asks for all EPC of a node, until it has succeeded."""
     name = f"all-of-{node}"
     tenant.create(pod(name, container("main", limits={"sgx.intel.com/epc": f"{mib}Mi"}, program="pass"), node=node))
     tenant.wait_for_phase(name, "Succeeded")
@@ -116,4 +116,4 @@ def test_kills_in_every_order_under_churn(add_on, ledger, tenants, strikes, *, c
     assert add_on.status()["ok"]
     least = LEAST_SHARE * took / PAUSE_SECONDS
     assert all(ledger.ran[node] > least for node in ledger.epc_mib)
-    assert dict(ledger.most) == ledger.epc_mib  # the last Pods took all of it
+    assert dict(ledger.most) == ledger.epc_mib  # the last Pods took all of a node's EPC

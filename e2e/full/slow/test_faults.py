@@ -14,14 +14,14 @@ from e2e.other_image import digest_of, import_other
 from e2e.waiting import until
 
 HELD_MIB = 80
-"""By the clients of a node."""
+"""MiB of EPC that the clients of a node hold."""
 RATE = 4.0
 """Attestations per second of each of eight clients."""
 AWAY_SECONDS = 30.0
 NOTICE_SECONDS = 150.0
-"""For `status` to name what is wrong: the API server calls a node lost after 50 s."""
+"""Time for `status` to name the fault: the API server calls a node lost after 50 s."""
 SEVERAL = 6
-"""Kills until the kubelet waits with the next start long enough for anybody to see it: two are usual."""
+"""Most kills until the kubelet delays the next start long enough for `status` to show it: two are usual."""
 
 
 def is_named(add_on: AddOn, code: str) -> bool:
@@ -39,7 +39,7 @@ def component_killed(component: str):
 
 
 def daemon_killed(component: str):
-    """Killed whenever it is there again, until `status` names it."""
+    """Kill the daemon whenever it runs again, until `status` names it."""
 
     def fault(add_on: AddOn) -> Callable[[], object]:
         node = add_on.nodes[0]
@@ -112,7 +112,7 @@ def test_a_node_that_is_away_during_an_update_loses_no_quote(cluster, add_on, st
     back = component_killed("kubelet")(add_on)
     add_on.confcom("update", f"--image-digest={HELPER}={digest}", code=ExitCode.NOT_READY)
 
-    # No Pod is made for a node that is away, whose kubelet ends the old one as soon as it is back.
+    # No Pod is created for an absent node, whose kubelet ends the old helper as soon as the node is back.
     until(lambda: any(pod["metadata"].get("deletionTimestamp") for pod in add_on.all_pods(HELPER)), "one is to end")
 
     back()
