@@ -49,7 +49,7 @@ class RunningChange:
         return self.cluster.run(["pgrep", "--parent", self.pid, "--exact", program]).stdout.strip()
 
     def stop_helm(self) -> str:
-        """Stop helm in the middle of its change, and return its process ID."""
+        """Stop helm in the middle of its change, and return helm's process ID."""
         helm = self.cluster.run(["bash", "-c", STOP_HELM, "bash", self.pid]).stdout.strip()
 
         def pending() -> bool:
@@ -66,7 +66,7 @@ class RunningChange:
 
 @contextmanager
 def in_background(cluster: Cluster, folder: Path, *arguments: str) -> Iterator[RunningChange]:
-    """Start a command, and wait until it holds the Lease."""
+    """Start a command, and wait until the command holds the Lease."""
     file = folder / "pid"
     noting = ["sh", "-c", f'echo $$ >{file}; exec "$@"', "sh", sys.executable, "-m", "confcom", *arguments, JSON]
     with ThreadPoolExecutor(max_workers=1) as beside:

@@ -1,4 +1,4 @@
-"""A service of collateral for tests: it answers from a table, well or badly, and remembers what it was asked."""
+"""A collateral service for tests: it answers from a table, well or badly, and records its requests."""
 
 import contextlib
 import gzip
@@ -26,7 +26,7 @@ def answers_of(collateral, *, pccs=True):
 
 
 def endless(handler):
-    """A gigabyte, as fast as the client takes it."""
+    """Answer with a gigabyte, as fast as the client reads it."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(1 << 30))
     handler.end_headers()
@@ -43,7 +43,7 @@ def dripping(handler):
 
 
 def bomb(handler):
-    """A megabyte that is a gigabyte."""
+    """Answer with a megabyte that decompresses to a gigabyte."""
     body = gzip.compress(bytes(1 << 28))
     handler.send_response(200)
     handler.send_header("Content-Encoding", "gzip")

@@ -1,6 +1,6 @@
-"""What causes what on hardware: the errors that were measured by injecting failures below Intel's unmodified code.
+"""Causes of errors on hardware, measured by injecting failures below Intel's unmodified code.
 
-By cause: what aesmd answers to init, size and quote, and what clients of our helper then get. The page
+By cause: aesmd's answers to init, size and quote calls, and the answers to clients of our helper. The page
 docs/reference/quote-helper.md shows the same rows.
 """
 
@@ -10,19 +10,19 @@ from confcom.aesm.error_code import AesmErrorCode as Code
 
 DEVICES, EPC, ROUTE, PLATFORM, LOG = "/dev/sgx_provision", "EPC", "local_pck_url", "register", "log"
 FOREIGN, LOST, ID_ENCLAVE, PLUGIN = "returned NULL", "restart", "libsgx-ae-id-enclave", "libsgx-aesm-quote-ex-plugin"
-"""Words of the advice."""
+"""Words in the helper's advice."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """aesmd's answers, what clients get, and what aesmd logs; one code stands for three."""
+    """aesmd's answers, the clients' answers, and aesmd's log; one code stands for all three calls."""
 
     name: str
     answers: tuple | int
     clients: int
     advice: str
     lines: tuple = ()
-    """Parts of the lines that Intel's code logs, as it writes them."""
+    """Parts of the log lines of Intel's code, verbatim."""
 
     @property
     def codes(self):

@@ -1,4 +1,4 @@
-"""Every way to ask for EPC, as the API server takes it with the add-on's policies: one ledger, exact results."""
+"""All ways to ask for EPC, on a real API server with the add-on's policies: exact amounts in one ledger."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_names_of_simulated_nodes_beside_hardware(cluster: Cluster, asking: Tena
 
 @pytest.fixture
 def release_alone(asking: Tenant) -> None:
-    """The policies that a case has had beside the release's are in force for a moment longer."""
+    """Wait until an earlier case's policies beside the release's are no longer in force."""
     template_of_both = template("Job", app({BYTES: "10Mi", PROVISION: 1}))
     until(lambda: len(dry_run(asking, template_of_both).warnings) == 1, "only the release's policies are in force")
 
@@ -252,7 +252,7 @@ def rendered(cluster: Cluster, *settings: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def injecting(cluster: Cluster, namespace: str) -> Iterator[str]:
-    """Have a mutating policy that gives EPC to containers without limits; its name is its binding's too."""
+    """Add a mutating policy that gives EPC to containers without limits, and its binding of the same name."""
     name = f"case-{secrets.token_hex(4)}"
     resources = f'Object.spec.containers.resources{{limits: {{"{BYTES}": "10Mi"}}, requests: {{"{BYTES}": "10Mi"}}}}'
     containers = f"object.spec.containers.map(c, Object.spec.containers{{name: c.name, resources: {resources}}})"

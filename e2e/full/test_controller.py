@@ -1,4 +1,4 @@
-"""The controller beside a real API server: what it writes, what it survives, and what its account may not do."""
+"""The controller beside a real API server: its writes, its recovery from faults, limits of its account."""
 
 import json
 

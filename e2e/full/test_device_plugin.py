@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(600, func_only=True)
 
 
 class Plugins:
-    """Plugins of the machine that serve in the first node's directory, under names of their own."""
+    """Plugin processes on the machine, with own resource names, that serve in the first node's directory."""
 
     def __init__(self, cluster, folder):
         self.folder = folder
@@ -128,7 +128,7 @@ def test_a_hand_over_under_a_burst_of_pods(
             if group == GROUPS // 2:
                 plugins.end(old if first_to_end == "old" else new, number)
                 if not keeps:
-                    # Up to 1.36 the kubelet takes the resource from the other instance too, and does not tell it.
+                    # Up to 1.36 the kubelet also takes the resource from the other instance, without notice.
                     until(lambda: registered(log, plugins), "the other instance is registered again")
         if keeps:
             until(lambda: disconnected(log, plugins), "the kubelet has seen the end")
@@ -154,6 +154,6 @@ def test_a_hand_over_under_a_burst_of_pods(
     lists = [event.values for event in log.events() if event.message == LIST_PROCESSED]
     assert {one["healthyCount"] for one in lists if one["resourceName"] == plugins.epc} <= {str(OFFERED_MIB)}
     assert values == {str(OFFERED_MIB)}
-    if first_to_end == "old":  # the new one is asked by then; else what is being asked when it ends is lost
+    if first_to_end == "old":  # the new plugin is asked by then; an ending plugin's open calls are lost
         assert not rejected
     assert all(message.startswith(IN_FLIGHT) for message in rejected)

@@ -41,7 +41,7 @@ OTHER_SOURCE = (
     {"op": "replace", "path": "/spec/updateStrategy", "value": {"type": "OnDelete"}},  # its Pods stay
     {"op": "replace", "path": "/spec/template/spec/volumes/0", "value": {"name": "aesmd", "emptyDir": {}}},
 )
-"""A patch that adds a second source to the volume, beside the chart's source."""
+"""A patch of a volume's source; an apply that merges the chart's source would leave the volume with two."""
 DELETED = (f"serviceaccount/confcom-{HELPER}", "validatingadmissionpolicybinding/confcom-pods")
 
 pytestmark = pytest.mark.timeout(600, func_only=True)

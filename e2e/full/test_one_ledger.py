@@ -24,7 +24,7 @@ PUBLISHED = (
     ("intel-annotation", "job/intel-annotation", 1),
     ("gramine-secret-client", "job/gramine-secret-client", 10),
 )
-"""Manifests of `e2e/manifests`, the thing whose log has the quote, and the MiB that it counts for."""
+"""Manifests of `e2e/manifests`, the object whose log has the quote, and the object's MiB of EPC."""
 PUBLISHED_MIB = sum(mib for _, _, mib in PUBLISHED)
 ENDS, NEXT = "azure-attested-tls-client", "quoted-amount"
 """Manifests that ask for the same amount: the end of the first makes room for the second."""

@@ -51,7 +51,7 @@ _MODULES = (
 _ENV, _PYTHON = "/usr/bin/env", "/opt/confcom/bin/python"
 _AESM_SERVICE = (_ENV, f"PYTHONPATH={aesm_service.PLACE}", _PYTHON, "-m", "e2e.hardware.aesm_service")
 _UNTOLD = (_ENV, "--unset=CONFCOM_SGX_PLATFORM", _PYTHON, "-m", "confcom.sample_workload")
-"""The sample workload refuses hardware, on which its simulated enclave could get no quote."""
+"""Command without a platform: the workload refuses hardware, which its enclave is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def entries(nodes, folder):
 
 @pytest.fixture
 def untouched(cluster, nodes):
-    """Neither the add-on nor its namespace nor its label; afterwards the add-on is where other cases expect it."""
+    """A cluster without the add-on, its namespace and its label; the add-on is installed again afterwards."""
     uninstall(cluster)
     cluster.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found")
     cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-")

@@ -1,4 +1,4 @@
-"""Nodes that look like hardware, with the add-on as it is for hardware: quotes by a sidecar, through the relay."""
+"""Nodes that look like hardware, with the add-on for hardware: a sidecar makes quotes, through the relay."""
 
 import json
 import time
@@ -25,7 +25,7 @@ RATE = 10.0
 AROUND_SECONDS = 10.0
 NOTICE_SECONDS = 150.0
 RESTARTED_SECONDS = HANG_SECONDS + 120.0
-"""From the first call that hangs: its deadline, the self-test's own, the probe, and the kubelet's grace."""
+"""Limit from the first hanging call: its deadline, the self-test's, the probe, and the grace period."""
 HARDWARE_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 AESMD = "aesmd"
 LOOK = """
