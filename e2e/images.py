@@ -43,7 +43,7 @@ CHART_REGISTRY = f"image.registry={REGISTRY}"
 """The registry as a value of the chart."""
 
 EPOCH = "1767225600"
-"""Time of every file in the images, 1 January 2026: one that never changes (reproducible-builds.org)."""
+"""Time of every file in the images, a constant: 1 January 2026 (see reproducible-builds.org)."""
 
 PROGRAMS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 """Programs that are not on every Linux, and their packages."""
@@ -91,7 +91,7 @@ _WITH_CACHE = 'mkdir -p /var/lib/containers && mount --bind "$0" /var/lib/contai
 
 
 def references(image: str) -> tuple[str, str]:
-    """The names that an archive gives its image: by version, and `latest` for the manifests in examples/."""
+    """Names of an image in its archive: by version, and `latest` for the manifests in examples/."""
     name = f"{REGISTRY}/confcom/{image}"
     return f"{name}:{version()}", f"{name}:latest"
 

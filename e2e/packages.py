@@ -11,7 +11,7 @@ from confcom.errors import UnavailableError
 from e2e.progress import timed
 
 LOCK_SECONDS = 600
-"""For another apt or dpkg to end, such as a first boot's or an unattended upgrade, which takes some minutes."""
+"""Time for another apt or dpkg to end: a first boot or an unattended upgrade takes some minutes."""
 
 
 def install(programs: Mapping[str, str], *, purpose: str) -> None:

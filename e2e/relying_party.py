@@ -28,7 +28,7 @@ NO_CHALLENGE = "00" * 64
 
 @dataclass(frozen=True, slots=True)
 class RelyingParty:
-    """It trusts a folder that `confcom simulation export` made, and the sample workload's enclave."""
+    """A relying party that trusts a folder of `confcom simulation export` and the sample workload."""
 
     trust: Path
     mr_enclave: str

@@ -22,7 +22,7 @@ from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting import simulated_backend
 
 UNKNOWN_OPTION = 0x7FFF
-"""Of SOL_SOCKET: setsockopt() fails with ENOPROTOOPT, as it does with SO_PASSRIGHTS before Linux 6.16."""
+"""An option of SOL_SOCKET unknown to Linux: ENOPROTOOPT, as for SO_PASSRIGHTS before Linux 6.16."""
 
 
 def never(*_: Any, **__: Any) -> None:

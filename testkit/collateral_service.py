@@ -12,7 +12,7 @@ from confcom.collateral.source import API_PATH
 
 
 def answers_of(collateral, *, pccs=True):
-    """Status, headers and body by path, as PCS has them, or a PCCS with its hexadecimal revocation lists."""
+    """Status, headers and body by path, as from PCS, or from a PCCS with hexadecimal revocation lists."""
     chain = {
         name: quote(getattr(collateral, f"{name}_issuer_chain")) for name in ("tcb_info", "qe_identity", "pck_crl")
     }

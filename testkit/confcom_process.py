@@ -25,7 +25,7 @@ for descriptor in {closed}:
     os.close(descriptor)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
-"""Of the process, which then becomes confcom. Nothing runs between fork() and exec(): tests before may have left
+"""Start of the process, which then becomes confcom. Nothing runs between fork() and exec(): earlier tests may
 have left threads of gRPC, whose fork() handlers end such a child."""
 SECONDS = 50
 KEPT = ("PYTHONPATH", "LANG")
@@ -95,7 +95,7 @@ def call(case, place):
 
 @contextlib.contextmanager
 def _logging_left_alone():
-    """A daemon sets the root logger up, which in a process of its own goes with it."""
+    """Restore the root logger, which a daemon's command changes in this process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:

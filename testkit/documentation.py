@@ -47,7 +47,7 @@ def _program(words):
             skipping = False
         elif word in REDIRECTIONS:
             skipping = True
-        elif not (word.isdigit() and following in REDIRECTIONS):  # which stream is redirected
+        elif not (word.isdigit() and following in REDIRECTIONS):  # it names the redirected stream
             kept.append(word)
     if kept:
         yield kept

@@ -33,7 +33,7 @@ class _RefusalError(Exception):
 
 
 class FakeApi(httpx2.BaseTransport):
-    """Serves copies of the given objects and of two namespaces, and changes them as an API server would.
+    """Serves copies of the given objects and two namespaces, and changes them as an API server would.
 
     `denied` has pairs of a verb and a resource (`nodes/status`), `logs` a text by Pod, `pages` a text by Pod and page.
     `unreachable` refuses connections. `requests` has all requests, `writes` those that may change something.

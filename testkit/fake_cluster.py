@@ -39,12 +39,12 @@ class Recorder:
 
 
 class Kubelets:
-    """Report each 10 seconds; keep a resource for five minutes after its plugin's end, then report 0 once."""
+    """Report every 10 s; keep a resource for five minutes after its plugin's end, then report 0 once."""
 
     def __init__(self, api):
         self._api, self._ended, self._forgotten = api, {}, set()
         self.restarted = set()
-        """Nodes whose kubelet was restarted after the plugin's end: it reports 0 again and again in these minutes."""
+        """Nodes whose kubelet restarted after the plugin's end, and so reports 0 repeatedly in these minutes."""
 
     def report(self, now):
         plugins = {

@@ -9,7 +9,7 @@ FILLING = b"." * (select.PIPE_BUF - 1) + b"\n"
 
 
 def fill(writer: int) -> None:
-    """Fill a pipe through a description of its own, so that whoever else has the pipe goes on blocking."""
+    """Fill a pipe by an open file description of its own, so that other users of the pipe still block."""
     descriptor = os.open(f"/proc/self/fd/{writer}", os.O_WRONLY | os.O_NONBLOCK)
     with contextlib.suppress(BlockingIOError):
         while True:

@@ -30,7 +30,7 @@ class Cause:
 
     @property
     def key_count_code(self):
-        """Without a quoting enclave or the plug-in for quotes, it counts no keys."""
+        """Code of a key count: 30 and 38 mean no quoting enclave or no quote plug-in."""
         return Code.SERVICE_UNAVAILABLE if self.answers in (30, 38) else Code.SUCCESS
 
     @property
@@ -46,7 +46,7 @@ def _pccs(number):
 
 
 def _not_loaded(name, sgx_error, load_error=None, advice=DEVICES):
-    """In its log, `0x%x` has no padding, and the line before has `SGXError:%04x`."""
+    """A cause that logs an unpadded `0x%x`, and in the line before `SGXError:%04x`."""
     lines = (f"SGXError:{sgx_error:04x}", f"Failed to load QE3: 0x{load_error or sgx_error:x}")
     return Cause(name, 38, 38, advice, lines)
 
@@ -97,4 +97,4 @@ LINES = (
     "Failed to create socket",
     "Malformed request received (May be forged for attack)",
 )
-"""Lines of aesmd's log that name a cause; the page about symptoms explains each."""
+"""Lines of aesmd's log that name a cause; the page about symptoms explains each line."""

@@ -33,8 +33,8 @@ ENCLAVE = SimulatedEnclave.from_name("load")
 class Attestation:
     """One attestation. Times are in seconds of CLOCK_MONOTONIC, which all Pods of a machine share.
 
-    `seconds` are those of each call, `renewals` tells how often the client got 42 and called InitQuoteEx again. Each
-    data of its report.
+    `seconds` has each call's time, `renewals` the number of InitQuoteEx calls after error 42. Each quote has its
+    report's data.
     """
 
     began: float

@@ -29,7 +29,7 @@ START_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class LoadPod:
-    """One client's pod; its results are in a folder on the node as here."""
+    """The Pod of one client; its results are in a folder on the node, at the same path as here."""
 
     name: str
     client: str
@@ -111,7 +111,7 @@ class Load:
         }
 
     def stop(self) -> None:
-        """Have every client end after the attestation at hand; returns when all have, of their own accord."""
+        """Let every client end after its present attestation; return when all Pods have ended themselves."""
         for pod in self.pods:
             (pod.folder / STOP).touch()
         succeeded = "--for=jsonpath={.status.phase}=Succeeded"

@@ -1,4 +1,4 @@
-"""The story on real Kubernetes: our chart, the demo's examples, the quote verified outside."""
+"""The story on real Kubernetes: our chart, the demo's examples, verification outside of the cluster."""
 
 from __future__ import annotations
 

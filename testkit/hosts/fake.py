@@ -20,7 +20,7 @@ def device(mode=0o666, uid=0, gid=0):
 
 @dataclass
 class FakeHost:
-    """Files with their text, statuses of device nodes, other entries, and CPUID (None: it cannot be asked)."""
+    """Files with their text, statuses of device nodes, other entries, and CPUID (None: not available)."""
 
     files: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, FileStatus] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The cases that hold for every version: each is what the real kubelet 1.36.3 was seen to do."""
+"""Cases that hold for every version: each checks a behaviour that the real kubelet 1.36.3 showed."""
 
 import socket
 
@@ -28,7 +28,7 @@ def encoded(ids) -> bytes:
 
 
 async def refused(plugin: Plugin, **change) -> str:
-    """What the kubelet says to a registration that it refuses."""
+    """Error message of the kubelet for a registration that it refuses."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await plugin.register(**change)
     assert caught.value.code() is grpc.StatusCode.UNKNOWN
@@ -42,7 +42,7 @@ async def rejected(bench: Bench, pod: str, why: str = "") -> None:
 
 
 async def pending(bench: Bench, pod: str) -> None:
-    """See that a pod waits since no node has enough of the resource."""
+    """Check that a Pod is pending because no node has enough of the resource."""
     seen = await bench.until(lambda: bench.kubelet.pod(pod), lambda seen: seen.message)
     assert (seen.phase, seen.reason) == ("Pending", "Unschedulable")
     assert f"Insufficient {bench.resource}" in seen.message
@@ -275,7 +275,7 @@ class RestartContract:
 
 
 class PodContract:
-    """Pods of real kubelets only: the demo runs one container of a pod, once."""
+    """Cases for Pods on real kubelets only: the demo runs one container of a Pod, once."""
 
     async def test_each_container_has_devices_of_its_own(self, bench: Bench):
         plugin = await bench.plugin()

@@ -1,6 +1,6 @@
 """What differs between the kubelets up to 1.36 and from 1.37 on; run against a kubelet of that version only.
 
-The real kubelets 1.36.3 and 1.37.2 pass what is theirs: `make e2e` and `make e2e-1.37`.
+The real kubelets 1.36.3 and 1.37.2 pass the cases of their version: `make e2e` and `make e2e-1.37`.
 """
 
 import re
@@ -12,7 +12,7 @@ from testkit.kubelet_contract.kubelet import Bench
 
 
 class UpTo136Contract:
-    """Clients by resource name."""
+    """Cases for kubelets that identify clients by resource name."""
 
     async def test_an_old_instances_end_disconnects_the_new_one(self, bench: Bench):
         old = await bench.plugin()
@@ -72,7 +72,7 @@ class UpTo136Contract:
 
 
 class From137Contract:
-    """Clients by socket path."""
+    """Cases for kubelets that identify clients by socket path."""
 
     @pytest.mark.parametrize("ends", ["old", "new"])
     async def test_whoever_is_left_allocates_from_the_new_ones_list(self, bench: Bench, ends: str):

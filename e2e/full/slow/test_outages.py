@@ -107,7 +107,7 @@ class Change:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
     def reached(self, phase: Phase) -> str:
-        """The node whose helper is in this phase, if it is another than before; for the first phases any."""
+        """The node whose helper is in this phase and which was not struck yet; any for the first phases."""
         if phase in {Phase.CHECKS, Phase.WAITING}:
             return self.add_on.nodes[0].name if phase in self.log.read_text() else ""
         there = {pod["metadata"]["uid"]: pod for pod in self.add_on.all_pods(HELPER)}
