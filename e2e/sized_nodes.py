@@ -44,7 +44,7 @@ class SizedNode:
         return [found[part].get(EPC) for part in ("capacity", "allocatable")] == [wanted, wanted]
 
     def write(self, cluster: Cluster, amount: str | None) -> None:
-        """Write the node's capacity and allocatable as somebody else than the controller may; None removes them."""
+        """Write the node's capacity and allocatable as a user other than the controller; None removes both."""
         patch = json.dumps({"status": {part: {EPC: amount} for part in ("capacity", "allocatable")}})
         cluster.kubectl("patch", "node", self.name, "--subresource=status", "--type=merge", f"--patch={patch}")
 

@@ -54,7 +54,7 @@ def bomb(handler):
 
 
 class Service:
-    """Its answers may be changed while it runs: a tuple, a list of them in order, or a function of the handler."""
+    """A service whose answers may change while it runs: a tuple, a list of them, or a function of the handler."""
 
     def __init__(self, answers):
         self.answers = dict(answers)
@@ -83,7 +83,7 @@ class Service:
 
 @contextlib.contextmanager
 def serving(answers, certificate=None):
-    """Serve on this machine, by TLS with a file of certificate and key; yields the service and its address."""
+    """Serve on this machine, by TLS with a file of certificate and key; yield the service and its address."""
     service = Service(answers)
 
     class Handler(BaseHTTPRequestHandler):

@@ -219,7 +219,7 @@ class RunningHelper:
         return (await self.ask(request)).error_code
 
     async def asking(self, request, connections=1):
-        """A task that has asked, with the code of its answer; so many clients are connected then."""
+        """A task that has sent a request, and returns the answer's code; so many clients are connected."""
         task = asyncio.create_task(self.code(request))
         await self.reaches("connections", connections)
         return task

@@ -155,7 +155,7 @@ class Kubelet(DeviceManager):
             self.history.notify()
 
     async def drop(self, resource):
-        """Disconnect whichever plugin has this name, as the real one does when any stream for it ends."""
+        """Disconnect the present plugin of this name, as real kubelets do when any stream for it ends."""
         client = self._registry.endpoint(resource)
         self._registry.ended(client)
         self.ledger.mark_unhealthy(resource)

@@ -62,7 +62,7 @@ class LingeringSockets:
 
 
 def pass_descriptors(connection: socket.socket, data: bytes, passed: Sequence[socket.socket]) -> bool:
-    """Send bytes with descriptors, and close these here; returns whether the kernel took them."""
+    """Send bytes with descriptors, and close these here; return whether the kernel accepted them."""
     numbers = array.array("i", [each.fileno() for each in passed])
     try:
         connection.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
@@ -78,7 +78,7 @@ def pass_descriptors(connection: socket.socket, data: bytes, passed: Sequence[so
 
 
 def pass_lingering(path: str, over: Callable[[], bool], *, rate: float, number: int) -> int:
-    """Pass lingering sockets so often in a second, if the kernel takes them; return the number of messages.
+    """Pass lingering sockets at this rate per second, if the kernel accepts them; return the message count.
 
     If the helper drops a descriptor before its close here, this process waits in close(), until a signal comes.
     """

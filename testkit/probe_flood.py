@@ -33,13 +33,13 @@ TIMEOUTS = {"/livez": 5.0, "/readyz": 2.0}
 PROBE_SECONDS, QUOTE_SECONDS = 0.1, 0.01
 """Pauses between probes of a path (a kubelet's period is 2 or 10 s), and pauses between quotes."""
 NICE = 10
-"""The flood leaves the CPU to the others: the daemon is tried, not the kernel's scheduler."""
+"""Niceness of the flood: the test is of the daemon, not of the kernel's scheduler."""
 GOAL_MS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """Requests for a path, so many in a second, from so many addresses in all; the kinds are in the source."""
+    """Requests for a path at a rate per second, from this many addresses; the C source has the kinds."""
 
     kind: str
     path: str

@@ -1,4 +1,4 @@
-"""Pods that ask for the largest answers and read none of them, beside a victim; the first are a script.
+"""Pods that ask for the largest answers and read none, beside a victim; as a script, only the Pods.
 
 Usage: sleeping_pods.py SOCKET PODS CONNECTIONS
 

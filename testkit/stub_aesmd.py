@@ -112,7 +112,7 @@ class StubAesmd:
         self.run.codes = dict.fromkeys(QUOTING, AesmErrorCode.ENCLAVE_LOST)
 
     def fail_id_enclave(self, code):
-        """Fail to load the ID enclave: in the next InitQuoteEx, which is refused, and so for as long as it runs."""
+        """Fail to load the ID enclave in the next InitQuoteEx; this process then refuses this and later calls."""
         uninitialised = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
         self.run.codes = {INIT: code, SIZE: uninitialised, QUOTE: uninitialised}
         self.run.id_enclave_failed = True

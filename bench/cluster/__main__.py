@@ -25,15 +25,15 @@ from e2e.conftest import NODES, shared_cluster
 from e2e.tenants import HOLD, container, pod
 
 SGX_NODES = 2
-"""Of the cluster's nodes, the first ones."""
+"""Number of the cluster's nodes that are measured: the first ones."""
 
 IDLE_SECONDS = 60.0
 STARTS_PER_ROUND = 3
-"""Pairs of Pods."""
+"""Number of pairs of Pods."""
 POD_MIB = 10
-"""EPC of a Pod that starts with EPC, as in the example."""
+"""MiB of EPC of a Pod that starts with EPC, as in the example."""
 POD_SECONDS = 120.0
-"""For a Pod to be ready, and to be gone, on a machine that is busy."""
+"""Time limit for a Pod to be ready, and for a Pod to be gone, on a busy machine."""
 WITH, WITHOUT = "with EPC", "without EPC"
 
 
@@ -82,7 +82,7 @@ def daemons(cluster: Cluster) -> dict[tuple[str, str], int]:
 def process_of(uid: str, module: str) -> int:
     """The process of a Pod that runs a module; a Pod's UID is in the path of its control group, on every node."""
     for process in PROC.glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the process has just ended
             if f"pod{uid}/" in (process / "cgroup").read_text() and module in (process / "cmdline").read_text():
                 return int(process.name)
     raise UnavailableError(

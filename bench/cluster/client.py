@@ -1,7 +1,7 @@
 """One process of the load, in a Pod or on the node: python -m bench.cluster.client FOLDER ROUNDS QUOTES CLIENTS.
 
-For each round it makes its reports, says so by a file, waits for another file, and asks for quotes as fast as it gets
-them.
+For each round the process makes its reports, creates a file when ready, waits for another file, and asks for quotes
+without a pause.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bench.load import WrongAnswerError, prepare, serve_all, target_of
 
 SOCKET = Path("/var/run/aesmd/aesm.socket")
 POLL_SECONDS = 0.01
-"""All processes of a round begin within it."""
+"""Time within which all processes of a round begin."""
 
 
 def sign(folder: Path, state: str, turn: int) -> Path:
@@ -25,13 +25,13 @@ def sign(folder: Path, state: str, turn: int) -> Path:
 
 
 def take_part(folder: Path, *, rounds: int, quotes: int, clients: int) -> None:
-    """One process' part: prepare, wait, ask, and write the results."""
+    """One process's part in a round: prepare, wait, ask, and write the results."""
     for turn in range(rounds):
         prepared = prepare(*target_of(SOCKET), quotes)
         sign(folder, "ready", turn).touch()
         while not sign(folder, "go", turn).exists():
             time.sleep(POLL_SECONDS)
-        began = time.monotonic()  # all Pods of a machine have the same
+        began = time.monotonic()  # all Pods of a machine share this clock
         try:
             served = serve_all(SOCKET, prepared, clients=clients)
         except WrongAnswerError as error:

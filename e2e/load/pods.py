@@ -70,7 +70,7 @@ class Load:
     def start(
         cls, cluster: Cluster, namespace: str, nodes: Sequence[Node], *, offered_mib: int, rate: float, folder: Path
     ) -> Load:
-        """Start a client in a pod each, which together hold so much EPC of each node; returns when all attest."""
+        """Start a Pod per client, which together hold this EPC of each node; return when all clients attest."""
         pods = []
         for number, (node, clients) in enumerate(zip(nodes, CLIENTS_PER_NODE, strict=True), start=1):
             for place, client in enumerate(clients):

@@ -44,7 +44,7 @@ class Bench:
         return found.registered.get(self.resource), None if held is None else sorted(held)
 
     async def plugin(self, ids: Sequence[str] = ("a", "b", "c", "d"), *, name: str = "one", register: bool = True):
-        """A serving plugin for this case's resource; registered, with its list counted."""
+        """A serving plugin for this case's resource; by default registered, with a counted list."""
         made = await self.make_plugin(
             self.kubelet.directory, name=f"{self.unique}-{name}.sock", resource=self.resource, ids=ids
         )

@@ -86,7 +86,7 @@ class Plugin:
         return len(self._lists)
 
     async def stream_lost(self):
-        """Wait for the end of a stream that no new stream has followed here."""
+        """Wait until no stream of this plugin is left."""
         while self._lists:
             self._ended.clear()
             await self._ended.wait()

@@ -61,7 +61,7 @@ class Step:
 class ClientSequence:
     name: str
     version: str
-    """The release, or the commit of its public repository, that was read or recorded."""
+    """The release, or the public repository's commit, that was read or recorded."""
     start: tuple[Step, ...]
     """Steps that a process makes once."""
     quote: tuple[Step, ...]
@@ -69,7 +69,7 @@ class ClientSequence:
     """Steps after error 42, before the client repeats `quote`."""
     stale_attempts: int
     """How often it does so for one quote: Gramine by itself; of the others, which leave it to the application, an
-    follows Intel's reference."""
+    application that follows Intel's reference."""
     write_at_once: bool
     read_once: bool
     """Whether header and body are read by one read() each: Intel's client crashes after a short read."""

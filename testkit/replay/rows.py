@@ -1,4 +1,4 @@
-"""The rows of `rows.json`: answers of Intel's server, call by call, for a session and for a helper process.
+"""Rows of `rows.json`: answers of Intel's server by call, to compare a session or a helper process with.
 
 The server was that of release 2.29 with a stand-in for the quoting enclave; for legacy requests, 2.26.
 """

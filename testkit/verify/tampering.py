@@ -270,7 +270,7 @@ def tcb_signer(**changes):
 
 
 def signed_by_pck(part):
-    """Whoever breaks one platform could so declare all platforms up to date."""
+    """Sign with a platform's PCK: who broke one platform could declare all up to date."""
 
     def tamper(lab, evidence):
         evidence = lab.edit_json(evidence, part, touch, key=lab.platform.pki.pck.private_key)

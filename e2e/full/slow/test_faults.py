@@ -63,7 +63,7 @@ def api_server_away(add_on: AddOn) -> Callable[[], object]:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to the first node, which returns how it is ended; and whether quotes are lost there meanwhile."""
+    """A fault of the first node: `begin` causes it and returns what ends it; it may lose quotes of this node."""
 
     name: str
     begin: Callable[[AddOn], Callable[[], object]]
