@@ -44,11 +44,11 @@ CHANGE = (
     '[JSONPatch{op: "add", path: object.kind == "Pod" ? "/spec/containers/0/tty" : "/metadata/generation",'
     ' value: object.kind == "Pod" ? dyn(true) : dyn(1)}]'
 )
-"""Number of levels of a field as deep as limits."""
+"""A trivial mutation of a field that is as deep as limits."""
 IN_FORCE_SECONDS = 15.0
 SMALLEST_PART, ANSWER_SECONDS = 16, 6.0
-"""An API server's own time grows with the square of some objects' size, up to its time-out of 34 s, where nothing can
-be compared. Such an object is made smaller, down to a part of the size, until the answer takes about so long."""
+"""Answer time for the largest objects. An API server's own time grows with the square of some objects' size, up to a
+time-out of 34 s, which allows no comparison; such objects are made smaller until they take about so long."""
 SOURCE = "expression '"
 """Text before a policy's source in an API server's message about a failing expression."""
 

@@ -17,7 +17,7 @@ from e2e.waiting import end, until
 
 START, MEMORY = "start to ready, in the time of a bare interpreter", "resident memory, in that of a bare interpreter"
 GOALS = {START: Goal(1.5), MEMORY: Goal(1.3)}
-"""Of every daemon. A bare interpreter imports the same third-party packages, and does nothing."""
+"""Goals of every daemon. A bare interpreter imports the same packages, and does nothing else."""
 IMPORTED = re.compile(r"^import time:[^|]*\|[^|]*\| +([\w.]+)$", re.MULTILINE)
 PROGRAM = """
 import contextlib, importlib, signal, sys

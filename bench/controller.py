@@ -25,7 +25,7 @@ from e2e.relay import Relay
 from e2e.waiting import until
 
 APPEARING = 10
-"""Plugins that appear one after the other, and as many again under changes; and nodes that are set to zero."""
+"""Numbers of plugins that appear, one after the other, without and under changes; and of nodes set to zero."""
 STATUS_SECONDS = 300
 """Interval of a kubelet's reports of a node's status when nothing changes."""
 CHURN, TENANTS = 50, 20

@@ -34,11 +34,11 @@ CHANNEL_OPTIONS = (
 )
 """Largest message, above a real kubelet's 4 MiB: whether lists fit is not measured here."""
 DIAL_BACK_SECONDS = 10.0
-"""Threads, as many as the kubelet has while it answers Register."""
+"""Timeout of the dial-back, as in the kubelet while it answers Register."""
 WAIT_SECONDS = 30.0
 """Time after which an event counts as missing."""
 THREADS = 8
-"""Number above that of the resources that register at once."""
+"""Number of threads: more than the resources that register at once."""
 _EMPTY = pb.Empty().SerializeToString()
 
 

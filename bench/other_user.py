@@ -28,7 +28,7 @@ def stopped(parent: Connection, seconds: float = 0.0) -> bool:
 
 
 def attacking(kind: str, find: Callable[[], str], begins: float = 0.0, ends: float = math.inf) -> Work:
-    """An attack of `e2e.attacks` on a path that is looked up when it begins; the result is what it did."""
+    """An attack of `e2e.attacks` on a path that is looked up at its begin; the result has its counts."""
 
     def run(parent: Connection) -> dict[str, Any]:
         if stopped(parent, max(0.0, begins - time.monotonic())):
@@ -59,7 +59,7 @@ class Child:
 
 @contextlib.contextmanager
 def running_as(uid: int, name: str, work: Work, *, core: int | None = None, nice: int = 0) -> Iterator[Child]:
-    """Run it as a user and a group of this number, on a core or on all; at the end of the block it is killed.
+    """Run the work as a user and group of this number, on one core or all; kill it at the end of the block.
 
     The child is forked, not started anew: another user may not be allowed to read this environment's files.
     """

@@ -1,4 +1,4 @@
-"""The device plugin on nodes of several sizes, beside a minimal one in Go, with a measuring kubelet."""
+"""The device plugin on nodes of several sizes, beside a minimal plugin in Go, with a measuring kubelet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from e2e.waiting import end
 from testkit.helper_process import http_get
 
 USUAL_MIB, LARGEST_MIB = (168, 1_024, 2_048), 262_144
-"""Sizes of nodes. 168 MiB is a Standard_DC8_v2, 2,048 the default maximum. The largest one is measured in one round, to
+"""Nodes' EPC in MiB. 168 is a Standard_DC8_v2, 2,048 the default maximum. The largest is measured in one round, to
 show the cost of size, and has no goals."""
 ALLOCATIONS = {10: 400, 1_024: 100}
 """Number of Allocate calls in each round, by the number of device IDs: a small and a large container."""
@@ -50,7 +50,7 @@ GOALS = {**bare.GOALS, **dict.fromkeys(BESIDE_GO.values(), Goal(2.0))}
 CommandLine = tuple[Sequence[str], Mapping[str, str]]
 """Command line and variables of a plugin."""
 Command = Callable[[Path], CommandLine]
-"""Function that makes a launch for a device plugin directory; it may create files beside this directory."""
+"""Function from a device plugin directory to a command line; it may make files beside the directory."""
 
 
 @dataclass(frozen=True, slots=True)

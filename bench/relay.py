@@ -1,4 +1,4 @@
-"""The relay to aesmd beside asking a stand-in for aesmd directly: 2.5 ms for a quote, one after the other."""
+"""The relay to aesmd, beside direct requests to a stand-in for aesmd: 2.5 ms per quote, one at a time."""
 
 from __future__ import annotations
 

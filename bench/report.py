@@ -30,7 +30,7 @@ Measured = tuple[Sequence["Section"], Mapping[str, Any]]
 
 
 def in_turn(sides: Iterable[T], number: int) -> Sequence[T]:
-    """One order in even rounds, the reverse in odd rounds: a machine whose speed drifts does so for all sides."""
+    """Alternate the order, reversed in odd rounds, so that a drift of the machine's speed affects all sides."""
     return list(sides)[:: -1 if number % 2 else 1]
 
 
@@ -112,7 +112,7 @@ class Section:
         return {"title": self.title, "rows": rows}
 
     def as_table(self) -> str:
-        """Medians, with the lowest and the highest round in brackets."""
+        """Table of medians, with the lowest and the highest round."""
         others = [side for side in self.sides[1:] if any(side in row.values for row in self.rows.values())]
         head = f"  {'':{TITLE}}{self.sides[0]:>{VALUE}}"
         lines = ["", self.title, head + "".join(f"{side:>{OTHER}}{'ratio':>{VALUE}}" for side in others)]

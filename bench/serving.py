@@ -33,7 +33,7 @@ class Server:
     socket: Path
     log: Path = Path(os.devnull)
     start_seconds: float = 0.0
-    """From before fork() and exec() until it is ready: a helper has made a whole quote."""
+    """Seconds from before fork() and exec() until ready: a helper has then made a whole quote."""
 
 
 @dataclass(frozen=True, slots=True)

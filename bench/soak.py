@@ -1,4 +1,4 @@
-"""`make soak`: well-behaved clients beside misbehaving ones and attacks, through three updates. Nothing may fail."""
+"""`make soak`: well-behaved clients beside misbehaving clients and attacks, through three updates. None may fail."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ ATTACKS = (
     Attack("own-ends"),
     Attack("own-ends-by-users", ROOT),
 )
-"""In this order, each for as long as the others: no update comes while probes are attacked, whose path is a helper's
+"""The attacks in their order, all of the same length: no update comes during an attack on probes, whose path is of
 one helper."""
 
 
@@ -213,7 +213,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 
 def soak(seconds: float, directory: Path, *, older_kernel: bool) -> Soaked:
-    """Run it all: first the misbehaving clients, then attacks and well-behaved clients, then the updates."""
+    """Run the soak: misbehaving clients first, then attacks and well-behaved clients, then the updates."""
     directory.chmod(0o755)  # clients are other users
 
     def newest_probes() -> str:

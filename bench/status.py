@@ -38,7 +38,7 @@ GOALS = {
     "preflight: time": Goal(10.0),
     "preflight: memory of the command at most": Goal(96.0),
 }
-"""Of a cluster of NODES and PODS. Times are half as long again as on two processors that did nothing else."""
+"""Goals for a cluster of NODES and PODS: 1.5 times the times on two processors with nothing else to do."""
 SAMPLE_SECONDS = 0.005
 """Interval of reading the peak of a command's memory, which the kernel keeps."""
 SETTLE_SECONDS = 30.0

@@ -12,7 +12,7 @@ from e2e.admission.pattern import BUDGET, BYTES, ENCLAVE, MIB, PROVIDER, PROVISI
 LARGEST = 3 << 20
 """Most bytes of a request that an API server reads."""
 CONTAINERS, ASKING, PARTS = 1000, 50, 10000
-"""How many of a kind the policies look at: confcom.mostContainers, mostAsking and mostParts of the chart."""
+"""Limits on what policies inspect: confcom.mostContainers, mostAsking and mostParts of the chart."""
 EPC: Manifest = {"resources": {"limits": {BYTES: "1Mi"}}}
 EVERY: Manifest = {"resources": {"limits": {BYTES: "1Mi", MIB: "2", ENCLAVE: "1"}}}
 REFUSED: Manifest = {"resources": {"limits": {MIB: "10Mi", ENCLAVE: "9", PROVISION: "1"}}}

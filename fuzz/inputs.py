@@ -20,12 +20,12 @@ KINDS: Final = (INIT, QUOTE_SIZE, GET_QUOTE, SELECT, NUM, IDS, *LEGACY_KINDS)
 STRANGE: Final = (0, 5, 9, 20, 23, 100, 2**29 - 1, 2**29)
 """Field numbers of no request; the first and the last are no valid field numbers."""
 REPORTS: Final = 8
-"""Reports that the quoting enclave accepts: with several, an answer to another client's request shows."""
+"""Number of reports that the quoting enclave accepts: several, to detect another client's answer."""
 NUMBERS: Final = (
     *(0, 1, 2, 10, 31, 32, 33, 255, 256, 257, 4_599, 8_192, 13_346, 65_535, 65_536, 65_537),
     *(2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 32, 2**32 + 256, 2**63, 2**64 - 1),
 )
-"""On both sides of each bound of the protocol, of its integers' widths, and of a common quote's size."""
+"""Numbers on both sides of each bound of the protocol, of integer widths, and of a common quote's size."""
 LENGTHS: Final = (0, 1, 7, 8, 9, 157, 158, 159, 255, 256, 257, 264, 265, 431, 432, 433, 959, 960, 961)
 """Lengths on both sides of each valid length of a bytes field."""
 
@@ -33,7 +33,7 @@ Fields = list[tuple[int, int | bytes]]
 
 
 class Ending(Enum):
-    """The client's last act: it waits for the answer, it closes its sending half before, or it is gone."""
+    """The client's last act: it waits for the answer, closes its sending half before it, or closes."""
 
     WAIT = auto()
     HALF_CLOSE = auto()
@@ -47,7 +47,7 @@ class Input:
 
     @property
     def sends_eof(self) -> bool:
-        """Whether the client closes before it has its answer. One that has sent too little must, or both would wait."""
+        """Whether the client closes before its answer: after an incomplete request it must, or both sides wait."""
         data = b"".join(self.pieces)
         length = int.from_bytes(data[:HEADER_SIZE], "little")
         is_complete = len(data) >= HEADER_SIZE and not len(data) - HEADER_SIZE < length <= MAX_REQUEST_SIZE

@@ -37,7 +37,7 @@ from testkit.helper_process import RunningHelper, running_helper
 BATCH: Final = 64
 """Number of simultaneous inputs to the socket: enough for answers to be mixed up, if that is possible."""
 SEND_SECONDS: Final = 1.0
-"""The helper reads nothing after a request: what a client sends then, byte by byte, fills its socket."""
+"""Time limit for sending: the helper reads nothing after a request, so more bytes fill the socket."""
 ANSWER_SECONDS: Final = 30.0
 """Time limit for the end of a connection: longer than any deadline of the helper."""
 MAX_SHOWN: Final = 4_000

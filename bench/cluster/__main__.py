@@ -80,7 +80,7 @@ def daemons(cluster: Cluster) -> dict[tuple[str, str], int]:
 
 
 def process_of(uid: str, module: str) -> int:
-    """The process of a Pod that runs a module; a Pod's UID is in the path of its control group, on every node."""
+    """The process of a Pod that runs a module; on every node, the path of a Pod's control group has its UID."""
     for process in PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):  # the process has just ended
             if f"pod{uid}/" in (process / "cgroup").read_text() and module in (process / "cmdline").read_text():
@@ -118,7 +118,7 @@ def platform_of(cluster: Cluster, directory: Path) -> Path:
 
 
 def pod_starts(cluster: Cluster, namespace: str, pairs: int) -> Section:
-    """Start Pods in turn, with EPC and without, of one image on one node: until `kubectl wait` sees it Ready."""
+    """Start Pods in turn, with EPC and without, of one image on one node, until `kubectl wait` reports Ready."""
     section = Section("Pod start: one image on one node, in turn, until `kubectl wait` sees it Ready", [WITH, WITHOUT])
     here = f"--namespace={namespace}"
     for number in range(pairs):

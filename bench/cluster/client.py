@@ -20,7 +20,7 @@ POLL_SECONDS = 0.01
 
 
 def sign(folder: Path, state: str, turn: int) -> Path:
-    """A file that is there when the process of this folder is ready, may begin (go), and has answered."""
+    """A file in a process's folder that exists once the process is ready, may begin (go), or has answers."""
     return folder / f"{state}-{turn}"
 
 

@@ -68,7 +68,7 @@ def test_a_lease_of_another_holder_is_left_to_it(server):
 
 
 def test_a_user_without_a_name_is_a_number(monkeypatch):
-    """As in a container of any user."""
+    """The environment is as in a container with any user ID."""
     monkeypatch.delenv("USER", raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 54_321)
     monkeypatch.delenv("LOGNAME", raising=False)
