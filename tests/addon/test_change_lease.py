@@ -56,7 +56,7 @@ def test_however_a_change_ends_the_next_one_begins(server, remove, error):
 
 
 def test_a_lease_of_another_holder_is_left_to_it(server):
-    """A holder that was suspended for so long that another one took over does not free the other's."""
+    """A holder, suspended until another holder took over, does not free the Lease of the other."""
     late = NOW + timedelta(minutes=1)
     with held(server, renew_seconds=0.01), contextlib.ExitStack() as stack:
         stack.enter_context(held(server, "two", late))

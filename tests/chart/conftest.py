@@ -166,7 +166,7 @@ def daemon_sets(render):
 
 @pytest.fixture
 def installed(cluster, daemon_sets):
-    """Puts the DaemonSets that the chart renders into the cluster; each counts all nodes for its own."""
+    """Puts the chart's rendered DaemonSets into the cluster; each DaemonSet counts all nodes as its own."""
 
     def install(settings):
         status = {"status": {"desiredNumberScheduled": len(cluster.nodes)}}

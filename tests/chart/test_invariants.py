@@ -45,7 +45,7 @@ from testkit.chart_manifests import (
 AESMD_DIRECTORY = "/var/run/aesmd"
 """Directory of the socket that is compiled into Intel's aesmd and into applications."""
 LONGEST_MESSAGE = 5 * 1024
-"""Bytes of an admission policy's message; the API server replaces a longer one, or one with a line break."""
+"""Most bytes of an admission policy's message; the API server replaces longer ones and line breaks."""
 NEW_FUNCTIONS = ("flatten", "lists.range", "distinct", "sort", "first", "last")
 """Of CEL, since Kubernetes 1.34: an older API server refuses a policy with one, and the installation with it."""
 
@@ -98,7 +98,7 @@ def test_containers_are_confined_but_for_documented_exceptions(manifests):
 
 
 def host_paths(pod):
-    """By path on the host, where each container has it, and whether it may write there."""
+    """Mounts by path on the host: each container's mount path, and whether the mount is writable."""
     volumes = {volume["name"]: volume["hostPath"]["path"] for volume in pod.get("volumes", []) if "hostPath" in volume}
     return {
         (volumes[name], mount["mountPath"], not mount.get("readOnly", False))

@@ -47,7 +47,7 @@ class Walks:
         return self.known[name]
 
     def _parts(self, tokens, at, loops):
-        """Operands up to a closing bracket or the end; their sources, without those of conditions."""
+        """Parse operands up to a closing bracket or the end; return sources, without those of conditions."""
         done, found, looked_up = set(), set(), False
         while at < len(tokens) and tokens[at][1] not in {")", "]", "}"}:
             kind, word = tokens[at]
@@ -98,7 +98,7 @@ class Walks:
     def _macro(self, tokens, at, loops, name, found):
         loop = tokens[at][1]
         self._walk(name, found, loops)
-        # An element of a literal list has the sources of what is in it; that of a tenant's belongs to the loop.
+        # An element of a literal list has the sources of its content; that of a tenant's list has the loop.
         depth = max((one[1] for one in loops.values()), default=0)
         inner = {loop: ({loop} if found else set(), depth + bool(found))}
         inside, at = self._parts(tokens, at + 2, {**loops, **inner})

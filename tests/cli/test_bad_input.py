@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 QUOTE = Path(__file__).parent.parent / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
 ESCAPES = b"\x1b[2J\x1b]0;owned\x07\r\nError: forged\xe2\x80\xae\xff"
-"""Clears a terminal, renames its window, begins a line, turns the direction of writing, and is no UTF-8."""
+"""Bytes that clear a terminal, rename its window, forge a line, reverse text, and are no UTF-8."""
 JSON = b'{"kind": "List", "apiVersion": "v1", "items": []}'
 VERDICTS = {ExitCode.NOT_AUTHORISED, ExitCode.NOT_AUTHENTIC, ExitCode.UNUSABLE, ExitCode.NOT_READY}
 """Exit codes with which the result on stdout may name the fault."""

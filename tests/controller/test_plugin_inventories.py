@@ -32,7 +32,7 @@ def plugin(number=0, *, address="10.0.0.1", incarnation="i"):
 
 
 class Asked:
-    """An asker whose time passes when the test says so; `answers` are used one by one, the last stays."""
+    """An asker whose time passes at a test's call; `answers` are used one by one, and the last stays."""
 
     def __init__(self):
         self.now = 0.0

@@ -96,7 +96,7 @@ def test_a_node_without_a_plugin_and_without_our_key_is_forgotten(state, amount)
 
 
 def test_an_answer_replaces_nothing_later(state):
-    """Each selector has its own watch, and each watch lists all its nodes."""
+    """Each selector has a watch of its own, which lists all nodes."""
     state.set_node(node(OURS, version=9))
     state.set_node(node(version=8))
     assert state.nodes["n"].amounts == (OURS,)

@@ -193,7 +193,7 @@ HALF = b"GET /livez HTTP/1.1\r\n"
 
 
 def ask_at_once(address, count, source="127.0.0.1", request=b"GET /livez HTTP/1.1\r\n\r\n"):
-    """So many connections with a request in each, which the kernel holds until the server accepts."""
+    """Open so many connections with a request in each; the kernel holds them until the server accepts."""
     clients = []
     for _ in range(count):
         client = socket.socket()

@@ -36,7 +36,7 @@ async def plugins():
 
 @pytest.fixture(scope="session")
 def obstacles(tmp_path_factory):
-    """Reason why each mode cannot be tested on this machine; empty for none."""
+    """Reason why a mode cannot be tested on this machine, by mode."""
 
     async def try_all():
         found = {}
@@ -153,7 +153,7 @@ if "--hold" in sys.orig_argv:
 
 @pytest.fixture
 def demo_in_short_folder(demo_process, demo_environment, short_folder, tmp_path, tmp_path_factory):
-    """Its last step does not end by itself, so that a signal reaches it in time however busy the machine is."""
+    """A demo whose last step never ends by itself, so that a signal reaches it in time on a busy machine."""
     slowing = tmp_path_factory.mktemp("slowing")
     (slowing / "sitecustomize.py").write_text(SLOW_HOLDER)
     changes = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(slowing)}

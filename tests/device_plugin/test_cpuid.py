@@ -41,7 +41,7 @@ def test_nothing_executable_stays():
         maps = Path("/proc/self/maps").read_text().splitlines()
         return [line for line in maps if "x" in line.split()[1] and len(line.split()) == 5]
 
-    read_cpuid(0, 0)  # libffi keeps pages of its own from the first call on
+    read_cpuid(0, 0)  # the first call makes libffi allocate pages, which it keeps
     before = executable_pages()
     for _ in range(50):
         read_cpuid(0, 0)

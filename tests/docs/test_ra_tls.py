@@ -1,4 +1,4 @@
-"""The programs of the page on RA-TLS, as they stand; their policy allows no simulated platform, and asks Intel."""
+"""Programs of the page on RA-TLS, unchanged; their policy allows no simulated platform, and uses Intel's root."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The pages on verifying in a web service and on testing it: the service and the tests, as they stand."""
+"""The pages on verification in a web service and on tests of it: service and tests run unchanged."""
 
 import asyncio
 import base64

@@ -76,7 +76,7 @@ class TreeFiles(NodeFiles):
 
 
 class SgxNode(HostTree):
-    """A node with SGX, Intel's packages and aesmd, on which everything is as it should be."""
+    """A node with SGX, Intel's packages and aesmd, without any fault."""
 
     def __init__(self, root, socket):
         super().__init__(root)

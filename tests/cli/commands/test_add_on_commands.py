@@ -279,7 +279,7 @@ def test_an_api_server_that_is_away_is_waited_for(confcom, enabled, seconds, exi
     ],
 )
 def test_ctrl_c_says_the_state_and_the_same_command_continues(confcom, enabled, row):
-    """Signals are real; SIGTERM is as good as Ctrl-C, and so is a closed terminal, which sends SIGHUP twice."""
+    """Signals are real; SIGTERM works like Ctrl-C, and so does a closed terminal, which sends SIGHUP twice."""
     command, part, name, words = row
     confcom.ok("update", "--version", "0.2.0")
     enabled.roll_slowly()

@@ -50,7 +50,7 @@ def test_every_change_removes_what_somebody_added_to_a_policy(confcom, enabled, 
 
 
 def refuse_applies(cluster, kind, name):
-    """Have the API server refuse an apply while the object is the present one; return what asks whether it is."""
+    """Make the API server refuse an apply to the present object; return a function: whether it is still there."""
     (before,) = cluster.api.find(kind, name)
     uid = before["metadata"].setdefault("uid", "before")
 
