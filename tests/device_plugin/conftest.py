@@ -125,7 +125,7 @@ async def kubelet(directory):
 
 @pytest.fixture
 async def start_plugin(short_dir, directory):
-    """Start a plugin process; all are ended, and no line of their logs is anything but JSON."""
+    """Start a plugin process; at the end all are killed, and every line of their logs is JSON."""
     started = []
 
     async def start(*arguments, simulated=True, **how):

@@ -57,7 +57,7 @@ async def followed(kubelet, instance):
 
 
 async def settled(kubelet, instance):
-    """Until an instance says that all is registered, and the kubelet would ask it."""
+    """Wait until an instance reports all as registered, and the kubelet would call it."""
     await instance.until(
         lambda all_: all(
             one["registered"] and kubelet.asked(one["name"]) == kubelet.directory / one["socket"] for one in all_

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 LOOK_SECONDS, LOOKS = 0.05, 1000
-"""A helper serves its path within a second, on a busy machine within half a minute."""
+"""Pause between looks for a helper's socket, and their number: half a minute if busy."""
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ RUN_BY = {
     "docs/how-to/verify-a-quote.md": "tests/docs/test_local_pages.py",
     "README.md": "tests/docs/test_readme.py",
 }
-"""Pages whose confcom commands other tests run unchanged, and these tests."""
+"""Pages whose confcom commands other tests run unchanged, with these tests' files."""
 
 NOT_RUN = {
     "az",  # an Azure subscription

@@ -29,7 +29,7 @@ KEY = b"the enclave's public key"
 
 @pytest.fixture
 def service(tmp_path, monkeypatch):
-    """Starts the page's service beside a PCCS; returns its names and a way to post to it."""
+    """Starts the page's service beside a PCCS; returns its names and a function that posts to it."""
     monkeypatch.chdir(tmp_path)
     Path("root.pem").write_bytes(ATTESTATION.root.certificate.public_bytes(Encoding.PEM))
     Path("service.py").write_text(FILES["service.py"])

@@ -54,7 +54,7 @@ def sgx_leaves(*sizes):
 
 @dataclass(frozen=True, slots=True)
 class TreeFiles(NodeFiles):
-    """A directory, with device nodes that nobody needs to be root to make: mode, user and group by path."""
+    """Files below a directory, with device nodes made without root: mode, user and group by path."""
 
     nodes: dict = field(default_factory=dict)
     leaves: dict | None = None

@@ -1,4 +1,4 @@
-"""The flags: what they mean, which are refused, and that the reference page tells every limit."""
+"""The flags: their meaning, refused values, and a reference page with every limit."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,7 @@ EVERYTHING = {
     "LOG_QUOTES_PER_PEER": ("all", "all"),
     "MEMORY_LIMIT_MIB": ("128", 128),
 }
-"""By the variable: what is written, and the setting."""
+"""By environment variable or flag: the written value, and the resulting setting."""
 
 
 def test_everything_by_flags_and_by_the_environment():
@@ -143,7 +143,7 @@ def test_the_helper_warns_of_a_platform_that_others_can_read(tmp_path, caplog):
     assert ["0640" in record.getMessage() for record in caplog.records] == [True]
 
 
-# Limits that are adapted to the descriptors that a process may have.
+# Limits adapted to the number of descriptors that a process may have.
 
 
 DEFAULTS = HelperLimits()
@@ -198,7 +198,7 @@ def test_limits():
 
 
 def test_what_causes_what():
-    """The tests of the relay go through the same rows."""
+    """The relay's tests check the same rows."""
     section = PAGE.partition("## What causes what on hardware")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")]
     assert all(advice for *_, advice in rows)

@@ -101,7 +101,7 @@ def quote_of(provider):
 
 
 def test_a_helper_that_starts_anew_knows_the_failure_and_its_code(backend, open_backend, aesmd, clock, request_file):
-    """Also in the pause after a restart, in which none is requested."""
+    """The code is also known in the pause after a restart, in which no restart is requested."""
     for starts_again in (False, True):
         aesmd.restart()
         aesmd.fail_id_enclave(Code.OUT_OF_EPC)
@@ -150,7 +150,7 @@ def test_no_restart_is_requested_of_one_that_is_gone(backend, open_backend, aesm
 
 
 def test_the_pause_before_the_next_restart_is_known(backend, aesmd, clock, restarts):
-    """Those who wait for aesmd are told at once if none is due soon."""
+    """Clients that wait for aesmd get their answer at once if no restart is due soon."""
     for began in (0, 5):
         aesmd.lose_enclave()
         with pytest.raises(QuoteProviderError):
@@ -167,7 +167,7 @@ def test_the_pause_before_the_next_restart_is_known(backend, aesmd, clock, resta
 
 
 def test_a_platform_that_it_made_up_is_not_reported(backend, aesmd):
-    """After a failed load of the ID enclave it asks PCCS for the uninitialised id."""
+    """After a failed load of the ID enclave, aesmd asks PCCS for the uninitialised id."""
     aesmd.fail_id_enclave(Code.OUT_OF_EPC)
     failed(backend)
     aesmd.codes = {INIT: Code.NO_PLATFORM_CERT_DATA}

@@ -19,7 +19,7 @@ from testkit.replay.clients import (
 from testkit.replay.verification import QuoteVerifier
 
 REJECTED = {AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.INVALID_REPORT}
-"""For a report that was not made for the quoting enclave: 42 for some time after a start, then 47."""
+"""Codes for a report made for another quoting enclave: 42 for some time after a start, then 47."""
 
 
 def with_junk(stack):
@@ -60,7 +60,7 @@ RENEWALS = {GRAMINE.name: 1, INCLAVARE.name: 1, OPEN_ENCLAVE.name: 0, FORTANIX.n
 
 
 def test_clients_come_through_an_update_of_the_qe():
-    """Two real helper processes on one path; the clients started with the old quoting enclave."""
+    """Two real helper processes share one path; the clients started with the old quoting enclave."""
     with running_helper() as old:
         clients = [ReplayedClient(client, old.socket) for client in CLIENTS if client.name in RENEWALS]
         for client in clients:

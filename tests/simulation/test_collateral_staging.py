@@ -1,4 +1,4 @@
-"""Staged collateral: what each verifier makes of it, and that it changes nothing else."""
+"""Staged collateral: the verdict of each verifier, and no other changes."""
 
 import json
 from dataclasses import replace

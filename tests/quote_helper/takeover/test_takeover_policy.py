@@ -1,4 +1,4 @@
-"""Who serves the path: the rules as a table."""
+"""Rules for which helper serves the path, as a table."""
 
 import pytest
 

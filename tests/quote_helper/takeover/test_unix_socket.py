@@ -29,7 +29,7 @@ def path(short_dir):
 
 @pytest.fixture
 def bind():
-    """Bind a socket; each is closed at the end."""
+    """Bind a socket; the fixture closes all sockets at the end."""
     made = []
 
     def bind_one(path, backlog=16, **changes):
