@@ -33,7 +33,7 @@ show the cost of size, and has no goals."""
 ALLOCATIONS = {10: 400, 1_024: 100}
 """Number of Allocate calls in each round, by the number of device IDs: a small and a large container."""
 STREAM_AGE_SECONDS = 1.1
-"""Wait after a registration: a stream that ends within 1 s delays the plugin's next registration."""
+"""Age at which a test may end a stream: after one shorter than 1 s, the plugin waits to register."""
 STOP_SECONDS = 10.0
 """Limit from SIGTERM to the plugin's end, which takes milliseconds."""
 

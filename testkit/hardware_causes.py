@@ -30,7 +30,7 @@ class Cause:
 
     @property
     def key_count_code(self):
-        """Code of a key count: 30 and 38 mean no quoting enclave or no quote plug-in."""
+        """Code of a key count; without a quoting enclave or quote plug-in, aesmd counts none."""
         return Code.SERVICE_UNAVAILABLE if self.answers in (30, 38) else Code.SUCCESS
 
     @property

@@ -62,7 +62,7 @@ class Quote:
 
 
 class Victim:
-    """Quotes one after the other, in a thread; one that gets no answer, or a refusal, is asked for again."""
+    """A client that gets quotes one by one, in a thread; refused or unanswered requests are repeated."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

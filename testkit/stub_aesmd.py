@@ -104,7 +104,7 @@ class StubAesmd:
                 self.path.unlink()
 
     def change_certificate(self):
-        """Get a certificate of another TCB from PCCS: size and quote want an InitQuoteEx first."""
+        """Act as with a certificate of another TCB from PCCS: size and quote need an InitQuoteEx first."""
         self.run.initialised = False
 
     def lose_enclave(self):

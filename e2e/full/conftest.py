@@ -141,7 +141,7 @@ def enabled_on_sizes(cluster: Cluster, sizes: Sequence[SizedNode]):
 
 @pytest.fixture
 def bare(cluster: Cluster):
-    """The cluster without the add-on or any of it on the other nodes; whatever a case leaves is taken away."""
+    """The cluster without the add-on, and no remains on other nodes; remains of the case are removed."""
     add_on.uninstall(cluster)
     cluster.kubectl("label", "nodes", "--all", f"{add_on.SIMULATED_LABEL}-")
     for node in cluster.nodes[1:]:  # `confcom status` lists these nodes as long as anything is left there

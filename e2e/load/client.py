@@ -33,7 +33,7 @@ ENCLAVE = SimulatedEnclave.from_name("load")
 class Attestation:
     """One attestation. Times are in seconds of CLOCK_MONOTONIC, which all Pods of a machine share.
 
-    `seconds` has each call's time, `renewals` the number of InitQuoteEx calls after error 42. Each quote has its
+    `seconds` has the times of each call, `renewals` counts InitQuoteEx calls after 42. Each quote has its
     report's data.
     """
 

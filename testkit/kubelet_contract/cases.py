@@ -197,7 +197,7 @@ class AllocateContract:
         )
 
     async def test_past_the_scheduler_an_unknown_resource_is_ignored(self, bench: Bench):
-        """The kubelet counts the resource as another component's, and runs the Pod without devices."""
+        """The kubelet takes the resource for another component's, and runs the Pod without devices."""
         pod = await bench.run("unknown", "echo ran", nodeName=bench.kubelet.node_name)
         assert (await bench.ended(pod)).phase == "Succeeded"
         assert await bench.kubelet.log(pod, "main") == "ran\n"

@@ -211,7 +211,7 @@ class ReplayedClient:
         return {"quote": quote}
 
     def _check_qe_report(self, info: bytes, quote: bytes) -> None:
-        """As the enclave in Intel's ukey_exchange: MAC, the QE of the target info, nonce and exactly this quote."""
+        """Check as Intel's ukey_exchange enclave does: MAC, QE of the target info, nonce and this quote."""
         sent, target = self._known["qe_report_info"], TargetInfo.parse(self._known["target_info"])
         need(info[:NONCE_AND_TARGET] == sent[:NONCE_AND_TARGET], "qe_report_info for another nonce or enclave")
         report = Report.parse(info[NONCE_AND_TARGET:])

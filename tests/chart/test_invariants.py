@@ -47,7 +47,7 @@ AESMD_DIRECTORY = "/var/run/aesmd"
 LONGEST_MESSAGE = 5 * 1024
 """Most bytes of an admission policy's message; the API server replaces longer ones and line breaks."""
 NEW_FUNCTIONS = ("flatten", "lists.range", "distinct", "sort", "first", "last")
-"""Of CEL, since Kubernetes 1.34: an older API server refuses a policy with one, and the installation with it."""
+"""CEL functions since Kubernetes 1.34: older API servers refuse a policy with one, and the installation."""
 
 
 @pytest.fixture(params=SETS)
@@ -199,7 +199,7 @@ def test_probes_ask_for_what_is_answered(manifests):
 
 
 def test_the_new_one_serves_before_the_old_one_ends_in_time(manifests):
-    """Without minReadySeconds, whose timer the controller can lose: docs/explanation/updates-and-faults.md."""
+    """minReadySeconds is unset: the controller can lose its timer (docs/explanation/updates-and-faults.md)."""
     for name, one in daemon_sets(manifests).items():
         rolling = {"maxSurge": 1, "maxUnavailable": 0}
         assert one["spec"]["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}

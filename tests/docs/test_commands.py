@@ -197,7 +197,7 @@ def chart_settings(arguments):
 
 
 def kept_settings(command):
-    """What earlier commands of the page gave, and the release has kept; of pages with several clusters the registry."""
+    """Settings of the page's earlier commands, which the release keeps; for several clusters, only the registry."""
     kept = []
     for before in commands(command.page):
         if before == command:

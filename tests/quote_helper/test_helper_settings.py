@@ -49,7 +49,7 @@ EVERYTHING = {
     "LOG_QUOTES_PER_PEER": ("all", "all"),
     "MEMORY_LIMIT_MIB": ("128", 128),
 }
-"""By environment variable or flag: the written value, and the resulting setting."""
+"""By variable without its prefix: the text, and the value of the setting."""
 
 
 def test_everything_by_flags_and_by_the_environment():

@@ -84,7 +84,7 @@ async def test_a_hang_is_told_and_the_restart_is_requested(relaying, aesmd, requ
 
 
 async def test_no_request_is_lost_while_aesmd_is_restarted(relaying, aesmd):
-    """Eight clients; the stand-in is killed four times, also in the middle of calls. A call is repeated once."""
+    """Eight clients attest; the stand-in is killed four times, also in the middle of calls, repeated once."""
     async with relaying(self_test_retry_seconds=(0.01,), self_test_interval_seconds=0.05) as running:
         await running.ready()
         ended = asyncio.Event()
@@ -123,7 +123,7 @@ async def test_a_lost_enclave_is_noticed_by_a_client_and_ends_by_a_restart(relay
 
 
 async def test_in_the_pause_between_restarts_a_loss_is_known_at_once(relaying, aesmd):
-    """Nobody waits for a restart that is not due; who waits for one that is gets a quote."""
+    """Clients wait only for a restart that is due; a client that waits for one gets a quote."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(3600,)) as running:
         await running.ready()
         aesmd.lose_enclave()
@@ -175,7 +175,7 @@ async def test_many_refused_clients_make_one_self_test(relaying, aesmd, code):
 
 
 async def test_the_next_ones_hang_is_not_the_last_ones_end(relaying, aesmd):
-    """While the next process is tested, nothing is said of the one before, which no program served."""
+    """During the next process's self-test, the end of the one before, which served no call, is no reason."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.05,)) as running:
         await running.ready()
         aesmd.terminate()
@@ -188,7 +188,7 @@ async def test_the_next_ones_hang_is_not_the_last_ones_end(relaying, aesmd):
 
 
 async def test_the_next_one_is_tried_again_soon(relaying, aesmd):
-    """However often the one before was tried. The second wait leaves time to see the first failure of the next one."""
+    """The trials of the earlier process do not count. The second wait shows the first failure of the next process."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.01, 1.0, 3600)) as running:
         await running.ready()
         aesmd.lose_enclave()

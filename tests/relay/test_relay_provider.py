@@ -127,7 +127,7 @@ def test_identity_size_and_quote_are_the_upstreams(made, relay, platform, aesmd)
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 def test_what_causes_what(relay, aesmd, cause):
-    """Where size or quote want an init first (42), the relay makes it, and clients get its error."""
+    """If size or quote needs an init first (42), the relay makes it, and clients get the init's error."""
     report = report_for(relay)
     relay.quote_size()
     aesmd.codes = dict(zip((INIT, SIZE, QUOTE), map(Code, cause.codes), strict=True))
@@ -254,7 +254,7 @@ def test_one_that_answers_others_is_slow_and_not_lost(make_relay, aesmd):
 
 
 def without_certificates(quote):
-    """Replace the certificate chain by the page of another program: as long, and relayed by aesmd unread."""
+    """Replace the certificate chain by another program's page, as long, which aesmd relays unread."""
     if not any(quote):
         return quote
     parsed = Quote.parse(quote)

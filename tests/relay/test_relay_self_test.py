@@ -56,7 +56,7 @@ def failed(backend):
 @pytest.mark.parametrize("initialised", [True, False], ids=["after a success", "before"])
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 def test_what_causes_what(cause, initialised, *, backend, aesmd, clock, request_file, restarts):
-    """The self-test fails with advice, and asks for a restart if only that helps; else aesmd answers again later."""
+    """The self-test fails with advice, and requests a restart if only that helps; else aesmd recovers later."""
     if initialised:
         backend.self_test()
         clock.now += FULL_TEST_SECONDS
@@ -82,7 +82,7 @@ def test_what_causes_what(cause, initialised, *, backend, aesmd, clock, request_
 @pytest.mark.parametrize("code", [1, 29, 46, 48])
 @pytest.mark.parametrize("asker", ["self-test", "client"])
 def test_after_a_failed_load_only_another_process_is_ready(backend, aesmd, request_file, asker, code):
-    """The next init of such a process succeeds, and its quotes have an uninitialised id of the quoting enclave."""
+    """The next init of such a process succeeds, and its quotes have an uninitialised quoting enclave id."""
     aesmd.fail_id_enclave(code)
     if asker == "client":
         with pytest.raises(QuoteProviderError):

@@ -104,7 +104,7 @@ def test_deadlines():
 
 
 def test_never_behind():
-    """64 requests wait for a provider that does not come; what needs none is answered at once."""
+    """64 requests wait for a provider that does not come; requests without need of it are answered."""
     with (
         running_helper(alterations={"provider": False}, ready=False) as helper,
         connected(helper, count=64, data=wire.frame(INIT)) as waiting,

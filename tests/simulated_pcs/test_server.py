@@ -241,7 +241,7 @@ def test_slow_and_half_requests_do_not_stop_others(serve):
         begun = time.monotonic()
         assert all(get(server)[0] == 200 for _ in range(20))
         assert time.monotonic() - begun < 3
-        with contextlib.suppress(ConnectionError):  # a piece now and then does not make the deadline longer
+        with contextlib.suppress(ConnectionError):  # rare single bytes do not extend the deadline
             while time.monotonic() - begun < 10:
                 clients[0].sendall(b"x")
                 time.sleep(0.1)

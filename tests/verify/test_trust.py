@@ -23,7 +23,7 @@ def test_pem_and_der_are_the_same_root(lab):
 
 
 def test_what_is_no_root(lab):
-    """dcap-qvl ends the process over a certificate of another issuer, so it must not get that far."""
+    """dcap-qvl aborts the process over a certificate of another issuer, so it must not get this one."""
     pki = lab.platform.pki
     begin, *lines, end = pki.root.pem.splitlines(keepends=True)
     for data, code, naming in (

@@ -106,7 +106,7 @@ BOTH_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE})
     ],
 )
 def test_debug_enclave_of_a_simulated_platform(lab, demand, failures):
-    """Demands about a debug enclave that cannot be judged are refused."""
+    """A policy refuses the quote if it demands a property that no verifier judges for debug enclaves."""
     verdict = lab.evidence(enclave=DEBUG).verdict(replace(lab.policy, **{"allow_debug": True} | demand))
     assert failed_codes(verdict) == failures
     assert verdict.kind is (REFUSED if failures else VERIFIED)

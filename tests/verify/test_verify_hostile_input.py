@@ -1,4 +1,4 @@
-"""Whatever the bytes: a verdict, never an exception, and never verified unless nothing that matters has changed."""
+"""All bytes give a verdict, never an exception; a changed quote is verified only if the change is harmless."""
 
 import random
 import warnings
@@ -38,7 +38,7 @@ def edited(data, changes):
 
 
 def meaning(quote):
-    """Everything that a quote says: all but white space around and between the lines of its certificates."""
+    """The meaning of a quote: all but white space around and between the lines of its certificates."""
     parsed = Quote.parse(quote)
     certificates = tuple(c.public_bytes(Encoding.DER) for c in PckChain.from_quote(parsed).certificates)
     data = replace(parsed.signature.certification, data=b"")

@@ -180,7 +180,7 @@ def events():
 
 @pytest.fixture
 def backend(waiting_provider, events):
-    """One whose self-test makes no call of the provider, so that all its calls are those of clients."""
+    """A backend whose self-test never calls the provider, so that all calls are those of clients."""
     identity = waiting_provider.last_identity
     waiting_provider.before = lambda: events.append("call")
 

@@ -67,7 +67,7 @@ def quotes(path):
 
 
 def test_three_overlapping_updates_under_load_lose_nothing(start_helper):
-    """The third to another quoting enclave; connect errors and every code but 42 count."""
+    """The third update changes the quoting enclave; only code 42 is no failure."""
     first = start_helper().wait_ready()
     with Load(first.socket) as load:
         load.some_more(first)

@@ -1,4 +1,4 @@
-"""The path of the AESM socket in all its states: who gets it, who keeps it, what is never touched."""
+"""The path of the AESM socket in all its states: which helper gets or keeps it, which files stay."""
 
 import asyncio
 import contextlib

@@ -239,7 +239,7 @@ def test_pauses_that_clients_cause_do_not_fill_the_log(answered, lines):
 
 
 AUDIT = ("--log-quotes-per-peer", "all")
-"""Flags for more lines than may wait for the log's reader."""
+"""Flags that log every quote; the lines may wait for the log's reader."""
 
 
 def test_a_stalled_reader_stops_no_quote_no_probe_and_no_end(start_helper, enclave):

@@ -1,4 +1,4 @@
-"""What peers may hold, whatever they do and in whatever order: nothing is lost, and each has its reserve."""
+"""Bounds on what peers hold, in any order of their steps: nothing is lost, and each peer has its reserve."""
 
 import itertools
 
@@ -161,7 +161,7 @@ def test_the_peer_with_the_most_places_is_shed_first():
 
 @pytest.fixture
 def connections():
-    """Connections whose peers share the memory of one large answer, all of which one peer may hold."""
+    """Connections of peers that share the memory of one large answer; one peer may hold all of it."""
     return Connections(HelperLimits(unread_memory=UNREAD_RESERVE))
 
 

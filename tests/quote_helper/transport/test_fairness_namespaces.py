@@ -1,4 +1,4 @@
-"""Two clients of one uid, in PID namespaces and pods of their own, and a real helper: one floods, one must not notice.
+"""Two clients of one uid, in PID namespaces and pods of their own, and a real helper: a flood by one spares the other.
 
 Root puts the clients into cgroups as a kubelet makes them; where that is refused, the test is skipped.
 """
@@ -108,7 +108,7 @@ def hierarchy():
 
 @pytest.fixture
 def make_pod():
-    """Make the cgroup of a container in a pod of its own: its UID, and the file that a process enters it by."""
+    """Make the cgroup of a container in a new pod; return the pod's UID, and the file to enter the cgroup."""
     done = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"no PID namespace can be made: {done.stderr.strip()}")

@@ -39,7 +39,7 @@ ROOT_ON_V1 = "2:memory:/\n1:name=systemd:/\n0::/\n"
 
 
 class OldKernelSocket(socket.socket):
-    """A socket of a kernel before 6.5, which may also have used the peer's process ID again."""
+    """A socket of a kernel before 6.5, on which the peer's process ID may have been reused."""
 
     peer_pid = None
 
@@ -206,7 +206,7 @@ def test_with_its_main_thread_it_is_by_uid_in_the_root_of_v1(connect, proc):
 
 
 def test_a_process_that_goes_while_its_cgroup_is_read_is_gone(process, proc):
-    """Its ID may be another's when the file is read: here it is, by a pipe that is filled after its end."""
+    """Another process may have the ID when the file is read: here, a pipe is filled after the end."""
     accepted, child = process()
     pipe = proc.file(child.pid)
     os.mkfifo(pipe)

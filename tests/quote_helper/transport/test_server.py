@@ -96,7 +96,7 @@ async def test_without_places_an_incomplete_request_has_a_moment(serve, provider
 
 
 async def test_without_places_a_peer_with_few_connections_loses_none(serve, provider):
-    """A peer with two connections is no cause of a shortage that two hundred with one each make."""
+    """A peer with two connections causes no shortage that two hundred peers with one each cause."""
     server = serve(provider, max_connections=200, accept_retry_seconds=0.01, **NEVER)
     server.connect("two", ASKS_NUM[:1])
     second = server.connect("two", ASKS_NUM[:1])
