@@ -68,7 +68,7 @@ class ClientSequence:
     renew: tuple[Step, ...]
     """Steps after error 42, before the client repeats `quote`."""
     stale_attempts: int
-    """How often it does so for one quote: Gramine by itself; of the others, which leave it to the application, an
+    """Most renewals for one quote: Gramine's own; for clients that leave renewals to the application, those of an
     application that follows Intel's reference."""
     write_at_once: bool
     read_once: bool

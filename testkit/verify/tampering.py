@@ -31,7 +31,7 @@ class Case:
     tamper: Tamper
     accepted: bool = False
     kind: VerdictKind = FALSE
-    """Our verdict, with a policy that the untouched evidence satisfies."""
+    """The wanted verdict, with a policy that the untouched evidence satisfies."""
 
 
 def flip(start, size=1):

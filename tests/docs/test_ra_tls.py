@@ -1,4 +1,4 @@
-"""Programs of the page on RA-TLS, unchanged; their policy allows no simulated platform, and uses Intel's root."""
+"""Programs of the page on RA-TLS, unchanged; they allow no simulated platform, and use Intel's PCS."""
 
 from types import SimpleNamespace
 

@@ -62,7 +62,7 @@ TABLE = [
     (NEW, SUPPORTED, 100_000, AUTO, None, EpcInUse(16_384), DEVICE, 16_384, "kept-devices"),
     (NEW, SUPPORTED, 100_000, AUTO, None, held(16_384), DEVICE, 16_384, "kept-devices"),
     (NEW, SUPPORTED, 100_000, AUTO, None, held(0), DEVICE, 2_048, "kept-devices"),
-    # `auto` removes no devices where devices count anyway, and more devices do not stall an old kubelet.
+    # No devices are removed where devices count anyway; more devices do not stall an old kubelet.
     (NEW, NO_POLICY, 100_000, AUTO, None, EpcInUse(2_048), DEVICE, 2_048, "no-policy"),
     (NEW, NO_POLICY, 100_000, AUTO, None, EpcInUse(16_384), DEVICE, 16_384, "kept-devices"),
     (OLD, OLD_API, 16_384, AUTO, None, EpcInUse(2_048), DEVICE, 16_384, "api-server-old"),

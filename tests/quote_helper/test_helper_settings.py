@@ -163,7 +163,7 @@ def test_few_descriptors_lower_places_and_no_memory(available, places):
 
 
 def test_memory_for_clients_leaves_room_for_answers_of_ended_helpers():
-    """Of ten restarts, beside what the helper uses by itself, and for connections: 2.3 KiB and a request each."""
+    """Memory for ten restarts, for the helper itself, and for connections: 2.3 KiB and a request each."""
     itself, restarts = 60 << 20, 10
     answered = DEFAULTS.unread_memory // UNREAD_OVERHEAD
     connections = (DEFAULTS.max_connections + answered) * 2355 + DEFAULTS.max_connections * MAX_REQUEST_SIZE * 9 // 8

@@ -24,7 +24,7 @@ MORE_SECONDS = 15.0
 """Time for which an attacker runs after the observed period, in which no attacker must end."""
 SOCKET = "/var/run/aesmd/aesm.socket"
 MOST_LOG_LINES = 1_500
-"""Of a daemon in a phase: a helper allows itself some 500 a minute, and a phase lies in two of its minutes. Without a
+"""Most log lines of a daemon in a phase: a helper allows some 500 a minute, and a phase lies in two of its minutes.
 Without a bound for all users, 600 of them cause 10,000 lines."""
 ENFORCE = "pod-security.kubernetes.io/enforce"
 
@@ -157,5 +157,5 @@ def test_attacks_and_an_update_beside_them_cost_nothing(cluster, go_through):
 def test_attacks_without_host_pid_leave_the_helper_alive(cluster, go_through):
     install(cluster, "quoteHelper.hostPID=false")
     seen = go_through(WITHOUT_PODS)
-    # What the attacks cost ends with them.
+    # The costs of the attacks end with the attacks.
     assert [(seen[name].failures, bool(seen[name].made)) for name in ("before", "after")] == [((), True)] * 2
