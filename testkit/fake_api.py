@@ -278,7 +278,7 @@ def _json_patched(old, patch):
 
 
 def applied(before, live, new, key=""):
-    """A server-side apply of `new` that takes back all its fields, and drops those of `before` that it has not."""
+    """Server-side apply of `new`, which takes over all its fields and drops those of `before` that it lacks."""
     if isinstance(live, dict) and isinstance(new, dict):
         before = before if isinstance(before, dict) else {}
         kept = {name: value for name, value in live.items() if name in new or name not in before}

@@ -84,7 +84,7 @@ class TestProvider:
 
     @property
     def in_loop(self):
-        """What a Backend has for it."""
+        """The argument `in_loop` of a Backend with this provider."""
         return (lambda: CallsInLoop(self)) if self.waits else None
 
     def _do(self, call, *arguments):

@@ -167,7 +167,7 @@ def quote_request(path: str, over: Over) -> bytes:
     """A GetQuoteEx request for the longest answer, with a report that the helper's enclave accepts."""
     target = bytes(TARGET_INFO_SIZE)
     while not over():
-        # Others may have the helper refuse or close.
+        # Other attackers may make the helper refuse or close.
         with contextlib.suppress(OSError, ValueError):
             if found := _target_info(_answer(path, INIT)):
                 target = found
@@ -337,7 +337,7 @@ def lingering(path: str, over: Over, *, rate: float, number: int = 1) -> Counts:
 
 
 def own_ends(path: str, over: Over, *, by_users: bool = False) -> Counts:
-    """Leave the longest answers in connections whose own ends lie unread in the helper, and no process behind."""
+    """Repeatedly pass a connection's own end to the helper over it, with the longest answer unread, and exit."""
     request, counts, uids = quote_request(path, over), Counts(), _random_uids()
     while not over():
         child = os.fork()

@@ -47,7 +47,7 @@ class Hierarchy:
 
 
 def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
-    """What is mounted, from the text of /proc/self/mountinfo (Linux, Documentation/filesystems/proc.rst, 3.5).
+    """Mounted hierarchies in /proc/self/mountinfo's text (Linux, Documentation/filesystems/proc.rst, 3.5).
 
     Of several mounts on the same place, only the last one is visible.
     """

@@ -63,7 +63,7 @@ def api_server_away(add_on: AddOn) -> Callable[[], object]:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of the first node: `begin` causes it and returns what ends it; it may lose quotes of this node."""
+    """A fault of the first node: `begin` causes it and returns what ends it; it may lose quotes there."""
 
     name: str
     begin: Callable[[AddOn], Callable[[], object]]

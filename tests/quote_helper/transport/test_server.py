@@ -284,7 +284,7 @@ def test_without_descriptors_clients_wait_until_there_are_some(start_helper, vec
     resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE, limits)
     for client in waiting:
         client.sendall(request[2:])
-    # Those of one peer that it let in first may have gone for the others; the last of them never.
+    # One peer's first connections may have been shed for others; its last connection never.
     assert waiting[-1].recv(1000) == answer
     assert helper.send(request) == answer
     for client in waiting:
