@@ -1,4 +1,4 @@
-"""What holds for every test, of whichever room."""
+"""Settings and hooks for every test in this repository."""
 
 import signal
 from collections.abc import Generator
@@ -7,15 +7,15 @@ import pytest
 from hypothesis import settings
 
 BUILDS_PROGRAMS = "make e2e-tools"
-"""What tests without helm or kubectl name as the reason for which they are skipped."""
+"""Reason that tests name when they are skipped for lack of helm or kubectl."""
 
 pytest.register_assert_rewrite("testkit.kubelet_contract")
 
 
 def pytest_configure() -> None:
-    """Take signals as a terminal gives them, and let no example fail because the machine is slow.
+    """Reset signals to a terminal's defaults, and let no hypothesis example fail because the machine is slow.
 
-    What runs in the background or by nohup is made to ignore some signals.
+    Programs in the background or under nohup start with some signals ignored.
     """
     settings.register_profile("untimed", deadline=None)
     settings.load_profile("untimed")
@@ -27,7 +27,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
-    """Say once, after all else, how many tests were left out for want of helm or kubectl."""
+    """Print once, at the end, how many tests were skipped for lack of helm or kubectl."""
     yield
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     skipped = reporter.stats.get("skipped", ()) if reporter else ()

@@ -1,1 +1,1 @@
-"""How fast the quote helper is, and how long it bears what is done to it: `make bench` and `make soak`."""
+"""Benchmarks of the quote helper's speed, and a soak test of its endurance: `make bench` and `make soak`."""

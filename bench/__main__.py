@@ -1,4 +1,4 @@
-"""`make bench`: the daemons and the verifier on this machine, and those of another checkout in the same rounds."""
+"""`make bench`: measure this checkout's daemons and verifier, in the same rounds as another checkout's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS = {
     "verification": measure_verification,
     "plugin": measure_plugins,
 }
-"""The plugin's part is last: the others fork, which a process that has used gRPC should not."""
+"""The plugin's part comes last: other parts fork, which a process that has used gRPC should not."""
 
 
 def measure(options: argparse.Namespace) -> Measured:

@@ -1,4 +1,4 @@
-"""`python -m bench.admission`: what the chart's policies add to requests that are as large as can be.
+"""`python -m bench.admission`: time that the chart's policies add to the largest possible requests.
 
 A real API server answers dry runs in two namespaces: in one, a mutating and a validating policy with trivial
 expressions are bound, in the other the chart's. The requests take turns, and of each side the quickest counts.
@@ -44,13 +44,13 @@ CHANGE = (
     '[JSONPatch{op: "add", path: object.kind == "Pod" ? "/spec/containers/0/tty" : "/metadata/generation",'
     ' value: object.kind == "Pod" ? dyn(true) : dyn(1)}]'
 )
-"""Of a field as deep as limits."""
+"""A trivial mutation of a field that is as deep as limits."""
 IN_FORCE_SECONDS = 15.0
 SMALLEST_PART, ANSWER_SECONDS = 16, 6.0
-"""An API server's own time grows with the square of some objects' size, up to its time-out of 34 s, where nothing can
-be compared. Such an object is made smaller, down to a part of the size, until the answer takes about so long."""
+"""Answer time for the largest objects. An API server's own time grows with the square of some objects' size, up to a
+time-out of 34 s, which allows no comparison; such objects are made smaller until they take about so long."""
 SOURCE = "expression '"
-"""Before a policy's source, in what an API server says of an expression that fails."""
+"""Text before a policy's source in an API server's message about a failing expression."""
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -67,7 +67,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 
 def measure_object(section: Section, server: PlainApiServer, worst: Worst, largest: int, rounds: int) -> None:
-    """Add the rows of one object: time that the policies add, time with trivial ones, and CPU of both."""
+    """Add one object's rows: time that the policies add, time with trivial policies, and CPU of both."""
     took: dict[str, list[tuple[float, float]]] = {OURS: [], TRIVIAL: []}
     with server.client() as client:
         size = largest // SMALLEST_PART
@@ -87,7 +87,7 @@ def measure_object(section: Section, server: PlainApiServer, worst: Worst, large
 
 
 def ask(client: httpx2.Client, namespace: str, body: bytes) -> float:
-    """How long a dry run takes. An answer that shows a policy's source is a failure."""
+    """Time of a dry run. An answer that shows a policy's source is a failure."""
     version, kind = operator.itemgetter("apiVersion", "kind")(json.loads(body))
     path = f"/{'api' if version == 'v1' else 'apis'}/{version}/namespaces/{namespace}/{kind.lower()}s"
     begun = time.monotonic()

@@ -11,9 +11,9 @@ from e2e.plain_controller import LABELS, Objects
 
 THREADS = 6
 IMAGES = 40
-"""Image names in a node's status: with them it has 12 kB, as in a cluster in use."""
+"""Image names in a node's status, which make it 12 kB large, as in a cluster in use."""
 PADDING = "x" * 5000
-"""Brings a Pod to 7 kB, as managed fields, volumes and conditions do."""
+"""Text that makes a Pod 7 kB large, as managed fields, volumes and conditions do."""
 
 
 def in_parallel(work: Callable[[int], object], numbers: Iterable[int]) -> None:
@@ -22,7 +22,7 @@ def in_parallel(work: Callable[[int], object], numbers: Iterable[int]) -> None:
 
 
 def make_node(objects: Objects, number: int, more: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Make a node with a status as large as a kubelet's, and more amounts."""
+    """Create a node with a status as large as a kubelet's, and with these additional amounts."""
     images = [
         {"names": [f"registry.test/path/to/an/image-{image}@sha256:{image:064x}", f"registry.test/image-{image}:1.2.3"]}
         for image in range(IMAGES)
@@ -35,7 +35,7 @@ def make_node(objects: Objects, number: int, more: Mapping[str, str] = MappingPr
 
 
 def make_pod(objects: Objects, number: int, nodes: int) -> None:
-    """Make a Pod that is bound to one of so many nodes; every tenth has EPC."""
+    """Create a Pod bound to one of so many nodes; every tenth Pod has EPC."""
     metadata = {"name": f"pod-{number}", "namespace": "default", "annotations": {"x": PADDING}}
     resources = {"limits": {EPC: "16"}} if number % 10 == 0 else {}
     container = {"name": "c", "image": "registry.test/none", "resources": resources}

@@ -1,4 +1,4 @@
-"""What daemons are measured beside: an interpreter with their third-party packages, and a relay of twenty lines."""
+"""Baselines for daemons: an interpreter with their third-party packages, and a relay of twenty lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from e2e.waiting import end, until
 
 START, MEMORY = "start to ready, in the time of a bare interpreter", "resident memory, in that of a bare interpreter"
 GOALS = {START: Goal(1.5), MEMORY: Goal(1.3)}
-"""Of every daemon. A bare interpreter imports the same third-party packages, and does nothing."""
+"""Goals of every daemon. A bare interpreter imports the same packages, and does nothing else."""
 IMPORTED = re.compile(r"^import time:[^|]*\|[^|]*\| +([\w.]+)$", re.MULTILINE)
 PROGRAM = """
 import contextlib, importlib, signal, sys
@@ -47,7 +47,7 @@ async def main():
     await server.serve_forever()
 
 uvloop.run(main())"""
-"""It checks nothing, limits nothing, and treats all clients alike."""
+"""Program of a relay that checks nothing, limits nothing, and treats all clients alike."""
 STOP_SECONDS = 10.0
 
 
@@ -60,13 +60,13 @@ class BareInterpreter:
 
     @classmethod
     def of(cls, log: Path, checkout: Checkout, directory: Path, core: int) -> BareInterpreter:
-        """Take the modules from the log of a daemon of `with_import_times`."""
+        """Read the modules from the log of a daemon that was started by `with_import_times`."""
         names = dict.fromkeys(IMPORTED.findall(log.read_text()))
         modules = [name for name in names if name.partition(".")[0] not in {*stdlib_module_names, "confcom"}]
         return cls(checkout.python, modules, with_byte_code(directory, checkout.environment), core)
 
     def start(self) -> tuple[float, int]:
-        """Seconds from before fork() until all is imported, and resident bytes then."""
+        """Seconds from before fork() until all modules are imported, and resident bytes after that."""
         began = time.perf_counter()
         with on_core(self.core):
             command = [self.python, "-c", PROGRAM, *self.modules]

@@ -25,11 +25,11 @@ from e2e.relay import Relay
 from e2e.waiting import until
 
 APPEARING = 10
-"""Plugins that appear one after the other, and as many again under changes; and nodes that are set to zero."""
+"""Numbers of plugins that appear, one after the other, without and under changes; and of nodes set to zero."""
 STATUS_SECONDS = 300
-"""How often a kubelet reports a node's status when nothing changes."""
+"""Interval of a kubelet's reports of a node's status when nothing changes."""
 CHURN, TENANTS = 50, 20
-"""Changes per second under load: of nodes' statuses, and of tenants' Pods beside."""
+"""Changes per second under load: of nodes' statuses, and at the same time of tenants' Pods."""
 MEASURED_SECONDS, WARM_SECONDS = 60.0, 10.0
 WRITE_SECONDS = 1800.0
 POLL_SECONDS = 0.02
@@ -42,9 +42,9 @@ GOALS = {
     "churn: a zero to capacity": Goal(1.0),
     "memory at most": Goal(96.0),
 }
-"""Of a cluster of NODES."""
+"""Goals for a cluster of NODES nodes."""
 EPC_MIB = 262_144
-"""Of each node."""
+"""MiB of EPC of each node."""
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -129,7 +129,7 @@ def _to_capacity(objects: Objects, change: Callable[[int], None], numbers: Itera
 
 
 def _report(objects: Objects, number: int, nodes: int) -> None:
-    """Report a node's status, as a kubelet does when nothing has changed: with the time."""
+    """Report a node's status as a kubelet does when only the time of the report has changed."""
     condition = {"type": "Ready", "status": "True", "reason": "x", "message": f"at {number}"}
     path = f"/api/v1/nodes/node-{number * 7 % nodes}/status?fieldManager=kubelet"
     objects.send("PATCH", path, {"status": {"conditions": [condition]}}, "application/strategic-merge-patch+json")
@@ -142,7 +142,7 @@ def _change_pod(objects: Objects, number: int, pods: int) -> None:
 
 @contextlib.contextmanager
 def _repeating(rate: float, change: Callable[[int], None]) -> Iterator[None]:
-    """Make so many changes in a second meanwhile."""
+    """Make this many changes per second during the block."""
     stop = threading.Event()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""The quote helper: the CPU of a quote in bare signatures, latency, memory, and the time of a start."""
+"""The quote helper: a quote's CPU in units of bare signatures, latency, memory, and start time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from testkit.replay.clients import (
 )
 
 QUOTES, CLIENTS = 4000, 64
-"""Of each server in each round: about half a second."""
+"""Quotes of each server in each round: about half a second."""
 CALLS = 70
-"""Single calls of each kind, and whole sequences, in each round."""
+"""Number of single calls of each kind, and of whole sequences, in each round."""
 SIGNATURES = 1000
-"""For one measurement of the unit, before and after each server: 25 ms."""
+"""Signatures in one measurement of the unit, before and after each server: 25 ms."""
 
 CPU, MEMORY, START = "CPU per quote", "resident memory", "exec() to ready"
 DEFAULT = "default"
@@ -38,7 +38,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "default, and a log line for every quote": ("--log-quotes-per-peer", "60000"),
     "default, and --identify-pods": ("--identify-pods",),
 }
-"""Flags of the quote helpers that differ by one feature."""
+"""Flags of quote helpers that differ by one feature."""
 WHOLE: Sequence[ClientSequence] = (OPEN_ENCLAVE, GRAMINE, FORTANIX)
 
 GOALS = {f"{CPU}: {DEFAULT}": Goal(3.5), **bare.GOALS}
@@ -51,7 +51,7 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
     say(f"{rounds} starts")
     interpreters, resident = dict[str, BareInterpreter](), dict[str, int]()
     with on_core(cores.clients):
-        for side, checkout in sides.items():  # this start makes the byte code, which images have
+        for side, checkout in sides.items():  # this start compiles the byte code, which images contain
             with place.helper(f"start-{len(side)}", checkout.with_import_times()) as server:
                 log = server.log
             interpreters[side] = BareInterpreter.of(log, checkout, directory, cores.server)
@@ -64,7 +64,7 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
                 section.add(side, bare.START, "x", server.start_seconds / seconds)
     sample: list[tuple[bytes, bytes]] = []
     with contextlib.ExitStack() as stack:
-        servers = {  # the sides of a title are neighbours in each round
+        servers = {  # sides of the same title are neighbours in each round
             (side, title): stack.enter_context(place.helper(f"{len(side)}-{number}", checkout, *flags))
             for number, (title, flags) in enumerate(VARIANTS.items())
             for side, checkout in sides.items()
@@ -86,7 +86,7 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
 def _load(
     section: Section, servers: Sequence[tuple[tuple[str, str], Server]], cores: Cores
 ) -> Iterator[tuple[bytes, bytes]]:
-    """One round, with the unit measured before and after each server; yields quotes to be verified."""
+    """One round, with the unit measured before and after each server; yield quotes to be verified."""
     before = _signature(cores)
     for (side, title), server in servers:
         prepared = prepare(*target_of(server.socket), QUOTES)
@@ -96,7 +96,7 @@ def _load(
         after = _signature(cores)
         section.add(side, f"{CPU}: {title}", "signatures", used / QUOTES / (before + after) * 2)
         before = after
-        if side == THIS:  # another checkout may keep its simulated root in another way, and have one of its own
+        if side == THIS:  # another checkout may store its simulated root in another way
             yield from served.sample
         if title == DEFAULT:
             latency = Latency.of(served.latencies)

@@ -1,6 +1,6 @@
-"""A kubelet that measures: it takes registrations, follows lists, asks for devices, and notes the times.
+"""A measuring kubelet: it accepts registrations, follows lists, asks for devices, and records the times.
 
-Over blocking gRPC: a call takes about 0.1 ms of CPU at this end, in the latency of every plugin alike. Nothing is
+It uses blocking gRPC: a call costs about 0.1 ms of CPU at this end, the same for every plugin. Nothing is
 decoded while it measures.
 """
 
@@ -32,13 +32,13 @@ CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 )
-"""Lists may be larger than a real kubelet's 4 MiB: whether they fit is not measured here."""
+"""Largest message, above a real kubelet's 4 MiB: whether lists fit is not measured here."""
 DIAL_BACK_SECONDS = 10.0
-"""As the kubelet's, while it answers Register."""
+"""Timeout of the dial-back, as in the kubelet while it answers Register."""
 WAIT_SECONDS = 30.0
-"""After which an event counts as missing."""
+"""Time after which an event counts as missing."""
 THREADS = 8
-"""More than the resources that register at once."""
+"""Number of threads: more than the resources that register at once."""
 _EMPTY = pb.Empty().SerializeToString()
 
 
@@ -48,21 +48,21 @@ class Registration:
 
     asked: float
     answered: float
-    """After the dial-back."""
+    """Time after the dial-back."""
     listed: float
-    """When the first list had been received whole."""
+    """Time when the whole first list had been received."""
     encoded_list: bytes
     channel: grpc.Channel
 
     @property
     def allocate(self) -> Callable[[bytes], bytes]:
-        """Allocate, from encoded request to encoded response."""
+        """Duration of Allocate, from encoded request to encoded response."""
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(ALLOCATE)
         return call
 
 
 class MeasuringKubelet:
-    """Listens on kubelet.sock in a directory (`serving`)."""
+    """A server on kubelet.sock in a directory (`serving`)."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -87,7 +87,7 @@ class MeasuringKubelet:
             server.stop(None).wait()
 
     def registered(self, resources: Collection[str], *, since: float = 0.0) -> dict[str, Registration]:
-        """Wait until each of these was registered after this time, and its list is here."""
+        """Wait until each of these resources was registered after this time, and its list has arrived."""
 
         def fresh() -> dict[str, Registration]:
             known = {name: self._newest[name] for name in resources if name in self._newest}

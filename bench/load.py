@@ -1,4 +1,4 @@
-"""Many clients that want one quote each, one connection per quote, as cheaply for the measuring side as it can be."""
+"""Many clients that ask for one quote each, one connection per quote, at the least cost for the measuring side."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from testkit.replay import wire
 from testkit.replay.clients import KEY
 
 RECEIVE_BYTES = 65_536
-"""More than an answer has: one recv(2) takes it."""
+"""Bytes of one recv(2): more than an answer has."""
 ANSWER_SECONDS = 30.0
-"""After which a server counts as hung."""
+"""Time after which a server counts as hung."""
 SAMPLE_EVERY = 100
-"""Of that many quotes one is kept for verification."""
+"""Of this many quotes, one is kept for verification."""
 
 ENCLAVE = SimulatedEnclave.from_name("benchmark")
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedQuote:
-    """A request that is made before anything is measured, since the enclave's work is not the server's."""
+    """A request made before the measurement, since the enclave's work is not the server's."""
 
     frame: bytes
     report_body: bytes
@@ -47,7 +47,7 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Latency:
-        """Of any number of calls; all zeros of none."""
+        """Latency of any number of calls; zeros for no calls."""
         if not seconds:
             return cls(0, 0.0, 0.0, 0.0)
         ordered = sorted(seconds)
@@ -59,23 +59,23 @@ class Latency:
 class Served:
     seconds: float
     latencies: list[float]
-    """From before each connect() to the end of its answer."""
+    """Seconds from before each connect() to the end of its answer."""
     sample: list[tuple[bytes, bytes]]
     """Quotes, each with its report data."""
 
 
 class WrongAnswerError(Exception):
-    """A server that is measured must answer everything rightly; the text says what it did."""
+    """The measured server gave a wrong answer; the text describes it."""
 
 
 def target_of(path: Path) -> tuple[TargetInfo, int]:
-    """Whom reports must be made for, and the size of a quote."""
+    """Target info for reports, and the size of a quote."""
     client = AesmClient(path)
     return client.init_quote().target_info, client.quote_size()
 
 
 def prepare(target: TargetInfo, quote_size: int, count: int) -> list[PreparedQuote]:
-    """Requests over a fresh report each, as Intel's client writes them."""
+    """Requests with a fresh report each, as Intel's client writes them."""
     tail = wire.data(2, KEY) + wire.number(4, quote_size) + wire.number(9, 15_000)
     prepared = []
     for _ in range(count):
@@ -87,7 +87,7 @@ def prepare(target: TargetInfo, quote_size: int, count: int) -> list[PreparedQuo
 
 
 def serve_all(path: Path, prepared: list[PreparedQuote], *, clients: int) -> Served:
-    """Ask for all of them, `clients` at a time: whoever has its answer is followed by the next at once."""
+    """Ask for all quotes, `clients` at a time: the next request follows each answer at once."""
     address = str(path)
     waiting: dict[int, tuple[socket.socket, PreparedQuote, float]] = {}
     latencies: list[float] = []

@@ -24,14 +24,14 @@ from confcom.sgx.quote import SIGNED_PART_SIZE
 PROC = Path("/proc")
 ROOT = Path(__file__).resolve().parent.parent
 THIS, OTHER = "this one", "the other"
-"""Names of this checkout, and of one that is measured beside it, in tables and JSON."""
+"""Names in tables and JSON of this checkout, and of another checkout that is measured beside it."""
 LIBRARIES = ("cryptography", "grpcio", "uvloop", "protobuf", "prometheus-client")
 SETTLE_SECONDS = 0.02
-"""For a server to do the rest after its last answer (closing, counting): some hundred times as long as it takes."""
+"""Time for a server's work after its last answer (closing, counting): some hundred times what the work takes."""
 
 
 class Checkout:
-    """Where daemons are started from: this checkout, or another directory with libraries of its own."""
+    """A place to start daemons from: this checkout, or another directory with libraries of its own."""
 
     def __init__(self, root: Path = ROOT) -> None:
         python = root.resolve() / ".venv" / "bin" / "python"
@@ -44,7 +44,7 @@ class Checkout:
         self.environment = {**os.environ, "PYTHONPATH": str(self.source)}
 
     def with_import_times(self) -> Checkout:
-        """Its daemons log each module that they import."""
+        """Variables with which daemons log each module that they import."""
         timed = copy.copy(self)
         timed.environment = {**self.environment, "PYTHONPROFILEIMPORTTIME": "1"}
         return timed
@@ -60,7 +60,7 @@ class Cores:
 
 @contextlib.contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """Run on one core only; processes that are started in the block stay there for good."""
+    """Run on one core only during the block; processes started in the block keep this core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -70,13 +70,13 @@ def on_core(core: int) -> Iterator[None]:
 
 
 def stolen_seconds() -> float:
-    """Return for how long the machine's cores were not run by its host, since its start (proc(5): `steal`)."""
+    """Return how long the host did not run the machine's cores since its start (proc(5): `steal`)."""
     return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerTimes:
-    """Seconds of all living threads of a process: on a CPU, and ready to run while others had the CPU."""
+    """Seconds of all living threads of a process: on a CPU, and ready but without a CPU."""
 
     running: float
     waiting: float
@@ -94,7 +94,7 @@ class SchedulerTimes:
 
 
 def cpu_when_idle(pid: int) -> float:
-    """CPU seconds of a process, when it has finished its work."""
+    """CPU seconds of a process, read when the process has finished its work."""
     time.sleep(SETTLE_SECONDS)
     return SchedulerTimes.of(pid).running
 
@@ -114,15 +114,15 @@ def resident_bytes(pid: int, *, peak: bool = False) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process, those of its threads included that have ended."""
+    """CPU time of a process, including that of its ended threads."""
     fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def seconds_per_signature(count: int) -> float:
-    """CPU time of one ECDSA signature, P-256 with SHA-256, over as many bytes as a quote signs.
+    """CPU time of one ECDSA signature, P-256 with SHA-256, over as many bytes as in a quote.
 
-    With the library's random nonces, which cost less than RFC 6979's, by which the simulated platform signs.
+    The library's random nonces cost less than RFC 6979's, with which the simulated platform signs.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     message = secrets.token_bytes(SIGNED_PART_SIZE)
@@ -147,7 +147,7 @@ def describe_machine() -> dict[str, object]:
 
 
 def with_byte_code(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which Python keeps byte code below a directory: images have all of it.
+    """An environment in which Python keeps byte code below a directory, as images contain all byte code.
 
     Some environments switch it off, and every start would compile the program anew. The first start fills it.
     """

@@ -1,4 +1,4 @@
-"""Work in a child process of another user: a peer of its own for the quote helper."""
+"""Work in a child process of another user, which is a separate peer for the quote helper."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from typing import Any
 from e2e.attacks.kinds import KINDS
 
 END_SECONDS = 60.0
-"""For a child to end when it should; Intel's client alone may wait 15 s for an answer."""
+"""Time for a child to end after `stop`; Intel's client alone may wait 15 s for an answer."""
 
 Work = Callable[[Connection], dict[str, Any]]
-"""Runs until something comes over the connection (`stopped`), and returns its result."""
+"""Work that runs until something arrives on the connection (`stopped`), and returns its result."""
 
 
 def stopped(parent: Connection, seconds: float = 0.0) -> bool:
-    """Whether the work has to end; waits for so long."""
+    """Wait for at most so long; return whether the work has to end."""
     return parent.poll(seconds)
 
 
 def attacking(kind: str, find: Callable[[], str], begins: float = 0.0, ends: float = math.inf) -> Work:
-    """An attack of `e2e.attacks` on a path that is looked up when it begins; the result is what it did."""
+    """An attack of `e2e.attacks` on a path that is looked up at its begin; the result has its counts."""
 
     def run(parent: Connection) -> dict[str, Any]:
         if stopped(parent, max(0.0, begins - time.monotonic())):
@@ -44,7 +44,7 @@ class Child:
     connection: Connection
 
     def request_stop(self) -> None:
-        """Let it end; `finish` waits for it."""
+        """Ask the work to end; `finish` waits for its end."""
         with contextlib.suppress(OSError):
             self.connection.send("stop")
 
@@ -59,9 +59,9 @@ class Child:
 
 @contextlib.contextmanager
 def running_as(uid: int, name: str, work: Work, *, core: int | None = None, nice: int = 0) -> Iterator[Child]:
-    """Run it as a user and a group of this number, on a core or on all; at the end of the block it is killed.
+    """Run the work as a user and group of this number, on one core or all; kill it at the end of the block.
 
-    It is forked, not started anew: another user may not be allowed to read this environment's files.
+    The child is forked, not started anew: another user may not be allowed to read this environment's files.
     """
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()

@@ -1,4 +1,4 @@
-"""The device plugin on nodes of several sizes, beside a minimal one in Go, with a measuring kubelet."""
+"""The device plugin on nodes of several sizes, beside a minimal plugin in Go, with a measuring kubelet."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from e2e.waiting import end
 from testkit.helper_process import http_get
 
 USUAL_MIB, LARGEST_MIB = (168, 1_024, 2_048), 262_144
-"""Sizes of nodes. 168 MiB is a Standard_DC8_v2, 2,048 the default maximum. The largest one is measured in one round, to
+"""Nodes' EPC in MiB. 168 is a Standard_DC8_v2, 2,048 the default maximum. The largest is measured in one round, to
 show the cost of size, and has no goals."""
 ALLOCATIONS = {10: 400, 1_024: 100}
-"""Allocate calls in each round by the number of device IDs: a small container, and a large one."""
+"""Number of Allocate calls in each round, by the number of device IDs: a small and a large container."""
 STREAM_AGE_SECONDS = 1.1
-"""A stream that ends before it is 1 s old is no steady registration, and the plugin waits before the next one."""
+"""Age at which a test may end a stream: after one shorter than 1 s, the plugin waits to register."""
 STOP_SECONDS = 10.0
-"""After SIGTERM; a plugin ends in milliseconds."""
+"""Limit from SIGTERM to the plugin's end, which takes milliseconds."""
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 BUDGET = "CONFCOM_SGX_EPC_MIB"
@@ -48,26 +48,26 @@ BESIDE_GO = {size: f"Allocate of {size:,}, p50, in the time of the Go plugin" fo
 GOALS = {**bare.GOALS, **dict.fromkeys(BESIDE_GO.values(), Goal(2.0))}
 
 CommandLine = tuple[Sequence[str], Mapping[str, str]]
-"""A plugin's command line and variables."""
+"""Command line and variables of a plugin."""
 Command = Callable[[Path], CommandLine]
-"""Of a device plugin directory; it may make files beside that."""
+"""Function from a device plugin directory to a command line; it may make files beside the directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What confcom offers on a node of one size, and what a container gets for one device of each resource."""
+    """Resources that confcom offers on a node of one size, and the answer for one device of each resource."""
 
     counts: dict[str, int]
     answers: dict[str, pb.ContainerAllocateResponse]
 
     def request(self, size: int, turn: int) -> bytes:
-        """Allocate for so many devices of EPC, spread over all, and other ones in every turn."""
+        """Allocate so many EPC devices, spread over the whole list, and different ones in every turn."""
         devices = self.counts[EPC_RESOURCE]
         step = devices // size
         return _allocate_request([device_id((turn + index * step) % devices) for index in range(size)])
 
     def check_answer(self, encoded: bytes, size: int) -> None:
-        """Fail if this is not the answer for so many devices of EPC."""
+        """Fail if this is not the answer for so many EPC devices."""
         wanted = pb.ContainerAllocateResponse()
         wanted.CopyFrom(self.answers[EPC_RESOURCE])
         wanted.envs[BUDGET] = str(size)
@@ -133,7 +133,7 @@ def compare_with_go(section: Section, sides: Iterable[str]) -> None:
 
 
 def measure_once(section: Section, side: str, plugin: Running, offer: Offer) -> None:
-    """Take every measure of a plugin that has just been started."""
+    """Take all measurements of a plugin that has just been started."""
     registrations = plugin.kubelet.registered(offer.counts)
     registered_at, start_cpu = time.perf_counter(), SchedulerTimes.of(plugin.pid).running
     for name, registration in registrations.items():
@@ -167,7 +167,7 @@ def _allocate(epc: Registration, offer: Offer, size: int, times: int) -> Latency
 
 
 def confcom_plugin(mib: int, checkout: Checkout, directory: Path) -> CommandLine:
-    """A checkout's device plugin on a simulated node of this size, its probes answered."""
+    """A checkout's device plugin on a simulated node of this size, with answered probes."""
     host = directory.parent / "host"  # an empty one: a machine with an SGX driver refuses to be simulated
     host.mkdir()
     line = [
@@ -189,7 +189,7 @@ def minimal_plugin(program: Path, offer: Offer, directory: Path) -> CommandLine:
 
 @contextlib.contextmanager
 def running(command: Command, place: Path, core: int) -> Iterator[Running]:
-    """Start a plugin for a kubelet of its own that listens already, and end both."""
+    """Start a plugin for a kubelet that listens already, and end both."""
     directory = place / "kubelet"
     directory.mkdir(parents=True)
     line, variables = command(directory)
@@ -208,7 +208,7 @@ def running(command: Command, place: Path, core: int) -> Iterator[Running]:
 
 
 def offer_of(command: Command, place: Path, core: int) -> Offer:
-    """Ask a plugin of confcom what it offers. This start also makes the byte code, which images have."""
+    """Ask a plugin of confcom for its offer. This start also compiles the byte code, which images contain."""
     with running(command, place, core) as plugin:
         plugin.kubelet.registered([EPC_RESOURCE])
         _, text = http_get(place / "probes", "/inventory")
@@ -230,7 +230,7 @@ def _allocate_request(ids: Sequence[str]) -> bytes:
 
 
 def build_go_plugin(program: Path) -> bool:
-    """Build it from its pinned modules; Go's own cache keeps what it has built before. Without Go it does nothing."""
+    """Build the Go plugin from its pinned modules, with Go's own cache. Without Go, do nothing."""
     go = packages.find("go") or shutil.which("go", path="/usr/local/go/bin")
     say("building the Go plugin" if go else "no Go here (the version is in bench/go_plugin/go.mod): not beside it")
     if go is None:

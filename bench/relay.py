@@ -1,4 +1,4 @@
-"""The relay to aesmd beside asking a stand-in for aesmd directly: 2.5 ms for a quote, one after the other."""
+"""The relay to aesmd, beside direct requests to a stand-in for aesmd: 2.5 ms per quote, one at a time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bench.serving import Place, Server, verify_sample
 from confcom.quote_provider.state_directory import open_platform
 
 ALONE, LOADED, CLIENTS = 200, 400, 8
-"""Quotes of one client, and of several clients together, of each server in each round; a quote takes 2.5 ms."""
+"""Quotes of one client, and of several clients together, per server and round; a quote takes 2.5 ms."""
 ATTACKER = 65_530
-"""A user of no distribution."""
+"""A user ID that no distribution assigns."""
 WARM_SECONDS = 2.0
-"""For the attacker to be at work."""
+"""Time for the attacker to start."""
 
 ADDED = "the relay adds to the median"
 BESIDE_BARE = "what it adds, in what a bare relay adds"

@@ -1,4 +1,4 @@
-"""Rows of numbers, one for each round, as a table and as JSON: the same for every benchmark."""
+"""Rows of numbers, one number per round, as a table and as JSON, for every benchmark."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ RESULTS = Path(__file__).parent / "results"
 TITLE, VALUE, OTHER = 66, 32, 18
 """Widths of columns."""
 TOLERANCE = 1.25
-"""A goal that is missed by more than a quarter is missed on every machine."""
+"""Factor of a clear miss: a goal missed by more than a quarter is missed on every machine."""
 
 T = TypeVar("T")
 
 Measured = tuple[Sequence["Section"], Mapping[str, Any]]
-"""What a benchmark returns, and what its JSON tells beside: also `failures`, which are printed."""
+"""Result of a benchmark: its sections, and further JSON fields, of which `failures` are printed."""
 
 
 def in_turn(sides: Iterable[T], number: int) -> Sequence[T]:
-    """One order in even rounds, the reverse in odd rounds: a machine whose speed drifts does so for all sides."""
+    """Alternate the order, reversed in odd rounds, so that a drift of the machine's speed affects all sides."""
     return list(sides)[:: -1 if number % 2 else 1]
 
 
@@ -47,7 +47,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """The highest median that is allowed, or the lowest one."""
+    """The highest allowed median, or with `least` the lowest allowed one."""
 
     bound: float
     least: bool = False
@@ -69,10 +69,10 @@ class Row:
     goal: Goal | None = None
     values: dict[str, list[float]] = field(default_factory=dict)
     left_out: str = ""
-    """Why there are no values."""
+    """Reason why there are no values."""
 
     def ratio(self, side: str, other: str) -> Spread | None:
-        """One side's value in the other's, by round; None if they cannot be compared."""
+        """One side's values divided by the other's, by round; None if the sides cannot be compared."""
         mine, theirs = (self.values.get(each, []) for each in (side, other))
         if not mine or len(mine) != len(theirs) or not all(theirs):
             return None
@@ -80,7 +80,7 @@ class Row:
 
 
 class Section:
-    """Rows under one title; the first side is given in the others, and judged by the goals of rows."""
+    """Rows under one title; other sides are compared with the first side, which the rows' goals judge."""
 
     def __init__(self, title: str, sides: Sequence[str], goals: Mapping[str, Goal] | None = None) -> None:
         self.title = title
@@ -112,7 +112,7 @@ class Section:
         return {"title": self.title, "rows": rows}
 
     def as_table(self) -> str:
-        """Medians, with the lowest and the highest round."""
+        """Table of medians, with the lowest and the highest round."""
         others = [side for side in self.sides[1:] if any(side in row.values for row in self.rows.values())]
         head = f"  {'':{TITLE}}{self.sides[0]:>{VALUE}}"
         lines = ["", self.title, head + "".join(f"{side:>{OTHER}}{'ratio':>{VALUE}}" for side in others)]
@@ -134,7 +134,7 @@ class Section:
 
 
 def command_line(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The command line of a benchmark, which adds its sizes."""
+    """The command line of a benchmark, to which the benchmark adds its sizes."""
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
     parser.add_argument("--goals", action="store_true", help="exit with 1 if a goal is missed by more than a quarter")
@@ -144,7 +144,7 @@ def command_line(name: str, description: str | None) -> argparse.ArgumentParser:
 def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], Measured]) -> int:
     """Measure, print the tables and write the JSON, by default to where git ignores it; returns the exit code.
 
-    A missed goal is no failure, since machines differ, unless --goals asks; a wrong answer is one.
+    A missed goal is a failure only with --goals, since machines differ; a wrong answer is always a failure.
     """
     options = parser.parse_args()
     try:

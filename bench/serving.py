@@ -22,9 +22,9 @@ from testkit.replay.verification import QuoteVerifier
 from testkit.stub_aesmd import StubAesmd
 
 CALL_SECONDS = 0.0025
-"""What Intel's aesmd takes for a quote (measured in simulation)."""
+"""Time that Intel's aesmd takes for a quote (measured in simulation)."""
 STATE = "state"
-"""The platform's directory, below that of each server."""
+"""Folder of the platform, below the folder of each server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Server:
     socket: Path
     log: Path = Path(os.devnull)
     start_seconds: float = 0.0
-    """From before fork() and exec() until it is ready: a helper has made a whole quote."""
+    """Seconds from before fork() and exec() until ready: a helper has then made a whole quote."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory, with a path that is short enough for sockets, and the core on which servers run."""
+    """A folder with a path short enough for sockets, and the core on which servers run."""
 
     directory: Path
     core: int
@@ -54,7 +54,7 @@ class Place:
         return self.directory / STATE
 
     def below(self, name: str) -> Path:
-        """A directory for one server, with a copy of the platform."""
+        """A folder for one server, with a copy of the platform."""
         made = self.directory / name
         made.mkdir()
         shutil.copytree(self.state_dir, made / STATE)
@@ -76,7 +76,7 @@ class Place:
 
     @contextlib.contextmanager
     def aesmd(self, core: int) -> Iterator[Server]:
-        """A stand-in for Intel's aesmd: one call after the other, each of which takes as long as Intel's."""
+        """A stand-in for Intel's aesmd that serves one call at a time, as slowly as Intel's."""
         place = self.below("aesmd")
         path = place / "aesm.socket"
         stub = StubAesmd(path, SimulatedQuoteProvider(open_platform(place / STATE)))

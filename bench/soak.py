@@ -1,4 +1,4 @@
-"""`make soak`: well-behaved clients beside misbehaving ones and attacks, through three updates. Nothing may fail."""
+"""`make soak`: well-behaved clients beside misbehaving clients and attacks, through three updates. None may fail."""
 
 from __future__ import annotations
 
@@ -31,42 +31,42 @@ from testkit.replay.clients import FORTANIX, GRAMINE, INTEL_QL_WRAPPER, INTEL_QU
 from testkit.replay.verification import QuoteVerifier
 
 ATTACKER, MISBEHAVING, WELL_BEHAVED, ROOT = 65_530, 65_533, 65_532, 0
-"""Users of no distribution, and one who can be any other user."""
+"""User IDs that no distribution assigns, and root, which can become any user."""
 NICE = 10
-"""Of attackers: the helper's fairness is tried, not the kernel's."""
+"""Niceness of attackers: the test is of the helper's fairness, not of the kernel's."""
 RATE = 5.0
 """Attestations per second of each well-behaved client."""
 CLIENTS = (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, GRAMINE, FORTANIX)
 THROUGHOUT = ("silent", "header", "flood")
-"""Attacks of misbehaving clients, all the time."""
+"""Attacks of misbehaving clients that run all the time."""
 SAMPLE_EVERY = 50
-"""Of so many attestations one is verified in full; of all, it was checked that they are over their report."""
+"""One in so many attestations is verified in full; for every attestation, the quote's report is checked."""
 BACKLOG_FULL = "the backlog is full"
-"""In the complaint of a client whose connect() failed with EAGAIN."""
+"""Text in the complaint of a client whose connect() failed with EAGAIN."""
 RECOVERY_SECONDS = 2.0
-"""After an attack that took all memory, for its processes to end and the helper to see it."""
+"""Time after an attack that took all memory, for its processes to end and the helper to notice."""
 WARM_SECONDS = 5.0
-"""For the misbehaving clients to be there before the well-behaved ones come."""
+"""Time for the misbehaving clients to start before the well-behaved clients."""
 MEMORY_LIMIT = 256 * 1024 * 1024
-"""Of each helper: the chart's default."""
+"""Memory limit of each helper: the chart's default."""
 NEW_QE = dataclasses.replace(DEFAULT_QE_IDENTITY, mr_enclave=secrets.token_bytes(32), isv_svn=2)
 NEW_FLAGS = ("--simulated-qe-mrenclave", NEW_QE.mr_enclave.hex(), "--simulated-qe-isvsvn", str(NEW_QE.isv_svn))
 PODS = ("--identify-pods",)
-"""As the chart has it. From the second update on users alone are told apart, as with the chart's hostPID=false."""
+"""Flags as in the chart. From the second update on, peers are users only, as with the chart's hostPID=false."""
 HELPERS: Sequence[tuple[str, Sequence[str]]] = (
     ("first helper", PODS),
     ("first update, the same quoting enclave", PODS),
     ("second update, another quoting enclave", NEW_FLAGS),
     ("third update, the same again", NEW_FLAGS),
 )
-"""The updates come at a quarter, a half and three quarters of the time."""
+"""Helpers by their titles; updates come at a quarter, a half and three quarters of the time."""
 CHANGES = 2
 """Index of the update that changes the quoting enclave."""
 PROBE_SECONDS = 0.02
-"""Between probes of the event loop: no stall of 50 ms is between two."""
+"""Pause between probes of the event loop: too short for a stall of 50 ms between two probes."""
 MAX_STALL_SECONDS = 0.05
-"""For which the event loop may be blocked. Both measures are upper bounds: a probe takes several turns of the loop, and
-the helper's own metric counts the time in which others had the CPU. So only a stall that both show is a failure."""
+"""Longest stall of the event loop. Both measures are upper bounds: a probe takes several turns of the loop, and
+the helper's own metric includes time in which others had the CPU. So only a stall in both measures is a failure."""
 STALLS = "confcom_quote_helper_loop_stall_seconds"
 
 Started = tuple[RunningHelper, MemoryGroup]
@@ -77,9 +77,9 @@ class Attack:
     """One attack of `e2e.attacks`.
 
     Args:
-        kind: its name there; empty for none.
-        uid: who attacks.
-        on_probes: whether probes and metrics are attacked, and not the socket of AESM.
+        kind: its name in `e2e.attacks`; empty for none.
+        uid: the attacking user.
+        on_probes: whether the attack is on probes and metrics, and not on the AESM socket.
         takes_all: whether it takes all memory that clients share, as thousands of users at once: processes in no Pod
             can be them, and root in a Pod where Pods are not told apart. What fails then is reported, and no failure.
         fills_backlog: whether it connects faster than any helper can accept. The kernel then refuses a connect() that
@@ -109,20 +109,20 @@ ATTACKS = (
     Attack("own-ends"),
     Attack("own-ends-by-users", ROOT),
 )
-"""In this order, each for as long as the others: no update comes while probes are attacked, whose path is a helper's
-own."""
+"""The attacks in their order, all of the same length: no update comes during an attack on probes, whose path is of
+one helper."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """The time of an attack, of CLOCK_MONOTONIC in seconds."""
+    """Time of an attack, in seconds of CLOCK_MONOTONIC."""
 
     attack: Attack
     begins: float
     ends: float
 
     def covers(self, one: Attestation, *, longer: float = 0.0) -> bool:
-        """Whether an attestation began in it, or not long after."""
+        """Whether an attestation began during the attack, or shortly after."""
         return self.begins <= one.began < self.ends + longer
 
     def spares(self, one: Attestation) -> bool:
@@ -139,9 +139,9 @@ class Watched:
     """Seconds of /livez, without the time in which the helper's threads and this one waited for a CPU, or the machine
     for its host: a virtual machine may be stopped for 0.1 s (seen)."""
     long_stalls: int = 0
-    """Stalls of more than 50 ms by the helper's own metric."""
+    """Number of stalls of more than 50 ms by the helper's own metric."""
     highest: int = 0
-    """Bytes of its control group at most, those of the kernel and of files included."""
+    """Highest memory of the helper's control group, in bytes, including kernel memory and files."""
     complaints: list[str] = field(default_factory=list)
 
     def failures(self, *, stalls: bool) -> Iterator[str]:
@@ -150,7 +150,7 @@ class Watched:
             yield f"{self.name}: its event loop stalled for {self.longest_stall:.3f} s"
 
     def watch(self, helper: RunningHelper, memory: MemoryGroup, seconds: float) -> None:
-        """Probe the helper for so long, or until it ends, and read its metrics."""
+        """Probe the helper for so long, or until its end, and read its metrics."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends and helper.process.poll() is None:
             waited, began = self._waited(helper), time.perf_counter()
@@ -181,12 +181,12 @@ class Soaked:
     phases: list[Phase]
     attestations: dict[str, list[Attestation]] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Connections of each misbehaving kind and each attack."""
+    """Number of connections of each misbehaving kind and each attack."""
     helpers: list[Watched] = field(default_factory=list)
     older_kernel: bool = False
-    """Whether the helpers run as on a kernel that cannot refuse descriptors: their loops may stall for longer then."""
+    """Whether helpers run as on a kernel that cannot refuse descriptors, where their loops may stall longer."""
     changed_at: float = float("inf")
-    """When the helper with another quoting enclave was started: nobody may get 42 before."""
+    """Start time of the helper with another quoting enclave: before it, no client may get error 42."""
     unverified: list[str] = field(default_factory=list)
 
     def failures(self) -> Iterator[str]:
@@ -213,7 +213,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 
 def soak(seconds: float, directory: Path, *, older_kernel: bool) -> Soaked:
-    """Run it all: first the misbehaving clients, then attacks and well-behaved clients, then the updates."""
+    """Run the soak: misbehaving clients first, then attacks and well-behaved clients, then the updates."""
     directory.chmod(0o755)  # clients are other users
 
     def newest_probes() -> str:
@@ -264,7 +264,7 @@ def _helper(
 
 
 def _attesting(sequence: ClientSequence, path: Path) -> Work:
-    """Attest at a fixed rate, however long an attestation takes."""
+    """Attest at a fixed rate, regardless of the duration of an attestation."""
 
     def run(parent: Connection) -> dict[str, list[Attestation]]:
         client, due = Client(sequence, path, time.monotonic), time.monotonic()
@@ -279,7 +279,7 @@ def _attesting(sequence: ClientSequence, path: Path) -> Work:
 
 
 def _watch_and_update(start: Callable[[Sequence[str]], Started], running: Started, part: float, result: Soaked) -> None:
-    """Watch each helper for its part of the time, start the next one beside it, and end it."""
+    """Watch each helper for its part of the time, start the next helper beside it, and end it."""
     for number, (name, _) in enumerate(HELPERS):
         helper, memory = running
         watched = Watched(name)
@@ -307,7 +307,7 @@ def _wrong_quotes(result: Soaked, state_dir: Path) -> Iterator[str]:
 
 
 def sections(soaked: Soaked) -> list[Section]:
-    """The numbers of the well-behaved clients, in all and by attack, and of the helpers."""
+    """Numbers of the well-behaved clients, in all and by attack, and numbers of the helpers."""
     side = "in all"
     clients, phases, helpers = (
         Section(title, [side]) for title in ("Well-behaved clients", "Well-behaved clients, by attack", "Quote helpers")

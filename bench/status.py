@@ -38,14 +38,14 @@ GOALS = {
     "preflight: time": Goal(10.0),
     "preflight: memory of the command at most": Goal(96.0),
 }
-"""Of a cluster of NODES and PODS. Times are half as long again as on two processors that did nothing else."""
+"""Goals for a cluster of NODES and PODS: 1.5 times the times on two processors with nothing else to do."""
 SAMPLE_SECONDS = 0.005
-"""Between looks at the peak of a command's memory, which the kernel keeps."""
+"""Interval of reading the peak of a command's memory, which the kernel keeps."""
 SETTLE_SECONDS = 30.0
-"""For API server and etcd to digest thousands of new objects."""
+"""Time for API server and etcd to process thousands of new objects."""
 EPC_MIB = 162
 PADDING = "x" * 3000
-"""Managed fields, volumes and conditions make a daemon's Pod so much larger than its template."""
+"""Padding of a daemon's Pod, as much as managed fields, volumes and conditions add to its template."""
 AMOUNTS = {
     EPC: str(EPC_MIB),
     "sgx.intel.com/enclave": "1024",
@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 
 def _run(section: Section, server: PlainApiServer, name: str) -> None:
-    """Run a command as its user would. The exit code of status is 8, since nothing runs."""
+    """Run a command as its user would. `status` exits with 8, since no daemon runs."""
     folders = {str(server.tools.path(program).parent) for program in ("kubectl", "helm")}
     environment = os.environ | {
         "KUBECONFIG": str(server.kubeconfig()),
@@ -84,7 +84,7 @@ def _run(section: Section, server: PlainApiServer, name: str) -> None:
     with (server.folder / f"{name}.json").open("wb") as output, (server.folder / f"{name}.err").open("wb") as errors:
         begun, peak, others = time.monotonic(), 0, 0
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=errors)
-        while seen := resident_bytes(process.pid, peak=True):  # nothing when it has ended
+        while seen := resident_bytes(process.pid, peak=True):  # nothing once the process has ended
             peak = seen
             with contextlib.suppress(OSError):  # one has ended
                 others = max(others, sum(map(resident_bytes, children_of(process.pid))))
@@ -105,7 +105,7 @@ def _install_chart(server: PlainApiServer) -> None:
 
 
 def _fill(server: PlainApiServer, plugins: Plugins, nodes: int, pods: int) -> None:
-    """Make the nodes, each with both daemons, and other Pods, so that there are so many in all."""
+    """Create the nodes, each with both daemons, and further Pods up to the wanted number of Pods."""
     plugins.document = inventory(EPC_MIB, kind="device")
     objects = Objects(server)
     apps = f"/apis/apps/v1/namespaces/{SYSTEM}"

@@ -1,4 +1,4 @@
-"""Verifying quotes: collateral parsed once, beside dcap-qvl alone with the same, and collateral parsed each time."""
+"""Verification of quotes: with collateral parsed once, with dcap-qvl alone, and with collateral parsed each time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from confcom.testing import Attestation
 from confcom.verify import verify
 
 VERIFICATIONS = 500
-"""Of each side in a round; one takes under a millisecond."""
+"""Number of verifications of each side in a round; one takes under a millisecond."""
 PREPARED, ALONE, EACH_TIME = "collateral parsed once", "dcap-qvl alone", "parsed each time"
 RATIO = "collateral parsed once, in the time of dcap-qvl alone"
 GOALS = {RATIO: Goal(1.35)}

@@ -1,4 +1,4 @@
-"""The objects that cost admission policies most: as large as an API server reads them, whatever they hold."""
+"""Objects on which admission policies cost most: as large as an API server accepts, with any content."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from e2e.admission.pattern import BUDGET, BYTES, ENCLAVE, MIB, PROVIDER, PROVISION, Manifest, container, pod, template
 
 LARGEST = 3 << 20
-"""Bytes of a request that an API server reads."""
+"""Most bytes of a request that an API server reads."""
 CONTAINERS, ASKING, PARTS = 1000, 50, 10000
-"""How many of a kind the policies look at: confcom.mostContainers, mostAsking and mostParts of the chart."""
+"""Limits on what policies inspect: confcom.mostContainers, mostAsking and mostParts of the chart."""
 EPC: Manifest = {"resources": {"limits": {BYTES: "1Mi"}}}
 EVERY: Manifest = {"resources": {"limits": {BYTES: "1Mi", MIB: "2", ENCLAVE: "1"}}}
 REFUSED: Manifest = {"resources": {"limits": {MIB: "10Mi", ENCLAVE: "9", PROVISION: "1"}}}
@@ -23,9 +23,9 @@ MOUNT = {"name": "v", "mountPath": "/v", "subPath": "aesm.socke"}
 class Worst:
     name: str
     made: Callable[[int], Manifest]
-    """The object, from a number of entries."""
+    """Function that makes the object with a number of entries."""
     most: int = 0
-    """Entries; the rest of the object is one argument of its first container. 0: as many as there is room for."""
+    """Number of entries; an argument of the first container fills the rest of the object. 0: as many as fit."""
 
     def body(self, size: int) -> bytes:
         """The object as JSON, just below a size in bytes."""
@@ -59,17 +59,17 @@ def _annotated(made: Callable[[int], dict[str, str]]) -> Callable[[int], Manifes
 
 
 def _one(**more: Callable[[int], object]) -> Callable[[int], Manifest]:
-    """A Pod of one container with EPC, whose fields have so many entries."""
+    """A Pod of one container with EPC, whose fields have this many entries."""
     return lambda count: pod(container("app", {BYTES: "1Mi"}) | {name: made(count) for name, made in more.items()})
 
 
 def _many(field: str = "containers", /, **more: object) -> Callable[[int], Manifest]:
-    """A Pod of so many containers."""
+    """A Pod of this many containers."""
     return _listed(field, lambda number: {"name": f"c{number}", "image": "x", **more})
 
 
 def _listed(field: str, entry: Callable[[int], Manifest]) -> Callable[[int], Manifest]:
-    """A Pod with EPC whose spec has a list of so many entries."""
+    """A Pod with EPC whose spec has a list of this many entries."""
 
     def made(count: int) -> Manifest:
         whole = pod(container("app", {BYTES: "1Mi"}))

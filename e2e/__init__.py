@@ -1,1 +1,1 @@
-"""Tests on a real Kubernetes, and what they need: a cluster and images."""
+"""End-to-end tests on a real Kubernetes, and the code that makes their cluster and images."""

@@ -1,4 +1,4 @@
-"""The add-on in the cluster for tests: installed by its chart, as everybody installs it."""
+"""The add-on in the test cluster, installed with its Helm chart as users install it."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ SYSTEM = "confcom-system"
 HERE = f"--namespace={SYSTEM}"
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 EPC_MIB = "162"
-"""Of the 168 MiB that the chart simulates: 6 are set aside for quote helpers."""
+"""MiB of EPC that a node offers: the chart simulates 168 MiB, 6 of which are set aside for quote helpers."""
 NO_EPC = frozenset({"", "0"})
-"""Of a node that never had a plugin, and of one that lost it."""
+"""Amounts of EPC in the status of a node that never had a plugin, and of a node that lost its plugin."""
 RESOURCE_PREFIXES = ("kubernetes.azure.com/sgx_", "sgx.intel.com/", "confcom.internal/", "simulated.confcom.internal/")
-"""With which the names of all resources of the add-on begin."""
+"""Prefixes of the names of all resources of the add-on."""
 ROOT_SECRET = "confcom-simulated-root"  # noqa: S105  (its name)
 CREATE_ROOT = """seed=$(openssl rand -hex 32) created=$(date +%s)
 kubectl create secret generic $1 --namespace=$2 --from-literal=seed=$seed --from-literal=created=$created \
     --from-literal=check=$(printf %s "$seed:$created" | sha256sum | cut -d" " -f1)"""
-"""As docs/how-to/install-on-a-cluster.md has it."""
+"""Shell commands that create the simulated root, as in docs/how-to/install-on-a-cluster.md."""
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 CONTROLLER = "confcom-controller"
-"""Its Deployment, its ServiceAccount, and the field manager as which it writes nodes."""
+"""Name of the controller's Deployment, of its ServiceAccount, and of its field manager for nodes."""
 COMPONENT = "app.kubernetes.io/component"
 PLUGIN, HELPER = DAEMONS = ("device-plugin", "quote-helper")
 PROGRAMS = {PLUGIN: "confcom.device_plugin", HELPER: "confcom.quote_helper", "controller": "confcom.controller"}
-"""By component, what its process has in its command line."""
+"""Part of the command line of each component's process, by component."""
 PROBES_PORT = 8080
 CONSENT = ("simulated.enabled=true",)
 CHECKPOINT = "kubelet_internal_checkpoint"
-"""The kubelet's own file in its directory of device plugins: which there were, and who has what of them."""
+"""The kubelet's file in its directory of device plugins: registered devices, and their owners."""
 MARK_SECONDS = 2.0
-"""For the kubelets to write a Pod's annotation into its volume, on a machine that is busy."""
+"""Time for the kubelets to write a Pod's annotation into its volume, on a busy machine."""
 UPGRADE_SECONDS = 120.0
-"""For daemons to be replaced on every node, one node after the other: 15 s are usual on two."""
+"""Time for all nodes' daemons to be replaced, one node at a time: 15 s are usual on two."""
 
 
 def install(cluster: Cluster, nodes: Sequence[str] = (NODE_NAME,), settings: Sequence[str] = ()) -> None:
-    """Install the chart with these settings, or upgrade to it, and wait until these nodes serve, and no others."""
+    """Install or upgrade the chart with these settings, and wait until these nodes, and no other nodes, serve."""
     others = [node.name for node in cluster.nodes if node.name not in nodes]
     cluster.kubectl("label", "node", *nodes, f"{SIMULATED_LABEL}=true", "--overwrite")
     if others:
@@ -83,9 +83,9 @@ def changes_pods(cluster: Cluster) -> bool:
 
 
 def serves(cluster: Cluster, nodes: Sequence[str]) -> bool:
-    """Whether these nodes have all of their EPC and both daemons, ready, and other nodes have neither.
+    """Whether these nodes offer all of their EPC and run both daemons, ready, and other nodes have neither.
 
-    The API shows a node's EPC for up to 10 s after its plugin has gone; a Pod that comes then is rejected for good.
+    The API shows a node's EPC for up to 10 s after its plugin ended; the kubelet rejects Pods bound meanwhile.
     """
     wanted = sorted((daemon, node) for daemon in DAEMONS for node in nodes)
     pods = daemons(cluster)
@@ -97,22 +97,22 @@ def serves(cluster: Cluster, nodes: Sequence[str]) -> bool:
 
 
 def daemons(cluster: Cluster, *components: str) -> list[dict[str, Any]]:
-    """The Pods of these components, or of both DaemonSets, on all nodes; also those that are about to go."""
+    """Pods of these components (default: both DaemonSets) on all nodes, including terminating Pods."""
     chosen = f"--selector={COMPONENT} in ({', '.join(components or DAEMONS)})"
     pods: list[dict[str, Any]] = cluster.kubectl_json("get", "pods", HERE, chosen)["items"]
     return pods
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
-    """Whether a Pod is ready, as the kubelet told last, and is not about to go."""
+    """Whether a Pod is ready, as its kubelet last reported, and is not terminating."""
     conditions = {one["type"]: one["status"] for one in pod["status"].get("conditions", [])}
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
 def uninstall(cluster: Cluster) -> None:
-    """Remove the chart, and wait until its pods have gone, and the API knows that no node offers EPC.
+    """Uninstall the chart, and wait until its Pods are gone and no node offers EPC in the API.
 
-    Helpers of a next installation would be sent to a node whose plugin is not back, and be rejected again and again.
+    Otherwise, helpers of the next installation would be sent to nodes whose plugin is not back, and be rejected.
     """
     mark_removal(cluster)
     cluster.run(["helm", "uninstall", RELEASE, HERE, "--ignore-not-found", "--wait"], timeout=150)
@@ -124,7 +124,7 @@ def uninstall(cluster: Cluster) -> None:
 
 
 def mark_removal(cluster: Cluster, *nodes: str) -> None:
-    """Have helpers, of these nodes or of all, end soon when they are told to: no other one will have their socket."""
+    """Let helpers of these nodes, or of all, end soon on SIGTERM: no successor will have their socket."""
     mark = f"{REMOVAL_ANNOTATION}={time.time():.0f}"
     for chosen in [f"--field-selector=spec.nodeName={node}" for node in nodes] or [f"--selector={COMPONENT}"]:
         done = cluster.kubectl("annotate", "pods", HERE, "--overwrite", chosen, mark, check=False)
@@ -137,13 +137,13 @@ def allocatable(cluster: Cluster, node: str = NODE_NAME) -> str:
 
 
 def is_remembered(cluster: Cluster, node: str) -> bool:
-    """Whether a node's status has any of our resources, also at 0."""
+    """Whether a node's status names any of the add-on's resources, even with the amount 0."""
     capacity = cluster.kubectl_json("get", "node", node)["status"]["capacity"]
     return any(name.startswith(RESOURCE_PREFIXES) for name in capacity)
 
 
 def forget(cluster: Cluster, node: Node) -> None:
-    """Have a node as if it never had our daemons: its kubelet would remember the plugin for five minutes."""
+    """Make a node look as if it never had our daemons; its kubelet would remember the plugin for 5 min."""
     node.stop("kubelet")
     node.run(["rm", "--recursive", "--force", str(DEVICE_PLUGINS / CHECKPOINT), "/run/aesmd"])
     node.start("kubelet")
@@ -152,7 +152,7 @@ def forget(cluster: Cluster, node: Node) -> None:
 
 
 def remove_names(cluster: Cluster, node: str) -> None:
-    """Remove what is at 0 in a node's status for good: the kubelet, which has forgotten it, leaves its name there."""
+    """Remove the resources at 0 from a node's status for good: the kubelet forgot them, but leaves their names."""
     status = cluster.kubectl_json("get", "node", node)["status"]
     parts = {
         part: {name: None for name in status[part] if name.startswith(RESOURCE_PREFIXES)}
@@ -167,7 +167,7 @@ def names(cluster: Cluster, kind: str, namespace: str) -> list[str]:
 
 
 def processes_of(node: Node, component: str) -> list[str]:
-    """A component's processes on a node; none if it does not run there now."""
+    """Processes of a component on a node; none if the component does not run there now."""
     return node.run(["pgrep", "--full", PROGRAMS[component]], check=False).stdout.split()
 
 

@@ -1,4 +1,4 @@
-"""kubectl as a process that runs beside a case, and ends with it."""
+"""kubectl as a process that runs during a case, and ends with it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from e2e.cluster import Cluster
 from e2e.waiting import end
 
 END_SECONDS = 10.0
-"""From SIGTERM to its end."""
+"""Time from SIGTERM to the process's end."""
 
 
 @contextmanager
 def beside(
     cluster: Cluster, *arguments: str, output: IO[bytes] | int = subprocess.DEVNULL
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run kubectl as the administrator, unless the arguments name somebody else.
+    """Run kubectl as the administrator, unless the arguments name another user.
 
-    It enters the cluster's network only: so it is our child, and gets our signals.
+    kubectl enters the cluster's network namespace only, so it is our child and gets our signals.
     """
     command = ["nsenter", f"--target={cluster.pid}", "--net", "--", str(cluster.plan.tools.path("kubectl")), *arguments]
     environment = {**os.environ, **cluster.environment}

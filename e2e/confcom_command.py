@@ -1,4 +1,4 @@
-"""The add-on as a person with the `confcom` command has it, on some nodes of the cluster."""
+"""The add-on as used by a person with the `confcom` command, on some nodes of the cluster."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from e2e.cluster import Cluster, Node
 from e2e.waiting import until
 
 COMMAND_SECONDS = 600.0
-"""For one command: it gives up by itself when nothing has gone on for three minutes."""
+"""Limit for one command, which gives up by itself after three minutes without progress."""
 
 JSON = "--output=json"
 SET_ASIDE_MIB = 6
-"""Of a node's EPC, for two quote helpers."""
+"""MiB of a node's EPC that are set aside for two quote helpers."""
 
 _REQUESTS = "confcom_quote_helper_request_seconds_count"
 
@@ -29,7 +29,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def confcom(cluster: Cluster, *arguments: str, code: ExitCode = ExitCode.OK) -> Done:
-    """Run the command on the first node as the administrator, or as --as says; it must end with this code."""
+    """Run the command on the first node as the administrator, or as --as says; it must exit with `code`."""
     done = cluster.run([sys.executable, "-m", "confcom", *arguments], check=False, timeout=COMMAND_SECONDS)
     assert done.returncode == code, f"{arguments} ended with {done.returncode}\n{done.stdout}{done.stderr}"
     return done
@@ -49,7 +49,7 @@ def changes(done: Done) -> bool:
 
 
 def codes_of(done: Done) -> set[str]:
-    """Codes of the error, of findings that are not ok, and of problems."""
+    """Codes in a command's output: of the error, of findings that are not ok, and of problems."""
     found = document_of(done)
     findings = [one for one in found.get("findings", []) if one["outcome"] != "ok"]
     errors = filter(None, [found.get("error")])
@@ -58,7 +58,7 @@ def codes_of(done: Done) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class AddOn:
-    """The enabled add-on on nodes that simulate, each of which offers so much EPC."""
+    """The enabled add-on on simulated nodes, each of which offers `offered_mib` MiB of EPC."""
 
     cluster: Cluster
     nodes: tuple[Node, ...]
@@ -71,9 +71,9 @@ class AddOn:
         return status_of(self.cluster)
 
     def epc(self) -> dict[str, dict[str, Any]]:
-        """What `confcom status` tells of each node's EPC, by the node's name; how it is counted is among it.
+        """EPC of each node in `confcom status`, including how it is counted, by the node's name.
 
-        It asks the device plugins that are ready, which may come after a node's EPC.
+        `confcom status` asks only ready device plugins; a plugin may be ready after its node offers EPC.
         """
 
         def told() -> dict[str, dict[str, Any]]:
@@ -85,19 +85,19 @@ class AddOn:
         return until(told, "status tells of each node's EPC")
 
     def codes(self) -> set[str]:
-        """Of the problems and notes of `confcom status`."""
+        """Codes of the problems and notes in `confcom status`."""
         found = self.status()
         return {one["code"] for one in (*found["problem_details"], *found["notes"])}
 
     def is_well(self) -> bool:
-        """Whether `confcom status` finds nothing wrong; else an error tells what."""
+        """Whether `confcom status` finds nothing wrong; otherwise, an error has its findings."""
         found = self.status()
         if not found["ok"]:
             raise UnavailableError("confcom status finds something wrong", why="; ".join(found["problems"]))
         return True
 
     def pods(self, component: str) -> dict[str, dict[str, Any]]:
-        """The component's only pod on each node, by the node's name, once there is one only and it is ready."""
+        """The component's Pod on each node, by the node's name, once each node has a single, ready Pod."""
 
         def alone() -> dict[str, dict[str, Any]] | None:
             listed = self.all_pods(component)
@@ -113,12 +113,12 @@ class AddOn:
         return daemons(self.cluster, component)
 
     def has_replaced(self, helpers: Iterable[str]) -> bool:
-        """Whether each node has one helper, and none is of these UIDs."""
+        """Whether each node has one helper, whose UID is none of these."""
         there = {pod["metadata"]["uid"] for pod in self.all_pods(HELPER)}
         return len(there) == len(self.nodes) and there.isdisjoint(helpers)
 
     def quotes_by(self, pod: dict[str, Any]) -> int:
-        """Of its metrics, as the API server's proxy reaches them; they may be a second old."""
+        """Number of quotes in a helper's metrics, through the API server's proxy; up to a second old."""
         path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod['metadata']['name']}:{PROBES_PORT}/proxy/metrics"
         families = text_string_to_metric_families(self.cluster.kubectl("get", "--raw", path).stdout)
         made = {"request": "GetQuoteEx", "result": "success"}
@@ -126,7 +126,7 @@ class AddOn:
         return int(sum(one.value for one in found if made.items() <= one.labels.items()))
 
     def wait_for_epc(self) -> None:
-        """Until every node offers all of it; the kubelet reports every 10 s."""
+        """Wait until every node offers all of its EPC; the kubelet reports every 10 s."""
         wanted = str(self.offered_mib)
         until(
             lambda: all(allocatable(self.cluster, node.name) == wanted for node in self.nodes), "nodes offer their EPC"

@@ -17,13 +17,13 @@ from e2e.cluster.tools import default_cache
 from e2e.progress import alone
 
 CASE_SECONDS = 180
-"""For one case, without the fixtures: the first of them builds a cluster, which has limits of its own."""
+"""Limit for one case, without the fixtures: the first fixture builds a cluster, with its own limits."""
 
 NODES = 3
-"""For the cases that need several: two for SGX and one without."""
+"""Number of nodes for the cases that need several: two for SGX and one without."""
 
 SEVERAL = "nodes"
-"""The fixture by which a case asks for all of them."""
+"""The fixture with which a case asks for all nodes."""
 
 HERE = Path(__file__).parent
 LOGS = pytest.StashKey[Path]()
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Collect the logs of a failed case before its fixtures take away what they tell about."""
+    """Collect the logs of a failed case before its fixtures remove the objects that the logs are about."""
     report = yield
     running = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and isinstance(running, Cluster) and running.places.logs.is_dir():  # a case may have its own
@@ -59,7 +59,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Of one node; if any case of the session asks for `nodes`, of three."""
+    """The cluster: of one node, or of three if any case of the session asks for `nodes`."""
     several = any(SEVERAL in getattr(item, "fixturenames", ()) for item in request.session.items)
     shape = Shape(nodes=NODES if several else 1, kubernetes=request.config.option.kubernetes)
     with shared_cluster(shape) as running:
@@ -68,9 +68,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @contextlib.contextmanager
 def shared_cluster(shape: Shape) -> Iterator[Cluster]:
-    """Have the running cluster, or a new one for the time, with our images."""
+    """Yield the running cluster, or a new one for the block, with our images."""
     interrupt_on_signals()
-    # Others who run these cases install the same things in the same cluster.
+    # Other users who run these cases install the same things in the same cluster.
     lock = default_cache() / f"session-{group_name(Places(default_folder()))}.lock"
     with alone(lock, "another run of these cases"):
         archives = images.build_all()
@@ -87,7 +87,7 @@ def shared_cluster(shape: Shape) -> Iterator[Cluster]:
 
 @pytest.fixture
 def nodes(cluster: Cluster) -> Iterator[tuple[Node, Node, Node]]:
-    """Three nodes, all Ready; what a case leaves stopped is started after it."""
+    """Three nodes, all Ready; components that a case leaves stopped are started after it."""
     first, second, third = cluster.nodes[:NODES]
     yield first, second, third
     cluster.mend()

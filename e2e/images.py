@@ -28,35 +28,35 @@ from e2e.progress import alone, say, timed
 ROOT = Path(__file__).resolve().parent.parent
 
 IMAGES = ("device-plugin", "quote-helper", "controller", "sample-workload")
-"""Targets of the Dockerfile, and the last part of the images' names."""
+"""Targets of the Dockerfile, which are also the last parts of the images' names."""
 
 LOCKS = ("build.lock", "controller.lock", "daemon.lock")
-"""In requirements/: what the Dockerfile installs."""
+"""Lock files in requirements/ that the Dockerfile installs."""
 
 BASE = "localhost/confcom-base"
 """The stand-in for the published base, which the Dockerfile names by a digest that a local image cannot have."""
 
 REGISTRY = "registry.test"
-"""What the images' names begin with. Nobody can own a host of `.test` (RFC 6761), and have others under these names."""
+"""Beginning of the images' names. Nobody can own a host of `.test` (RFC 6761) and publish other images there."""
 
 CHART_REGISTRY = f"image.registry={REGISTRY}"
-"""The same as a value of the chart."""
+"""The registry as a value of the chart."""
 
 EPOCH = "1767225600"
-"""Time of every file in the images, 1 January 2026: one that never changes (reproducible-builds.org)."""
+"""Time of every file in the images, a constant: 1 January 2026 (see reproducible-builds.org)."""
 
 PROGRAMS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
-"""What is run and not on every Linux, and its package."""
+"""Programs that are not on every Linux, and their packages."""
 
 DEBIAN_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
-"""The mirrors of a Debian 12 machine; on any other, mmdebstrap takes its default."""
+"""File with the mirrors of a Debian 12 machine; on other machines, mmdebstrap uses its default."""
 
 CLEAN = """set -e; cd "$1"
 : > etc/resolv.conf; : > etc/hostname
 rm -rf etc/apt/sources.list etc/apt/sources.list.d/* root/.cache
 ln -s /usr/bin/python3 usr/local/bin/python3; ln -s python3 usr/local/bin/python
 """
-"""Takes out what came from this machine, and puts Python where the published image has it."""
+"""Script that removes files of this machine, and puts Python where the published image has it."""
 
 SUITE = "bookworm"
 """Debian 12: the release with Python 3.11."""
@@ -77,21 +77,21 @@ MMDEBSTRAP = (
 )
 
 REF_NAME = "org.opencontainers.image.ref.name"
-"""Annotation of an OCI index that names an image; containerd's import takes it."""
+"""Annotation of an OCI index that names an image; containerd's import reads it."""
 
 KEPT = 2
-"""How many results with different content stay: the current one, and one that a running test may still read."""
+"""Number of kept results: the current result, and an older one that a running test may still read."""
 
 _UNSHARE = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc")
 _PRIVATE = ("setpriv", "--pdeathsig=KILL", *_UNSHARE)
-"""A program ends with us, everything that it started ends with it, and all their mounts are gone then."""
+"""Prefix of a command that ends with this process, together with all its child processes and mounts."""
 
 _WITH_CACHE = 'mkdir -p /var/lib/containers && mount --bind "$0" /var/lib/containers && exec "$@"'
 """A cache of blobs' digests has its place built into buildah; this puts ours there, in the mount namespace only."""
 
 
 def references(image: str) -> tuple[str, str]:
-    """The names that an archive gives its image: by version, and `latest` for the manifests in examples/."""
+    """Names of an image in its archive: by version, and `latest` for the manifests in examples/."""
     name = f"{REGISTRY}/confcom/{image}"
     return f"{name}:{version()}", f"{name}:latest"
 
@@ -102,7 +102,7 @@ def version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """One use of the folder: `scratch` is removed at the end, `context` has the checkout's files as they were."""
+    """One use of the folder: `scratch` is removed at the end, `context` has a copy of the checkout's files."""
 
     folder: Path
     scratch: Path
@@ -113,12 +113,12 @@ class Workshop:
         return content_hash(json.dumps([MMDEBSTRAP, EPOCH]).encode())
 
     def build(self, storage: Path, name: str) -> Path:
-        """Make every image in `storage`, which may hold earlier layers; return the folder of archives."""
+        """Build every image in `storage`, which may hold earlier layers; return the folder of archives."""
         base, wheels = self._base(), self._wheels()
         buildah = self._buildah(storage)
         result = self.scratch / name
         result.mkdir()
-        self._run([*buildah, "rm", "--all"], "buildah")  # what an interrupted build left
+        self._run([*buildah, "rm", "--all"], "buildah")  # containers of an interrupted build
         if subprocess.run([*buildah, "inspect", "--type=image", BASE], capture_output=True, check=False).returncode:
             with timed("image base loaded into buildah"):
                 loader = self.scratch / "Dockerfile.base"
@@ -153,7 +153,7 @@ class Workshop:
         self._run([*buildah, "bud", f"--signature-policy={self._policy}", *common, *arguments], "buildah")
 
     def _export(self, buildah: Sequence[str], result: Path) -> None:
-        """Write all images into one OCI layout, which compresses what they share once, and make an archive of each."""
+        """Write all images into one OCI layout, which stores shared layers once, and make an archive of each image."""
         layout = self.scratch / f"{result.name}.oci"
         for image in IMAGES:
             push = ["push", f"--signature-policy={self._policy}", references(image)[0], f"oci:{layout}:{image}"]
@@ -261,12 +261,12 @@ def _blob(descriptor: dict[str, str]) -> str:
 
 
 def default_folder() -> Path:
-    """Where results are kept: outside the checkout, in the user's cache."""
+    """Folder of built archives: outside the checkout, in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "images"
 
 
 def build_all() -> dict[str, Path]:
-    """The OCI archive of each of `IMAGES`, built if it was not; the names inside are `references`."""
+    """The OCI archive of each of `IMAGES`, built if missing; the names in an archive are `references`."""
     if os.geteuid():
         raise UnavailableError(
             "images cannot be built", why="buildah and mmdebstrap need root here", remedy="run it as root"

@@ -1,4 +1,4 @@
-"""What the kubelet's device manager logs (at --v=2), as events: the kubelet's own view of a plugin."""
+"""Log of the kubelet's device manager (at --v=2), parsed as events: the kubelet's own view of a plugin."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Event:
 
 
 def parse(text: str) -> Iterator[Event]:
-    """The events in a piece of the log; lines of other forms are passed over."""
+    """Parse the events in a part of the log; skip lines of other forms."""
     for line in text.splitlines():
         if found := _LINE.match(line):
             values = {name: quoted or plain for name, quoted, plain in _VALUE.findall(found["rest"])}
@@ -30,7 +30,7 @@ def parse(text: str) -> Iterator[Event]:
 
 @dataclass(slots=True)
 class KubeletLog:
-    """The log from a moment on; every start of the kubelet appends to it."""
+    """The kubelet's log from a marked moment on; every start of the kubelet appends to it."""
 
     path: Path
     _from: int = 0
@@ -44,7 +44,7 @@ class KubeletLog:
             return list(parse(file.read().decode(errors="replace")))
 
     def lists(self, resource: str) -> list[Event]:
-        """The lists of a resource that the kubelet has processed since the mark, without those that have no device."""
+        """Lists of a resource's devices that the kubelet has processed since the mark, except empty lists."""
         return [
             event
             for event in self.events()

@@ -1,4 +1,4 @@
-"""Another image made of one that is built: another digest, and whatever else is to differ."""
+"""Another image derived from a built one: it has another digest, and other differences on request."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from e2e.cluster.pause import tar_of
 from e2e.images import REF_NAME, REGISTRY
 
 LABEL = "org.opencontainers.image.revision"
-"""Says which source an image was made of; changed, it is another image that does the same."""
+"""Label with the source revision of an image; a changed value gives another image that does the same."""
 
 _NAME = "io.containerd.image.name"
-"""Annotation by which containerd's import takes a whole name."""
+"""Annotation with a full image name, which containerd's import uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """In what an image differs: files by absolute path, its program, its default arguments, and more variables."""
+    """Differences of an image: files by absolute path, its program, its default arguments, and added variables."""
 
     files: Mapping[str, bytes] = field(default_factory=dict)
     entrypoint: Sequence[str] = ()
@@ -38,7 +38,7 @@ class Changes:
 def import_other(
     cluster: Cluster, folder: Path, image: str, *, repository: str = "", changes: Changes | None = None
 ) -> str:
-    """Import another image on every node, made of a built one; return its name, `REPOSITORY@DIGEST`."""
+    """Import an image derived from a built one on every node; return its name, `REPOSITORY@DIGEST`."""
     archive, name = folder / "other-image.tar", f"{REGISTRY}/{repository or f'confcom/{image}'}"
     digest = _derive(images.build_all()[image], archive, name, changes or Changes())
     cluster.import_image(archive)
@@ -51,7 +51,7 @@ def digest_of(name: str) -> str:
 
 
 def _derive(archive: Path, result: Path, repository: str, changes: Changes) -> str:
-    """Write an OCI archive of the other image, which has one name; return its digest."""
+    """Write an OCI archive of the derived image, which has one name; return its digest."""
     with tarfile.open(archive) as old, tarfile.open(result, "w") as new:
         (entry,) = _json(old, "index.json")["manifests"][:1]
         manifest = _json(old, _blob(entry["digest"]))

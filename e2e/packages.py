@@ -1,4 +1,4 @@
-"""Programs that come from the Linux distribution, installed when they are missing."""
+"""Programs of the Linux distribution, installed when they are missing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from confcom.errors import UnavailableError
 from e2e.progress import timed
 
 LOCK_SECONDS = 600
-"""For another apt or dpkg to end, such as a first boot's or an unattended upgrade, which takes some minutes."""
+"""Time for another apt or dpkg to end: a first boot or an unattended upgrade takes some minutes."""
 
 
 def install(programs: Mapping[str, str], *, purpose: str) -> None:
-    """Install the packages of the programs that are missing; another apt or dpkg at work is waited for.
+    """Install the packages of missing programs, after waiting for any other running apt or dpkg.
 
-    A program is a name or a path; its package is as Debian and Ubuntu call it.
+    A program is a name or a path; its package has the name that Debian and Ubuntu give it.
     """
     packages = sorted({package for program, package in programs.items() if not find(program)})
     if not packages:
@@ -51,5 +51,5 @@ def _apt_get(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def find(program: str) -> str | None:
-    """Where a program is, also in the folders of administrators that a plain user's PATH leaves out."""
+    """Path of a program, also in administrators' folders that are not in a plain user's PATH."""
     return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")

@@ -1,4 +1,4 @@
-"""An API server without anything else: etcd and kube-apiserver as plain processes, for what needs no node."""
+"""An API server alone, for tests without nodes: etcd and kube-apiserver as plain processes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from e2e.waiting import end, until
 
 ADMIN = "admin"
 START_SECONDS = 600.0
-"""For the API server, on a machine that is busy."""
+"""Time for the API server to start, on a busy machine."""
 STOP_SECONDS = 30.0
 REQUEST_SECONDS = 120.0
 NICENESS = 19
 NICE = ("nice", "-n", str(NICENESS))
 _WITH_US = ("setpriv", "--pdeathsig=KILL")
-"""Ends a process when its parent ends, however that may be."""
+"""Command prefix that ends a process when its parent ends, even by SIGKILL."""
 
 
 def _free_port() -> int:
-    """Return a port below those that the kernel gives programs by itself (32768 to 60999)."""
+    """Return a free port below the range that the kernel assigns by itself (32768 to 60999)."""
     while True:
         port = 20_000 + secrets.randbelow(12_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -41,7 +41,7 @@ def _free_port() -> int:
 
 @dataclass(slots=True)
 class PlainApiServer:
-    """A running API server, which `serving` makes. Users have tokens, by name."""
+    """A running API server, which `serving` makes. It has tokens of users, by name."""
 
     folder: Path
     tools: Tools
@@ -61,7 +61,7 @@ class PlainApiServer:
         return f"https://127.0.0.1:{self.port}"
 
     def kubeconfig(self, user: str = ADMIN, port: int = 0) -> Path:
-        """A user's; by way of a port, if it is given."""
+        """Path of a user's kubeconfig; with `port`, it connects through this port of the machine."""
         path = self.folder / f"{user.replace(':', '-')}-{port}.kubeconfig"
         cluster = {
             "server": f"https://127.0.0.1:{port or self.port}",
@@ -87,7 +87,7 @@ class PlainApiServer:
         return done.stdout
 
     def helm(self, verb: str, *flags: str) -> str:
-        """Run helm template, or helm install, on the chart, and return its output."""
+        """Run helm template, or helm install, on the chart, and return helm's output."""
         command = [str(self.tools.path("helm")), verb, RELEASE, str(ROOT / "charts" / "confcom")]
         command += [HERE, f"--kubeconfig={self.kubeconfig()}", *flags]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout

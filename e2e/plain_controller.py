@@ -1,4 +1,4 @@
-"""The controller as a process beside a plain API server, with plugins that are one HTTP server."""
+"""The controller as a process beside a plain API server; one HTTP server stands in for all plugins."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def inventory(mib: int, *, kind: str = "capacity") -> bytes:
 
 
 class Plugins:
-    """All plugins, at one address: each answers the same."""
+    """All plugins at one address, with the same answer from each."""
 
     def __init__(self, port: int = 0) -> None:
         plugins = self
@@ -62,7 +62,7 @@ class Plugins:
                 self.wfile.write(plugins.document)
 
             def log_message(self, *arguments: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self.address = own_address()
         self._server = ThreadingHTTPServer((self.address, port), Handler)

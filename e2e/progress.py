@@ -1,4 +1,4 @@
-"""What a person who waits for the cluster reads."""
+"""Progress messages for a person who waits for the cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def alone(lock: Path, waiting: str) -> Iterator[None]:
-    """Hold a file's lock; say for what one waits if somebody else has it."""
+    """Hold a file's lock; while another process holds the lock, print what this one waits for."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as held:
         try:
@@ -30,7 +30,7 @@ def alone(lock: Path, waiting: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Say how long something took, if it succeeds."""
+    """Print how long the block took, if it succeeds."""
     started = time.monotonic()
     yield
     say(f"{what}: {time.monotonic() - started:.1f} s")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 class Relay(socketserver.ThreadingTCPServer):
-    """Passes connections on without a word, or as an HTTP proxy that is asked to CONNECT; counts what comes back."""
+    """Passes connections on directly, or as an HTTP proxy with CONNECT; counts the bytes that come back."""
 
     daemon_threads = True
 
@@ -58,12 +58,12 @@ class _Connection(socketserver.BaseRequestHandler):
     def _return(self, there: socket.socket) -> None:
         for part in _parts(there, self.request):
             self.server.received += len(part)
-            with contextlib.suppress(OSError):  # whoever asked has ended
+            with contextlib.suppress(OSError):  # the asking program has ended
                 self.request.sendall(part)
 
 
 def _parts(source: socket.socket, target: socket.socket) -> Iterator[bytes]:
-    """What comes from a source, whose end ends the target's half too."""
+    """Data from a source; at the source's end, the target's sending half is closed too."""
     with contextlib.suppress(OSError):
         while part := source.recv(1 << 16):
             yield part

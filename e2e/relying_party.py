@@ -1,4 +1,4 @@
-"""Who verifies quotes outside of the cluster, some by the CLI, many by the library; trusts what was exported once."""
+"""A relying party outside of the cluster: it verifies quotes by the CLI or the library, with trust exported once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from e2e.load.client import ENCLAVE
 
 CONFCOM = (sys.executable, "-m", "confcom")
 Quoted = tuple[bytes, bytes]
-"""A quote, and the report data that it must be over."""
+"""A quote, and the report data that the quote must contain."""
 NO_CHALLENGE = "00" * 64
-"""The report data of a sample workload that was given no challenge."""
+"""Report data of a sample workload without a challenge."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelyingParty:
-    """It trusts a folder that `confcom simulation export` made, and the sample workload's enclave."""
+    """A relying party that trusts a folder of `confcom simulation export` and the sample workload."""
 
     trust: Path
     mr_enclave: str
@@ -57,7 +57,7 @@ class RelyingParty:
         return bool(self.verdict(quote, challenge).get("ok"))
 
     def complaints(self, quotes: Sequence[Quoted]) -> list[str]:
-        """Why those quotes of a load's clients do not verify that do not."""
+        """Reasons why quotes of a load's clients do not verify, for those that fail."""
         root, collateral = read_root(self.trust / "root.pem"), read_collateral(self.trust / "collateral")
         now, enclave, signer = datetime.now(UTC), ENCLAVE.mr_enclave, ENCLAVE.mr_signer
         found = []

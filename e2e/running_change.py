@@ -1,4 +1,4 @@
-"""A command that changes the add-on in the background, to be interrupted or killed in the middle."""
+"""A command that changes the add-on in the background, for tests to interrupt or kill it midway."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from e2e.confcom_command import COMMAND_SECONDS, JSON, Done
 from e2e.waiting import until
 
 SLICE_SECONDS = 0.05
-"""Helm runs for so long between two stops, until it has recorded its change: less than it needs for the rest."""
+"""Time for which helm runs between two stops, until it has recorded its change: less than its remaining time."""
 STOP_HELM = r"""
 while :; do
     for helm in $(pgrep --parent "$1" --exact helm); do
@@ -28,7 +28,7 @@ while :; do
     done
     sleep 0.02
 done"""
-"""Stops the helm that changes the release; others of the command only read."""
+"""Script that stops the helm that changes the release; other helm processes only read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class RunningChange:
         return self.cluster.run(["pgrep", "--parent", self.pid, "--exact", program]).stdout.strip()
 
     def stop_helm(self) -> str:
-        """Stop helm in the middle of its change, and return its process ID."""
+        """Stop helm in the middle of its change, and return helm's process ID."""
         helm = self.cluster.run(["bash", "-c", STOP_HELM, "bash", self.pid]).stdout.strip()
 
         def pending() -> bool:
@@ -66,7 +66,7 @@ class RunningChange:
 
 @contextmanager
 def in_background(cluster: Cluster, folder: Path, *arguments: str) -> Iterator[RunningChange]:
-    """Start a command, and wait until it holds the Lease."""
+    """Start a command, and wait until the command holds the Lease."""
     file = folder / "pid"
     noting = ["sh", "-c", f'echo $$ >{file}; exec "$@"', "sh", sys.executable, "-m", "confcom", *arguments, JSON]
     with ThreadPoolExecutor(max_workers=1) as beside:

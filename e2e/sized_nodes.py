@@ -1,6 +1,6 @@
-"""The add-on enabled on simulated nodes, also with different EPC in one cluster.
+"""The add-on enabled on simulated nodes, which may have different EPC in one cluster.
 
-The chart gives all nodes the same EPC. For each other size, its DaemonSet of the device plugin is copied.
+The chart gives all nodes the same EPC. For each other size, the device plugin's DaemonSet is copied.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SizedNode:
     node: Node
     epc_mib: int
     held_back_mib: int = 0
-    """How much of it is not offered, since a kubelet cannot have so many devices."""
+    """MiB of the EPC that the plugin does not offer, because a kubelet cannot have so many devices."""
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class SizedNode:
         return [found[part].get(EPC) for part in ("capacity", "allocatable")] == [wanted, wanted]
 
     def write(self, cluster: Cluster, amount: str | None) -> None:
-        """Write the node's capacity and allocatable as somebody else than the controller may; None removes them."""
+        """Write the node's capacity and allocatable as a user other than the controller; None removes both."""
         patch = json.dumps({"status": {part: {EPC: amount} for part in ("capacity", "allocatable")}})
         cluster.kubectl("patch", "node", self.name, "--subresource=status", "--type=merge", f"--patch={patch}")
 
@@ -53,9 +53,9 @@ class SizedNode:
 def enabled(
     cluster: Cluster, nodes: Sequence[SizedNode], values: Mapping[str, object] | None = None
 ) -> Iterator[AddOn]:
-    """Enable the add-on on nodes that are as if they never had it, before and afterwards.
+    """Enable the add-on on nodes without a trace of it, and remove all traces afterwards.
 
-    The chart has the size of the first node, and these values more.
+    The chart has the size of the first node, and these additional values.
     """
     first, file = nodes[0].epc_mib, cluster.places.home / "values.json"
     made = AddOn(cluster, tuple(one.node for one in nodes), nodes[0].offered_mib)
@@ -99,7 +99,7 @@ def _only_on(epc_mib: int) -> dict[str, object]:
 
 
 def _copy(daemon: dict[str, Any], epc_mib: int) -> dict[str, Any]:
-    """Return the DaemonSet for nodes of another size; as its dependent, the copy is deleted with it."""
+    """Return the DaemonSet for nodes of another size, a dependent that is deleted with the original."""
     metadata, spec = daemon["metadata"], copy.deepcopy(daemon["spec"])
     component, pod = {COMPONENT: f"{PLUGIN}-{epc_mib}"}, spec["template"]["spec"]
     for labels in (spec["selector"]["matchLabels"], spec["template"]["metadata"]["labels"]):

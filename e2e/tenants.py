@@ -1,4 +1,4 @@
-"""Somebody who uses the add-on: Pods in a namespace, what they print, and why they wait."""
+"""A user of the add-on: Pods in a namespace, their logs, and the reasons why they are pending."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from e2e.waiting import until
 IMAGE = references("sample-workload")[0]
 MANIFESTS = Path(__file__).parent / "manifests"
 BASELINE = "pod-security.kubernetes.io/enforce=baseline"
-"""A namespace's label, for the Pod Security level that forbids host paths and much else."""
+"""Label of a namespace for the Pod Security level that forbids host paths and much else."""
 QUOTE_PREFIX = "quote: "
 HOLD = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
-"""A program that runs until it is told to end."""
+"""Program that runs until SIGTERM."""
 DONE_SECONDS = 120.0
-"""For a Pod to start and end: 3 s are usual on a machine that does nothing else."""
+"""Time for a Pod to start and end: 3 s are usual on an otherwise idle machine."""
 
 CODE, CLIENT_RESULTS = "/code", "/results"
-"""Where a client's Pod finds its program, and leaves what it has to tell."""
+"""Folders in a client's Pod: its program, and its results."""
 
 Manifest = dict[str, Any]
 
@@ -39,7 +39,7 @@ def example(name: str) -> str:
 
 
 def manifest(name: str, image: str) -> str:
-    """A manifest of `e2e/manifests`, in which nothing but the image is replaced."""
+    """A manifest of `e2e/manifests`, unchanged except for the image."""
     text, replaced = re.subn(r"image: .*", f"image: {image}", (MANIFESTS / f"{name}.yaml").read_text())
     assert replaced == 1
     return text
@@ -54,7 +54,7 @@ def container(
     environment: Mapping[str, str] | None = None,
     **more: object,
 ) -> Manifest:
-    """A container of the sample workload's image, which runs the sample workload or some Python."""
+    """A container of the sample workload's image, which runs the sample workload or given Python code."""
     python = {"command": ["python", "-c", program, *arguments]} if program else {"args": list(arguments)}
     variables = [{"name": key, "value": value} for key, value in (environment or {}).items()]
     made = {"name": name, "image": IMAGE, "imagePullPolicy": "Never", "resources": {"limits": dict(limits or {})}}
@@ -62,7 +62,7 @@ def container(
 
 
 def pod(name: str, *containers: Manifest, node: str = "", **more: object) -> Manifest:
-    """A Pod that runs once, on one node only if it is named; the scheduler still decides whether there is room."""
+    """A Pod that runs once, on `node` if it is given; the scheduler still decides whether the Pod fits."""
     spec = {"restartPolicy": "Never", "containers": list(containers), "terminationGracePeriodSeconds": 1, **more}
     if node:
         spec["nodeSelector"] = {"kubernetes.io/hostname": node}
@@ -76,9 +76,9 @@ def quoting_pod(name: str, challenge: str, limits: Mapping[str, int], *, node: s
 
 
 def client_pod(name: str, command: Sequence[str], package: str, results: Path, *, node: str, epc_mib: int) -> Manifest:
-    """A Pod that runs a package of the checkout, which is mounted read-only: an image has no tests in it.
+    """A Pod that runs a package of the checkout, mounted read-only because an image contains no tests.
 
-    It has testkit and the AESM socket beside, and leaves its results at `CLIENT_RESULTS`, a folder on the node as here.
+    The Pod also has testkit and the AESM socket; its results are in `CLIENT_RESULTS`, a folder of node and machine.
     """
     mounts = {
         "testkit": (ROOT / "testkit", f"{CODE}/testkit", True),
@@ -103,7 +103,7 @@ def client_pod(name: str, command: Sequence[str], package: str, results: Path, *
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who may do in one namespace whatever an administrator may."""
+    """A user with all rights of an administrator in one namespace."""
 
     cluster: Cluster
     namespace: str
@@ -136,15 +136,15 @@ class Tenant:
         self.kubectl("wait", "--for=condition=Complete", f"job/{name}", f"--timeout={DONE_SECONDS:.0f}s")
 
     def log(self, name: str) -> str:
-        """What a Pod has printed; also of `job/NAME`."""
+        """Log of a Pod, or of `job/NAME`."""
         return self.kubectl("logs", name).stdout
 
     def wait_for_quote(self, name: str) -> None:
-        """Until a Pod that stays, or that of `job/NAME`, has printed its quote."""
+        """Wait until a Pod that stays, or the Pod of `job/NAME`, has printed its quote."""
         until(lambda: QUOTE_PREFIX in self.log(name), f"{name} has its quote")
 
     def quoted_on(self, node: str) -> tuple[bytes, str]:
-        """The quote of a new Pod on a node, and the challenge that it was given."""
+        """Quote of a new Pod on a node, and the challenge that the Pod got."""
         name, challenge = f"asks-{secrets.token_hex(4)}", secrets.token_hex(32)
         self.create(quoting_pod(name, challenge, {EPC: 1}, node=node))
         self.wait_for_phase(name, "Succeeded")
@@ -155,7 +155,7 @@ class Tenant:
         return base64.b64decode(line.removeprefix(QUOTE_PREFIX), validate=True)
 
     def why_pending(self, name: str) -> str:
-        """The scheduler's reason, once it has looked at a Pod for which there is no room."""
+        """The scheduler's reason for a pending Pod, once the scheduler has found no room for it."""
 
         def reason() -> str:
             conditions = self.get(name)["status"].get("conditions", [])

@@ -1,4 +1,4 @@
-"""Wait for what Kubernetes promises only eventually, and for a process to end."""
+"""Waits for states that Kubernetes reaches only eventually, and for the end of a process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
-    """Ask again and again until the answer counts as true; a `ConfcomError` is an answer that may change."""
+    """Repeat `condition` until its answer is true; a `ConfcomError` is an answer that may change."""
     deadline = time.monotonic() + seconds
     while True:
         last: object
@@ -33,7 +33,7 @@ def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
 
 
 def end(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """End a process that may have ended by SIGTERM, and by SIGKILL if it runs on for so long."""
+    """End a process, if it still runs, by SIGTERM, and after so many seconds by SIGKILL."""
     process.terminate()
     try:
         process.wait(seconds)

@@ -16,24 +16,24 @@ from testkit.replay import wire
 INIT, QUOTE_SIZE, GET_QUOTE, SELECT, NUM, IDS = 15, 16, 17, 19, 21, 22
 LEGACY_KINDS: Final = (3, 1, 2, 4, 18, 10, 11, 12, 13, 14)
 KINDS: Final = (INIT, QUOTE_SIZE, GET_QUOTE, SELECT, NUM, IDS, *LEGACY_KINDS)
-"""In the order in which the service chooses among several."""
+"""Kinds of requests, in the order in which the service chooses among several in one message."""
 STRANGE: Final = (0, 5, 9, 20, 23, 100, 2**29 - 1, 2**29)
-"""Fields of no request; the first and the last are no field numbers."""
+"""Field numbers of no request; the first and the last are no valid field numbers."""
 REPORTS: Final = 8
-"""Reports that the quoting enclave accepts: with several, an answer to another client's request shows."""
+"""Number of reports that the quoting enclave accepts: several, to detect another client's answer."""
 NUMBERS: Final = (
     *(0, 1, 2, 10, 31, 32, 33, 255, 256, 257, 4_599, 8_192, 13_346, 65_535, 65_536, 65_537),
     *(2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 32, 2**32 + 256, 2**63, 2**64 - 1),
 )
-"""On both sides of each bound of the protocol, of its integers' widths, and of a common quote's size."""
+"""Numbers on both sides of each bound of the protocol, of integer widths, and of a common quote's size."""
 LENGTHS: Final = (0, 1, 7, 8, 9, 157, 158, 159, 255, 256, 257, 264, 265, 431, 432, 433, 959, 960, 961)
-"""On both sides of each length that a field of bytes can have."""
+"""Lengths on both sides of each valid length of a bytes field."""
 
 Fields = list[tuple[int, int | bytes]]
 
 
 class Ending(Enum):
-    """The client's last act: it waits for the answer, it closes its sending half before, or it is gone."""
+    """The client's last act: it waits for the answer, closes its sending half before it, or closes."""
 
     WAIT = auto()
     HALF_CLOSE = auto()
@@ -47,7 +47,7 @@ class Input:
 
     @property
     def sends_eof(self) -> bool:
-        """Whether the client closes before it has its answer. One that has sent too little must, or both would wait."""
+        """Whether the client closes before its answer: after an incomplete request it must, or both sides wait."""
         data = b"".join(self.pieces)
         length = int.from_bytes(data[:HEADER_SIZE], "little")
         is_complete = len(data) >= HEADER_SIZE and not len(data) - HEADER_SIZE < length <= MAX_REQUEST_SIZE
@@ -55,7 +55,7 @@ class Input:
 
 
 class Generator:
-    """Makes the input of a number, whatever was made before.
+    """Makes the input for a number, independently of other inputs.
 
     Fields, the body, the frame, the pieces and the ending are changed one after the other, each mostly left alone, so
     that most inputs become a decoded message and a few break at every layer.
@@ -92,7 +92,7 @@ class Generator:
             body = random.choice((body + self._request(), body * random.randint(2, 20)))
         elif chance < 0.14:
             body = random.choice((self._strange() + body, body + self._strange()))
-        elif chance < 0.15:  # as large as a request may be, or larger by one byte
+        elif chance < 0.15:  # as large as a request may be, or one byte larger
             filled = wire.data(100, bytes(2**15))
             body += wire.data(100, bytes(2**15 + max(0, MAX_REQUEST_SIZE + random.randrange(2) - len(body + filled))))
         if random.random() < 0.08:
@@ -142,7 +142,7 @@ class Generator:
         return wire.data(number, random.choice(changed))
 
     def _strange(self) -> bytes:
-        """Groups in groups, of which protobuf accepts 100, or a field of any type."""
+        """Groups within groups (protobuf accepts 100 levels), or a field of any type."""
         number, depth = self._random.choice(STRANGE), self._random.choice((1, 99, 100, 101, 10_000))
         groups = wire.varint(number << 3 | 3) * depth + wire.varint(number << 3 | 4) * depth
         return self._random.choice((groups, self._of_any_type(number)))

@@ -35,19 +35,19 @@ from fuzz.inputs import Ending, Generator, Input
 from testkit.helper_process import RunningHelper, running_helper
 
 BATCH: Final = 64
-"""Inputs to the socket at the same time: enough for answers to be mixed up, if they can be."""
+"""Number of simultaneous inputs to the socket: enough for answers to be mixed up, if that is possible."""
 SEND_SECONDS: Final = 1.0
-"""The helper reads nothing after a request: what a client sends then, byte by byte, fills its socket."""
+"""Time limit for sending: the helper reads nothing after a request, so more bytes fill the socket."""
 ANSWER_SECONDS: Final = 30.0
-"""For the end of a connection: longer than any deadline of the helper."""
+"""Time limit for the end of a connection: longer than any deadline of the helper."""
 MAX_SHOWN: Final = 4_000
-"""Characters of an input that are printed."""
+"""Number of an input's characters that are printed."""
 Result = tuple[str, str]
-"""What came of an input, and what is wrong with it, if anything."""
+"""Outcome of an input, and the fault in this outcome, if any."""
 
 
 class SessionTarget:
-    """Session and rules with a simulated provider, without a socket."""
+    """A session and its rules with a simulated provider, without a socket."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class SessionTarget:
         self._rejected = rejected
         self.inputs = Generator(self._provider.identity().target_info, seed)
         self.request: Request | None = None
-        """Of the last input."""
+        """Request of the last input."""
 
     def run(self, sent: Input) -> Result:
         session, answer, requests, refused = ServerSession(), b"", 0, False
@@ -96,7 +96,7 @@ class SessionTarget:
 
 
 def judge(answer: bytes, request: Request | None) -> Result:
-    """What came of a connection with this request or none, and what is wrong with that."""
+    """Outcome of a connection with this request or none, and the fault in this outcome."""
     if not answer:
         return "closed", "no answer to a request" if request else ""
     if request is None:
@@ -121,11 +121,11 @@ def judge(answer: bytes, request: Request | None) -> Result:
 
 
 class LiveTarget:
-    """The socket of a real helper, and the session that does the same."""
+    """The socket of a real helper, and a session that must behave the same."""
 
     def __init__(self, helper: RunningHelper, seed: int) -> None:
         self._path = str(helper.socket)
-        # The helper's window for reports of an earlier quoting enclave is open, as after every start.
+        # As after every start, the helper still accepts reports for an earlier quoting enclave.
         rejected = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
         self._session = SessionTarget(seed, SimulatedQuoteProvider(open_platform(helper.state_dir)), rejected)
         self.inputs = self._session.inputs

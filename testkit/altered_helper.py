@@ -1,9 +1,9 @@
-"""The real helper program with limits that a test can wait for, or without a provider; a script, run as a process.
+"""The real helper program with limits short enough for tests, or without a provider; run as a script.
 
 Usage: altered_helper.py ALTERATIONS FLAG ...
 
-ALTERATIONS is JSON: `limits`, by the names in HelperLimits; `rendering_seconds`, for how long everybody gets the same
-metrics; `provider`, false for one that never comes; `older_kernel`, true for a kernel that cannot refuse descriptors.
+ALTERATIONS is JSON: `limits`, by the names in HelperLimits; `rendering_seconds`, for which all requests get the same
+metrics; `provider`, false for a provider that never comes; `older_kernel`, true for one without SO_PASSRIGHTS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting import simulated_backend
 
 UNKNOWN_OPTION = 0x7FFF
-"""Of SOL_SOCKET: setsockopt() fails with ENOPROTOOPT, as it does with SO_PASSRIGHTS before Linux 6.16."""
+"""An option of SOL_SOCKET unknown to Linux: ENOPROTOOPT, as for SO_PASSRIGHTS before Linux 6.16."""
 
 
 def never(*_: Any, **__: Any) -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 
 def own_authority(folder):
-    """An authority that is also the certificate of 127.0.0.1: a file of it, and one that has its key too."""
+    """A self-signed authority for 127.0.0.1: files of the certificate alone, and of certificate and key."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string("CN=127.0.0.1")
     now = datetime.now(UTC)
     certificate = (

@@ -1,4 +1,4 @@
-"""Renders of the chart that are checked in, tests/chart/golden; `python -m testkit.chart_golden` writes them anew."""
+"""Checked-in renders of the chart in tests/chart/golden; `python -m testkit.chart_golden` writes new ones."""
 
 import json
 import os
@@ -26,13 +26,13 @@ SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 
 @dataclass(frozen=True, slots=True)
 class ValueSet:
-    """What the chart is rendered with, beside its own values and the registry."""
+    """Inputs of one render of the chart, besides the chart's own values and the registry."""
 
     values: dict = field(default_factory=dict)
     kubernetes: str = ""
     """Version of the API server; empty without one, as for `helm template`."""
     file: Path | None = None
-    """A values file that comes before the values."""
+    """A values file that helm reads before the values."""
 
     @property
     def api_server(self):
@@ -184,7 +184,7 @@ NOTES = (
     "beside-hardware",
     "beside-hardware-plugin",
 )
-"""The value sets whose notes are checked in too."""
+"""Value sets whose notes are checked in as well."""
 
 
 def files(program):
@@ -211,7 +211,7 @@ def render(program, values):
 
 
 def notes(program, values):
-    """What helm tells after an installation with a value set; it knows of no API server then."""
+    """Helm's notes after an installation with a value set; helm knows of no API server in this call."""
     done = run_helm(program, values, "install", RELEASE, CHART, "--dry-run=client", "--output=json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["info"]["notes"]
@@ -225,7 +225,7 @@ class _Loader(yaml.CSafeLoader):
 
 
 def parsed(text):
-    """The manifests, by kind and name."""
+    """Manifests of a text, by kind and name."""
     documents = [document for document in yaml.load_all(text, _Loader) if document]
     manifests = {(document["kind"], document["metadata"]["name"]): document for document in documents}
     assert len(manifests) == len(documents)
@@ -234,7 +234,7 @@ def parsed(text):
 
 @cache
 def golden(name):
-    """The manifests that are checked in, by kind and name; not to be changed."""
+    """The checked-in manifests, by kind and name; callers must not change them."""
     return parsed((FOLDER / f"{name}.yaml").read_text())
 
 

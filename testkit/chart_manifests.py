@@ -29,7 +29,7 @@ def daemon(manifests, name):
 
 
 def mounts_of(container):
-    """By the volume's name."""
+    """Volume mounts of a container, by the volume's name."""
     return {mount["name"]: mount for mount in container.get("volumeMounts", [])}
 
 
@@ -38,7 +38,7 @@ def volumes_of(pod):
 
 
 def sgx_limits(pod):
-    """By container, those of the device plugin's resources."""
+    """Limits of the device plugin's resources, by container."""
     limits = {name: one.get("resources", {}).get("limits", {}) for name, one in containers(pod).items()}
     asked = {name: {key: value for key, value in one.items() if "/" in key} for name, one in limits.items()}
     return {name: one for name, one in asked.items() if one}

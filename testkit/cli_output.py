@@ -1,4 +1,4 @@
-"""What the commands for a cluster print, read by code, state and name. Their words are held by the documentation."""
+"""Output of the commands for a cluster, read by code, state and name. The documentation fixes its wording."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def commands_in(text: str) -> list[str]:
 
 
 def findings_of(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return outcome and code of each check; of several findings of a check, those of the last."""
+    """Return outcome and code of each check; for a check with several findings, those of its last finding."""
     return {one["check"]: (one["outcome"], one["code"]) for one in document["findings"]}
 
 
@@ -34,6 +34,6 @@ def finding_of(document: dict[str, Any], check: str) -> dict[str, str]:
 
 
 def rows_of(done: Result) -> list[tuple[str, ...]]:
-    """Return the rows that were shown while the command waited: mark, the parts of the subject, and the state."""
+    """Return rows shown while the command waited: mark, parts of the subject, and state."""
     shown = filter(None, map(ROW.fullmatch, done.stderr.splitlines()))
     return [(row[1], *row[2].split("  ")) for row in shown]

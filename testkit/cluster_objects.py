@@ -14,9 +14,9 @@ SYSTEM = "confcom-system"
 REVISION = "controller-revision-hash"
 CREATED = "2026-11-25T00:00:00Z"
 CREATED_ROOT = 1_767_225_600
-"""The first second of 2026."""
+"""Creation time of the test root: the first second of 2026."""
 AESMD = "aesmd"
-"""The sidecar of hardware quote helpers."""
+"""Name of the sidecar of hardware quote helpers."""
 
 
 def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True):
@@ -31,7 +31,7 @@ def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True
 
 
 def inventory(found=168, offered=162, *, kind="device", choice="fits-devices", **amounts):
-    """What a device plugin says of itself; `amounts` are others of EpcOffer."""
+    """A device plugin's inventory page; `amounts` are further fields of EpcOffer."""
     offer = EpcOffer(AccountingKind(kind), EPC, choice, offered, reason="why", **amounts)
     return Inventory("simulated", True, FoundEpc("simulated", "", mib=found), offer, {}, ())
 
@@ -43,7 +43,7 @@ def root_secret(name="confcom-simulated-root", *, seed=bytes(32), created=CREATE
 
 
 def writes_of(names, manager="confcom-controller"):
-    """The record in a node's metadata that a manager has written these resources in its capacity."""
+    """The managed-fields entry that says which manager wrote these resources in a node's capacity."""
     fields = {"f:status": {"f:capacity": {f"f:{name}": {} for name in names}}}
     return {"manager": manager, "subresource": "status", "fieldsV1": fields}
 
@@ -58,7 +58,7 @@ def labels(component):
 
 
 def role(name, labels, release=SYSTEM):
-    """A ClusterRole with the chart's labels, of a release in a namespace."""
+    """A ClusterRole with the chart's labels, for a release in this namespace."""
     annotations = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/release-namespace": release}
     metadata = {"name": name, "labels": dict(labels), "annotations": annotations}
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata, "rules": []}
@@ -76,7 +76,7 @@ def daemon_set(component, selector=SIMULATED, *, args=("--simulated",), namespac
 
 
 def revision(component, number=1):
-    """The record of a DaemonSet's template, whose Pods have this number as their revision label."""
+    """The ControllerRevision of a DaemonSet, whose Pods have this number as their revision label."""
     made = controller("ControllerRevision", f"{component}-{number}", owner=("DaemonSet", f"confcom-{component}"))
     made["metadata"] |= {"labels": {REVISION: str(number)}, "namespace": SYSTEM}
     return made | {"apiVersion": "apps/v1", "revision": number}
@@ -96,7 +96,7 @@ def daemon(component, on="a", *, revision="1", name="", created=CREATED, limits=
 
 
 def installed(*names, revision_number=1):
-    """The add-on on simulated nodes of these names, ready."""
+    """Objects of the add-on on simulated nodes of these names, all ready."""
     parts = ("device-plugin", "quote-helper")
     nodes = [node(name, SIMULATED, resources={EPC: 162}) for name in names]
     pods = [daemon(part, name) for name in names for part in parts]

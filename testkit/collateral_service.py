@@ -1,4 +1,4 @@
-"""A service of collateral for tests: it answers from a table, well or badly, and remembers what it was asked."""
+"""A collateral service for tests: it answers from a table, well or badly, and records its requests."""
 
 import contextlib
 import gzip
@@ -12,7 +12,7 @@ from confcom.collateral.source import API_PATH
 
 
 def answers_of(collateral, *, pccs=True):
-    """Status, headers and body by path, as PCS has them, or a PCCS with its hexadecimal revocation lists."""
+    """Status, headers and body by path, as from PCS, or from a PCCS with hexadecimal revocation lists."""
     chain = {
         name: quote(getattr(collateral, f"{name}_issuer_chain")) for name in ("tcb_info", "qe_identity", "pck_crl")
     }
@@ -26,7 +26,7 @@ def answers_of(collateral, *, pccs=True):
 
 
 def endless(handler):
-    """A gigabyte, as fast as the client takes it."""
+    """Answer with a gigabyte, as fast as the client reads it."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(1 << 30))
     handler.end_headers()
@@ -43,7 +43,7 @@ def dripping(handler):
 
 
 def bomb(handler):
-    """A megabyte that is a gigabyte."""
+    """Answer with a megabyte that decompresses to a gigabyte."""
     body = gzip.compress(bytes(1 << 28))
     handler.send_response(200)
     handler.send_header("Content-Encoding", "gzip")
@@ -54,7 +54,7 @@ def bomb(handler):
 
 
 class Service:
-    """Its answers may be changed while it runs: a tuple, a list of them in order, or a function of the handler."""
+    """A service whose answers may change while it runs: a tuple, a list of them, or a function of the handler."""
 
     def __init__(self, answers):
         self.answers = dict(answers)
@@ -83,7 +83,7 @@ class Service:
 
 @contextlib.contextmanager
 def serving(answers, certificate=None):
-    """Serve on this machine, by TLS with a file of certificate and key; yields the service and its address."""
+    """Serve on this machine, by TLS with a file of certificate and key; yield the service and its address."""
     service = Service(answers)
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""`confcom` with files, programs and streams as a case has them: in this process, or in one of its own."""
+"""`confcom` with a case's files, programs and streams, in this process or in a process of its own."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from confcom.cli.main import main
 
 PR_CAPBSET_DROP = 24
 DAC_CAPABILITIES = (1, 2)
-"""By which root reads and writes what its mode forbids: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH."""
+"""Capabilities by which root ignores files' modes: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH."""
 BEGIN = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -25,8 +25,8 @@ for descriptor in {closed}:
     os.close(descriptor)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
-"""Of the process, which then becomes confcom. Nothing runs between fork() and exec(): tests before may have left
-threads of gRPC, whose handlers of fork() end such a child."""
+"""Start of the process, which then becomes confcom. Nothing runs between fork() and exec(): earlier tests may
+have left threads of gRPC, whose fork() handlers end such a child."""
 SECONDS = 50
 KEPT = ("PYTHONPATH", "LANG")
 
@@ -36,13 +36,13 @@ class Case:
     arguments: tuple
     stdin: bytes = b""
     closed: tuple[int, ...] = ()
-    """Standard streams, by number."""
+    """Numbers of the standard streams that are closed."""
     programs: dict = field(default_factory=dict)
-    """By name: the script in its place."""
+    """Scripts in place of programs, by the program's name."""
     environ: dict = field(default_factory=dict)
 
     def prepare(self, place):
-        """Lay out what it finds, and return its environment."""
+        """Write the files that the case needs, and return the environment of the command."""
         programs = place / "bin"
         programs.mkdir(exist_ok=True)
         for old in programs.iterdir():
@@ -56,7 +56,7 @@ class Case:
 
 
 def execute(case, place, **streams):
-    """Runs it as a person's shell does; modes of files hold for it, although root starts it."""
+    """Run a case as a person's shell would; modes of files hold for confcom even if root runs the tests."""
     environ, capabilities = case.prepare(place), DAC_CAPABILITIES if os.geteuid() == 0 else ()
     begin = BEGIN.format(capabilities=capabilities, drop=PR_CAPBSET_DROP, closed=case.closed)
     with (place / "stdin").open("rb") as stdin:
@@ -72,7 +72,7 @@ def execute(case, place, **streams):
 
 
 def call(case, place):
-    """Runs it where the test runs, in the folder that is the working directory; the result is as of a process."""
+    """Run a case in the test's process, in the present working directory; the result is like a process's."""
     environ, code = case.prepare(place), 0
     stdin = io.TextIOWrapper(io.BytesIO(case.stdin), "utf-8")
     stdout = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
@@ -95,7 +95,7 @@ def call(case, place):
 
 @contextlib.contextmanager
 def _logging_left_alone():
-    """A daemon sets the root logger up, which in a process of its own goes with it."""
+    """Restore the root logger, which a daemon's command changes in this process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:

@@ -25,7 +25,7 @@ KUBECONFIG = {
 
 
 def node(capacity, allocatable=None, *, manager="kubelet", version="1", name=NODE):
-    """A node whose capacity `manager` wrote last; allocatable is the same unless it is given."""
+    """A node whose capacity `manager` wrote last; allocatable equals capacity unless it is given."""
     metadata = {"name": name, "uid": "u", "resourceVersion": version, "managedFields": [writes_of(capacity, manager)]}
     return {
         "metadata": metadata,
@@ -38,7 +38,7 @@ def written(mib, **more):
 
 
 def pod(limits=None, name="t", *, namespace="tenant", on=NODE, phase="Running", accepted=True):
-    """A Pod of one container, which its kubelet has accepted or not."""
+    """A Pod of one container, accepted by its kubelet or not."""
     return {
         "metadata": {"namespace": namespace, "name": name, "uid": f"uid-{name}"},
         "spec": {"nodeName": on, "containers": [{"name": "c", "resources": {"limits": limits or {}}}]},
@@ -47,7 +47,7 @@ def pod(limits=None, name="t", *, namespace="tenant", on=NODE, phase="Running", 
 
 
 def plugin_pod(name="p", *, namespace=RELEASE.namespace, owner="DaemonSet", labels=(), phase="Running", **status):
-    """A device plugin's Pod; `labels` are those of app.kubernetes.io that differ, and `status` what it has more."""
+    """A device plugin's Pod; `labels` are additional app.kubernetes.io labels, `status` has additional fields."""
     named = {"name": "confcom", "instance": RELEASE.name, "component": "device-plugin"} | dict(labels)
     found = pod(name=name, namespace=namespace, phase=phase)
     found["metadata"] |= {
@@ -64,17 +64,17 @@ def connection_to(port):
 
 
 class ApiServer:
-    """As much of an API server as the controller asks, on a real socket in the test's own loop."""
+    """The parts of an API server that the controller uses, on a real socket in the test's own event loop."""
 
     def __init__(self):
         self.objects: dict[str, dict[str, dict]] = {"nodes": {}, "pods": {}, "events": {}}
         self.log: list[tuple[str, str, dict]] = []
-        """Each request: method, path, query."""
+        """Method, path and query of each request."""
         self.patches: list[dict] = []
         self.answers: list[bytes | None] = []
-        """What the next requests get: whole answers of HTTP; None for the right one."""
+        """Whole HTTP answers for the next requests; None stands for the right answer."""
         self.meanwhile = lambda: None
-        """What happens before a patch is answered."""
+        """Function that is called before a patch is answered."""
         self._version = 1
         self._changes: list[tuple[int, str, str, dict]] = []
         self._changed = asyncio.Condition()
@@ -96,7 +96,7 @@ class ApiServer:
         return connection_to(self.port)
 
     def put(self, kind, thing, *, told=True):
-        """Make an object, or change it; watches are told."""
+        """Add or change an object, and notify the watches."""
         name, self._version = thing["metadata"]["name"], self._version + 1
         event = "MODIFIED" if name in self.objects[kind] else "ADDED"
         thing = {**thing, "metadata": {**thing["metadata"], "resourceVersion": str(self._version)}}
@@ -112,7 +112,7 @@ class ApiServer:
             self.lose(kind, thing)
 
     def lose(self, kind, thing):
-        """Have watches lose an object, as they do when it loses its label."""
+        """Make watches lose an object, as when the object loses its label."""
         self._version += 1
         self._tell("DELETED", kind, {**thing, "metadata": {**thing["metadata"], "resourceVersion": str(self._version)}})
 
@@ -126,7 +126,7 @@ class ApiServer:
         self._tasks.append(asyncio.create_task(self._wake()))
 
     def queries(self, path, **wanted):
-        """The queries of requests for a path that have these values."""
+        """Queries of requests for a path, if they have these values."""
         return [query for _, at, query in self.log if at == path and wanted.items() <= query.items()]
 
     def _tell(self, event, kind, thing):

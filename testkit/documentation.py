@@ -14,18 +14,18 @@ REDIRECTIONS = {">", "<", ">>", ">&"}
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One line at a prompt, with what was continued."""
+    """One command line at a prompt, with its continuation lines."""
 
     page: str
     name: str
-    """What stands behind the block's language, such as `demo`."""
+    """Name after the block's language, such as `demo`."""
     line: str
 
     def __str__(self):
         return f"{self.page}: {self.line}"
 
     def programs(self):
-        """The words of each program that the line starts, without redirections and variables before it."""
+        """The words of each program that the line starts, without redirections and leading variables."""
         lexer = shlex.shlex(self.line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         words = []
@@ -47,7 +47,7 @@ def _program(words):
             skipping = False
         elif word in REDIRECTIONS:
             skipping = True
-        elif not (word.isdigit() and following in REDIRECTIONS):  # which stream is redirected
+        elif not (word.isdigit() and following in REDIRECTIONS):  # it names the redirected stream
             kept.append(word)
     if kept:
         yield kept
@@ -62,7 +62,7 @@ def blocks(page, language):
 
 
 def files(language):
-    """The programs or documents of all pages, by the name of the file: the one behind the language, or one of ours."""
+    """Programs or documents of all pages, by file name: the name after the language, or a generated one."""
     found = {}
     for page in PAGES:
         for number, match in enumerate(FENCE.finditer(text_of(page))):

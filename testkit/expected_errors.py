@@ -1,4 +1,4 @@
-"""Errors in tests: by class and code. Their words are held by docs/reference/codes.md alone."""
+"""Expected errors in tests, by class and code. Only docs/reference/codes.md fixes their wording."""
 
 from __future__ import annotations
 

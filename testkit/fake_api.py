@@ -15,13 +15,13 @@ _PATH = re.compile(
     r"/(?P<resource>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>.+))?"
 )
 _EVENT_FIELDS = {"reason", "type"}
-"""The fields by which lists of Events are selected."""
+"""Fields by which lists of Events can be selected."""
 _KEYS = {
     **dict.fromkeys(("containers", "initContainers", "ephemeralContainers", "volumes", "env"), "name"),
     "volumeMounts": "mountPath",
     "ports": "containerPort",
 }
-"""The lists that server-side apply merges by a key; it replaces others."""
+"""Lists whose items server-side apply merges by a key; it replaces other lists."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _METADATA = "as=PartialObjectMetadata"
 
@@ -33,7 +33,7 @@ class _RefusalError(Exception):
 
 
 class FakeApi(httpx2.BaseTransport):
-    """Serves copies of the given objects and of two namespaces, and changes them as an API server would.
+    """Serves copies of the given objects and two namespaces, and changes them as an API server would.
 
     `denied` has pairs of a verb and a resource (`nodes/status`), `logs` a text by Pod, `pages` a text by Pod and page.
     `unreachable` refuses connections. `requests` has all requests, `writes` those that may change something.
@@ -49,7 +49,7 @@ class FakeApi(httpx2.BaseTransport):
             self.put(one)
 
     def put(self, thing):
-        """Store a copy in the place of the object of this name, and return it."""
+        """Store a copy in place of the object of this name, and return the copy."""
         made = copy.deepcopy(thing)
         old = self.find(made["kind"], made["metadata"]["name"], namespace_of(made))
         self._last_version += 1
@@ -61,7 +61,7 @@ class FakeApi(httpx2.BaseTransport):
         return made
 
     def find(self, kind, name=None, namespace=None):
-        """The stored objects themselves; a test may change them."""
+        """The stored objects themselves, which a test may change."""
         return [
             one
             for one in self.objects
@@ -71,7 +71,7 @@ class FakeApi(httpx2.BaseTransport):
         ]
 
     def remove(self, kind, name, namespace=None):
-        """Remove an object, and those that it owns; return whether it existed."""
+        """Remove an object and its dependents; return whether the object existed."""
         gone = [id(one) for one in self.find(kind, name, namespace)]
         owned = [
             id(one)
@@ -83,7 +83,7 @@ class FakeApi(httpx2.BaseTransport):
         return bool(gone)
 
     def refuse(self, predicate, status, message, *, plain=False):
-        """Answer what the predicate holds for with an error from now on: a Status, or the `plain` message as it is."""
+        """From now on answer matching requests with an error: a Status, or with `plain` the message alone."""
         self._refusals.append((predicate, _RefusalError(status, message, plain=plain)))
 
     def accept(self):
@@ -210,7 +210,7 @@ class FakeApi(httpx2.BaseTransport):
         return self._write({}, made, options)
 
     def _write(self, old, new, options):
-        """Store an object unless it is a dry run or equal to the old one; return it."""
+        """Store an object unless the request is a dry run or changes nothing; return the object."""
         before, after = (one.get("metadata", {}).get("resourceVersion") for one in (old, new))
         if before and after not in {None, before}:
             raise _RefusalError(
@@ -250,7 +250,7 @@ def _pairs(selector):
 
 
 def merged(old, patch):
-    """RFC 7386."""
+    """JSON Merge Patch (RFC 7386)."""
     if not isinstance(patch, dict):
         return patch
     made = copy.deepcopy(old) if isinstance(old, dict) else {}
@@ -263,7 +263,7 @@ def merged(old, patch):
 
 
 def _json_patched(old, patch):
-    """RFC 6902: test and remove in objects."""
+    """JSON Patch (RFC 6902): test and remove in objects."""
     made = copy.deepcopy(old)
     for one in patch:
         *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in one["path"].split("/")[1:])
@@ -278,7 +278,7 @@ def _json_patched(old, patch):
 
 
 def applied(before, live, new, key=""):
-    """A server-side apply of `new` that takes back all its fields, and drops those of `before` that it has not."""
+    """Server-side apply of `new`, which takes over all its fields and drops those of `before` that it lacks."""
     if isinstance(live, dict) and isinstance(new, dict):
         before = before if isinstance(before, dict) else {}
         kept = {name: value for name, value in live.items() if name in new or name not in before}

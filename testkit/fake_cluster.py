@@ -39,12 +39,12 @@ class Recorder:
 
 
 class Kubelets:
-    """Report each 10 seconds; keep a resource for five minutes after its plugin's end, then report 0 once."""
+    """Report every 10 s; keep a resource for five minutes after its plugin's end, then report 0 once."""
 
     def __init__(self, api):
         self._api, self._ended, self._forgotten = api, {}, set()
         self.restarted = set()
-        """Nodes whose kubelet was restarted after the plugin's end: it reports 0 again and again in these minutes."""
+        """Nodes whose kubelet restarted after the plugin's end, and so reports 0 repeatedly in these minutes."""
 
     def report(self, now):
         plugins = {
@@ -77,7 +77,7 @@ class FakeCluster:
         self.helm.now = self.now
         self.kubelets, self.recorder, self.time = Kubelets(self.api), Recorder(), 0.0
         self.each = lambda: None
-        """Called each time that a command waits."""
+        """Function called each time a command waits."""
         self.logins, self.context, self.server = [], "test", "https://test:6443"
 
     def clock(self):
@@ -109,11 +109,11 @@ class FakeCluster:
         return {(one["kind"], one["metadata"]["name"]) for one in self.api.objects}
 
     def roll_slowly(self, broken=()):
-        """Let the daemons follow their templates when a command waits, and not at once; `broken` is that of settle."""
+        """Let daemons follow their templates only while a command waits; `broken` is the parameter of `settle`."""
         self.helm.ready, self.each = False, lambda: settle(self.api, broken)
 
     def state(self):
-        """Everything that a change would change; the Lease is freed, and not removed."""
+        """The state that a change would alter; a freed Lease stays, and is not part of it."""
         objects = [one for one in self.api.objects if one["kind"] != "Lease"]
         return copy.deepcopy((objects, self.helm.revisions))
 

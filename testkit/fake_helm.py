@@ -18,7 +18,7 @@ def golden_manifests(name, namespace):
 
 
 class FakeHelm:
-    """Installs manifests, or what `render` makes of the merged values; its ValueError is helm's error message."""
+    """Installs manifests, or the result of `render` for merged values; its ValueError is helm's error message."""
 
     def __init__(self, api, render=(), *, ready=True, version="v4.3.1"):
         self.api, self.ready, self.version = api, ready, version

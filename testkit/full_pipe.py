@@ -1,4 +1,4 @@
-"""A pipe that is full, as that of a container whose log nobody reads."""
+"""A full pipe, like the log pipe of a container whose log nobody reads."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ FILLING = b"." * (select.PIPE_BUF - 1) + b"\n"
 
 
 def fill(writer: int) -> None:
-    """Fill a pipe through a description of its own, so that whoever else has the pipe goes on blocking."""
+    """Fill a pipe by an open file description of its own, so that other users of the pipe still block."""
     descriptor = os.open(f"/proc/self/fd/{writer}", os.O_WRONLY | os.O_NONBLOCK)
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -24,7 +24,7 @@ def full_pipe() -> tuple[int, int]:
 
 
 def read_in_thread(reader: int) -> tuple[threading.Thread, list[bytes]]:
-    """Read a pipe until its end: the thread that does so, and what it has read so far."""
+    """Read a pipe until its end; return the reading thread, and the list of the data read so far."""
     received: list[bytes] = []
 
     def read() -> None:
@@ -38,5 +38,5 @@ def read_in_thread(reader: int) -> tuple[threading.Thread, list[bytes]]:
 
 
 def lines_of(received: bytes) -> list[str]:
-    """What was read of it, without the filling."""
+    """Lines read from a pipe, without the filling."""
     return [line.decode() for line in received.splitlines() if line + b"\n" != FILLING]

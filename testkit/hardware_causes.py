@@ -1,6 +1,6 @@
-"""What causes what on hardware: the errors that were measured by injecting failures below Intel's unmodified code.
+"""Causes of errors on hardware, measured by injecting failures below Intel's unmodified code.
 
-By cause: what aesmd answers to init, size and quote, and what clients of our helper then get. The page
+By cause: aesmd's answers to init, size and quote calls, and the answers to clients of our helper. The page
 docs/reference/quote-helper.md shows the same rows.
 """
 
@@ -10,19 +10,19 @@ from confcom.aesm.error_code import AesmErrorCode as Code
 
 DEVICES, EPC, ROUTE, PLATFORM, LOG = "/dev/sgx_provision", "EPC", "local_pck_url", "register", "log"
 FOREIGN, LOST, ID_ENCLAVE, PLUGIN = "returned NULL", "restart", "libsgx-ae-id-enclave", "libsgx-aesm-quote-ex-plugin"
-"""Words of the advice."""
+"""Words in the helper's advice."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """aesmd's answers, what clients get, and what aesmd logs; one code stands for three."""
+    """aesmd's answers, the clients' answers, and aesmd's log; one code stands for all three calls."""
 
     name: str
     answers: tuple | int
     clients: int
     advice: str
     lines: tuple = ()
-    """Parts of the lines that Intel's code logs, as it writes them."""
+    """Parts of the log lines of Intel's code, verbatim."""
 
     @property
     def codes(self):
@@ -30,7 +30,7 @@ class Cause:
 
     @property
     def key_count_code(self):
-        """Without a quoting enclave or the plug-in for quotes, it counts no keys."""
+        """Code of a key count; without a quoting enclave or quote plug-in, aesmd counts none."""
         return Code.SERVICE_UNAVAILABLE if self.answers in (30, 38) else Code.SUCCESS
 
     @property
@@ -46,7 +46,7 @@ def _pccs(number):
 
 
 def _not_loaded(name, sgx_error, load_error=None, advice=DEVICES):
-    """In its log, `0x%x` has no padding, and the line before has `SGXError:%04x`."""
+    """A cause that logs an unpadded `0x%x`, and in the line before `SGXError:%04x`."""
     lines = (f"SGXError:{sgx_error:04x}", f"Failed to load QE3: 0x{load_error or sgx_error:x}")
     return Cause(name, 38, 38, advice, lines)
 
@@ -97,4 +97,4 @@ LINES = (
     "Failed to create socket",
     "Malformed request received (May be forged for attack)",
 )
-"""Lines of aesmd's log that name a cause; the page about symptoms explains each."""
+"""Lines of aesmd's log that name a cause; the page about symptoms explains each line."""

@@ -1,4 +1,4 @@
-"""The quote helper in this process: whole, its server alone, or the keeper of its path alone."""
+"""The quote helper in the test's process: the whole helper, its server alone, or its socket keeper alone."""
 
 import asyncio
 import concurrent.futures
@@ -55,12 +55,12 @@ def frame(request):
 
 
 def open_descriptors():
-    """Of this process."""
+    """Number of open descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class TestProvider:
-    """A simulated provider that can be told to block, fail and not be ready."""
+    """A simulated provider that a test can make block, fail, or be not ready."""
 
     __test__ = False
 
@@ -84,7 +84,7 @@ class TestProvider:
 
     @property
     def in_loop(self):
-        """What a Backend has for it."""
+        """The argument `in_loop` of a Backend with this provider."""
         return (lambda: CallsInLoop(self)) if self.waits else None
 
     def _do(self, call, *arguments):
@@ -93,7 +93,7 @@ class TestProvider:
         return call(*arguments)
 
     def hold(self):
-        """Have calls wait for the event that is returned."""
+        """Make calls wait for the returned event."""
         release = threading.Event()
         self.before = release.wait
         return release
@@ -106,7 +106,7 @@ class TestProvider:
 
 
 class CallsInLoop:
-    """The calls of a TestProvider that waits, each in a thread, so that they can be held."""
+    """Calls of a blocking TestProvider, each in a thread, so that a test can hold them."""
 
     def __init__(self, provider):
         self._provider = provider
@@ -133,7 +133,7 @@ class CallsInLoop:
 
 @contextlib.asynccontextmanager
 async def running_helper(directory, provider, *, open_backend=None, handover_seconds=0, more=(), **limits):
-    """A helper in this process, with a provider and limits of the test's own."""
+    """A helper in this process, with the test's own provider and limits."""
     arguments = ["--simulated", "--state-dir", f"{directory}/state", "--socket", f"{directory}/aesm.socket"]
     arguments += ["--probe-address", f"unix:{directory}/probe", "--handover-seconds", str(handover_seconds), *more]
     settings = parse_settings(arguments, prog="test", environ={})
@@ -186,7 +186,7 @@ class RunningHelper:
         await self._page_is(503)
 
     async def _page_is(self, status):
-        """Wait until /readyz has this status: the page may be some milliseconds old."""
+        """Wait until /readyz has this status; the page may be some milliseconds old."""
         async with asyncio.timeout(WAIT_SECONDS):
             while (await self.get("/readyz"))[0] != status:
                 pass
@@ -207,7 +207,7 @@ class RunningHelper:
     async def ask(self, request):
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(self.socket))
-        # The loop does not run before, so that no deadline for requests begins.
+        # The event loop does not run before, so no request's deadline begins.
         client.sendall(frame(request))
         reader, writer = await asyncio.open_unix_connection(sock=client)
         async with asyncio.timeout(WAIT_SECONDS):
@@ -219,14 +219,14 @@ class RunningHelper:
         return (await self.ask(request)).error_code
 
     async def asking(self, request, connections=1):
-        """A task that has asked, with the code of its answer; so many clients are connected then."""
+        """A task that has sent a request, and returns the answer's code; so many clients are connected."""
         task = asyncio.create_task(self.code(request))
         await self.reaches("connections", connections)
         return task
 
 
 class RunningServer:
-    """The server alone; its peers are told apart by the abstract name that a client bound. It observes itself."""
+    """The server alone; it distinguishes peers by the abstract name that a client bound, and observes itself."""
 
     def __init__(self, path, provider, send_buffer=None, slow_peers=None, pid=0, **limits):
         self.path = str(path)
@@ -324,7 +324,7 @@ KEEPER_LIMITS = HelperLimits(socket_tick_seconds=0.005, accept_drain_seconds=0.5
 
 
 class ListenerHost:
-    """In an AesmServer's place: accepts from listeners, and closes what it accepts."""
+    """Stand-in for an AesmServer: it accepts connections from listeners, and closes them."""
 
     def __init__(self):
         self.listeners = []
@@ -386,7 +386,7 @@ class RunningKeeper:
 
     @property
     def code(self):
-        """Why it does not serve; None if it does."""
+        """Code of the reason why the keeper does not serve; None if it serves."""
         return self.keeper.problem and self.keeper.problem.code
 
     async def until(self, condition):
@@ -407,7 +407,7 @@ class RunningKeeper:
         await until(lambda: self.keeper.ended >= due)
 
     async def end(self):
-        """Without leaving: as a killed process, whose sockets the kernel closes."""
+        """End like a killed process, whose sockets the kernel closes, without leaving the path in order."""
         if self.task is not None:
             self.task.cancel()
             await asyncio.wait([self.task])

@@ -36,7 +36,7 @@ class RunningHelper:
     page: FreshPage
 
     def metrics(self) -> dict[str, float]:
-        """All metrics as they are now, by their names with labels. A second call waits for the next rendering."""
+        """All present metrics by name with labels. A second call waits for the next rendering."""
         self.page.wait()
         _, page = http_get(self.probes, "/metrics")
         self.page.received()
@@ -82,7 +82,7 @@ class RunningHelper:
             time.sleep(0.005)
 
     def send(self, *pieces: bytes, half_close: bool = False) -> bytes:
-        """Send raw bytes, each piece by a write() of its own, and take what comes until the end."""
+        """Send raw bytes, each piece by its own write(), and return what arrives until the end."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(START_SECONDS)
             client.connect(str(self.socket))
@@ -91,21 +91,21 @@ class RunningHelper:
             if half_close:
                 client.shutdown(socket.SHUT_WR)
             answer = bytearray()
-            # What the helper did not read is answered by the kernel with a reset, after the answer.
+            # If the helper left input unread, the kernel sends a reset after the answer.
             with contextlib.suppress(ConnectionResetError):
                 while chunk := client.recv(65_536):
                     answer += chunk
             return bytes(answer)
 
     def ask(self, body: bytes) -> bytes:
-        """Send one request and return its answer's body: empty if the connection was closed without one."""
+        """Send one request and return the answer's body: empty if the connection closed without an answer."""
         answer = self.send(wire.frame(body))
         assert int.from_bytes(answer[: wire.HEADER_SIZE], "little") == max(0, len(answer) - wire.HEADER_SIZE)
         return answer[wire.HEADER_SIZE :]
 
 
 def http_get(path: Path, target: str) -> tuple[int, str]:
-    """Status and body of an answer of the probe server, which closes after each."""
+    """Status and body of an answer of the probe server, which closes each connection after its answer."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(START_SECONDS)
         client.connect(str(path))
@@ -131,7 +131,7 @@ def start_helper(
     """Start `python -m confcom.quote_helper`, on a simulated platform unless --provider is among the arguments.
 
     The directory holds state, log, probes and socket; another helper may be there. `alterations` are those of
-    `altered_helper`; `inside` makes the command that becomes the helper's, as in a control group of its own.
+    `altered_helper`; `inside` wraps the helper's command, for example to run it in its own control group.
     """
     unique = secrets.token_hex(4)
     path, probes, log = path or directory / "aesm.socket", directory / f"{unique}.probes", directory / f"{unique}.log"
@@ -157,7 +157,7 @@ def start_helper(
 def running_helper(
     *arguments: str, directory: Path | None = None, ready: bool = True, **options: Any
 ) -> Iterator[RunningHelper]:
-    """Run a helper as long as the block runs, by default in a directory of its own; `ready=False`: it cannot get so."""
+    """Run a helper during the block, by default in its own directory; `ready=False`: the helper cannot become ready."""
     with contextlib.ExitStack() as stack:
         if directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp", prefix="replay-")))
@@ -166,5 +166,5 @@ def running_helper(
             helper.wait_until(lambda: helper.get("/readyz")[0] == (200 if ready else 503) and helper.socket.exists())
             yield helper
         finally:
-            helper.process.kill()  # how one stops in order is not what is tested here, and it takes its time
+            helper.process.kill()  # a slow orderly stop is not tested here
             helper.process.wait(START_SECONDS)

@@ -12,7 +12,7 @@ from confcom.demo.ledger import DeviceLedger
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 
 PATIENCE_SECONDS = 30.0
-"""For what must happen: it takes milliseconds, and the machine may be busy with something else."""
+"""Limit for expected events, which take milliseconds unless the machine is busy."""
 
 
 class RegistryFrom137(PluginRegistry):
@@ -28,11 +28,11 @@ class RegistryFrom137(PluginRegistry):
 
     def __init__(self):
         self._clients = collections.defaultdict(list)
-        """By resource name and socket path."""
+        """Clients by resource name and socket path."""
         self._endpoints = {}
-        """By resource name and socket path, oldest first."""
+        """Endpoints by resource name and socket path, oldest first."""
         self._primary = {}
-        """By resource name: the one that Allocate calls."""
+        """By resource name, the endpoint that Allocate calls."""
 
     def dialling(self, client):
         self._clients[client.resource, client.socket].append(client)
@@ -65,14 +65,14 @@ class RegistryFrom137(PluginRegistry):
 
 
 RULES = {"1.36": PluginRegistry, "1.37": RegistryFrom137}
-"""By the version that names them: those up to 1.36, and those from 1.37 on."""
+"""Rules of kubelets by version: "1.36" for versions up to 1.36, "1.37" for versions from 1.37 on."""
 
 
 class History(Changes):
     def __init__(self, ledger):
         super().__init__()
         self.allocatable = []
-        """Monotonic seconds and allocatable devices by resource."""
+        """Pairs of a time in monotonic seconds and the allocatable devices by resource."""
         self._ledger = ledger
 
     def notify(self):
@@ -87,22 +87,22 @@ class Kubelet(DeviceManager):
         super().__init__(directory, self.ledger, self.history, new_registry=new_registry, dial_seconds=5)
         self.directory = directory
         self.requests = []
-        """Register requests, whatever became of them."""
+        """All Register requests, successful or not."""
         self.accepted = 0
         self.failed_dial_backs = 0
         self.followed = collections.Counter()
-        """Open streams by socket path."""
+        """Number of open streams by socket path."""
         self.admits = asyncio.Event()
-        """While it is not set, Register waits."""
+        """Register waits while this event is not set."""
         self.admits.set()
         self.refuse = ""
-        """What Register answers instead."""
+        """Error message of Register; empty for none."""
         self.lost_answers = 0
-        """How many answers to Register do not arrive, although it took effect."""
+        """Number of next Register calls that take effect, although their answers are lost."""
         self.ignore_stream = False
-        """Accept Register, never ask for the list."""
+        """Whether the kubelet accepts Register and never asks for the list."""
         self.end_streams = False
-        """End every stream once its list is here."""
+        """Whether the kubelet ends every stream after its first list."""
 
     @property
     def lists(self):
@@ -155,7 +155,7 @@ class Kubelet(DeviceManager):
             self.history.notify()
 
     async def drop(self, resource):
-        """Disconnect whichever plugin has this name, as the real one does when any stream for it ends."""
+        """Disconnect the present plugin of this name, as real kubelets do when any stream for it ends."""
         client = self._registry.endpoint(resource)
         self._registry.ended(client)
         self.ledger.mark_unhealthy(resource)
@@ -167,13 +167,13 @@ class Kubelet(DeviceManager):
             await self.history.until(predicate)
 
     async def until_list(self, *resources, registrations=1):
-        """Wait until each resource has been registered so often and its list is here."""
+        """Wait until each resource has been registered so often and its list has arrived."""
         await self.until(
             lambda: all(self.lists.get(name) and len(self.registrations(name)) >= registrations for name in resources)
         )
 
     async def ask(self, resource, *containers):
-        """The plugin's answers to Allocate for containers with these devices."""
+        """Answers of the plugin to Allocate for containers with these devices."""
         request = pb.AllocateRequest(
             container_requests=[pb.ContainerAllocateRequest(devices_ids=identifiers) for identifiers in containers]
         )
@@ -186,7 +186,7 @@ class Kubelet(DeviceManager):
         return self.directory / self.registrations(resource)[-1].endpoint
 
     def asked(self, resource):
-        """The socket of the plugin that would be asked to allocate, or None."""
+        """The socket of the plugin that Allocate would call, or None."""
         client = self._registry.endpoint(resource)
         return None if client is None else client.socket
 

@@ -1,4 +1,4 @@
-"""Attacks by descriptors in messages (SCM_RIGHTS): the helper that receives or drops a message closes the files."""
+"""Attacks by descriptors in messages (SCM_RIGHTS): a helper that receives or drops a message closes the files."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 LINGER_SECONDS = 60
-"""SO_LINGER of a socket: close() waits so long for a peer that reads nothing."""
+"""SO_LINGER of a socket: the time for which close() waits for a peer that reads nothing."""
 MOST_PER_MESSAGE = 253
-"""SCM_MAX_FD of the kernel: descriptors in one message."""
+"""The kernel's SCM_MAX_FD: the most descriptors in one message."""
 MOST_PER_LISTENER = 2_000
-"""Connections that nobody accepts, fewer than net.core.somaxconn."""
+"""Connections in a listener's backlog that nobody accepts, fewer than net.core.somaxconn."""
 CONNECT_SECONDS = 1.0
 OWN_WAIT_SECONDS = 0.005
-"""For a close() of this process that waits."""
+"""Longest wait in a close() of this process, until a signal interrupts it."""
 ANSWER_SECONDS = 15.0
-"""For an answer, as long as Intel's client waits."""
+"""Longest wait for an answer, as long as Intel's client waits."""
 
 
 class LingeringSockets:
@@ -62,12 +62,12 @@ class LingeringSockets:
 
 
 def pass_descriptors(connection: socket.socket, data: bytes, passed: Sequence[socket.socket]) -> bool:
-    """Send bytes with descriptors, and close these here; returns whether the kernel took them."""
+    """Send bytes with descriptors, and close these here; return whether the kernel accepted them."""
     numbers = array.array("i", [each.fileno() for each in passed])
     try:
         connection.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
     except OSError:
-        # With a reset, close() of what was not passed does not wait.
+        # A reset makes close() of unpassed sockets return without a wait.
         for each in passed:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return False
@@ -78,9 +78,9 @@ def pass_descriptors(connection: socket.socket, data: bytes, passed: Sequence[so
 
 
 def pass_lingering(path: str, over: Callable[[], bool], *, rate: float, number: int) -> int:
-    """Pass lingering sockets so often in a second, if the kernel takes them; return the number of messages.
+    """Pass lingering sockets at this rate per second, if the kernel accepts them; return the message count.
 
-    Where the helper drops a descriptor before it is closed here, the wait is this process's own: a signal ends it.
+    If the helper drops a descriptor before its close here, this process waits in close(), until a signal comes.
     """
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, OWN_WAIT_SECONDS, OWN_WAIT_SECONDS)

@@ -29,17 +29,17 @@ from testkit.helper_process import RunningHelper, start_helper
 SOURCE = Path(__file__).with_suffix(".c")
 ADDRESSES, RATES = (1, 33, 110, 1000), (200, 1000, 3000)
 TIMEOUTS = {"/livez": 5.0, "/readyz": 2.0}
-"""The chart's timeoutSeconds."""
+"""The chart's timeoutSeconds, by path."""
 PROBE_SECONDS, QUOTE_SECONDS = 0.1, 0.01
-"""Pauses between probes of a path, of which a kubelet makes one in 2 or 10 s, and between quotes."""
+"""Pauses between probes of a path (a kubelet's period is 2 or 10 s), and pauses between quotes."""
 NICE = 10
-"""The flood leaves the CPU to the others: the daemon is tried, not the kernel's scheduler."""
+"""Niceness of the flood: the test is of the daemon, not of the kernel's scheduler."""
 GOAL_MS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """Requests for a path, so many in a second, from so many addresses in all; the kinds are in the source."""
+    """Requests for a path at a rate per second, from this many addresses; the C source has the kinds."""
 
     kind: str
     path: str
@@ -53,7 +53,7 @@ class Observed:
     failures: list[str] = field(default_factory=list)
     slowest_probe: float = 0.0
     quotes: list[float] = field(default_factory=list)
-    """Seconds of each."""
+    """Seconds of each quote."""
     quote_failures: list[str] = field(default_factory=list)
 
     @property
@@ -92,7 +92,7 @@ def flooding(program: Path, port: int, seconds: float, flood: Flood) -> Iterator
 def observe(
     port: int, seconds: float, quote: Callable[[], object] | None = None, timeouts: Mapping[str, float] = TIMEOUTS
 ) -> Observed:
-    """Probe for so long, and call `quote` meanwhile."""
+    """Send probes for so long, and call `quote` meanwhile."""
     observed, end = Observed(), time.monotonic() + seconds
     threads = [threading.Thread(target=_probe, args=(observed, port, *each, end)) for each in timeouts.items()]
     if quote is not None:
@@ -105,14 +105,14 @@ def observe(
 
 
 def quoting(path: Path) -> Callable[[], object]:
-    """A client's call for one quote, with the target info that it has."""
+    """A function that requests one quote, with the target info that was read before."""
     client = AesmClient(path)
     report = SimulatedEnclave.from_name("victim").create_report(client.init_quote().target_info, bytes(64))
     return lambda: client.get_quote(report)
 
 
 def get(port: int, path: str, seconds: float) -> bytes:
-    """A whole answer within so many seconds, as a kubelet takes it; an OSError if there was none."""
+    """A whole answer, received within so many seconds as by a kubelet; an OSError if none came."""
     end = time.monotonic() + seconds
     answer = b""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as client:

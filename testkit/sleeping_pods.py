@@ -1,4 +1,4 @@
-"""Pods that ask for the largest answers and read none of them, beside a victim; the first are a script.
+"""Pods that ask for the largest answers and read none, beside a victim; as a script, only the Pods.
 
 Usage: sleeping_pods.py SOCKET PODS CONNECTIONS
 
@@ -34,7 +34,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 FIRST_USER = 20_000
 CONNECT_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
-"""Of the victim, so that a slow answer is measured and not only missed."""
+"""Time limit of the victim, long enough to measure slow answers instead of missing them."""
 PAUSE_SECONDS = 0.004
 VICTIMS_BUFFER = 8192
 
@@ -47,7 +47,7 @@ def quote_request(path: Path, name: str, buf_size: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A quote of the victim: seconds of the clock, and how often it was asked for."""
+    """A quote of the victim: begin and end by the clock, and the number of attempts."""
 
     began: float
     ended: float
@@ -62,7 +62,7 @@ class Quote:
 
 
 class Victim:
-    """Quotes one after the other, in a thread; one that gets no answer, or a refusal, is asked for again."""
+    """A client that gets quotes one by one, in a thread; refused or unanswered requests are repeated."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -71,7 +71,7 @@ class Victim:
         self._thread = threading.Thread(target=self._run)
         self.quotes: list[Quote] = []
         self.failure = ""
-        """Why its last attempt failed."""
+        """Reason why the last attempt failed."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -116,7 +116,7 @@ def p99(quotes: list[Quote]) -> float:
 
 
 def unread(client: socket.socket) -> int:
-    """Return how many bytes of an answer are held for it; a connection of a helper that has ended may have none."""
+    """Return how many unread bytes the kernel holds for a client; 0 is possible after the helper's end."""
     return int.from_bytes(fcntl.ioctl(client.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
 

@@ -1,6 +1,6 @@
-"""A stand-in for Intel's aesmd that can be told to fail as aesmd does: hang, crash, refuse, or quote uselessly.
+"""A stand-in for Intel's aesmd that can fail as aesmd does: hang, crash, refuse, or make useless quotes.
 
-Its quotes are a simulated platform's. Quoting calls and Num are serial, as aesmd's are. Like aesmd it knows no quote
+Its quotes are a simulated platform's. Like aesmd, it serves quoting calls and Num one at a time, makes no quote
 before an InitQuoteEx, leaves its socket behind when it crashes, and logs a connection without a request as an attack.
 """
 
@@ -24,11 +24,11 @@ INIT, SIZE, QUOTE = MessageKind.INIT_QUOTE_EX, MessageKind.GET_QUOTE_SIZE_EX, Me
 NUM, IDS = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM, MessageKind.GET_SUPPORTED_ATT_KEY_IDS
 QUOTING = frozenset({INIT, SIZE, QUOTE})
 AT_ONCE = IDS
-"""The one call that does not wait behind others."""
+"""The only call that does not wait behind other calls."""
 
 ATTACK = "Malformed request received (May be forged for attack)"
 UNINITIALISED_QE_ID = bytes.fromhex("dd7ca5dd0d560000") * 2
-"""An address, in place of the QE id: 16 bytes."""
+"""A memory address in place of the QE id: 16 bytes."""
 
 NO_ANSWER = (
     ("hang", "aesmd-hangs"),
@@ -36,7 +36,7 @@ NO_ANSWER = (
     ("killed", "aesmd-unreachable"),
     ("gone", "aesmd-unreachable"),
 )
-"""Troubles in which it does not answer, each with the code of the error that the relay has for it."""
+"""Troubles in which aesmd does not answer, each with the code of the relay's error."""
 
 
 class Run:
@@ -50,7 +50,7 @@ class Run:
         self.one_at_a_time = threading.Lock()
         self.crashed, self.ending = threading.Event(), threading.Event()
         self.codes = {}
-        """Kinds of requests that this process refuses from now on, with the code."""
+        """Error codes by kind of request that this process refuses from now on."""
         self.id_enclave_failed = False
 
     def end(self):
@@ -63,23 +63,23 @@ class StubAesmd:
     def __init__(self, path, provider):
         self.path, self.provider = path, provider
         self.codes = {}
-        """Kinds of requests that each process refuses, with the code."""
+        """Error codes by kind of request that every process refuses."""
         self.recovering = False
-        """Whether it refuses none of `codes` from the next self-test on: one that has begun gets no mixed answers."""
+        """Whether `codes` end with the next self-test; a self-test that has begun gets no mixed answers."""
         self.hang = threading.Event()
-        """Unless set, quoting calls wait."""
+        """Quoting calls wait while this event is not set."""
         self.hang.set()
         self.seconds = 0.0
-        """How long each of them takes."""
+        """Duration of each quoting call."""
         self.cut = None
-        """How many bytes of each answer are sent."""
+        """Number of bytes of each answer that are sent; None for all."""
         self.garbage = b""
-        """What is sent in place of each answer."""
+        """Bytes that are sent in place of each answer."""
         self.altered = lambda quote: quote
         self.target_info = None
-        """What InitQuoteEx gives in place of the quoting enclave's."""
+        """Target info that InitQuoteEx gives in place of the quoting enclave's."""
         self.lines = ()
-        """What it logs with each refusal of `codes`."""
+        """Lines that are logged with each refusal by `codes`."""
         self.asked = []
         self.log = []
         self.run = None
@@ -92,7 +92,7 @@ class StubAesmd:
         return self
 
     def cause(self, trouble):
-        """Fail as one of NO_ANSWER says; a call then waits for ever, or is broken off."""
+        """Cause one of the troubles in NO_ANSWER; a call then waits for ever, or is broken off."""
         match trouble:
             case "hang":
                 self.hang.clear()
@@ -104,15 +104,15 @@ class StubAesmd:
                 self.path.unlink()
 
     def change_certificate(self):
-        """Get a certificate of another TCB from PCCS: size and quote want an InitQuoteEx first."""
+        """Act as with a certificate of another TCB from PCCS: size and quote need an InitQuoteEx first."""
         self.run.initialised = False
 
     def lose_enclave(self):
-        """Lose the quoting enclave, which only another process loads."""
+        """Lose the quoting enclave, which only another process loads again."""
         self.run.codes = dict.fromkeys(QUOTING, AesmErrorCode.ENCLAVE_LOST)
 
     def fail_id_enclave(self, code):
-        """Fail to load the ID enclave: in the next InitQuoteEx, which is refused, and so for as long as it runs."""
+        """Fail to load the ID enclave in the next InitQuoteEx; this process then refuses this and later calls."""
         uninitialised = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
         self.run.codes = {INIT: code, SIZE: uninitialised, QUOTE: uninitialised}
         self.run.id_enclave_failed = True
@@ -123,12 +123,12 @@ class StubAesmd:
         self.asked.clear()
 
     def kill(self):
-        """Crash: requests are not answered, and the socket stays."""
+        """Crash: requests are not answered, and the socket file stays."""
         self.run.crashed.set()
         self.run.end()
 
     def terminate(self):
-        """End by SIGTERM: requests in flight are refused with 30, and the socket goes."""
+        """End by SIGTERM: requests in flight are refused with 30, and the socket file is removed."""
         self.run.ending.set()
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
@@ -213,7 +213,7 @@ class StubAesmd:
 
 @contextlib.contextmanager
 def running_stub(folder):
-    """A stand-in with its socket in the folder `private`; the root of its platform is in `root.pem`."""
+    """A running stand-in, with its socket in the folder `private` and its platform's root in `root.pem`."""
     (folder / "private").mkdir()
     platform = open_or_create_platform(folder / "platform").platform
     (folder / "root.pem").write_bytes(platform.pki.root.pem)

@@ -4,7 +4,7 @@ import os
 
 @contextlib.contextmanager
 def as_user(uid=1000):
-    """Be another user as long as the block runs; without root, skip the test."""
+    """Be another user during the block; without root, skip the test."""
     import pytest
 
     if os.getuid() != 0:

@@ -6,7 +6,7 @@ import pytest
 
 from confcom import passed_descriptors
 
-# Before gRPC is imported: else its handlers of fork() write to stderr, and end children of a test that runs later.
+# The variable is set before gRPC is imported: otherwise gRPC's fork() handlers write to stderr, and end children.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 AESM_VECTORS = Path(__file__).parent / "vectors" / "aesm"
@@ -50,7 +50,7 @@ class Clock:
 
 @pytest.fixture
 def clock():
-    """A clock that stands until its `now` is set."""
+    """A clock that stands still until a test sets its `now`."""
     return Clock()
 
 

@@ -1,1 +1,1 @@
-"""What the add-on costs, and how fast it is, on a real cluster: `make bench-e2e`."""
+"""Costs and speed of the add-on on a real cluster: `make bench-e2e`."""

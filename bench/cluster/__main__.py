@@ -25,15 +25,15 @@ from e2e.conftest import NODES, shared_cluster
 from e2e.tenants import HOLD, container, pod
 
 SGX_NODES = 2
-"""Of the cluster's nodes, the first ones."""
+"""Number of the cluster's nodes that are measured: the first ones."""
 
 IDLE_SECONDS = 60.0
 STARTS_PER_ROUND = 3
-"""Pairs of Pods."""
+"""Number of pairs of Pods."""
 POD_MIB = 10
-"""EPC of a Pod that starts with EPC, as in the example."""
+"""MiB of EPC of a Pod that starts with EPC, as in the example."""
 POD_SECONDS = 120.0
-"""For a Pod to be ready, and to be gone, on a machine that is busy."""
+"""Time limit for a Pod to be ready, and for a Pod to be gone, on a busy machine."""
 WITH, WITHOUT = "with EPC", "without EPC"
 
 
@@ -80,9 +80,9 @@ def daemons(cluster: Cluster) -> dict[tuple[str, str], int]:
 
 
 def process_of(uid: str, module: str) -> int:
-    """The process of a Pod that runs a module; a Pod's UID is in the path of its control group, on every node."""
+    """The process of a Pod that runs a module; on every node, the path of a Pod's control group has its UID."""
     for process in PROC.glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the process has just ended
             if f"pod{uid}/" in (process / "cgroup").read_text() and module in (process / "cmdline").read_text():
                 return int(process.name)
     raise UnavailableError(
@@ -118,7 +118,7 @@ def platform_of(cluster: Cluster, directory: Path) -> Path:
 
 
 def pod_starts(cluster: Cluster, namespace: str, pairs: int) -> Section:
-    """Start Pods in turn, with EPC and without, of one image on one node: until `kubectl wait` sees it Ready."""
+    """Start Pods in turn, with EPC and without, of one image on one node, until `kubectl wait` reports Ready."""
     section = Section("Pod start: one image on one node, in turn, until `kubectl wait` sees it Ready", [WITH, WITHOUT])
     here = f"--namespace={namespace}"
     for number in range(pairs):

@@ -1,7 +1,7 @@
 """One process of the load, in a Pod or on the node: python -m bench.cluster.client FOLDER ROUNDS QUOTES CLIENTS.
 
-For each round it makes its reports, says so by a file, waits for another file, and asks for quotes as fast as it gets
-them.
+For each round the process makes its reports, creates a file when ready, waits for another file, and asks for quotes
+without a pause.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from bench.load import WrongAnswerError, prepare, serve_all, target_of
 
 SOCKET = Path("/var/run/aesmd/aesm.socket")
 POLL_SECONDS = 0.01
-"""All processes of a round begin within it."""
+"""Time within which all processes of a round begin."""
 
 
 def sign(folder: Path, state: str, turn: int) -> Path:
-    """A file that is there when the process of this folder is ready, may begin (go), and has answered."""
+    """A file in a process's folder that exists once the process is ready, may begin (go), or has answers."""
     return folder / f"{state}-{turn}"
 
 
 def take_part(folder: Path, *, rounds: int, quotes: int, clients: int) -> None:
-    """One process' part: prepare, wait, ask, and write the results."""
+    """One process's part in a round: prepare, wait, ask, and write the results."""
     for turn in range(rounds):
         prepared = prepare(*target_of(SOCKET), quotes)
         sign(folder, "ready", turn).touch()
         while not sign(folder, "go", turn).exists():
             time.sleep(POLL_SECONDS)
-        began = time.monotonic()  # all Pods of a machine have the same
+        began = time.monotonic()  # all Pods of a machine share this clock
         try:
             served = serve_all(SOCKET, prepared, clients=clients)
         except WrongAnswerError as error:

@@ -23,17 +23,17 @@ from e2e.waiting import until
 
 PODS, NODE = "from Pods", "from the node"
 PROCESSES, CLIENTS, QUOTES = 4, 16, 1000
-"""Pods, clients in each of them, and quotes of each of them in each round."""
+"""Number of Pods, of clients in each Pod, and of each client's quotes in a round."""
 SIGNATURES = 1000
-"""For the unit, before and after each round: 25 ms."""
+"""Signatures that measure the unit, before and after each round: 25 ms."""
 ROUND_SECONDS = 180.0
-"""For one round, on a machine that is busy; some seconds are usual."""
+"""Limit for one round on a busy machine; some seconds are usual."""
 
 
 def quote_rounds(
     cluster: Cluster, namespace: str, pids: Mapping[str, int], rounds: int, directory: Path
 ) -> tuple[Section, list[tuple[bytes, bytes]]]:
-    """Run all rounds; returns quotes to be verified, too."""
+    """Run all rounds; also return quotes to be verified."""
     title = f"Quotes: {PROCESSES} Pods with {CLIENTS} clients each, and as many processes on the node"
     section = Section(f"{title}; {PROCESSES * QUOTES} quotes in each round", [PODS, NODE])
     sample: list[tuple[bytes, bytes]] = []
@@ -85,7 +85,7 @@ def _wait(processes: Sequence[Path], state: str, turn: int) -> None:
 
 @contextmanager
 def in_pods(cluster: Cluster, namespace: str, rounds: int, directory: Path) -> Iterator[list[Path]]:
-    """Run each process of the load in a Pod with 1 MiB of EPC; yields their folders. They go with their namespace."""
+    """Run each process of the load in a Pod with 1 MiB of EPC, until the namespace's end; yield their folders."""
     processes = [_process(directory, f"client-{number}") for number in range(PROCESSES)]
     command, node = _command(CLIENT_RESULTS, rounds), cluster.node.name
     items = [client_pod(one.name, command, "bench", one, node=node, epc_mib=1) for one in processes]
@@ -119,5 +119,5 @@ def _command(folder: str, rounds: int) -> list[str]:
 def _process(directory: Path, name: str) -> Path:
     folder = directory / name
     folder.mkdir()
-    folder.chmod(0o777)  # the image's user is another one
+    folder.chmod(0o777)  # the image's user is not ours
     return folder

@@ -1,1 +1,1 @@
-"""Every way in which manifests ask for EPC, and what the API server with the add-on's policies makes of it."""
+"""All ways in which manifests ask for EPC, and the API server's result for each with the add-on's policies."""

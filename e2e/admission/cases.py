@@ -1,4 +1,4 @@
-"""What cases of admission ask of the API server: what it makes of a Pod, and what it says."""
+"""Dry runs and checks of Pods in admission cases: the Pod as the API server admits it, and its messages."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from e2e.admission.pattern import Made, Manifest, Pattern, admitted
 from e2e.tenants import Tenant
 
 SPOKEN = "Validation failed for ValidatingAdmissionPolicy 'confcom-"
-"""With which warnings of ours begin, after `Warning: `."""
+"""Beginning of the add-on's own warnings, after `Warning: `."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The object as it would be stored, empty if it is refused; and what was said: refusal and warnings."""
+    """API server's answer: the object as stored (empty if refused), and the text of refusal and warnings."""
 
     made: Mapping[str, Any]
     said: str
@@ -29,7 +29,7 @@ class Answer:
 
 
 def dry_run(tenant: Tenant, manifest: Manifest) -> Answer:
-    """What would be stored, and is not."""
+    """The answer to a dry run, which stores nothing."""
     return create(tenant, manifest, "--dry-run=server")
 
 
@@ -43,7 +43,7 @@ def apply(tenant: Tenant, manifest: Manifest, *more: str) -> subprocess.Complete
 
 
 def check(tenant: Tenant, pattern: Pattern) -> Mapping[str, Any]:
-    """Hold what the API server makes of a pattern, which is returned, to the table; all else must be as it was."""
+    """Check the Pod that the API server makes of a pattern against the table, and return it; the rest is kept."""
     answer = dry_run(tenant, pattern.pod)
     if pattern.refused:
         assert not answer.made
@@ -56,7 +56,7 @@ def check(tenant: Tenant, pattern: Pattern) -> Mapping[str, Any]:
 
 
 def check_containers(of: Mapping[str, Any], made: Mapping[str, Made]) -> None:
-    """Hold limits, requests and variables of a Pod's containers to what is wanted, in their order."""
+    """Check that limits, requests and variables of a Pod's containers are as wanted, in the same order."""
     found = admitted(of)
     assert found == dict(made)
     assert {name: list(one.env) for name, one in found.items()} == {name: list(one.env) for name, one in made.items()}
@@ -65,7 +65,7 @@ def check_containers(of: Mapping[str, Any], made: Mapping[str, Made]) -> None:
 
 
 def check_the_rest(before: Manifest, after: Mapping[str, Any]) -> None:
-    """Whatever is not limits, variables or annotations of ours is as somebody wrote it."""
+    """Check that all else than resources, variables and our annotations is as in the manifest."""
     spec = copy.deepcopy(before["spec"])
     for one in [*spec.get("initContainers", []), *spec["containers"]]:
         one.pop("resources", None)

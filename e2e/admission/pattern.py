@@ -1,4 +1,4 @@
-"""How a way to ask for EPC is written down: the Pod, and what becomes of it."""
+"""Notation for one way to ask for EPC: the Pod, and its admitted containers or the refusal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGE: Final = "registry.example.com/enclave:1.0"
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A container as it is admitted; requests are the limits. A variable without a literal value is None."""
+    """A container as admitted; its requests equal its limits. None marks a variable without literal value."""
 
     limits: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str | None] = field(default_factory=dict)
@@ -33,10 +33,10 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A way to ask for EPC: the containers as they are admitted, or a part of the refusal.
+    """A way to ask for EPC: the containers as admitted, or a part of the refusal's text.
 
-    Who applies a template of it is warned with the refusal, or with `warned`. `trusted` tells whether its namespace may
-    ask for the provision device, `used` who has such manifests.
+    A user who applies a template of the Pod is warned with the refusal, or with `warned`. `trusted`: its namespace may
+    ask for the provision device. `used`: people or projects with such manifests.
     """
 
     name: str
@@ -75,12 +75,12 @@ def app(limits: Mapping[str, object], **more: object) -> Manifest:
 
 
 def epc(mib: int, **more: str | None) -> Made:
-    """What a container becomes that has so much EPC, the enclave device and the budget; further variables follow."""
+    """Admitted container with this much EPC, the enclave device and the budget; further variables follow."""
     return Made({MIB: quantity(mib), ENCLAVE: "1"}, {BUDGET: str(mib), **more})
 
 
 def quantity(number: int) -> str:
-    """A number as the API server serves quantities."""
+    """A number in the notation in which the API server returns quantities."""
     return f"{number // 1000}k" if number and number % 1000 == 0 else str(number)
 
 

@@ -1,4 +1,4 @@
-"""The table of patterns: manifests of others, in our words, and cases that were made up."""
+"""Table of admission patterns: manifests of other projects, rewritten by us, and made-up cases."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ IN_THE_WILD: Final = (
         used="Pods for MarbleRun's injector",
     ),
 )
-"What people have. Injectors themselves are other cases."
+"Patterns in people's manifests. Programs that inject EPC into Pods have cases of their own."
 AMOUNTS: Final = (
     Pattern("bytes, rounded up", app({BYTES: 5242881}), {"app": epc(6)}),
     Pattern("a round number is a plain literal", app({BYTES: "2000Mi"}), {"app": epc(2000)}),
@@ -224,4 +224,4 @@ BESIDE_HARDWARE: Final = (
     Pattern("Intel's name is hardware's", app({BYTES: "10Mi"}), {"app": epc(10)}),
     Pattern("10Mi of a simulated node", app({SIMULATED_MIB: "10Mi"}), refused=f"{SIMULATED_MIB} counts MiB already"),
 )
-"Where simulated nodes have names of their own."
+"Patterns for simulated nodes whose resources have names of their own."

@@ -1,1 +1,1 @@
-"""Attacks of a hostile Pod on a node's daemons: run in Pods by the cases, and on a socket by the soak."""
+"""Attacks of a hostile Pod on a node's daemons: cases run them in Pods, the soak runs them on a socket."""

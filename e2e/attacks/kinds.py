@@ -1,8 +1,8 @@
-"""The attacks. Each goes on until its time is over, and returns what it did, which the program prints as JSON.
+"""The attacks. Each runs until its time is over, and returns counts, which the program prints as JSON.
 
 Usage: python -m e2e.attacks.kinds KIND SECONDS WHERE...
 
-Each WHERE is attacked by a process of its own.
+A process of its own attacks each WHERE.
 """
 
 from __future__ import annotations
@@ -37,53 +37,53 @@ from testkit.replay import wire
 
 Over = Callable[[], bool]
 Worth = Callable[[socket.socket, int], bool]
-"""Whether a connection of which poll tells these events is still worth holding."""
+"""Whether a connection with these poll events is still worth holding."""
 
 AT_ONCE = 32
-"""Connections between two pauses: with these, some thousand a second. What is attacked is memory and places; the
-kernel's backlog, which nobody shares fairly, can be filled by whoever only connects."""
+"""Connections between two pauses, so some thousand a second. Attacks aim at the helper's memory and places: the
+kernel's backlog, which has no fair shares, can be filled by any process that connects."""
 PAUSE_SECONDS = 0.005
 WHOLE_ANSWER = 16_000
-"""An answer of which so much is unread is a whole one, and no refusal: a little less than LONGEST."""
+"""Unread bytes that show a whole answer, and no refusal: a little less than LONGEST."""
 UIDS = (100_000, 2_000_000_000)
-"""From which random user IDs are taken: none that a distribution has."""
+"""Range of random user IDs; no distribution assigns any of them."""
 PER_PROCESS = 256
-"""Connections of a process that then exits: so many that it is gone before the helper has accepted the last of them."""
+"""Connections of a process that then exits: so many that it has exited before the helper accepts the last one."""
 COMPLAINERS = 600
-"""User IDs that cause log lines."""
+"""Number of user IDs that cause log lines."""
 PROBES = (b"/metrics", b"/readyz")
 CROWD = 30
-"""Connections at once of the larger of the two loops that ask for metrics."""
+"""Simultaneous connections of the larger of the two loops that ask for metrics."""
 FLOODERS = 4
-"""Connections at once that ask for quotes in a loop: more than the helper's one core serves."""
+"""Simultaneous connections that ask for quotes in a loop: more than the helper's one core serves."""
 ANSWER_SECONDS = 5.0
-"""For one answer; then the next is asked for."""
+"""Time limit for one answer; then the attacker sends the next request."""
 RETRY_SECONDS = 0.1
 
 LONGEST = 16_384
-"""Of the buffer that a client may ask to have filled."""
+"""Largest buffer, in bytes, that a client may ask the helper to fill."""
 LONGEST_REQUEST = 8_192
 INIT_QUOTE_EX, GET_QUOTE_EX = 15, 17
-"""Field numbers of both calls, in requests as in answers."""
+"""Field numbers of both calls, the same in requests and in answers."""
 TARGET_INFO = 2
-"""The field of an answer to InitQuoteEx."""
+"""Field number of the target info in an answer to InitQuoteEx."""
 KEY = ECDSA_P256_KEY_ID.encode()
 INIT = wire.frame(wire.data(INIT_QUOTE_EX, wire.data(1, KEY) + wire.number(3, 1) + wire.number(4, 32)))
 INCOMPLETE = LONGEST_REQUEST.to_bytes(wire.HEADER_SIZE, "little") + bytes(8_000)
 MORE_THAN_PLACES = 4_500
-"""Connections: the helper has 4,096 places."""
+"""Number of connections: more than the helper's 4,096 places."""
 MALFORMED = wire.frame(b"\xff" * 100)
 SPARE_DESCRIPTORS = 512
-"""For everything else, and for as many connections as are made between two looks."""
+"""Descriptors kept for everything else, and for connections made between two checks."""
 LOOK_SECONDS = 0.5
-"""Between looks at what is held."""
+"""Interval between two checks of the held connections."""
 RENEWED_SHARE = 0.02
-"""Of the connections, the oldest: closed with each look when an attacker cannot hold more."""
+"""Share of the connections, the oldest, closed at each check while an attacker can hold no more."""
 GONE = select.POLLHUP | select.POLLRDHUP | select.POLLERR
 
 
 def most_descriptors() -> int:
-    """Raise the limit as far as this process may; returns how many connections it can hold."""
+    """Raise the limit of open files as far as this process may; return how many connections it can hold."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most - SPARE_DESCRIPTORS
@@ -91,13 +91,13 @@ def most_descriptors() -> int:
 
 @dataclass(slots=True)
 class Counts:
-    """How many connections an attacker made."""
+    """Number of connections that an attacker made."""
 
     made: int = 0
 
 
 class Held:
-    """Connections, the oldest first, of which so many are held as are worth it by poll's events."""
+    """Up to `most` connections, the oldest first, held as long as `worth` accepts their poll events."""
 
     def __init__(self, most: int, worth: Worth) -> None:
         self._most = most
@@ -107,7 +107,7 @@ class Held:
         self.counts = Counts()
 
     def add(self, sock: socket.socket) -> None:
-        """Hold one more; it is not closed before `look`."""
+        """Hold one more connection, which stays open until a call of `look`."""
         self._held.append(sock)
 
     @property
@@ -115,7 +115,7 @@ class Held:
         return len(self._held) >= self._most
 
     def look(self) -> None:
-        """Now and then, close what is not worth holding, and some of the oldest if there is no room."""
+        """Every LOOK_SECONDS, close connections not worth holding, and some of the oldest if it is full."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -141,7 +141,7 @@ class Held:
 
 def connect(path: str, request: bytes, counts: Counts) -> socket.socket | None:
     made = socket.socket(socket.AF_UNIX)
-    made.settimeout(1.0)  # a full backlog is told at once, and a full buffer after this
+    made.settimeout(1.0)  # connect() fails at once on a full backlog, sendall() after this on a full buffer
     try:
         made.connect(path)
         made.sendall(request)
@@ -160,14 +160,14 @@ def unread_bytes(sock: socket.socket) -> int:
 
 
 Attack = Callable[[str, Over], Counts]
-"""Given where the helper is: the path of its socket, or where its probes are asked, a path or HOST:PORT."""
+"""An attack on the helper at this address: the path of its socket; for probes, a path or HOST:PORT."""
 
 
 def quote_request(path: str, over: Over) -> bytes:
-    """GetQuoteEx for the longest answer, with a report that the helper's quoting enclave accepts."""
+    """A GetQuoteEx request for the longest answer, with a report that the helper's enclave accepts."""
     target = bytes(TARGET_INFO_SIZE)
     while not over():
-        # Others may have the helper refuse or close.
+        # Other attackers may make the helper refuse or close.
         with contextlib.suppress(OSError, ValueError):
             if found := _target_info(_answer(path, INIT)):
                 target = found
@@ -180,7 +180,7 @@ def quote_request(path: str, over: Over) -> bytes:
 
 
 def _target_info(answer: bytes) -> bytes:
-    """The target info in an answer to InitQuoteEx; empty if it has none."""
+    """Target info in an answer to InitQuoteEx; empty if the answer has none."""
     found = wire.nested_fields(answer[wire.HEADER_SIZE :]).get(INIT_QUOTE_EX, {}).get(TARGET_INFO)
     return found if isinstance(found, bytes) else b""
 
@@ -205,7 +205,7 @@ def _connected(where: str) -> socket.socket:
 
 
 def _unread_or_open(sock: socket.socket, events: int) -> bool:
-    """Whether a whole answer waits to be read, or none has come."""
+    """Whether a whole answer waits to be read, or no answer has come."""
     return unread_bytes(sock) >= WHOLE_ANSWER or not events
 
 
@@ -220,13 +220,13 @@ def _not_gone(_: socket.socket, events: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Send one request in as many connections as can be held, as one user or as thousands."""
+    """An attack that sends one request on as many connections as can be held, as one user or as thousands."""
 
     request: Callable[[str, Over], bytes]
     worth: Worth
     by_users: bool = False
     most: int = 1 << 20
-    """Connections at one time, if there are descriptors for them."""
+    """Most simultaneous connections, if there are descriptors for them."""
 
     def __call__(self, path: str, over: Over) -> Counts:
         request, uids = self.request(path, over), _random_uids()
@@ -259,7 +259,7 @@ def _random_uids() -> Iterator[int]:
 
 
 def gone_peers(path: str, over: Over, *, held: bool = False) -> Counts:
-    """Be thousands of users whose processes are gone at once, and with them their connections if these are not held."""
+    """Connect as thousands of users whose processes exit at once; their connections end too, unless they are held."""
     holding, uids = Held(most_descriptors(), _not_gone), _random_uids()
     while not over():
         holding.look()
@@ -276,7 +276,7 @@ def gone_peers(path: str, over: Over, *, held: bool = False) -> Counts:
 
 
 def complaints(path: str, over: Over) -> Counts:
-    """Cause log lines of 600 users whose processes are gone: by requests that are malformed, and by quotes."""
+    """Cause log lines about 600 users whose processes have exited, by malformed requests and by quotes."""
     counts, quote = Counts(), quote_request(path, over)
     uids = itertools.cycle(range(UIDS[0], UIDS[0] + COMPLAINERS))
     while not over():
@@ -295,7 +295,7 @@ def complaints(path: str, over: Over) -> Counts:
 def _connect_and_exit(path: str, socks: list[socket.socket], uids: Iterator[int], requests: Sequence[bytes]) -> None:
     """Connect as several users, who send the requests in turn, in a process that then exits.
 
-    The sockets stay open here; without any, the process has its own, which its end closes.
+    The given sockets stay open here; without any, the process makes its own, which its exit closes.
     """
     chosen = list(itertools.islice(uids, PER_PROCESS))
     child = os.fork()
@@ -337,7 +337,7 @@ def lingering(path: str, over: Over, *, rate: float, number: int = 1) -> Counts:
 
 
 def own_ends(path: str, over: Over, *, by_users: bool = False) -> Counts:
-    """Leave the longest answers in connections whose own ends lie unread in the helper, and no process behind."""
+    """Repeatedly pass a connection's own end to the helper over it, with the longest answer unread, and exit."""
     request, counts, uids = quote_request(path, over), Counts(), _random_uids()
     while not over():
         child = os.fork()
@@ -399,7 +399,7 @@ KINDS: Mapping[str, Attack] = MappingProxyType(
         "crowd-of-probes": partial(probes, connections=CROWD),
     }
 )
-"""By the name that the command line knows."""
+"""Attacks by their names on the command line."""
 
 
 def attack(kind: str, seconds: float, where: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Attackers as Pods, the daemons of a node before and after an attack, and their victim's attestations."""
+"""Attackers as Pods, states of a node's daemons before and after an attack, and attestations of a victim."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAMS = (
     "testkit/replay/__init__.py",
     "testkit/replay/wire.py",
 )
-"""What an attacker runs. It comes by a ConfigMap, because Pod Security admits no host path at an attacker's level."""
+"""Programs of an attacker, from a ConfigMap, because Pod Security admits no host path at an attacker's level."""
 CONFIG_MAP = "attacks"
 CODE = "/code"
 RESTRICTED = {
@@ -37,7 +37,7 @@ def attacker(kind: str, node: str, seconds: float, places: tuple[str, ...], *, r
     """A Pod that attacks these places, as root with the runtime's default capabilities or as a user with none."""
     main = container(
         "main",
-        limits={EPC: 1},  # with it comes the directory of the helper's socket
+        limits={EPC: 1},  # the plugin mounts the directory of the helper's socket for it
         environment={"PYTHONPATH": CODE},
         securityContext={"runAsUser": 0} if root else RESTRICTED,
         volumeMounts=[{"name": "code", "mountPath": CODE, "readOnly": True}],
@@ -55,9 +55,9 @@ def config_map() -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A daemon's Pod, at one moment.
+    """State of a daemon's Pod at one moment.
 
-    `ready_since` is empty if it is not ready; `unhealthy` is how many of its probes had failed, by its events.
+    `ready_since` is empty if the Pod is not ready; `unhealthy` counts its failed probes, by its Events.
     """
 
     component: str
@@ -104,7 +104,7 @@ def log_lines(cluster: Cluster, daemon: Daemon, since: datetime) -> int:
 
 
 def harm(before: Sequence[Daemon], after: Sequence[Daemon], *, stayed_ready: bool = True) -> list[str]:
-    """What became of daemons that should not have; whether they were ready all the time is left out if need be."""
+    """Damage to daemons between two moments; `stayed_ready` includes whether they were ready all the time."""
     found = []
     for was, now in zip(before, after, strict=True):
         if now.uid != was.uid:
@@ -120,7 +120,7 @@ def harm(before: Sequence[Daemon], after: Sequence[Daemon], *, stayed_ready: boo
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A victim's attestations that began in some time."""
+    """A victim's attestations that began in one period of time."""
 
     made: int
     failures: tuple[str, ...]

@@ -1,1 +1,1 @@
-"""Churn: Pods with EPC that come and go all the time, while what counts their EPC is killed and comes back."""
+"""Churn: Pods with EPC come and go all the time, while the daemons that count EPC are killed and restarted."""

@@ -1,4 +1,4 @@
-"""What a watch of all Pods tells of the EPC of nodes, judged as it comes: too much bound, Pods rejected, Pods lost."""
+"""Checks of each change in a watch of all Pods: too much EPC bound to a node, Pods rejected, Pods lost."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from e2e.beside import beside
 from e2e.cluster import Cluster
 
 WATCH_SECONDS = 3600
-"""For which the API server is asked to keep a watch: longer than any case."""
+"""Timeout of the watch, as asked of the API server: longer than any case."""
 REJECTED = ("UnexpectedAdmissionError", "OutOf")
-"""What a kubelet's reasons for the rejection of a Pod begin with that are about resources."""
+"""Prefixes of a kubelet's reasons, about resources, for rejecting a Pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Rejection:
 
 @dataclass(slots=True)
 class _Seen:
-    """One Pod so far. `restarts` are those until a container ran: a killed kubelet may not have started the first."""
+    """State of a Pod. `restarts` are those until a container ran: a killed kubelet may have lost the first start."""
 
     bound: float | None = None
     judged: bool = False
@@ -44,19 +44,19 @@ class _Seen:
 
 @dataclass(slots=True)
 class Ledger:
-    """The listener of a watch of all Pods, which tells of them in the order in which the API server changed them.
+    """The listener of a watch of all Pods, which gets changes in the order in which the API server made them.
 
-    `namespace` is that of the Pods that come and go; those of others count for the sums only.
+    `namespace` has the Pods that come and go; Pods of other namespaces count for the sums only.
     """
 
     namespace: str
     epc_mib: Mapping[str, int]
     most: Counter[str] = field(default_factory=Counter)
-    """The largest sum of requests of bound Pods that have not ended, by node."""
+    """By node, the largest sum of EPC requests of bound Pods that have not ended."""
     ran: Counter[str] = field(default_factory=Counter)
-    """Pods that have been Running, by node."""
+    """Number of Pods that have been Running, by node."""
     complaints: list[str] = field(default_factory=list)
-    """What must not be: more bound than a node has, and Pods that were lost."""
+    """Errors found: more EPC bound than a node has, and Pods that were lost."""
     rejections: list[Rejection] = field(default_factory=list)
     _held: dict[str, tuple[str, int]] = field(default_factory=dict)
     _seen: dict[str, _Seen] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Ledger:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def expect_deletion(self, name: str) -> None:
-        """A Pod is about to be deleted by those who made it: whatever becomes of it now is their doing."""
+        """Record that the maker of a Pod will delete it, so that its later failure is no complaint."""
         with self._lock:
             self._to_delete.add(name)
 
@@ -78,7 +78,7 @@ class Ledger:
             self.complaints.append(complaint)
 
     def tell(self, at: float, kind: str, pod: dict[str, Any]) -> None:
-        """The next change: ADDED, MODIFIED or DELETED, as it was reported at this time of CLOCK_MONOTONIC."""
+        """Count and judge a change: ADDED, MODIFIED or DELETED, reported at this time of CLOCK_MONOTONIC."""
         if kind == "ERROR":
             self.complain(f"the watch told of an error: {pod}")
             return
@@ -128,7 +128,7 @@ def _restarts(pod: Mapping[str, Any]) -> int:
 
 
 def _lost(pod: Mapping[str, Any], kind: str, seen: _Seen) -> str:
-    """Why a Pod is lost that nobody has asked to delete; empty if it is not."""
+    """Why a Pod is lost, if its maker has not deleted it; empty if it is not lost."""
     if seen.ran and _restarts(pod) > seen.restarts:
         return f"its container was restarted: {container_statuses(pod)}"
     if text(pod, "status", "phase") == "Failed":

@@ -21,13 +21,13 @@ from e2e.waiting import until
 ENCLAVE, PROVISION = "sgx.intel.com/enclave", "sgx.intel.com/provision"
 HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
 PAUSE_SECONDS = 5.0
-"""At most between two kills of one order: the later one then comes before, while and after the earlier one's has come
-back."""
+"""Longest pause between two kills of one order: the later kill comes before, during or after the earlier daemon's
+return."""
 BACK_SECONDS = 180.0
-"""For all to be well again, on a machine that is busy: the kubelet reports every 10 s, and waits 10 s with the second
+"""Time for all to be well again on a busy machine: the kubelet reports every 10 s, and waits 10 s before the second
 start of a container."""
 LATE_SECONDS = 1.0
-"""By which the watch may tell of a binding after the kubelet has seen it, on a machine that is busy."""
+"""Delay with which the watch may report a binding after the kubelet has seen it, on a busy machine."""
 
 
 class Target(StrEnum):
@@ -49,10 +49,10 @@ class Strikes:
     _logs: dict[str, KubeletLog] = field(default_factory=dict)
 
     def carry_out(self, order: Sequence[Target]) -> None:
-        """Kill in this order, and wait until all is well again."""
+        """Kill the targets in this order, and wait until all is well again."""
         with_epc = [one.node for one in self.sizes]
         chosen = {target: self.choose.choice(with_epc) for target in (Target.PLUGIN, Target.KUBELET)}
-        # While a kubelet is away, nobody starts again what is killed on its node.
+        # While a kubelet is away, killed processes on its node are not started again.
         starts_after = self.choose.randint(order.index(Target.KUBELET), len(order) - 1)
         began = time.monotonic()
         for number, target in enumerate(order):
@@ -65,10 +65,10 @@ class Strikes:
         self._disturbed.append((began, time.monotonic()))
 
     def undisturbed(self, rejections: Sequence[Rejection]) -> list[Rejection]:
-        """The rejections that were made while nothing was disturbed.
+        """Rejections of Pods outside of the periods of kills and recoveries.
 
         A kubelet without a plugin knows at once that the devices are gone, and tells the API server up to ten seconds
-        later. What the scheduler binds meanwhile is rejected, whatever plugin it is.
+        later. It rejects Pods that the scheduler binds meanwhile, with any vendor's plugin.
         """
         return [
             one
@@ -88,7 +88,7 @@ class Strikes:
         self._mark(node.name)
 
     def _mark(self, node: str) -> None:
-        """What its kubelet's log has now is from before the kill."""
+        """Mark the present end of the log of a node's kubelet: all earlier lines count as before the kill."""
         (found,) = [one for one in self.cluster.nodes if one.name == node]
         self._logs[node] = KubeletLog(found.kubelet_log)
         self._logs[node].mark()
@@ -118,13 +118,13 @@ class Strikes:
         pods = self._daemons()
         if waiting := [name_of(pod) for pod in pods if not is_ready(pod)]:
             return f"not ready: {', '.join(waiting)}"
-        # A plugin and a helper on each node, and the controller.
+        # Wanted are a plugin and a helper on each node, and the controller.
         return "" if len(pods) == 2 * len(self.sizes) + 1 else f"{len(pods)} daemons are there"
 
     def _replace_restarted(self) -> None:
-        """Have other Pods made of those that have restarted: the kubelet lets each next start wait longer.
+        """Replace the Pods whose containers have restarted: the kubelet delays each further start longer.
 
-        A plugin's is replaced as in an update: the next one serves before it ends.
+        A plugin's Pod is replaced as in an update: its successor serves before it ends.
         """
         restarted = [
             pod for pod in self._daemons() if any(one["restartCount"] for one in pod["status"]["containerStatuses"])

@@ -1,4 +1,4 @@
-"""Tenants of a node, who make and delete Pods with EPC all the time."""
+"""Tenants of a node, who create and delete Pods with EPC all the time."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from e2e.churn.ledger import Ledger
 from e2e.tenants import Manifest, Tenant, container, pod
 
 PAUSE_SECONDS = 1.0
-"""Between two Pods of a node."""
+"""Pause between the creations of two Pods on a node."""
 MOST = 12
-"""Pods of a node at a time: more would wait for EPC only, or for the machine."""
+"""Most Pods on a node at a time: more Pods would only wait for EPC, or for the machine."""
 SHARE = 3
-"""Most Pods want up to a third of a node's EPC, so that it is full all the time, and several run."""
+"""Most Pods want up to a third of a node's EPC, so that it is full and several Pods run all the time."""
 LARGE = 0.1
-"""Of all Pods, those that may want all of it."""
+"""Share of the Pods that may want all EPC of a node."""
 BYTES_NAME = "sgx.intel.com/epc"
 SHORT_SECONDS = (0.2, 3.0)
-"""How long programs run that end by themselves."""
+"""Range of the run times of programs that end by themselves."""
 LIFE_SECONDS = (3.0, 25.0)
-"""How long Pods that end not by themselves are left alone."""
+"""Range of the lifetimes of Pods that run until they are deleted."""
 PATIENCE_SECONDS = 25.0
-"""After it those Pods are deleted too that have not ended by themselves: most of these wait for EPC."""
+"""Age at which Pods are deleted that should have ended by themselves: most of them wait for EPC."""
 HOLD = "trap 'exit 0' TERM; sleep 3600 & wait $!"
 
 
 def tenant_pod(name: str, node: str, limits: dict[str, int | str], *, seconds: float | None) -> Manifest:
-    """A Pod that runs a program for some seconds, or holds its EPC until it is deleted (None)."""
+    """A Pod that runs a program for some seconds, or, for None, holds its EPC until it is deleted."""
     program = HOLD if seconds is None else f"sleep {seconds:.2f}"
     main = container("main", limits=limits, command=["/bin/sh", "-c", program])
-    # One that holds would be started again, and that is how it is seen that it ended.
+    # A container that holds EPC would be restarted, and the restart shows that it ended.
     restart = "Always" if seconds is None else "Never"
     return pod(name, main, node=node, restartPolicy=restart, automountServiceAccountToken=False)
 
 
 @dataclass(slots=True)
 class Tenants:
-    """Those of one node; `work` is for a thread."""
+    """Tenants of one node; a thread runs `work`."""
 
     tenant: Tenant
     ledger: Ledger

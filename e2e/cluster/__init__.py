@@ -1,4 +1,4 @@
-"""Real Kubernetes on this machine, in namespaces of its own: one node, or several."""
+"""Real Kubernetes with one node or several on this machine, in Linux namespaces of its own."""
 
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.node import CommandError, Node

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 NODE_NAME = "confcom-node"
-"""Of the first node; the others have their number after it."""
+"""Name of the first node; the names of other nodes have their number after it."""
 
 CONTROL_PLANE_NAME = "confcom-control-plane"
 CONTROL_PLANE_ADDRESS = "172.31.255.1"
-"""Of a bridge in the control plane's network namespace, into which every node is plugged."""
+"""Address of the bridge in the control plane's network namespace, to which every node is connected."""
 
 HOST_PREFIX_BITS = 24
 POD_NETWORK = "10.244.0.0/16"
 SERVICE_NETWORK = "10.96.0.0/16"
 API_SERVICE_ADDRESS = "10.96.0.1"
-"""The API server's place in SERVICE_NETWORK: always the first."""
+"""The API server's address in SERVICE_NETWORK: always the first."""
 
 API_PORT = 6443
 ETCD_URL = "http://127.0.0.1:2379"
@@ -24,7 +24,7 @@ CONTAINERD_SOCKET = Path("/run/containerd/containerd.sock")
 DEVICE_PLUGINS = PurePosixPath("/var/lib/kubelet/device-plugins")
 """The kubelet's directory of device plugins."""
 PAUSE_IMAGE = "localhost/confcom/pause:latest"
-"""localhost: a registry that is nobody's, so nothing can ever pull something else under this name."""
+"""Name of the pause image. No registry is at localhost, so no other image can be pulled under this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class NodeIdentity:
 
 
 class HostPlaces:
-    """What one host keeps, the control plane's or a node's, at the same path inside and outside of its namespaces."""
+    """Files of one host, the control plane's or a node's, at the same path inside and outside of its namespaces."""
 
     def __init__(self, folder: Path, logs: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class HostPlaces:
         self.settings = folder / "settings"
         self.var = folder / "var"
         self.control = folder / "control.sock"
-        """The socket on which the host's first process takes orders; it answers when all components run."""
+        """The socket on which the host's first process takes orders; it answers once all components run."""
 
     def make(self) -> None:
         for folder in (self.folder, self.settings, self.var, self.logs):
@@ -61,7 +61,7 @@ class HostPlaces:
 
 
 class Places:
-    """Everything that one cluster keeps, below one folder, at the same path inside and outside of its namespaces."""
+    """Files of one cluster, below one folder, at the same path inside and outside of its namespaces."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ class Places:
         self.logs = folder / "logs"
         self.home = folder / "home"
         self.alive = folder / "alive"
-        """A file that the control plane's first process keeps locked; holds its pid, as the machine counts."""
+        """A file that the control plane's first process keeps locked; it has the pid as the machine counts."""
         self.control_plane = HostPlaces(folder / "control-plane", self.logs)
 
     def node(self, node: NodeIdentity) -> HostPlaces:

@@ -20,10 +20,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from e2e.cluster.addresses import API_PORT, API_SERVICE_ADDRESS, CONTROL_PLANE_ADDRESS, CONTROL_PLANE_NAME, NodeIdentity
 
 VALIDITY = dt.timedelta(days=30)
-"""Longer than any cluster of this kind is kept; short, as its keys lie in a folder for temporary files."""
+"""Validity of certificates, longer than a cluster is kept; short, as keys lie in a temporary folder."""
 
 CLOCK_SKEW = dt.timedelta(hours=1)
-"""A clock that is set back while the cluster runs must not make its certificates future ones."""
+"""Validity before now, so that a clock set back while the cluster runs does not make certificates invalid."""
 
 CLIENTS = {
     "admin": ("kubernetes-admin", "system:masters"),
@@ -31,10 +31,10 @@ CLIENTS = {
     "scheduler": ("system:kube-scheduler", None),
     "proxy": ("system:kube-proxy", None),
 }
-"""Who talks to the API server with a kubeconfig: user and group, as Kubernetes' built-in roles name them."""
+"""Clients of the API server with a kubeconfig: user and group, as in Kubernetes' built-in roles."""
 
 NODES_GROUP = "system:nodes"
-"""Of the kubelets, which are users of their own: `system:node:NAME`."""
+"""Group of the kubelets, each of which has a user of its own: `system:node:NAME`."""
 
 API_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", CONTROL_PLANE_NAME)
 API_ADDRESSES = (API_SERVICE_ADDRESS, CONTROL_PLANE_ADDRESS, "127.0.0.1")
@@ -59,7 +59,7 @@ class Issued:
 
 
 def write_all(folder: Path, nodes: Sequence[NodeIdentity]) -> None:
-    """Make everything anew in a folder that only its owner may enter: `NAME.crt`, `NAME.key`, `NAME.kubeconfig`."""
+    """Write new keys into a folder that only its owner may enter: `NAME.crt`, `NAME.key`, `NAME.kubeconfig`."""
     folder.mkdir(mode=0o700)
     authority = issue("confcom-e2e", None)
     authority.write(folder, "ca")
@@ -95,7 +95,7 @@ def issue(
     names: Sequence[str] = (),
     addresses: Sequence[str] = (),
 ) -> Issued:
-    """A certificate of a new key, by this authority; without one, an authority's own."""
+    """A certificate of a new key, signed by this authority; without an authority, that of a new authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
     if group:

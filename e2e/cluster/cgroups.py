@@ -1,4 +1,4 @@
-"""The cluster's own control group in every hierarchy: nothing of the node is outside of it, and nothing else inside."""
+"""The cluster's own control group in every hierarchy: it contains all processes of the cluster, and no others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from confcom.errors import ConfcomError
 
 REMOVAL_SECONDS = 20.0
-"""A group can be removed some moments after its last process ended; a group that lasts longer is stuck."""
+"""Limit for a group's removal, possible some moments after its last process ended; then it is stuck."""
 
 POLL_SECONDS = 0.05
 
@@ -36,20 +36,20 @@ class Hierarchy:
 
     @property
     def leaf(self) -> str:
-        """Where processes go: version 2 allows them in no group that has controlled ones below it."""
+        """Group for processes: version 2 allows none in a group that has controlled groups below it."""
         return "init" if self.type == "cgroup2" else ""
 
     def open_to_groups(self) -> None:
-        """In version 2, hand the controllers that there are to the groups below."""
+        """In version 2, enable all available controllers for the groups below."""
         if self.type == "cgroup2":
             for controller in (self.mountpoint / "cgroup.controllers").read_text().split():
                 (self.mountpoint / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
-    """What is mounted, from the text of /proc/self/mountinfo (Linux, Documentation/filesystems/proc.rst, 3.5).
+    """Mounted hierarchies in /proc/self/mountinfo's text (Linux, Documentation/filesystems/proc.rst, 3.5).
 
-    Of mounts on the same place the last is the one that is seen.
+    Of several mounts on the same place, only the last one is visible.
     """
     found: dict[Path, Hierarchy] = {}
     for line in mountinfo.splitlines():
@@ -82,7 +82,7 @@ def _removed(group: Path) -> bool:
     for folder, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
             for pid in map(int, Path(folder, "cgroup.procs").read_text().split()):
-                if pid:  # 0 stands for a process that cannot be seen from here
+                if pid:  # 0 stands for a process that is not visible in this PID namespace
                     os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             Path(folder).rmdir()

@@ -26,17 +26,17 @@ from e2e.progress import say, timed
 from e2e.waiting import until
 
 NODES_READY_SECONDS = 60.0
-"""From answering components to Ready nodes: 3 s are usual."""
+"""Time from answering components to Ready nodes: 3 s are usual."""
 NODES_BACK_SECONDS = 150.0
-"""The same when the API server was away. Back again, its controllers take the nodes for lost, and a kubelet reports
-when it watches its own node again, which it tries less and less often: client-go waits 30 to 60 s in the end."""
+"""Time to Ready nodes after an API server outage. The controllers take the nodes for lost, and a kubelet reports
+once it watches its own node again, which it retries at growing intervals: client-go waits up to 30 to 60 s."""
 
 ONE_NODE = Shape()
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A running cluster; the pid is that of the control plane's first process, as the machine counts."""
+    """A running cluster; `pid` is that of the control plane's first process, as the machine counts."""
 
     places: Places
     plan: Plan
@@ -46,7 +46,7 @@ class Cluster:
     def up(cls, folder: Path | None = None, shape: Shape = ONE_NODE) -> Cluster:
         """The running cluster of this folder, or a new one in place of a broken one or none.
 
-        A running one with more nodes does. If it cannot be, nothing is left behind.
+        A running cluster with more nodes is used. After a failure, nothing is left behind.
         """
         places = Places(folder or lifecycle.default_folder())
         plan = Plan(shape.nodes, prepare(shape.kubernetes))
@@ -83,7 +83,7 @@ class Cluster:
 
     @classmethod
     def down(cls, folder: Path | None = None) -> bool:
-        """Remove the cluster of this folder, or what is left of it; says whether there was anything."""
+        """Remove the cluster of this folder, or the remains of one; return whether there was any."""
         places = Places(folder or lifecycle.default_folder())
         with lifecycle.alone(places.folder, create=False) as there:
             if there:
@@ -113,7 +113,7 @@ class Cluster:
         return self.nodes[0]
 
     def ready(self) -> bool:
-        """Whether pods can be made on every node."""
+        """Whether Pods can be created on every node."""
         try:
             nodes = self.kubectl_json("get", "nodes")["items"]
             self.kubectl("get", "serviceaccount", "default")
@@ -125,7 +125,7 @@ class Cluster:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What makes kubectl, helm and ctr reach this cluster, for a process inside of it."""
+        """Variables with which kubectl, helm and ctr reach this cluster, for a process inside of it."""
         folders = [*map(str, self.plan.tools.folders), str(Path(sys.executable).parent)]
         return {
             "PATH": ":".join([*folders, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]),
@@ -139,7 +139,7 @@ class Cluster:
         return self.node.run(command, **options)
 
     def _control(self, command: Sequence[str], **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
-        """Run a command beside the control plane, which is there also when nodes are not."""
+        """Run a command in the control plane's namespaces, which exist even if the nodes are off."""
         return run_entering(self.pid, command, self.environment, **options)
 
     def kubectl(self, *arguments: str, **options: Unpack[RunOptions]) -> subprocess.CompletedProcess[str]:
@@ -153,7 +153,7 @@ class Cluster:
         return self._control(["helm", *arguments], **options)
 
     def objects(self) -> set[str]:
-        """All that the API lists, but for Events and Leases: `KINDS/NAMESPACE/NAME`."""
+        """All objects that the API lists, except Events and Leases: `KINDS/NAMESPACE/NAME`."""
         kinds = self.kubectl("api-resources", "--verbs=list", "--output=name").stdout.split()
         columns = "--output=custom-columns=NS:.metadata.namespace,NAME:.metadata.name"
         found = set()
@@ -182,7 +182,7 @@ class Cluster:
         order(self.places.control_plane.control, "kill", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
-        """Start a component; returns when it answers. Another program is its own from now on."""
+        """Start a component; return when it answers. A given program replaces its old program from now on."""
         order(self.places.control_plane.control, "start", component, program=program)
 
     def mend(self) -> None:
@@ -199,7 +199,7 @@ class Cluster:
         objects = self.kubectl("describe", "nodes,pods", "--all-namespaces", check=False)
         (folder / "objects.txt").write_text(objects.stdout)
         for node in self.nodes:
-            with contextlib.suppress(UnavailableError):  # it is off
+            with contextlib.suppress(UnavailableError):  # the node is off
                 node.run(["cp", "--recursive", "/var/log/pods", str(folder / f"pods-on-{node.name}")], check=False)
 
 

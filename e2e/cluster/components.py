@@ -1,4 +1,4 @@
-"""The hosts' processes, in the order of their start, with every setting that differs from the default and matters."""
+"""Processes of the hosts, in the order of their start, with all relevant settings that differ from the default."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ containerd.runtimes.runc.options.SystemdCgroup = false
 cni.bin_dirs = ["%(cni)s"]
 cni.conf_dir = "%(settings)s/cni"
 """
-"""What is left out is containerd's default; the reasons for each line are in docs/how-to/run-the-cluster.md."""
+"""containerd's settings other than its defaults; docs/how-to/run-the-cluster.md has the reason for each."""
 
 
 def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
@@ -72,7 +72,7 @@ def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
 
 
 def kubelet_configuration(certificates: Path, host: HostPlaces) -> Mapping[str, Any]:
-    """The kubelet's file. Defaults stay wherever a test could notice: timing, feature gates, eviction of pods."""
+    """The kubelet's file. It keeps defaults that a test could notice: timing, feature gates, eviction of Pods."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -85,9 +85,9 @@ def kubelet_configuration(certificates: Path, host: HostPlaces) -> Mapping[str, 
         "resolvConf": str(host.settings / "resolv.conf"),
         "makeIPTablesUtilChains": False,
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
-        # The disk is the machine's: how full it is must not decide over tests.
+        # The disk is the machine's, whose free space must not affect the tests.
         "evictionHard": {
-            "memory.available": "50Mi",  # zero is refused
+            "memory.available": "50Mi",  # the kubelet refuses zero
             "nodefs.available": "0%",
             "nodefs.inodesFree": "0%",
             "imagefs.available": "0%",
@@ -100,10 +100,10 @@ def kubelet_configuration(certificates: Path, host: HostPlaces) -> Mapping[str, 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One process, or a host, which gets a control group and namespaces of its own.
+    """One process, or a host with a control group and namespaces of its own.
 
-    `ready` is a URL that answers 200, or the path of a unix socket that accepts, when others may count on it; empty
-    when nobody waits for it.
+    `ready` is a URL that answers 200, or the path of a unix socket that accepts, once others may use the component;
+    it is empty if no component waits for this one.
     """
 
     name: str
@@ -126,7 +126,7 @@ def write_settings(places: Places, nodes: Sequence[NodeIdentity]) -> None:
 
 
 def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -> tuple[Component, ...]:
-    """What the first host runs, the nodes last. Each may count on those before it that have a `ready`."""
+    """Components of the first host, the nodes last. Each may use earlier components that have a `ready`."""
     c = places.certificates
     etcd = etcd_flags(places.control_plane.folder / "etcd", ETCD_URL, "http://127.0.0.1:2380")
     api_server = f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}"
@@ -191,7 +191,7 @@ def of_node(places: Places, tools: Tools, node: NodeIdentity) -> tuple[Component
                 f"--kubeconfig={c / f'{node.name}.kubeconfig'}",
                 f"--hostname-override={node.name}",
                 f"--node-ip={node.address}",
-                "--v=2",  # from here on its device manager says what it does; it logs little else more
+                "--v=2",  # at this level, the device manager logs its actions, and little else is added
             ),
             "http://127.0.0.1:10248/healthz",
         ),
@@ -210,7 +210,7 @@ def etcd_flags(data: Path, client: str, peer: str) -> tuple[str, ...]:
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=default={peer}",
-        "--unsafe-no-fsync",  # a machine that stops takes the cluster with it anyway
+        "--unsafe-no-fsync",  # the cluster does not survive a stop of the machine anyway
     )
 
 

@@ -1,8 +1,8 @@
-"""The first process of a host: it starts the components, reaps what ends, and takes orders to stop and start one.
+"""The first process of a host: it starts the components, reaps ended processes, and stops or starts one on order.
 
 When it ends, the kernel ends every other process of its PID namespace. Nodes are components of the control plane's
-host, in whose PID namespace theirs lie. A host ends when a component does so unasked: a cluster that heals itself
-would hide what a test is to find.
+host, whose PID namespace contains theirs. A host ends when a component ends without an order: a cluster that
+repairs itself would hide errors from a test.
 
 Usage: python -m e2e.cluster.host FOLDER [NODE'S NUMBER] (only by lifecycle.py, and by itself for the nodes)
 """
@@ -38,26 +38,26 @@ from e2e.cluster.tools import ROOT
 from e2e.waiting import end
 
 READY_SECONDS = 60.0
-"""For one component on a busy machine; the slowest, the API server, takes 3 to 4 on an idle one."""
+"""Limit for one component's start on a busy machine; the API server, the slowest, takes 3 to 4 s idle."""
 
 STOP_SECONDS = 15.0
-"""From SIGTERM to SIGKILL; the kubelet takes under one."""
+"""Time from SIGTERM to SIGKILL; the kubelet takes under a second."""
 
 POLL_SECONDS = 0.05
 PROBE_SECONDS = 2.0
-"""One attempt at a component that may accept and not answer yet."""
+"""Timeout of one probe of a component that may accept a connection and not answer yet."""
 
 ORDER_BYTES = 4096
-"""An order is a line of some 50 bytes."""
+"""Longest order that is read; an order is a line of some 50 bytes."""
 
 
 class EndedError(ConfcomError):
-    """A component ended unasked; so does the host."""
+    """A component ended without an order, so the host ends too."""
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """The components and their processes; hosts among them get groups of their own in the hierarchies."""
+    """The components and their processes; those that are hosts get groups of their own in the hierarchies."""
 
     parts: dict[str, Component]
     logs: Path
@@ -91,14 +91,14 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
 
     def stop(self, name: str) -> None:
-        """End a component, and start it no more until told so; a host is cut off from power."""
+        """End a component, until an order starts it again; a host ends as if its power was cut."""
         if self.parts[name].host:
             self.kill(name)
             return
         end(self._running.pop(name), STOP_SECONDS)
 
     def kill(self, name: str) -> None:
-        """End a component at once, by SIGKILL; of a host, all processes and control groups."""
+        """End a component at once, by SIGKILL; for a host, end all its processes and control groups."""
         process = self._running.pop(name)
         if self.parts[name].host:
             for child in _children(process.pid):  # its end is told to the parent when all of its namespace is gone
@@ -111,7 +111,7 @@ class Supervisor:
             process.wait()
 
     def reap(self) -> None:
-        """Take leave of ended processes: orphans silently; a component ends everything."""
+        """Reap ended processes: orphans silently; the end of a component ends everything."""
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             for name, process in self._running.items():
                 if process.pid == ended.si_pid:
@@ -120,7 +120,7 @@ class Supervisor:
             os.waitpid(ended.si_pid, 0)
 
     def serve(self, listener: socket.socket) -> None:
-        """Take orders, one a connection, until a component ends."""
+        """Carry out orders, one per connection, until a component ends."""
         read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write)
         with selectors.DefaultSelector() as selector:
@@ -141,7 +141,7 @@ class Supervisor:
             answer: Mapping[str, Any]
             try:
                 received = connection.recv(ORDER_BYTES)
-                if not received:  # somebody looked whether we are there, and who we are
+                if not received:  # a client only checked that this process runs, and its pid
                     return
                 answer = self._done(json.loads(received))
             except EndedError:
@@ -150,7 +150,7 @@ class Supervisor:
                 answer = {"error": f"not an order, or no component that runs: {error!r}"}
             except ConfcomError as error:
                 answer = {"error": str(error)}
-            with contextlib.suppress(OSError):  # who asked may have been interrupted
+            with contextlib.suppress(OSError):  # the client may have been interrupted
                 connection.sendall(json.dumps(answer).encode())
 
     def _done(self, order: Mapping[str, str]) -> Mapping[str, Any]:
@@ -184,7 +184,7 @@ def _children(pid: int) -> tuple[int, ...]:
 def serve(
     places: Places, plan: Plan, host: HostPlaces, parts: Sequence[Component], set_up_network: Callable[[], None]
 ) -> None:
-    """Be a host; returns never, unless by an error."""
+    """Run as a host; this function returns only by an error."""
     signal.signal(signal.SIGCHLD, lambda *_: None)
     hierarchies = cgroups.hierarchies(Path("/proc/self/mountinfo").read_text())
     kept = [ROOT, places.folder, Path(sys.prefix), Path(sys.base_prefix), *plan.tools.folders]
@@ -204,12 +204,12 @@ def serve(
         listener.bind(str(host.control))
         listener.listen()
         os.write(sys.stdout.fileno(), b"ready\n")  # who starts us waits for it; if that is gone, we end too
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whoever started us may go now
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the starting process may end now
         supervisor.serve(listener)
 
 
 def main(folder: str, number: str = "") -> int:
-    """Isolate, start, serve; returns only on failure."""
+    """Isolate, start and serve; return only on failure."""
     places = Places(Path(folder))
     plan = Plan.read(places.plan)
     try:
@@ -217,7 +217,7 @@ def main(folder: str, number: str = "") -> int:
             node = NodeIdentity(int(number))
             parts = components.of_node(places, plan.tools, node)
             serve(places, plan, places.node(node), parts, functools.partial(set_up_node, node))
-        pid = str(Path("/proc/self").readlink())  # as the machine counts: its /proc is still the one that is seen
+        pid = str(Path("/proc/self").readlink())  # in the machine's PID namespace, whose /proc is still visible
         with places.alive.open("w") as alive:
             fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
             alive.write(pid)

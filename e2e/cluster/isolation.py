@@ -1,4 +1,4 @@
-"""What a host's first process does before anything else: make a machine of its own out of new namespaces.
+"""Isolation of a host: its first process begins by making a machine of its own out of new namespaces.
 
 The machine's file system stays visible, but everything that a host writes has a place of its own: /run, /dev, /var,
 /sys and /proc. Of /proc/sys only the network's part, which is the namespace's own, can be written.
@@ -26,7 +26,7 @@ DEVICES = {
     "kmsg": (1, 11, 0o644),
     "tty": (5, 0, 0o666),
 }
-"""Major and minor number and mode (Linux, Documentation/admin-guide/devices.txt); the kubelet exits without kmsg."""
+"""Device nodes by number and mode (Linux, Documentation/admin-guide/devices.txt); the kubelet exits without kmsg."""
 
 KERNEL_SETTINGS = {
     "vm/overcommit_memory": "1",
@@ -36,25 +36,25 @@ KERNEL_SETTINGS = {
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
 }
-"""What the kubelet wants the whole machine's settings to be (setupKernelTunables): it is shown that they are."""
+"""Settings of the whole machine that the kubelet wants (setupKernelTunables), and that it is shown as made."""
 
 BOOT_ID = "kernel/random/boot_id"
-"""Another at each start of a host: by it, the kubelet tells a reboot from its own restart."""
+"""A file that differs at each start of a host, so that the kubelet sees a reboot and not a restart."""
 
 LEFT_READ_ONLY = ("/usr", "/etc", "/opt")
 """Folders of the machine's system, which the host only reads."""
 NAMESPACES = ("mount", "net", "pid", "uts", "ipc")
-"""Made by unshare(1); `cgroup` comes before them, when the process is in its group."""
+"""Namespaces that unshare(1) makes; `cgroup` comes before them, when the process is in its group."""
 
 _JOIN = 'for group in $0; do echo $$ > "$group/cgroup.procs" || exit; done; exec "$@"'
 BRIDGE = "nodes"
 UPLINK = "eth0"
 OUTSIDE = "/proc/1/ns/net"
-"""The control plane's, for a node's first process that has no /proc of its own yet."""
+"""The control plane's network namespace, for a node's first process that has no /proc of its own yet."""
 
 
 def make_groups(name: str, hierarchies: Sequence[Hierarchy]) -> tuple[Path, ...]:
-    """A group of this name in every hierarchy, ready to take processes."""
+    """Control groups of this name, one in each hierarchy, ready to take processes."""
     groups = tuple(hierarchy.create(name) for hierarchy in hierarchies)
     for leaf in _leaves(groups, hierarchies):
         leaf.mkdir(exist_ok=True)
@@ -62,9 +62,9 @@ def make_groups(name: str, hierarchies: Sequence[Hierarchy]) -> tuple[Path, ...]
 
 
 def separated(groups: Sequence[Path], hierarchies: Sequence[Hierarchy], program: Sequence[str]) -> list[str]:
-    """The command for a program, which sees its groups (made before, one in each hierarchy) as the roots.
+    """The command that runs a program with its groups (made before, one in each hierarchy) as the roots.
 
-    Its process is the only child of the command's, which ends with it.
+    The program's process is the only child of the command's process, which ends with it.
     """
     return [
         *("sh", "-c", _JOIN, " ".join(map(str, groups)), "unshare", "--cgroup", "--propagation=private"),
@@ -181,7 +181,7 @@ def set_up_control_plane(nodes: Sequence[NodeIdentity]) -> None:
 
 
 def set_up_node(node: NodeIdentity) -> None:
-    """Plug a node in, also when the link of its life before is not yet gone."""
+    """Connect a node to the bridge, even while the link of its previous run still exists."""
     plug = f"node{node.number}"
     outside = ("nsenter", f"--net={OUTSIDE}", "ip", "link")
     subprocess.run([*outside, "delete", plug], capture_output=True, check=False)

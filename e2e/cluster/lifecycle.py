@@ -1,7 +1,7 @@
 """Bring the cluster up and take it down, from outside of its namespaces.
 
-One process, the control plane's first, in whose PID namespace all others lie, holds the lock of a file for as long as
-it lives. Unlocked, at most the folder and control groups are left, which `down` and the next `up` remove.
+The control plane's first process, whose PID namespace contains all others, holds a lock on a file for as long as
+it lives. Without this lock, at most the folder and control groups are left; `down` and `up` remove them.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ FOLDER_BYTES = 60
 """Longest path of the cluster's folder: sockets below it must stay under 108 bytes (unix(7))."""
 
 DOWN_SECONDS = 30.0
-"""For the kernel to end every process of the namespace; a second is usual."""
+"""Time for the kernel to end every process of the namespace; a second is usual."""
 
 OURS = "confcom-e2e"
 """A file that marks a cluster's folder."""
 
 READY = b"ready\n"
-"""What the first host says when all components answer."""
+"""Line that the first host prints when all components answer."""
 
 
 def default_folder() -> Path:
-    """Where a cluster keeps everything: CONFCOM_E2E_FOLDER, or a short name in the folder for temporary files."""
+    """Folder of a cluster's files: CONFCOM_E2E_FOLDER, or a short name in the folder for temporary files."""
     return Path(os.environ.get("CONFCOM_E2E_FOLDER") or "/tmp/confcom-e2e")  # noqa: S108  (checked by `alone`)
 
 
 @contextlib.contextmanager
 def alone(folder: Path, *, create: bool) -> Iterator[bool]:
-    """Lock the folder against every other `up` and `down`; yields whether it is there."""
+    """Lock the folder against every other `up` and `down`; yield whether the folder exists."""
     _check(folder)
     while True:
         if create:
@@ -58,7 +58,7 @@ def alone(folder: Path, *, create: bool) -> Iterator[bool]:
             return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not _is(folder, descriptor):  # somebody's `down` removed it while we waited
+            if not _is(folder, descriptor):  # another `down` removed the folder while this process waited
                 continue
             if os.fstat(descriptor).st_uid != os.geteuid():
                 raise SettingsError(
@@ -92,7 +92,7 @@ def _check(folder: Path) -> None:
 
 
 def first_pid(places: Places) -> int | None:
-    """The control plane's first process, as the machine counts, if it lives."""
+    """Pid of the control plane's first process in the machine's PID namespace, if it lives."""
     with contextlib.suppress(FileNotFoundError), places.alive.open() as alive:
         try:
             fcntl.flock(alive, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -103,7 +103,7 @@ def first_pid(places: Places) -> int | None:
 
 
 def start(places: Places, plan: Plan) -> int:
-    """Start everything in a folder that is locked and empty; returns the first pid when all components answer."""
+    """Start everything in a locked and empty folder; return the first pid when all components answer."""
     (places.folder / OURS).write_text("The folder of a cluster for tests; `make e2e-down` removes it.\n")
     places.home.mkdir()
     for host in (places.control_plane, *map(places.node, plan.identities)):
@@ -119,7 +119,7 @@ def start(places: Places, plan: Plan) -> int:
     with log.open("wb") as output:
         launcher = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output)
     with launcher:  # setsid, which ends at once
-        ready = launcher.stdout and READY in launcher.stdout  # which ends when the host does
+        ready = launcher.stdout and READY in launcher.stdout  # the output ends when the host ends
     pid = first_pid(places)
     if not ready or pid is None:
         said = log.read_text(errors="replace").strip()
@@ -128,7 +128,7 @@ def start(places: Places, plan: Plan) -> int:
 
 
 def end(places: Places) -> None:
-    """End what runs and remove what is left, also of a cluster that crashed; the folder is locked."""
+    """End all processes and remove all remains, also of a cluster that crashed; the folder is locked."""
     pid = first_pid(places)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
@@ -140,7 +140,7 @@ def end(places: Places) -> None:
 def _kill(pid: int, places: Places) -> None:
     watched = os.pidfd_open(pid)
     try:
-        if first_pid(places) != pid:  # it ended just now, and its number may be another's
+        if first_pid(places) != pid:  # the process ended just now, and another process may have its number
             return
         signal.pidfd_send_signal(watched, signal.SIGKILL)
         if not select.select([watched], [], [], DOWN_SECONDS)[0]:  # readable when all of its namespace is gone
@@ -150,7 +150,7 @@ def _kill(pid: int, places: Places) -> None:
 
 
 def group_name(places: Places) -> str:
-    """The control group's, one per folder."""
+    """Name of the cluster's control group, one per folder."""
     return f"confcom-e2e-{hashlib.sha256(os.fsencode(places.folder)).hexdigest()[:8]}"
 
 

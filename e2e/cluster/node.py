@@ -16,14 +16,14 @@ from confcom.errors import ConfcomError, UnavailableError
 from e2e.cluster.addresses import HostPlaces, NodeIdentity, Places
 
 COMMAND_SECONDS = 120.0
-"""For one command in the cluster, unless told otherwise: whatever hangs is an error, not a hung test."""
+"""Default limit for one command in the cluster, so that a hanging command is an error, not a hung test."""
 
 ERROR_CHARACTERS = 4000
-"""How much of what a failed command said an error shows: its end."""
+"""Characters that an error shows of a failed command's output: the last ones."""
 
 
 ORDER_SECONDS = 120.0
-"""For an order to be carried out: a node may take its three components' time to start."""
+"""Limit for carrying out an order: a node may take its three components' time to start."""
 
 ANSWER_BYTES = 65536
 _CREDENTIALS = struct.Struct("3i")
@@ -35,7 +35,7 @@ class CommandError(ConfcomError):
 
 
 class RunOptions(TypedDict, total=False):
-    """Standard input, whether a failure is an error (it is, unless told otherwise), and how long it may take."""
+    """Options for a command: standard input, whether a failure is an error (the default), and its time limit."""
 
     input: str
     check: bool
@@ -43,7 +43,7 @@ class RunOptions(TypedDict, total=False):
 
 
 def entering(pid: int, command: Sequence[str]) -> list[str]:
-    """The command that runs this one in all namespaces of a process, in the same working directory."""
+    """The command that runs the given one in all namespaces of a process, in the same working directory."""
     enter = ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup"]
     return [*enter, f"--wd={Path.cwd()}", "--", *command]
 
@@ -54,7 +54,7 @@ def run_entering(
     environment: Mapping[str, str],
     **options: Unpack[RunOptions],
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in all namespaces of a process, with these variables beside this process's."""
+    """Run a command in all namespaces of a process, with these variables added to this process's."""
     line, timeout = " ".join(command), options.get("timeout", COMMAND_SECONDS)
     try:
         done = subprocess.run(
@@ -76,7 +76,7 @@ def run_entering(
 
 
 def order(control: Path, verb: str, component: str, *, program: Path | None = None) -> None:
-    """Have a component stopped, killed or started (by its old program or a new one); returns when that is done."""
+    """Order a host to stop, kill or start a component (its old program or a new one); return when that is done."""
     _answer(control, {"order": verb, "component": component, **({"program": str(program)} if program else {})})
 
 
@@ -127,19 +127,19 @@ class Node:
 
     @property
     def kubelet_log(self) -> Path:
-        """For `e2e.kubelet_log.KubeletLog`; every start of the kubelet appends to it."""
+        """Log file for `e2e.kubelet_log.KubeletLog`; every start of the kubelet appends to it."""
         return self.places.logs / "kubelet.log"
 
     @property
     def pid(self) -> int:
-        """Of the node's first process, as this process counts; an error if it is off."""
+        """Pid of the node's first process in this process's PID namespace; an error if the node is off."""
         with _connected(self.places.control) as client:
             credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid: int = _CREDENTIALS.unpack(credentials)[0]
         return pid
 
     def inside(self, path: PurePath) -> Path:
-        """A path on the node as the machine reaches it, unix sockets included; until the next reboot."""
+        """Path outside of the node for a path on the node, sockets included; valid until the next reboot."""
         return Path(f"/proc/{self.pid}/root") / path.relative_to("/")
 
     def entering(self, command: Sequence[str]) -> list[str]:
@@ -158,7 +158,7 @@ class Node:
         order(self.places.control, "kill", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
-        """Start a component; returns when it answers. Another program is its own until the node reboots."""
+        """Start a component; return when it answers. `program` replaces its old one until a reboot."""
         order(self.places.control, "start", component, program=program)
 
     def restart(self, component: str) -> None:

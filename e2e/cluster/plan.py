@@ -1,4 +1,4 @@
-"""What a cluster is made of; kept in its folder, so that whoever finds it running knows."""
+"""Shape and plan of a cluster; the plan is kept in its folder for commands that find the cluster running."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from e2e.cluster.tools import Tools
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What somebody asks for: the default version if empty."""
+    """A requested cluster; an empty version means the default version."""
 
     nodes: int = 1
     kubernetes: str = ""
@@ -21,7 +21,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What there is: the programs, and so the versions."""
+    """An existing cluster: its programs, and so its versions."""
 
     nodes: int
     tools: Tools

@@ -1,6 +1,6 @@
 """Build the cluster's programs from their pinned Go modules, once; and install what the distribution has.
 
-What was built stays in a folder named by everything that decides about the result.
+Built programs stay in a folder whose name depends on everything that decides about the result.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MODULES = ROOT / "e2e" / "tools"
 
 KUBERNETES = "kubernetes"
-"""The folder of the version that clusters have by default; others have theirs after it."""
+"""Folder of the default version; folders of other versions have the version after this name."""
 
 NAMES = ("pause", "etcd", "containerd", "helm")
-"""What every cluster needs besides, the quickest first, so that something broken in the surroundings shows soon."""
+"""Other programs of every cluster, the quickest build first, so that a broken environment shows soon."""
 
 CNI_FOLDER = Path("/usr/lib/cni")
 """Where Debian and Ubuntu put the network plugins."""
@@ -38,15 +38,15 @@ PACKAGES = {
     "unshare": "util-linux",
     str(CNI_FOLDER / "ptp"): "containernetworking-plugins",
 }
-"""What the node runs besides, and the packages it is in."""
+"""Other programs that the node runs, and their packages."""
 
 HASH_DIGITS = 16
-"""Of SHA-256, in a folder's name."""
+"""Digits of SHA-256 in a folder's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Where the built programs are, a folder for each module."""
+    """Folders of the built programs, one for each module."""
 
     folders: tuple[Path, ...]
 
@@ -72,13 +72,13 @@ def prepare(kubernetes: str = "") -> Tools:
 
 
 def build(name: str) -> Path:
-    """The folder of one module's programs, which are built if they were not."""
+    """Folder of one module's programs, which are built if they are missing."""
     go = _find_go()
     version = _go_version(go)
     finished = _finished(name, version)
     if not finished.is_dir():
         with alone(finished.parent / f"{name}.lock", f"another build of {name} in {finished.parent}"):
-            if not finished.is_dir():  # nobody else built it while we waited
+            if not finished.is_dir():  # no other process built it while this one waited
                 _build(MODULES / name, finished, [go, "build", "-trimpath", "-ldflags", _flags(name)], version)
     return finished
 

@@ -1,4 +1,4 @@
-"""The cluster's kubelet as the contract suite sees it, which it shares with the demo's device manager."""
+"""The cluster's kubelet for the contract suite, which the demo's device manager runs too."""
 
 import asyncio
 import secrets
@@ -17,13 +17,13 @@ from testkit.kubelet_contract.kubelet import Bench, PodSeen
 from testkit.kubelet_contract.plugin import Plugin
 
 GENEROUS_SECONDS = 40.0
-"""The kubelet reports to the API every 10 s at the latest, and a container that failed waits as long."""
+"""Time for the kubelet to report to the API, every 10 s at the latest, or to restart a failed container."""
 FORGET_SECONDS = 400.0
-"""endpointStopGracePeriod of 5 minutes, and the next report to the API."""
+"""Limit for a kubelet to forget a plugin: its 5 minutes (endpointStopGracePeriod), and the next report."""
 
 
 class RealKubelet:
-    """The cluster's kubelet. Every call that blocks runs beside the loop, on which the test's plugin serves."""
+    """The cluster's kubelet. Blocking calls run beside the event loop, on which the test's plugin serves."""
 
     image = references("sample-workload")[0]
     node_name = NODE_NAME
@@ -87,7 +87,7 @@ def contract_namespace(cluster):
 
 @pytest.fixture(scope="session")
 def kubelet_version(cluster):
-    """Major and minor number."""
+    """The kubelet's major and minor version number."""
     version = cluster.kubectl_json("get", "node", NODE_NAME)["status"]["nodeInfo"]["kubeletVersion"]
     return tuple(map(int, version.removeprefix("v").split(".")[:2]))
 
@@ -106,7 +106,7 @@ def from_1_37(kubelet_version):
 
 @pytest.fixture
 def tell(capsys: pytest.CaptureFixture[str]):
-    """Prints what was measured, also when the case passes."""
+    """Prints measurements, also when the case passes."""
 
     def line(text: str) -> None:
         with capsys.disabled():
@@ -128,23 +128,23 @@ def rewriting(cluster: Cluster):
 
 @pytest.fixture
 def sizes(nodes):
-    """What the add-on's nodes have, unless a module says otherwise."""
+    """Sizes of the add-on's nodes, unless a module overrides this fixture."""
     return [SizedNode(node, 168) for node in nodes[:2]]
 
 
 @pytest.fixture(name="add_on")
 def enabled_on_sizes(cluster: Cluster, sizes: Sequence[SizedNode]):
-    """The add-on on nodes of these sizes, and nothing of it before and afterwards."""
+    """The add-on on nodes of these sizes; the cluster has nothing of the add-on before and afterwards."""
     with enabled(cluster, sizes) as made:
         yield made
 
 
 @pytest.fixture
 def bare(cluster: Cluster):
-    """The cluster without the add-on or any of it on the other nodes; whatever a case leaves is taken away."""
+    """The cluster without the add-on, and no remains on other nodes; remains of the case are removed."""
     add_on.uninstall(cluster)
     cluster.kubectl("label", "nodes", "--all", f"{add_on.SIMULATED_LABEL}-")
-    for node in cluster.nodes[1:]:  # of which status tells for as long as anything is left there
+    for node in cluster.nodes[1:]:  # `confcom status` lists these nodes as long as anything is left there
         if add_on.is_remembered(cluster, node.name):
             add_on.forget(cluster, node)
     yield cluster

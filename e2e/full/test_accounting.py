@@ -1,4 +1,4 @@
-"""A lower amount of EPC waits for the Pods that hold more, whatever lowers it."""
+"""A change to less EPC waits for Pods that hold more, whichever setting lowers the amount."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Lower:
     pod_mib: int
     change: tuple[str, ...]
     offered_mib: int
-    """What a node without Pods would offer afterwards."""
+    """MiB that a node without Pods would offer after the change."""
     code: str
-    """What `confcom status` says as long as the Pods run."""
+    """Code that `confcom status` shows as long as the Pods run."""
     earlier_mib: int = 0
-    """EPC of an earlier revision."""
+    """MiB of EPC in an earlier revision."""
 
 
 LOWER = {

@@ -1,4 +1,4 @@
-"""Every way to ask for EPC, as the API server takes it with the add-on's policies: one ledger, exact results."""
+"""All ways to ask for EPC, on a real API server with the add-on's policies: exact amounts in one ledger."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from e2e.tenants import Tenant
 from e2e.waiting import until
 
 OPT_OUT = "confcom.internal/epc-names"
-"""The label of a namespace whose names stay, with the value `unchanged`."""
+"""Label of a namespace; with the value `unchanged`, the policies rewrite no resource names there."""
 POLICIES = ("epc-names-mutating-policy", "pods-validating-policy", "templates-warning-policy")
 TEMPLATES = ("Job", "CronJob", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
 NOBODY = {"schedulerName": "nobody"}
-"""Of a Pod that is to be stored and not to run."""
+"""Field of a Pod that is stored but never runs."""
 ORDERS = 10
-"""How often the API server draws the order of its mutating policies anew, in a case."""
+"""How often one case makes the API server draw a new order of its mutating policies."""
 LARGE = 50
-"""Containers of a large Pod, and variables of each."""
+"""Number of containers of a large Pod, and of variables in each container."""
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_names_of_simulated_nodes_beside_hardware(cluster: Cluster, asking: Tena
 
 @pytest.fixture
 def release_alone(asking: Tenant) -> None:
-    """The policies that a case has had beside the release's are in force for a moment longer."""
+    """Wait until an earlier case's policies beside the release's are no longer in force."""
     template_of_both = template("Job", app({BYTES: "10Mi", PROVISION: 1}))
     until(lambda: len(dry_run(asking, template_of_both).warnings) == 1, "only the release's policies are in force")
 
@@ -113,7 +113,7 @@ def test_a_template_is_warned_of_what_its_pods_meet(asking: Tenant, trusted: Ten
     assert "env" not in made["spec"]["containers"][0]
     assert dry_run(trusted, template(kind, app({BYTES: "10Mi", PROVISION: 1}))).warnings == []
 
-    # What Kubernetes itself refuses is not ours to tell.
+    # Refusals by Kubernetes itself cause no warning of ours.
     ours = [one for one in PATTERNS if one.warned or one.refused.startswith(("container", "For", "another", "already"))]
     for pattern in ours:
         (warning,) = dry_run(asking, template(kind, pattern.pod)).warnings
@@ -164,7 +164,7 @@ def test_our_own_namespace_is_left_out(cluster: Cluster) -> None:
 
 @pytest.mark.timeout(300)
 def test_every_order_with_a_policy_that_injects(cluster: Cluster, tenant: Tenant) -> None:
-    """The API server draws the order of mutating policies anew whenever one changes."""
+    """The API server draws a new order of its mutating policies whenever one of them changes."""
     with injecting(cluster, tenant.namespace) as name:
         for number in range(ORDERS):
             cluster.kubectl("annotate", "mutatingadmissionpolicybinding", name, f"draw={number}", "--overwrite")
@@ -179,7 +179,7 @@ def test_a_limit_range(tenant: Tenant) -> None:
         tenant.kubectl("delete", "limitrange", "--all")
         return create(tenant, made).said
 
-    # A default is given again to what was rewritten, so that it is the least, whichever name it has.
+    # A rewritten container gets the default again, so the default is the least amount, whichever name it has.
     for default, amount in ({MIB: "16"}, 16), ({BYTES: "17Mi"}, 17):
         limit("default", default)
         given = until(lambda: changed(dry_run(tenant, app({})).made, Made()), "the default is used")
@@ -229,13 +229,13 @@ def is_rewritten(tenant: Tenant, limits: dict[str, object]) -> bool:
 
 
 def changed(made: Mapping[str, Any], before: Made) -> Mapping[str, Any]:
-    """A Pod whose container is not as before; empty if it is."""
+    """The Pod if its container differs from `before`; empty if it is the same."""
     return made if made and admitted(made)["app"] != before else {}
 
 
 @contextlib.contextmanager
 def rendered(cluster: Cluster, *settings: str) -> Iterator[None]:
-    """Have the chart's policies of these values beside the release's, under other names."""
+    """Add the chart's policies with these values beside the release's, under other names."""
     values = (*add_on.CONSENT, "image.registry=registry.example.com", "admission.mutate=on", *settings)
     chosen = [f"--set={one}" for one in values]
     shown = [f"--show-only=templates/{name}.yaml" for name in POLICIES]
@@ -252,7 +252,7 @@ def rendered(cluster: Cluster, *settings: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def injecting(cluster: Cluster, namespace: str) -> Iterator[str]:
-    """Have a mutating policy that gives EPC to containers without limits; its name is its binding's too."""
+    """Add a mutating policy that gives EPC to containers without limits, and its binding of the same name."""
     name = f"case-{secrets.token_hex(4)}"
     resources = f'Object.spec.containers.resources{{limits: {{"{BYTES}": "10Mi"}}, requests: {{"{BYTES}": "10Mi"}}}}'
     containers = f"object.spec.containers.map(c, Object.spec.containers{{name: c.name, resources: {resources}}})"

@@ -1,4 +1,4 @@
-"""A simulated node in a cluster with hardware: consent is needed, and its resources have names of their own."""
+"""A simulated node in a cluster with hardware: it needs consent, and its resources have names of their own."""
 
 import pytest
 
@@ -13,7 +13,7 @@ SIMULATED_EPC = "simulated.confcom.internal/sgx_epc_mem_in_MiB"
 
 @pytest.fixture
 def upgrade(bare):
-    """Runs `helm upgrade` with a simulated platform; nothing is installed before, and nothing afterwards."""
+    """Runs `helm upgrade` with a simulated platform; the cluster has no release before and afterwards."""
 
     def with_setting(setting, *, check=True):
         chart = ["helm", "upgrade", RELEASE, str(ROOT / "charts" / "confcom"), "--install", HERE]

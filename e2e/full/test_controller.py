@@ -1,4 +1,4 @@
-"""The controller beside a real API server: what it writes, what it survives, and what its account may not do."""
+"""The controller beside a real API server: its writes, its recovery from faults, limits of its account."""
 
 import json
 
@@ -39,7 +39,7 @@ def plugins():
 
 @pytest.fixture
 def objects(server):
-    """Administration; what a case makes is removed after it."""
+    """An administrator's client; objects that a case makes are removed after it."""
     made = Objects(server)
     yield made
     made.client.close()
@@ -123,7 +123,7 @@ OTHER_WAYS = {
     "proxy": ("GET", f"{NODE}/proxy/pods", None, PLAIN),
     "dry-run": ("PATCH", f"{STATUS}?dryRun=All", amounts({"cpu": "8"}), MERGE),
 }
-"""Requests about nodes that are no patch of a status, or one in another way; the policy refuses them."""
+"""Requests about nodes other than patches of a status, or patches of other forms; the policy refuses them."""
 OWN_STATUS = {
     "merge": (STATUS, amounts({EPC: "10"}, {EPC: "10"}), MERGE),
     "strategic": (STATUS, amounts({EPC: "11"}), STRATEGIC),
@@ -158,7 +158,7 @@ def send(client, method, path, body=None, content_type=MERGE):
 
 
 def not_refused(answers, by):
-    """By name, the status of each answer that is not a refusal by the policy or by RBAC."""
+    """Status by name of the answers that are no refusal by the policy or by RBAC."""
     return {name: one.status_code for name, one in answers.items() if one.status_code != 403 or by not in one.text}
 
 
@@ -167,7 +167,7 @@ BY_POLICY, BY_RBAC = "ValidatingAdmissionPolicy 'confcom-controller'", f'User \\
 
 @pytest.fixture
 def account(server, objects):
-    """A client with the controller's token; a node with EPC as capacity is there."""
+    """A client with the controller's token, in a cluster of one node with EPC as capacity."""
     has = {"cpu": "4", "memory": "8Gi", "pods": "110", "sgx.intel.com/enclave": "1024", EPC: "64"}
     objects.add_node("n1", {"capacity": has, "allocatable": has | {"cpu": "3"}})
     with server.client(USER) as client:
@@ -177,7 +177,7 @@ def account(server, objects):
 
 @pytest.fixture
 def widened(server, account):
-    """The account with all rights on nodes, so that the policy alone confines it."""
+    """The controller's account with all rights on nodes, so that only the policy confines it."""
     rights = ("--verb=*", "--resource=nodes,nodes/status,nodes/proxy")
     server.kubectl("create", "clusterrole", ALL_RIGHTS, *rights)
     server.kubectl("create", "clusterrolebinding", ALL_RIGHTS, f"--clusterrole={ALL_RIGHTS}", f"--user={USER}")
@@ -207,7 +207,7 @@ def test_the_policy_refuses_everything_but_the_ledgers_keys(widened):
     whole = {**before, "metadata": {**before["metadata"], "labels": {}, "resourceVersion": ""}}
     ways["put"] = send(widened, "PUT", STATUS, whole, PLAIN)
     assert not_refused(ways, BY_POLICY) == {}
-    # The API server itself refuses what is no amount.
+    # The API server itself refuses values that are no amount.
     for amount in ("-3", "1500m", "x"):
         assert send(widened, "PATCH", STATUS, amounts({EPC: amount})).status_code in {400, 403, 422}
     after = widened.get(NODE).json()
@@ -219,6 +219,6 @@ def test_a_node_that_is_not_chosen_can_only_lose_its_key(widened, objects):
     for given in (amounts({EPC: "10"}), {"status": {"allocatable": {EPC: "10"}}}):
         assert send(widened, "PATCH", STATUS, given).status_code == 403
     assert send(widened, "PATCH", STATUS, amounts({EPC: None}, {EPC: None})).status_code == 200
-    # Everybody else is not confined.
+    # The policy does not confine other users.
     objects.set_status("n1", {"capacity": {"cpu": "8", EPC: "0"}, "phase": "Running"})
     assert objects.amounts("n1")[0] == "0"

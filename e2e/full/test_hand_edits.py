@@ -1,4 +1,4 @@
-"""Hand edits that an apply does not mend: added fields of policies, and objects that became invalid."""
+"""Hand edits that an apply does not repair: fields added to policies, and objects that became invalid."""
 
 import json
 
@@ -29,9 +29,9 @@ ADDED = {
     f"rolebinding/{NAME}": ({"subjects": [EVE]}, "permissions to others"),
     "networkpolicy/confcom": ({"spec": {"egress": [{}]}}, "spec.egress"),
 }
-"""What is merged into objects, and words of the problem."""
+"""Patches merged into objects, and words of the problem that each causes."""
 REQUIRE = "--set=admission.requireEpc="
-"""It changes policies, and no daemon has to be waited for."""
+"""A setting that changes policies only, so that no wait for a daemon is needed."""
 COMMANDS = {"enable": ("enable",), "update": ("update", f"{REQUIRE}false"), "rollback": ("rollback",)}
 SERVICE = "service/confcom-simulated-pcs"
 SERVED = "simulated.collateral.serve"
@@ -41,7 +41,7 @@ OTHER_SOURCE = (
     {"op": "replace", "path": "/spec/updateStrategy", "value": {"type": "OnDelete"}},  # its Pods stay
     {"op": "replace", "path": "/spec/template/spec/volumes/0", "value": {"name": "aesmd", "emptyDir": {}}},
 )
-"""With the source that the chart has, the volume would have two."""
+"""A patch of a volume's source; an apply that merges the chart's source would leave the volume with two."""
 DELETED = (f"serviceaccount/confcom-{HELPER}", "validatingadmissionpolicybinding/confcom-pods")
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
@@ -57,7 +57,7 @@ def patch(cluster, name, change, kind="merge"):
 
 @pytest.fixture
 def updated(installed):
-    """With a revision before the last one."""
+    """The release with a revision before the last one."""
     confcom(installed, "update", f"--set={SERVED}=true", f"{REQUIRE}false")
     confcom(installed, "update", f"{REQUIRE}true")
     yield installed

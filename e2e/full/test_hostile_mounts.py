@@ -1,4 +1,4 @@
-"""A Pod with a hostPath volume of the AESM socket's directory closes it, out of malice or by mistake."""
+"""A Pod with a hostPath volume of the AESM socket's directory closes it, by malice or by mistake."""
 
 import json
 import secrets

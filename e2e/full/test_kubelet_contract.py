@@ -1,4 +1,4 @@
-"""The real kubelet does what the suite says; the demo's device manager runs the same suite."""
+"""The real kubelet behaves as the contract suite says; the demo's device manager runs the same suite."""
 
 import pytest
 

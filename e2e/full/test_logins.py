@@ -1,4 +1,4 @@
-"""Each way to log in to a real API server: whatever kubectl can do, all of a command can, helm included."""
+"""Each way to log in to a real API server: a command, helm included, can log in wherever kubectl can."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from e2e.plain_api_server import ADMIN, PlainApiServer, serving
 from e2e.relay import Relay
 
 VIEWER, GROUP = "viewer", "team"
-"""Who may do everything. No other user may list the nodes, so a login as anybody else ends with 6."""
+"""A user who may do everything. Other users may not list nodes, so a login as another user ends with 6."""
 CONTEXT = "lab"
 COMMAND_SECONDS = 120.0
 PROMPT = "to log in, open https://login.test and enter 42-17"
@@ -36,7 +36,7 @@ print(json.dumps({{"apiVersion": info["apiVersion"], "kind": "ExecCredential", "
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with the commands, whose home is a folder of the case's own."""
+    """A user of the commands, whose home is a folder of the case's own."""
 
     server: PlainApiServer
     folder: Path
@@ -86,7 +86,7 @@ class Person:
         )
 
     def logs_in(self, *options: str, context: str = CONTEXT, server: str = "", **how: Any) -> str:
-        """Log in through kubectl's proxy, then through helm too; return what was printed on stderr."""
+        """Log in through kubectl's proxy, then also through helm; return the text on stderr."""
         seen = self.confcom("status", *options, **how)
         assert seen.returncode == ExitCode.NOT_READY, seen.stdout + seen.stderr
         status = json.loads(seen.stdout)
@@ -107,7 +107,7 @@ class Person:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a client certificate, which is its own authority."""
+    """A folder with a client certificate that is its own authority."""
     folder = tmp_path_factory.mktemp("client")
     issue(VIEWER, None).write(folder, "client")
     return folder
@@ -153,7 +153,7 @@ def test_impersonation_with_groups(person, server):
 
 def test_a_server_under_another_name(person, server):
     with Relay(server.port, address="127.0.0.2").serving() as other:
-        url = f"https://127.0.0.2:{other.port}"  # which is not in the server's certificate
+        url = f"https://127.0.0.2:{other.port}"  # an address that is not in the server's certificate
         named = {"server": url, "tls-server-name": "kubernetes.default.svc"}
         person.logs_in(kubeconfig=person.write(person.token, **named), server=url)
         person.is_kept_out(kubeconfig=person.write(person.token, server=url))

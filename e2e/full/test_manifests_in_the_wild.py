@@ -1,4 +1,4 @@
-"""Manifests as people have them run unchanged, but for the names of images."""
+"""Published manifests run unchanged, except for the names of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from e2e.relying_party import NO_CHALLENGE, RelyingParty
 from e2e.tenants import BASELINE, IMAGE, Tenant, manifest
 
 ASK_AESMD = ("seed", "intel-annotation")
-"""Those that ask for quotes out of process by themselves; for the others, the image does."""
+"""Manifests that select out-of-process quotes themselves; for other manifests, the image selects them."""
 
 
 pytestmark = pytest.mark.usefixtures("nodes")

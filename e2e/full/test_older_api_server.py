@@ -1,4 +1,4 @@
-"""An API server before 1.36 cannot change Pods by policies: everybody is told what to write, and all else works."""
+"""An API server before 1.36 cannot change Pods by policies: users are told the name to write; all else works."""
 
 import json
 
@@ -17,7 +17,7 @@ from e2e.waiting import until
 pytestmark = pytest.mark.timeout(600, func_only=True)
 
 MOST_DEVICES = 262_144
-"""Of a node: the kubelet takes no longer list."""
+"""Most devices of a node: the kubelet takes no longer list."""
 HELD_BACK_MIB = 1_000
 
 

@@ -1,4 +1,4 @@
-"""Manifests as their authors publish them fill one node's EPC exactly: one ledger, whatever name they ask under."""
+"""Published manifests fill one node's EPC exactly: there is one ledger for all resource names."""
 
 import re
 
@@ -13,7 +13,7 @@ from e2e.tenants import Tenant, container, manifest, pod
 from e2e.waiting import until
 
 CASE_SECONDS = 600
-"""A minute is usual: much more where others need the CPU too."""
+"""Limit for the case: a minute is usual, and much more on a machine that is busy otherwise."""
 HOLD = ("--hold", "3600")
 PUBLISHED = (
     ("seed", "job/sgx-test", 10),
@@ -24,12 +24,12 @@ PUBLISHED = (
     ("intel-annotation", "job/intel-annotation", 1),
     ("gramine-secret-client", "job/gramine-secret-client", 10),
 )
-"""Manifests of `e2e/manifests`, the thing whose log has the quote, and the MiB that it counts for."""
+"""Manifests of `e2e/manifests`, the object whose log has the quote, and the object's MiB of EPC."""
 PUBLISHED_MIB = sum(mib for _, _, mib in PUBLISHED)
 ENDS, NEXT = "azure-attested-tls-client", "quoted-amount"
-"""The end of one makes room for the other, which asks for the same."""
+"""Manifests that ask for the same amount: the end of the first makes room for the second."""
 WAYS = (("device", "fits-devices", PUBLISHED_MIB + SET_ASIDE_MIB), ("capacity", "large-epc", 256 * 1024))
-"""Ways of counting EPC, the reasons for which `auto` chooses them, and the node's MiB."""
+"""Ways of counting EPC, the reason for which `auto` chooses each, and the MiB of the node."""
 
 
 @pytest.fixture(params=WAYS, ids=lambda way: way[0])
@@ -39,7 +39,7 @@ def way(request):
 
 @pytest.fixture
 def only_node(cluster, nodes, way, namespace, rewriting):
-    """The add-on on one node; the namespace may ask for the provision device."""
+    """The add-on on one node, where the namespace may ask for the provision device."""
     values = {"provision": {"namespaces": [namespace]}}
     with enabled(cluster, [SizedNode(nodes[1], way[2])], values) as made:
         yield made
@@ -54,7 +54,7 @@ def tenant(only_node, namespace):
 
 @pytest.fixture
 def create(only_node, tenant, tmp_path):
-    """Creates a published manifest with an image that stays after its quote, and without the command."""
+    """Creates a published manifest, without its command, with an image that runs on after its quote."""
     changes = Changes(arguments=HOLD, variables={"SGX_AESM_ADDR": "1"})
     image = import_other(only_node.cluster, tmp_path, "sample-workload", changes=changes)
 
@@ -66,7 +66,7 @@ def create(only_node, tenant, tmp_path):
 
 
 def agree(only_node, way, *, requested, free):
-    """`kubectl describe node` and `confcom status` tell the same."""
+    """Check that `kubectl describe node` and `confcom status` show the same amounts."""
     (node,) = only_node.nodes
     described = only_node.cluster.kubectl("describe", "node", node.name).stdout
     pattern = rf"^ +{re.escape(EPC)}:? +(\d+k?)\b"

@@ -1,4 +1,4 @@
-"""What docs/how-to/fix-a-refused-manifest.md says of manifests, on a real API server: its fragments, its messages."""
+"""Statements of docs/how-to/fix-a-refused-manifest.md, on a real API server: its fragments and its messages."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ spec:
     image: {IMAGE}
 """
 OF_THE_POD, OF_A_CONTAINER = 2, 4
-"""How far the fields of each are indented in `POD`."""
+"""Indentation of a Pod's fields and of a container's fields in `POD`."""
 pytestmark = pytest.mark.usefixtures("installed", "nodes")
 REFUSED, NO_POD, WAITS = "Refused when you apply it", "Accepted, and there is no Pod", "Accepted, and the Pod waits"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A section of the page: YAML of a container or a Pod, and what Kubernetes says."""
+    """A section of the page: YAML of a container or a Pod, and the message of Kubernetes."""
 
     name: str
     fragment: str
@@ -49,7 +49,7 @@ class Case:
 
 
 def cases(heading: str) -> list[Case]:
-    """The page's cases under a heading."""
+    """Cases of the page under a heading."""
     part = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     found = re.findall(r"^### (.+?)$.*?^```yaml\n(.*?)^```$.*?^```text\n(.*?)\n```$", part, re.DOTALL | re.MULTILINE)
     assert len(found) == part.count("\n### ")
@@ -63,7 +63,7 @@ def test_refused_when_applied(tenant: Tenant, case: Case) -> None:
     def refusal() -> str:
         return tenant.create(case.pod(), "--dry-run=server", check=False).stderr
 
-    # An admission policy that has just been installed is enforced when the API server has seen it.
+    # The API server enforces a newly installed admission policy after a short time.
     assert message in until(refusal, "the API server refuses")
 
 

@@ -13,7 +13,7 @@ from e2e.sized_nodes import SizedNode
 from e2e.waiting import until
 
 BACK_SECONDS = 180.0
-"""For helpers of two nodes to be replaced, and for a rebooted node to serve again: 20 s are usual."""
+"""Limit for helpers of two nodes to be replaced, and for a rebooted node to serve again: 20 s are usual."""
 
 pytestmark = pytest.mark.timeout(900, func_only=True)
 
@@ -25,7 +25,7 @@ def sizes(nodes):
 
 @pytest.fixture
 def trusted_on(add_on, tenant):
-    """Gets a quote on each node; returns the nodes whose quote a relying party takes."""
+    """Gets a quote on each node; returns the nodes whose quote a relying party accepts."""
     return lambda party: [node for node in add_on.nodes if party.trusts(*tenant.quoted_on(node.name))]
 
 
@@ -103,7 +103,7 @@ def test_a_deleted_root_is_named_and_made_again(cluster, add_on, trusted_on, tmp
     cluster.kubectl("delete", "secret", ROOT_SECRET, HERE)
 
     until(lambda: "simulated-root-missing" in add_on.codes(), "status says that the root is missing")
-    assert trusted_on(before) == [*add_on.nodes]  # nothing has happened to the helpers
+    assert trusted_on(before) == [*add_on.nodes]  # the helpers are unchanged
     assert uids(add_on.pods(HELPER)) == helpers
 
     for command in ("update", "enable"):

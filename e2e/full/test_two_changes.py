@@ -19,11 +19,11 @@ from e2e.running_change import RunningChange, holder, in_background, last_status
 from e2e.waiting import until
 
 UNREADY = ("update", "--set=quoteHelper.image.repository=confcom/not-there")
-"""Helm ends at once, and the nodes are waited for during a minute."""
+"""An update that never gets ready: helm ends at once, and the command waits for the nodes for a minute."""
 UPDATE = ("update", "--set=logLevel=debug")
 OTHERS = (("enable", "--set=logLevel=debug"), UPDATE, ("rollback",), ("disable", "--yes"))
 SPARE_SECONDS = 15.0
-"""For the commands themselves, on a machine that is busy."""
+"""Time for the commands themselves, on a busy machine."""
 
 pytestmark = pytest.mark.timeout(500, func_only=True)
 
@@ -33,7 +33,7 @@ def serving(cluster: Cluster) -> set[str]:
 
 
 def are_refused(change: RunningChange) -> None:
-    """Every other change is refused, and names this one and the seconds left."""
+    """Check that every other change is refused with the name of this change and the seconds left."""
     for command in OTHERS:
         done = confcom(change.cluster, *command, JSON, code=ExitCode.REFUSED)
         assert codes_of(done) == {"change-running"}
@@ -44,7 +44,7 @@ def are_refused(change: RunningChange) -> None:
 
 
 def repeated_until_done(cluster: Cluster, *arguments: str) -> float:
-    """Repeat a command while it is refused for another change; return for how many seconds it was."""
+    """Repeat a command while another change has it refused; return for how many seconds it was refused."""
     began, refused = time.monotonic(), 0.0
     while True:
         done = cluster.run([sys.executable, "-m", "confcom", *arguments, JSON], check=False, timeout=COMMAND_SECONDS)
@@ -71,7 +71,7 @@ def test_a_second_change_is_refused_from_start_to_end(enabled, tmp_path):
         first.signal("CONT", helm)
         until(lambda: last_status(enabled) == "deployed", "helm has ended")
         are_refused(first)
-        confcom(enabled, "update", "--set=logLevel=debug", "--dry-run")  # which changes nothing
+        confcom(enabled, "update", "--set=logLevel=debug", "--dry-run")  # a dry run changes nothing
         first.signal("INT")
         done = first.result.result()
     assert (done.returncode, codes_of(done)) == (ExitCode.INTERRUPTED, {"interrupted"})
@@ -82,7 +82,7 @@ def test_a_second_change_is_refused_from_start_to_end(enabled, tmp_path):
 
 def test_a_plain_helm_upgrade_is_not_refused(enabled, tmp_path):
     with in_background(enabled, tmp_path, *UNREADY) as first:
-        first.signal("CONT", first.stop_helm())  # it has begun: the revision before is deployed too
+        first.signal("CONT", first.stop_helm())  # helm has begun: the revision before is deployed too
         until(lambda: last_status(enabled) == "deployed", "helm has ended")
         chart = str(ROOT / "charts" / "confcom")
         mended = ["--reuse-values", "--set=quoteHelper.image.repository=confcom/quote-helper"]

@@ -1,1 +1,1 @@
-"""Nodes of the cluster that look like hardware, and a stand-in for Intel's aesmd on them."""
+"""Cluster nodes that look like hardware, and a stand-in for Intel's aesmd on them."""

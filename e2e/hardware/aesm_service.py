@@ -2,8 +2,8 @@
 
 Usage: python -m e2e.hardware.aesm_service --no-daemon --no-syslog --supported_attestation_types=ECDSA
 
-It is `testkit.stub_aesmd`, whose quotes are those of the simulated platform in its image, and which fails as the file
-`fault` beside its socket says. A restart ends a hang, and no other fault.
+It is `testkit.stub_aesmd`, whose quotes are of the simulated platform in its image; the file `fault` beside its
+socket selects a failure. A restart ends a hang, and no other fault.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from confcom.quote_provider.state_directory import open_platform
 from testkit.stub_aesmd import StubAesmd
 
 PLACE = Path("/opt/stand-in")
-"""In the image: this program's modules and the platforms."""
+"""Folder in the image with this program's modules and the platforms."""
 SOCKET = Path("/var/run/aesmd/aesm.socket")
 FAULT = SOCKET.with_name("fault")
 HANG, OTHER_ROOT = "hang", "other-root"

@@ -1,6 +1,6 @@
-"""What a node with SGX hardware has, made for tests: driver, EPC's size, device nodes, and images with stand-ins.
+"""Parts of a node with SGX hardware, made for tests: driver, EPC's size, device nodes, and stand-in images.
 
-They are made on the node's private /dev and over its /sys; a reboot of the node removes them.
+The parts are made on the node's private /dev and over its /sys; a reboot of the node removes them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from e2e.hardware import aesm_service
 from e2e.other_image import Changes, digest_of, import_other
 
 SGX_PRV_GROUP = 107
-"""Group of the provision device. Distributions choose the number themselves."""
+"""Group of the provision device; distributions choose its number themselves."""
 
 _FOLDER = "/run/sgx-hardware"
 _MAKE = f"""set -e
@@ -34,8 +34,8 @@ mknod --mode=0666 /dev/sgx_enclave c 1 3
 mknod --mode=0660 /dev/sgx_provision c 1 3
 chgrp {SGX_PRV_GROUP} /dev/sgx_provision
 """
-"""The devices are /dev/null's, which every container may open by the rules of its cgroup. Not all files of sysfs can be
-read, so cp ends with an error."""
+"""Script that makes SGX devices as /dev/null, which every container may open by its cgroup's rules. cp ends with an
+error, because some files of sysfs cannot be read."""
 _REMOVE = f"""
 umount /sys/class/misc /sys/devices/system/node
 rm -rf /dev/sgx_enclave /dev/sgx_provision {_FOLDER}
@@ -51,14 +51,14 @@ _MODULES = (
 _ENV, _PYTHON = "/usr/bin/env", "/opt/confcom/bin/python"
 _AESM_SERVICE = (_ENV, f"PYTHONPATH={aesm_service.PLACE}", _PYTHON, "-m", "e2e.hardware.aesm_service")
 _UNTOLD = (_ENV, "--unset=CONFCOM_SGX_PLATFORM", _PYTHON, "-m", "confcom.sample_workload")
-"""The sample workload refuses hardware, on which its simulated enclave could get no quote."""
+"""Command without a platform: the workload refuses hardware, which its enclave is not."""
 
 
 @dataclass(frozen=True, slots=True)
 class AesmdImages:
-    """Two stand-ins on all nodes of a cluster, as digests of `REPOSITORY`.
+    """Images of two stand-ins on all nodes of a cluster, as digests of `REPOSITORY`.
 
-    The chains of their quotes end in `root`, which relying parties trust.
+    The certificate chains of the stand-ins' quotes end in `root`, which relying parties trust.
     """
 
     first: str
@@ -85,7 +85,7 @@ class AesmdImages:
 
 
 def import_workload(cluster: Cluster, folder: Path) -> str:
-    """Import a sample workload that is not told the platform; return its image's name."""
+    """Import a sample workload image that does not set the platform; return the image's name."""
     return import_other(cluster, folder, "sample-workload", changes=Changes(entrypoint=_UNTOLD))
 
 

@@ -1,1 +1,1 @@
-"""Clients of AESM in pods, at a fixed rate, and what became of each attestation and each quote."""
+"""Clients of AESM in Pods, at a fixed rate, with the result of each attestation and each quote."""

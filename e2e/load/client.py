@@ -1,4 +1,4 @@
-"""One replayed client in a pod: it attests at a fixed rate, without any retry of ours, until it is told to stop.
+"""One replayed client in a Pod: it attests at a fixed rate, without a retry of ours, until a file stops it.
 
 Usage: python -m e2e.load.client CLIENT RATE FOLDER
 """
@@ -19,22 +19,22 @@ from testkit.replay.clients import CLIENTS, ClientSequence, ReplayedClient
 
 SOCKET = Path("/var/run/aesmd/aesm.socket")
 RESULTS, STOP = "attestations", "stop"
-"""In the folder: what was, a line each; and what appears there when the client is to end."""
+"""Files in the folder: results, one per line; and the file whose appearance ends the client."""
 
 ATTESTATIONS_PER_PROCESS = 100
-"""Then a client starts anew. Between, Gramine keeps the target info that it asked for at its start: so many, that a new
-quoting enclave hardly ever comes just between two processes, which would hide that Gramine is told 42."""
+"""Attestations until a client starts anew. Gramine keeps the target info of its start until then. With this many, a new
+quoting enclave hardly ever comes just between two processes, which would hide that Gramine gets error 42."""
 
 ENCLAVE = SimulatedEnclave.from_name("load")
-"""Whose reports all clients have quoted."""
+"""The enclave whose reports are quoted for all clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """One attestation. Times are of CLOCK_MONOTONIC, in seconds, which all pods of a machine share with it.
+    """One attestation. Times are in seconds of CLOCK_MONOTONIC, which all Pods of a machine share.
 
-    `seconds` are those of each call, `renewals` tells how often the client got 42 and called InitQuoteEx again. Each
-    quote has the report data that it is over.
+    `seconds` has the times of each call, `renewals` counts InitQuoteEx calls after 42. Each quote has its
+    report's data.
     """
 
     began: float
@@ -55,7 +55,7 @@ class Attestation:
 
 
 class Client:
-    """A client at work, at the socket in its compiled-in path."""
+    """A replayed client that attests, at the socket in its compiled-in path."""
 
     def __init__(self, sequence: ClientSequence, socket: Path, clock: Callable[[], float]) -> None:
         self._sequence = sequence
@@ -65,7 +65,7 @@ class Client:
         self._left = 0
 
     def attest(self) -> Attestation:
-        """One attestation, by a new process of the client if the last one is spent or has failed."""
+        """Make one attestation, in a new process of the client if the last one is spent or has failed."""
         began = self._clock()
         if self._process is None:
             self._left = ATTESTATIONS_PER_PROCESS

@@ -1,4 +1,4 @@
-"""What a load showed: client by client, and whether every single quote verifies."""
+"""Results of a load, client by client, and whether every single quote verifies."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from e2e.load.pods import Load, LoadPod
 from e2e.relying_party import Quoted, RelyingParty
 
 OFFERED_SHARE = 0.9
-"""Of the attestations that a client's rate makes in its time: fewer, and it was hardly the load that was meant."""
+"""Least share of the attestations that a client's rate makes in its time; with fewer, the load was too small."""
 
 CLIENT_SECONDS = 15.0
-"""For how long a client waits for an answer: an attestation that fails may have begun so long before its cause."""
+"""Longest wait of a client for an answer: a failing attestation may have begun this long before the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of everything that a load's clients asked for, by pod."""
+    """Results of all attestations of a load's clients, by Pod."""
 
     attestations: dict[LoadPod, tuple[Attestation, ...]]
 
@@ -40,7 +40,7 @@ class Outcome:
 
     @property
     def failures(self) -> list[tuple[float, str]]:
-        """When each began, and the pod's name with what its client would complain about."""
+        """Failed attestations: time of the begin, and the Pod's name with the client's complaint."""
         return [
             (one.began, f"{pod.name} ({pod.client}): {one.failure}")
             for pod, done in self.attestations.items()
@@ -50,17 +50,17 @@ class Outcome:
 
     @property
     def renewals(self) -> list[float]:
-        """When those attestations began in which a client was told 42 and called InitQuoteEx again."""
+        """Begin of each attestation in which a client got error 42 and called InitQuoteEx again."""
         return [one.began for done in self.attestations.values() for one in done for _ in range(one.renewals)]
 
     @property
     def quoting_enclaves(self) -> Counter[tuple[bytes, int]]:
-        """How many quotes each quoting enclave signed, by its MRENCLAVE and ISVSVN."""
+        """Number of quotes signed by each quoting enclave, by its MRENCLAVE and ISVSVN."""
         bodies = (Quote.parse(quote).signature.qe_report_body for quote, _ in self.quotes)
         return Counter((body.mr_enclave, body.isv_svn) for body in bodies)
 
     def not_offered(self, rate: float) -> list[str]:
-        """Clients that tried less often than so many times per second, from their start to the load's end."""
+        """Clients that attested at less than this rate per second, from their start to the load's end."""
         end = max(done[-1].began for done in self.attestations.values())
         found = []
         for pod, done in self.attestations.items():
@@ -70,7 +70,7 @@ class Outcome:
         return found
 
     def failed_only_on(self, node: str, meanwhile: tuple[float, float]) -> bool:
-        """Whether all failures were of this node's clients, and began while it could not quote, or not long before."""
+        """Whether only this node's clients failed, in attestations that began during the fault or shortly before."""
         began, ended = meanwhile
         there = {pod.name for pod in self.attestations if pod.node == node}
         return {line.split()[0] for _, line in self.failures} <= there and all(

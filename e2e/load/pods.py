@@ -1,4 +1,4 @@
-"""A load: pods on several nodes, a client in each, and what they have to tell."""
+"""A load: Pods on several nodes, with one client in each, and the clients' results."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ CLIENTS_PER_NODE = (
     (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, GRAMINE),
     (FORTANIX, GRAMINE, OPEN_ENCLAVE, INTEL_QUOTE_EX),
 )
-"""Eight, of all five kinds; Gramine, which keeps its target info, on both nodes."""
+"""Clients on each node: eight of all five kinds; Gramine, which keeps its target info, on both nodes."""
 
 TAIL_BYTES = 64 * 1024
-"""More than the longest line: two quotes of 4.6 kB each, in base64."""
+"""Bytes read at the end of results: more than the longest line, which has two quotes of 4.6 kB in base64."""
 
 START_SECONDS = 120.0
-"""For pods to start on a machine that is busy."""
+"""Time for Pods to start on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPod:
-    """One client's pod; its results are in a folder on the node as here."""
+    """The Pod of one client; its results are in a folder on the node, at the same path as here."""
 
     name: str
     client: str
@@ -43,7 +43,7 @@ class LoadPod:
 
     @property
     def latest(self) -> float:
-        """When its newest attestation began; -inf before the first."""
+        """Begin of the client's newest attestation; -inf before the first."""
         path = self.folder / RESULTS
         if not path.exists():
             return float("-inf")
@@ -59,7 +59,7 @@ class LoadPod:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Pods that attest, each so often in a second."""
+    """Pods that attest, each at this rate per second."""
 
     cluster: Cluster
     namespace: str
@@ -70,7 +70,7 @@ class Load:
     def start(
         cls, cluster: Cluster, namespace: str, nodes: Sequence[Node], *, offered_mib: int, rate: float, folder: Path
     ) -> Load:
-        """Start a client in a pod each, which together hold so much EPC of each node; returns when all attest."""
+        """Start a Pod per client, which together hold this EPC of each node; return when all clients attest."""
         pods = []
         for number, (node, clients) in enumerate(zip(nodes, CLIENTS_PER_NODE, strict=True), start=1):
             for place, client in enumerate(clients):
@@ -81,7 +81,7 @@ class Load:
 
     @classmethod
     def run(cls, cluster: Cluster, namespace: str, pods: Sequence[LoadPod], *, rate: float) -> Load:
-        """Start these pods, whose folders are not there yet; returns when all attest."""
+        """Start these Pods, whose folders do not exist yet; return when all clients attest."""
         for pod in pods:
             pod.folder.mkdir()
             pod.folder.chmod(0o777)  # the image's user is not ours
@@ -99,7 +99,7 @@ class Load:
         until(lambda: not behind(), f"every client attests ({self.namespace})", seconds=START_SECONDS)
 
     def states(self) -> Mapping[str, tuple[str, str, int]]:
-        """Of each pod: UID, phase, restarts."""
+        """UID, phase and number of restarts of each Pod."""
         found = self.cluster.kubectl_json("get", "pods", f"--namespace={self.namespace}")["items"]
         return {
             pod["metadata"]["name"]: (
@@ -111,7 +111,7 @@ class Load:
         }
 
     def stop(self) -> None:
-        """Have every client end after the attestation at hand; returns when all have, of their own accord."""
+        """Let every client end after its present attestation; return when all Pods have ended themselves."""
         for pod in self.pods:
             (pod.folder / STOP).touch()
         succeeded = "--for=jsonpath={.status.phase}=Succeeded"

@@ -1,4 +1,4 @@
-"""The story on real Kubernetes: our chart, the demo's examples, the quote verified outside."""
+"""The story on real Kubernetes: our chart, the demo's examples, verification outside of the cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from e2e.tenants import Tenant, container, example, pod
 from e2e.waiting import until
 
 ROOT = {f"secrets/{SYSTEM}/{ROOT_SECRET}"}
-"""What an uninstall leaves: the simulated root."""
+"""Object that an uninstall leaves: the simulated root."""
 PLACEHOLDER = "0" * 64
 
 
@@ -67,7 +67,7 @@ def test_uninstall_leaves_nothing_but_the_root(cluster: Cluster) -> None:
         return True
 
     until(only_the_root_is_left, "nothing is left but the root")
-    # What the kubelet keeps by itself: the resources' names, at 0 once it has noticed.
+    # The kubelet itself keeps the resources' names, at 0 once it has noticed the plugin's end.
     until(lambda: allocatable(cluster) == "0", "the node offers no EPC any more")
     root = cluster.kubectl_json("get", "secret", ROOT_SECRET, HERE)
     install(cluster)

@@ -20,7 +20,7 @@ def device(mode=0o666, uid=0, gid=0):
 
 @dataclass
 class FakeHost:
-    """Files with their text, statuses of device nodes, other entries, and CPUID (None: it cannot be asked)."""
+    """Files with their text, statuses of device nodes, other entries, and CPUID (None: not available)."""
 
     files: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, FileStatus] = field(default_factory=dict)
@@ -58,7 +58,7 @@ def section(size, *, base=0x1_0000_0000, kind=1):
 
 
 def processor(*sizes, sgx=True, max_leaf=0x1B):
-    """CPUID of a processor with these EPC sections; what a processor without SGX must not be asked is not there."""
+    """CPUID of a processor with these EPC sections; leaves that must not be read without SGX are missing."""
     leaves = {(0, 0): CpuidRegisters(max_leaf, 0x756E6547, 0x6C65746E, 0x49656E69)}
     if max_leaf >= 7:
         leaves[7, 0] = CpuidRegisters(0, 0x29C6FBF if sgx else 0x29C6FBB, 0, 0)
@@ -69,5 +69,5 @@ def processor(*sizes, sgx=True, max_leaf=0x1B):
 
 
 def hardware(*sizes, nodes=None, leaves=None):
-    """A host with the kernel's driver, device nodes by Intel's udev rules, and this EPC in sysfs."""
+    """A host with the kernel's driver, device nodes as by Intel's udev rules, and this EPC in sysfs."""
     return FakeHost(sysfs(*sizes), dict(BY_INTELS_RULES if nodes is None else nodes), {DRIVER}, leaves)

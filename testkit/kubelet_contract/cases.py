@@ -1,4 +1,4 @@
-"""The cases that hold for every version: each is what the real kubelet 1.36.3 was seen to do."""
+"""Cases that hold for every version: each checks a behaviour that the real kubelet 1.36.3 showed."""
 
 import socket
 
@@ -28,7 +28,7 @@ def encoded(ids) -> bytes:
 
 
 async def refused(plugin: Plugin, **change) -> str:
-    """What the kubelet says to a registration that it refuses."""
+    """Error message of the kubelet for a registration that it refuses."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await plugin.register(**change)
     assert caught.value.code() is grpc.StatusCode.UNKNOWN
@@ -42,7 +42,7 @@ async def rejected(bench: Bench, pod: str, why: str = "") -> None:
 
 
 async def pending(bench: Bench, pod: str) -> None:
-    """See that a pod waits since no node has enough of the resource."""
+    """Check that a Pod is pending because no node has enough of the resource."""
     seen = await bench.until(lambda: bench.kubelet.pod(pod), lambda seen: seen.message)
     assert (seen.phase, seen.reason) == ("Pending", "Unschedulable")
     assert f"Insufficient {bench.resource}" in seen.message
@@ -123,7 +123,7 @@ class ListContract:
         await bench.registers(plugin)
 
     async def test_the_end_of_a_socket_whose_stream_has_ended_changes_nothing(self, bench: Bench):
-        """A lost registration is made again at a fresh socket, and the one before is closed afterwards."""
+        """A plugin repeats a lost registration at a fresh socket, and then closes its earlier socket."""
         former = await bench.plugin()
         former.end_streams()
         await bench.counted(4, 0)
@@ -197,7 +197,7 @@ class AllocateContract:
         )
 
     async def test_past_the_scheduler_an_unknown_resource_is_ignored(self, bench: Bench):
-        """The kubelet takes it for another component's, and runs the pod without any device."""
+        """The kubelet takes the resource for another component's, and runs the Pod without devices."""
         pod = await bench.run("unknown", "echo ran", nodeName=bench.kubelet.node_name)
         assert (await bench.ended(pod)).phase == "Succeeded"
         assert await bench.kubelet.log(pod, "main") == "ran\n"
@@ -275,7 +275,7 @@ class RestartContract:
 
 
 class PodContract:
-    """Pods of real kubelets only: the demo runs one container of a pod, once."""
+    """Cases for Pods on real kubelets only: the demo runs one container of a Pod, once."""
 
     async def test_each_container_has_devices_of_its_own(self, bench: Bench):
         plugin = await bench.plugin()
@@ -296,7 +296,7 @@ class PodContract:
 
 
 class RemovalContract:
-    """After 5 minutes, of real kubelets only: the demo keeps a lost resource at 0 devices."""
+    """A resource 5 minutes after its plugin's end, on real kubelets only: the demo keeps it at 0."""
 
     async def test_a_resource_whose_plugin_stays_away_is_left_with_nothing(self, bench: Bench):
         plugin = await bench.plugin()
@@ -308,7 +308,7 @@ class RemovalContract:
         late = await bench.run("late", nodeName=bench.kubelet.node_name)
         await rejected(bench, late, f"cannot allocate unregistered device {bench.resource}")
         await bench.kubelet.delete(held)
-        # What is held is looked up only when a pod asks for a device: the first to ask is rejected once more.
+        # The kubelet looks up held devices only when a Pod asks for one: the first one is rejected once more.
         await rejected(bench, await bench.run("later", nodeName=bench.kubelet.node_name))
         latest = await bench.ended(await bench.run("latest", nodeName=bench.kubelet.node_name))
         assert (latest.phase, latest.reason) == ("Failed", f"OutOf{bench.resource}")

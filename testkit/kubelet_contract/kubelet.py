@@ -19,7 +19,7 @@ class PodSeen:
 
 @dataclasses.dataclass(slots=True)
 class Bench:
-    """A kubelet with the steps that every case takes."""
+    """A kubelet with the steps that all cases use."""
 
     kubelet: Any
     """One node with its kubelet: the device plugin `directory`, an `image` that has /bin/sh, the `node_name`, and the
@@ -29,9 +29,9 @@ class Bench:
     `delete` returns when the pod is gone, and `restart` when the kubelet answers again."""
     make_plugin: Callable[..., Awaitable[Any]]
     unique: str
-    """Part of every name, so that cases do not meet."""
+    """Part of every name in a case, so that names of different cases differ."""
     words: bool = True
-    """Whether messages are compared, and not only what they are about."""
+    """Whether cases compare the messages' words, and not only the outcome."""
     _pods: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -44,7 +44,7 @@ class Bench:
         return found.registered.get(self.resource), None if held is None else sorted(held)
 
     async def plugin(self, ids: Sequence[str] = ("a", "b", "c", "d"), *, name: str = "one", register: bool = True):
-        """A serving plugin for this case's resource; registered, with its list counted."""
+        """A serving plugin for this case's resource; by default registered, with a counted list."""
         made = await self.make_plugin(
             self.kubelet.directory, name=f"{self.unique}-{name}.sock", resource=self.resource, ids=ids
         )
@@ -66,11 +66,11 @@ class Bench:
         await self.until(lambda: self.kubelet.counts(self.resource), (capacity, allocatable))
 
     def says(self, message: str, wanted: str) -> None:
-        """See that a message of Kubernetes has these words; one case for each message does."""
+        """Check the words of a Kubernetes message; one case for each message does so."""
         assert not self.words or wanted in message, message
 
     async def stays(self, capacity: int, allocatable: int) -> None:
-        """See the counts unchanged for as long as the kubelet takes to report a change."""
+        """Check that the counts stay unchanged for as long as the kubelet takes to report a change."""
         ends = time.monotonic() + self.kubelet.report_seconds
         while time.monotonic() < ends:
             assert await self.kubelet.counts(self.resource) == (capacity, allocatable)
@@ -122,7 +122,7 @@ class Bench:
         return await self.phase(pod, "Succeeded", "Failed")
 
     async def restart(self) -> None:
-        """Restart the kubelet; returns when it takes registrations again."""
+        """Restart the kubelet; return when it accepts registrations again."""
         before = self._registration_socket()
         await self.kubelet.restart()
 

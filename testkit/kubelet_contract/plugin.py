@@ -11,7 +11,7 @@ RESOURCE = "example.com/thing"
 
 
 class Plugin:
-    """A device plugin: what it lists and answers is set from outside."""
+    """A device plugin whose lists and answers a test sets from outside."""
 
     def __init__(self, directory: Path, *, name="thing.sock", resource=RESOURCE, ids=()):
         self.directory, self.name, self.resource = directory, name, resource
@@ -86,7 +86,7 @@ class Plugin:
         return len(self._lists)
 
     async def stream_lost(self):
-        """Wait until one has ended that is not followed up here."""
+        """Wait until no stream of this plugin is left."""
         while self._lists:
             self._ended.clear()
             await self._ended.wait()

@@ -1,6 +1,6 @@
-"""What differs between the kubelets up to 1.36 and from 1.37 on; run against a kubelet of that version only.
+"""Differences between kubelets up to 1.36 and from 1.37 on; each case runs with its version's kubelet only.
 
-The real kubelets 1.36.3 and 1.37.2 pass what is theirs: `make e2e` and `make e2e-1.37`.
+The real kubelets 1.36.3 and 1.37.2 pass the cases of their version: `make e2e` and `make e2e-1.37`.
 """
 
 import re
@@ -12,7 +12,7 @@ from testkit.kubelet_contract.kubelet import Bench
 
 
 class UpTo136Contract:
-    """Clients by resource name."""
+    """Cases for kubelets that identify clients by resource name."""
 
     async def test_an_old_instances_end_disconnects_the_new_one(self, bench: Bench):
         old = await bench.plugin()
@@ -34,7 +34,7 @@ class UpTo136Contract:
 
     async def test_a_fresh_socket_beside_an_open_stream_is_lost_once(self, bench: Bench):
         former = await bench.plugin()
-        fresh = await bench.plugin(("x", "y"), name="two")  # of equal lists nobody sees whether the second one has come
+        fresh = await bench.plugin(("x", "y"), name="two")  # with equal lists, the arrival of the second would not show
         await former.stop()
         await bench.counted(2, 0)
         await fresh.stream_lost()
@@ -52,7 +52,7 @@ class UpTo136Contract:
         await bench.counted(1, 1)
 
     async def test_after_a_failed_registration_a_loss_is_missed(self, bench: Bench):
-        """The kubelet then has no client of that name to disconnect, and offers a lost plugin's devices."""
+        """After a failed registration the kubelet has no client to disconnect, and offers lost devices on."""
         works = await bench.plugin()
         fails = await bench.plugin(name="two", register=False)
         await fails.stop()
@@ -72,7 +72,7 @@ class UpTo136Contract:
 
 
 class From137Contract:
-    """Clients by socket path."""
+    """Cases for kubelets that identify clients by socket path."""
 
     @pytest.mark.parametrize("ends", ["old", "new"])
     async def test_whoever_is_left_allocates_from_the_new_ones_list(self, bench: Bench, ends: str):

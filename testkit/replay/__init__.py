@@ -1,1 +1,1 @@
-"""Every known client of AESM, replayed: what it sends, how, and what it checks; against a real helper process."""
+"""Replays of every known AESM client against a real helper process: its requests, its timing, its checks."""

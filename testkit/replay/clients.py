@@ -28,24 +28,24 @@ from confcom.simulation.enclave import ReportRejectedError, SimulatedEnclave
 from testkit.replay import wire
 
 KEY = ECDSA_P256_KEY_ID.encode()
-"""The key id that Intel's ql wrapper and Gramine have compiled in."""
+"""The key id that is compiled into Intel's ql wrapper and Gramine."""
 
 SIZES = {"key": 256, "target_info": 512, "pub_key_id": 32, "qe_report_info": 960}
 QUOTE_HEAD_SIZE = 436
-"""sgx_quote_t without the signature data; its last four bytes are the signature data's size."""
+"""Size of sgx_quote_t without the signature data; its last four bytes are the signature data's size."""
 REPORT_BODY = slice(48, 432)
 QE_REPORT_DATA = slice(564 + 320, 564 + 320 + 32)
-"""The attestation key's id in a quote: the report data of the QE's report."""
+"""Place of the attestation key's id in a quote: in the report data of the QE's report."""
 NONCE_AND_TARGET = 528
 LONGEST_WAIT = 60.0
-"""Seconds; the end also for clients that wait for ever."""
+"""Seconds after which also clients without a time limit end."""
 
 Fields = Mapping[str, Any]
-"""Values or their notation by field number."""
+"""Values, or their notation, by field number."""
 
 
 class ClientGivesUpError(Exception):
-    """A client cannot use an answer; the text is its complaint."""
+    """A client cannot use an answer; the text is the client's complaint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +61,18 @@ class Step:
 class ClientSequence:
     name: str
     version: str
-    """The release, or the commit of its public repository, that was read or recorded."""
+    """The release, or the public repository's commit, that was read or recorded."""
     start: tuple[Step, ...]
-    """Once in a process' life."""
+    """Steps that a process makes once."""
     quote: tuple[Step, ...]
     renew: tuple[Step, ...]
-    """After 42, before it starts again with `quote`."""
+    """Steps after error 42, before the client repeats `quote`."""
     stale_attempts: int
-    """How often it does so for one quote: Gramine by itself; of the others, which leave it to the application, an
+    """Most renewals for one quote: Gramine's own; for clients that leave renewals to the application, those of an
     application that follows Intel's reference."""
     write_at_once: bool
     read_once: bool
-    """Header and body by one read() each: Intel's client crashes after a short one."""
+    """Whether header and body are read by one read() each: Intel's client crashes after a short read."""
     connect_seconds: float | None
     write_seconds: float | None
     read_seconds: float | None
@@ -95,10 +95,10 @@ INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, INTEL_SDK_RA, GRAMINE, FORTANIX,
 class Exchange:
     call: MessageKind
     seconds: float
-    """From before connect() to the answer's end."""
+    """Time from before connect() to the answer's end."""
     code: int | None
     error: str
-    """The client's complaint."""
+    """The client's complaint; empty for none."""
 
     @property
     def stale(self) -> bool:
@@ -109,13 +109,13 @@ class Exchange:
 class Run:
     exchanges: tuple[Exchange, ...]
     renewals: int = 0
-    """How often it started again after 42."""
+    """Number of repetitions after error 42."""
     quotes: tuple[tuple[bytes, bytes], ...] = ()
-    """Each with its report data."""
+    """Quotes, each with its report data."""
 
     @property
     def failure(self) -> str:
-        """Why there is no quote, with the call's name; empty if there is one."""
+        """Why there is no quote, with the failed call's name; empty if there is a quote."""
         last = self.exchanges[-1] if self.exchanges else None
         return f"{last.call.call}: {last.error}" if last and last.error else ""
 
@@ -138,7 +138,7 @@ class ReplayedClient:
         self._known: dict[str, Any] = {"key": KEY}
 
     def run(self) -> Run:
-        """A whole process: its calls at the start, then one attestation."""
+        """A whole process of the client: its calls at the start, then one attestation."""
         started = self._steps(self.sequence.start)
         if started.failure:
             return started
@@ -146,7 +146,7 @@ class ReplayedClient:
         return replace(run, exchanges=started.exchanges + run.exchanges)
 
     def quote(self) -> Run:
-        """One attestation, again after 42 as often as this client does."""
+        """One attestation, repeated after error 42 as often as this client does."""
         run, renewals = self._steps(self.sequence.quote), 0
         exchanges = run.exchanges
         while run.exchanges[-1].stale and renewals < self.sequence.stale_attempts:
@@ -168,7 +168,7 @@ class ReplayedClient:
         return Run(tuple(exchanges), quotes=tuple(quotes))
 
     def _report(self) -> bytes:
-        """EREPORT: a fresh one for each quote. Returns its report data."""
+        """EREPORT: create a fresh report for each quote, and return its report data."""
         report_data = secrets.token_bytes(REPORT_DATA_SIZE)
         target = TargetInfo.parse(self._known["target_info"])
         self._known["report"] = self.enclave.create_report(target, report_data).encode()
@@ -211,7 +211,7 @@ class ReplayedClient:
         return {"quote": quote}
 
     def _check_qe_report(self, info: bytes, quote: bytes) -> None:
-        """As the enclave in Intel's ukey_exchange: MAC, the QE of the target info, nonce and exactly this quote."""
+        """Check as Intel's ukey_exchange enclave does: MAC, QE of the target info, nonce and this quote."""
         sent, target = self._known["qe_report_info"], TargetInfo.parse(self._known["target_info"])
         need(info[:NONCE_AND_TARGET] == sent[:NONCE_AND_TARGET], "qe_report_info for another nonce or enclave")
         report = Report.parse(info[NONCE_AND_TARGET:])
@@ -240,7 +240,7 @@ class ReplayedClient:
 
     def _connect(self, connection: socket.socket) -> None:
         if self.sequence.connect_seconds is None:
-            # connect() of a unix socket waits while the backlog is full, as long as it may wait to send.
+            # connect() of a unix socket waits for a full backlog, as long as the send timeout allows.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(LONGEST_WAIT), 0))
         else:
             connection.settimeout(bounded(self.sequence.connect_seconds))
@@ -282,7 +282,7 @@ def encode(calls: Mapping[int | str, Any], known: Mapping[str, Any] = MappingPro
 
 
 def learn(expected: Fields, answer: Mapping[int, Any], known: Mapping[str, Any], sizes: Mapping[str, int]) -> Any:
-    """Compare an answer with the expected one, and return the values of its `?names`."""
+    """Compare an answer with the expected answer, and return the values of its `?names`."""
     need(answer.keys() == {int(number) for number in expected}, f"fields {sorted(answer)}, not {list(expected)}")
     learnt = {}
     for number, written in expected.items():

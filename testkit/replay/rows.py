@@ -1,4 +1,4 @@
-"""The rows of `rows.json`: answers of Intel's server, call by call, for a session and for a helper process.
+"""Rows of `rows.json`: answers of Intel's server by call, to compare a session or a helper process with.
 
 The server was that of release 2.29 with a stand-in for the quoting enclave; for legacy requests, 2.26.
 """
@@ -19,7 +19,7 @@ REFERENCE, LEGACY = json.loads(Path(__file__).with_name("rows.json").read_text()
 ENCLAVE = SimulatedEnclave.from_name("rows")
 
 Ask = Callable[[bytes], bytes]
-"""Sends a request's body; returns the answer's, empty if there is none."""
+"""Function that sends a request's body and returns the answer's body, which is empty if no answer comes."""
 
 
 def values(ask: Ask) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def values(ask: Ask) -> dict[str, Any]:
         "key_255": KEY[:255],
         "other_signer": KEY[:6] + bytes([KEY[6] ^ 1]) + KEY[7:],
         "other_algorithm": KEY[:154] + (3).to_bytes(4, "little") + KEY[158:],
-        "callers_own": KEY[:158] + bytes(range(98)),  # spid, att_key_type and reserved are the caller's
+        "callers_own": KEY[:158] + bytes(range(98)),  # the caller sets spid, att_key_type and reserved
         "report": report,
         "report_431": report[:-1],
         "quote_size": size,

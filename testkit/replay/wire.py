@@ -1,4 +1,4 @@
-"""protobuf by hand, as far as AESM needs it: what a client writes must not come from the code under test."""
+"""Handwritten protobuf for AESM: a replayed client's bytes must not come from the code under test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def varint(value: int) -> bytes:
 
 
 def number(field: int, value: int | None) -> bytes:
-    """A number as protobuf 2 writes it: 0 is written, None is absent."""
+    """A number field in protobuf 2: 0 is written, None is absent."""
     return b"" if value is None else varint(field << 3 | VARINT) + varint(value)
 
 
@@ -37,7 +37,7 @@ def frame(body: bytes) -> bytes:
 
 
 def fields(body: bytes) -> dict[int, int | bytes]:
-    """A message's fields by number. AESM's have numbers and bytes only, each at most once."""
+    """A message's fields by number. AESM's messages have numbers and bytes only, each field at most once."""
     found: dict[int, int | bytes] = {}
     at = 0
     while at < len(body):

@@ -8,7 +8,7 @@ ACCEPTED = "STATUS_OK"
 
 
 def intels_status(evidence):
-    """Return the first of its four statuses that is not STATUS_OK: certificates, TCB info, QE identity, quote."""
+    """Return the first status other than STATUS_OK of four: certificates, TCB info, QE identity, quote."""
     why = "Intel's QVL (sgx-dcap-quote-verify-python) exists for CPython 3.11 on x86-64 Linux only"
     qvl = pytest.importorskip("sgx_dcap_quote_verify", reason=why)
     collateral = evidence.collateral

@@ -69,7 +69,7 @@ def certificate_with(values, key):
 
 @dataclass(frozen=True)
 class Peer:
-    """The enclave of a lab as a relying party knows it."""
+    """A lab's enclave, as a relying party knows it."""
 
     lab: object
     evidence: object
@@ -106,7 +106,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 @dataclass
 class Service:
-    """What a TLS service received, by connection, once the handshake was over."""
+    """Bytes that a TLS service received, by connection, after the handshake."""
 
     port: int
     received: list = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a quote, its certificates or its collateral, and the verdicts on it."""
+"""All defects of a quote, its certificates or its collateral, and the verdicts on each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,9 +18,9 @@ Tamper = Callable[[Lab, Evidence], Evidence]
 LONG_AGO = datetime(2026, 11, 20, tzinfo=UTC)
 UNKNOWN_OID = x509.ObjectIdentifier("1.2.3.4.5")
 TDX = 0x81
-"""TEE type, in quotes of version 4 and later."""
+"""TEE type, a field of quotes since version 4."""
 DCAP = True
-"""dcap-qvl accepts it."""
+"""Value for a case that dcap-qvl accepts."""
 FALSE, UNUSABLE = VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE
 REFUSED, VERIFIED = VerdictKind.AUTHENTIC_NOT_AUTHORISED, VerdictKind.VERIFIED
 
@@ -31,7 +31,7 @@ class Case:
     tamper: Tamper
     accepted: bool = False
     kind: VerdictKind = FALSE
-    """Our verdict, with a policy that the untouched evidence satisfies."""
+    """The wanted verdict, with a policy that the untouched evidence satisfies."""
 
 
 def flip(start, size=1):
@@ -43,7 +43,7 @@ def flip(start, size=1):
     return tamper
 
 
-# Of header and report body, which one signature covers, some; flipped bits of the rest are hostile input.
+# Some fields of header and report body, which one signature covers; bit flips in tests/verify cover the rest.
 FIELDS = {
     "version": (0, 2),
     "att_key_type": (2, 2),
@@ -65,7 +65,7 @@ UNREADABLE = {"version", "att_key_type", "signature data length", "auth data len
     "certification data type",
     "certification data length",
 }
-"""Fields without which the rest cannot be read: the verdict is unusable instead of not authentic."""
+"""Fields that are needed to read the rest: their verdict is unusable instead of not authentic."""
 
 
 def cases():
@@ -139,7 +139,7 @@ def chain_cases():
 
 
 def intels_names(lab, evidence):
-    """What only the simulated root's owner could do: leave out the marks in the names below the root."""
+    """Leave out the marks in the names below the root, which only the simulated root's owner could do."""
     pki = lab.platform.pki
     ca = lab.reissue(pki.pck_ca, pki.root, common_name="Intel SGX PCK Platform CA")
     pck = lab.reissue(pki.pck, CertifiedKey(ca, pki.pck_ca.private_key), common_name="Intel SGX PCK Certificate")
@@ -270,7 +270,7 @@ def tcb_signer(**changes):
 
 
 def signed_by_pck(part):
-    """Whoever breaks one platform could so declare all platforms up to date."""
+    """Sign with a platform's PCK: who broke one platform could declare all up to date."""
 
     def tamper(lab, evidence):
         evidence = lab.edit_json(evidence, part, touch, key=lab.platform.pki.pck.private_key)
@@ -280,7 +280,7 @@ def signed_by_pck(part):
 
 
 def difference_cases():
-    """What dcap-qvl lets through, and what it alone refuses."""
+    """Cases that dcap-qvl accepts, and cases that only dcap-qvl refuses."""
     unknown = x509.UnrecognizedExtension(UNKNOWN_OID, b"\5\0")
     header = {"user_data": bytes(20)}
     yield Case("root not marked as simulated", unmarked_root, DCAP)
@@ -309,7 +309,7 @@ def unmarked_root(lab, evidence):
 
 
 def under_root(lab, evidence, root):
-    """Another certificate for the root's key, everywhere."""
+    """Replace the root's certificate everywhere by another one for the root's key."""
     pem = lab.platform.pki.tcb_signer.pem + root.public_bytes(Encoding.PEM)
     evidence = lab.with_chain(evidence, *lab.chain[:2], root)
     evidence = evidence.with_collateral(tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem)

@@ -51,7 +51,7 @@ class Evidence:
         return TrustedRoot.load(self.root.public_bytes(Encoding.DER))
 
     def appraisal(self):
-        """dcap-qvl's own opinion."""
+        """dcap-qvl's own verdict."""
         return Appraiser(self.trusted.der, self.collateral, self.collateral.read()).appraise(self.quote, self.now)
 
     def write(self, directory):
@@ -69,7 +69,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Lab:
-    """One platform and its keys, and a stranger's."""
+    """One platform and its keys, and keys of a stranger."""
 
     platform: SimulatedPlatform = field(default_factory=lambda: SimulatedPlatform.create(SEED, NOW))
     stranger: SimulatedPlatform = field(default_factory=lambda: SimulatedPlatform.create(SEED[::-1], NOW))
@@ -91,19 +91,19 @@ class Lab:
         return Evidence(quote, platform.pki.root.certificate, collateral)
 
     def edit_signed(self, evidence, *, header=None, body=None):
-        """Change header or report body, and sign again with the real attestation key."""
+        """Change header or report body, and sign with the real attestation key."""
         quote = evidence.parsed
         quote = replace(quote, header=replace(quote.header, **(header or {})), body=replace(quote.body, **(body or {})))
         signature = replace(quote.signature, isv_signature=sign(self.attestation_key, quote.signed_part))
         return replace(evidence, quote=replace(quote, signature=signature).encode())
 
     def edit_signature(self, evidence, **changes):
-        """Change parts of the signature data, signing nothing again."""
+        """Change parts of the signature data without a new signature."""
         quote = evidence.parsed
         return replace(evidence, quote=replace(quote, signature=replace(quote.signature, **changes)).encode())
 
     def edit_qe_report(self, evidence, auth_data=None, **changes):
-        """Change the quoting enclave's report, and sign it again with the real PCK."""
+        """Change the quoting enclave's report, and sign it with the real PCK."""
         quote = evidence.parsed
         if auth_data is not None:
             signature = replace(quote.signature, auth_data=auth_data)
@@ -121,7 +121,7 @@ class Lab:
         return self.edit_signature(evidence, certification=data)
 
     def with_edited_certificate(self, evidence, number, edit):
-        """Change the DER of one certificate of the chain, signing nothing again."""
+        """Change the DER of one certificate of the chain without a new signature."""
         ders = [certificate.public_bytes(Encoding.DER) for certificate in self.chain]
         ders[number] = edit(ders[number])
         pem = b"".join(ssl.DER_cert_to_PEM_cert(der).encode("ascii") for der in ders)
@@ -148,7 +148,7 @@ class Lab:
         adding=None,
         critical=False,
     ):
-        """The same certificate for the same key, with one thing different."""
+        """The certificate for the same key again, with one difference."""
         certificate = original.certificate
         names = {x509.NameOID.COMMON_NAME: common_name, x509.NameOID.ORGANIZATION_NAME: organization}
         subject = x509.Name([x509.NameAttribute(a.oid, names.get(a.oid) or str(a.value)) for a in certificate.subject])

@@ -32,7 +32,7 @@ HISTORY = [{"revision": 3, "status": "deployed", "updated": "2026-01-01T01:00:00
 
 
 class Answers:
-    """A helm that gives the same answer to everything; `asked` has its command lines and their input."""
+    """A helm with the same answer to every command; `asked` has its command lines and their input."""
 
     def __init__(self):
         self.asked, self.answer = [], (0, "[]", "")

@@ -50,7 +50,7 @@ while True:
     client.sendall("\\r\\n".join(lines).encode())
     client.close()
 """
-"""Serves a unix socket, and answers `config view`; files beside it say how."""
+"""Stand-in for kubectl that serves a unix socket and answers `config view`, controlled by files beside it."""
 CONFIG = {
     "current-context": "work",
     "clusters": [{"name": "c", "cluster": {"server": "https://api.example.com:6443"}}],
@@ -197,7 +197,7 @@ def test_a_killed_process_takes_the_proxy_along(kubectl, child):
     child.kill()
     child.wait()
     wait_until(lambda: not kubectl.runs)
-    shutil.rmtree(kubectl.proxy[1].parent)  # which nobody else can remove
+    shutil.rmtree(kubectl.proxy[1].parent)  # other users cannot remove it
 
 
 def test_the_proxy_survives_ctrl_c(kubectl, child):

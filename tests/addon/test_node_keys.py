@@ -22,7 +22,7 @@ LATE = FOREIGN_AFTER_SECONDS
 
 
 def node(capacity, allocatable=None, name="a", *, ready=True, by_controller=(), manager="confcom-controller"):
-    """A node with these amounts; the allocatable ones are those of the capacity if they are not given."""
+    """A node with these amounts; without allocatable amounts, those are the capacity's."""
     made = make.node(name, resources=capacity, ready=ready)
     made["status"]["allocatable"] |= {key: str(value) for key, value in (allocatable or {}).items()}
     made["metadata"]["managedFields"] = [make.writes_of(by_controller, manager)]
@@ -99,7 +99,7 @@ def test_dead_keys_go_at_once_and_are_watched_for_a_report_of_the_kubelet():
 
 
 def test_a_first_report_after_the_plugins_end_is_waited_for():
-    """A change ends before the kubelet reports, and the add-on may be disabled at once."""
+    """A change ends before the kubelet reports, and a user may disable the add-on at once."""
     cluster = FakeCluster([node({})])
     cluster.each = lambda: 8 <= cluster.time < 300 and cluster.api.put(node(THERE, GONE))
     assert 300 <= cleaned(cluster) <= 330
@@ -133,7 +133,7 @@ def test_another_plugins_resources_stay_and_are_named():
 
 
 def denying(*nodes, until=float("inf")):
-    """A cluster whose webhook denies patches of these nodes' status until a time."""
+    """A cluster whose webhook denies patches of these nodes' status until a given time."""
     cluster = FakeCluster([node(THERE, name=name) for name in ("a", "b", "c")])
     paths = {f"/api/v1/nodes/{name}/status" for name in nodes}
     denied = 'admission webhook "guard" denied the request: not by people'

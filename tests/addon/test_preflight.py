@@ -63,7 +63,7 @@ def offering(name="n", labels=SIMULATED, **resources):
 
 
 def findings(changes, check=None):
-    """Findings about the inputs with these changes, whose nodes and DaemonSets are objects of the API."""
+    """Findings for inputs with these changes; nodes and DaemonSets among them become objects of the API."""
     types = {"nodes": Node, "daemon_sets": Workload}
     given = [name for name in types if changes.get(name) is not None]
     parsed = {name: tuple(map(types[name].parse, changes[name])) for name in given}
@@ -100,7 +100,7 @@ HELM, KUBERNETES, NODES, VALUES, PERMISSIONS, POD_SECURITY, OWNERS, SIMULATION =
 REWRITES, UNRENDERED = plan(PLUGIN, POLICY), unread(VALUES, ChartError("no"), rendering=None)
 COUNTED = {"daemon_sets": (make.daemon_set("device-plugin", args=("--simulated", "--capacity-support=supported")),)}
 CASES = [
-    # what is different, check, outcome, code, and words in the finding
+    # difference, check, outcome, code, and words in the finding
     (unread(HELM, NO_HELM, helm_version=""), HELM, "FAILED", "program-not-found", "helm"),
     ({"helm_version": "v3.22.0+g0a3b"}, HELM, "FAILED", "version-too-old", "v3.22.0"),
     (unread(KUBERNETES, AWAY, server_version=""), KUBERNETES, "FAILED", "cluster-request-failed", "timeout"),
@@ -139,7 +139,7 @@ CASES = [
     ({"nodes": (offering(),), "daemon_sets": (PLUGIN,)}, SIMULATION, "ok", "passed", "no node has SGX hardware"),
     ({"nodes": (BOTH,)}, SIMULATION, "FAILED", "node-chosen-twice", "label node both confcom.internal/simulated-sgx-"),
     (plan(PLUGIN, OWN_PLUGIN) | {"nodes": (OWN_NODE,)}, SIMULATION, "FAILED", "node-chosen-twice", "simulated-sgx-"),
-    # The controller's write stays on a node that simulated once; the enclave device is offered by a plugin only.
+    # The controller's amounts stay on a node that simulated before; only a plugin offers the enclave device.
     (COUNTED | {"nodes": (NODE, offering("was", {}))}, SIMULATION, "ok", "passed", "no node has SGX hardware"),
     (COUNTED | {"nodes": (NODE, OFFERS_ENCLAVES)}, SIMULATION, "FAILED", "hardware-in-cluster", "was"),
     ({"nodes": ()}, NODES, "FAILED", "no-nodes", "confcom.internal/simulated-sgx=true"),
@@ -150,7 +150,7 @@ CASES = [
     ({"unknown_nodes": ("missing",)}, NODES, "FAILED", "node-not-found", "missing"),
     (unread(NODES, AWAY, nodes=None), NODES, "FAILED", "cluster-request-failed", "timeout"),
     ({"nodes": (TAINTED,)}, NODES, "FAILED", "node-tainted", "--set tolerations[0].key=sgx"),
-    # Nodes are tainted to be drained, which does not forbid a change of the others.
+    # A node is tainted to be drained, which does not forbid changes of other nodes.
     ({"nodes": (TAINTED,), "daemon_sets": (PLUGIN,)}, NODES, "warning", "node-tainted", "sgx=only:NoSchedule"),
 ]
 
@@ -184,16 +184,16 @@ def real_plugin(*flags):
 
 
 def limited(mib):
-    """The Deployment of the controller, with its maximum."""
+    """The controller's Deployment, with this maximum."""
     return make.daemon_set("controller", args=(f"--max-epc-mib={mib}",)) | {"kind": "Deployment"}
 
 
 MOST_DEVICES = 4_096
-"""Nodes with more count EPC as capacity here."""
+"""Most devices of a node in this cluster; a node with more EPC counts it as capacity."""
 
 
 def many_devices(version):
-    """Without capacity support, on a node that may have counted 4,096 devices since 1.35."""
+    """A cluster without capacity support, with a node that may have counted 4,096 devices since 1.35."""
     return make.daemon_set(
         "device-plugin",
         args=("--simulated", "--simulated-epc-mib=4102", f"--api-server={version}", "--helper-epc-mib=3"),
@@ -201,7 +201,7 @@ def many_devices(version):
 
 
 KEPT = [
-    # device plugin now, MiB that the node offers, MiB that its Pods request, device plugin then, MiB then
+    # present plugin, MiB that the node offers, MiB that its Pods request, next plugin, MiB then
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_024), 1_018),
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_048_576, "--reserve-epc-mib=1000000"), 48_570),
     (plugin_with(168), 162, 100, plugin_with(168, "--reserve-epc-mib=100"), 62),
@@ -210,7 +210,7 @@ KEPT = [
     (real_plugin(), 162, 100, real_plugin("--reserve-epc-mib=100"), 62),
     (real_plugin(), 162, 100, real_plugin("--reserve-epc-mib=200"), 0),
     (real_plugin("--max-epc-mib=100"), 100, 10, real_plugin("--max-epc-mib=50"), 50),
-    # An earlier change is still kept back.
+    # The amount of an earlier change is still kept back.
     (plugin_with(28), 162, 100, plugin_with(50), 44),
     (plugin_with(1_048_576), 1_048_570, 917_504, (plugin_with(1_048_576), limited(1_024)), 1_024),
     # Nothing is kept back.
@@ -225,7 +225,7 @@ KEPT = [
     (real_plugin("--max-epc-mib=100"), 100, 10, real_plugin("--max-epc-mib=100", "--reserve-epc-mib=20"), None),
     (plugin_with(168, "--accounting=capacity"), 162, 100, plugin_with(168, "--accounting=devices"), None),
     (plugin_with(168, "--accounting=capacity"), 162, 100, plugin_with(200, "--accounting=capacity"), None),
-    # `auto` takes no devices away, whatever it would choose for a new node.
+    # `auto` removes no devices, whichever accounting it would choose for a new node.
     (many_devices("1.36"), 4_096, 10, many_devices("1.37"), None),
     (many_devices("1.35"), 4_096, 10, many_devices("1.36"), None),
     (many_devices("1.35"), 4_096, 10, plugin_with(4_102), None),

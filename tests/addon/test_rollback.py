@@ -6,7 +6,7 @@ from confcom.addon.rollback import previous
 
 
 def history(*texts):
-    """`ok`, `failed`, or the number of the revision that a rollback copies."""
+    """Revisions of a history: `ok`, `failed`, or the number of the revision that a rollback copies."""
     return [
         Revision.parse(
             {

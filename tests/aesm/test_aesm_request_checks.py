@@ -1,4 +1,4 @@
-"""Intel's rules for parameters. What its server answered, row by row, is in `tests/replay/test_reference_rows.py`."""
+"""Intel's rules for parameters. Rows of its server's answers are in `tests/replay/test_reference_rows.py`."""
 
 import dataclasses
 

@@ -11,9 +11,9 @@ from testkit.documentation import PAGES, blocks
 SCHEMAS = Path(__file__).parent / "schemas"
 KUBERNETES = ("1.34", "1.35", "1.36", "1.37")
 FROM_1_36 = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
-"""Kinds that older API servers do not have; rendered for these, the chart has none."""
+"""Kinds that API servers before 1.36 do not have; renders for such API servers contain none of them."""
 OTHER_APIS = ("karpenter.sh/",)
-"""Of manifests in pages; blocks without a kind are parts, shown beside what is said of them."""
+"""API groups without schemas here, in pages' manifests; blocks without a kind are fragments."""
 IN_PAGES = {
     f"{page}: {manifest['kind']} {manifest['metadata']['name']}": manifest
     for page in PAGES

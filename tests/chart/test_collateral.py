@@ -19,13 +19,13 @@ CUSTOM = {
 
 def configuration(manifests):
     text = manifests["ConfigMap", "confcom-collateral"]["data"]["qcnl.conf"]
-    # Intel's library reads what does not begin so as its older syntax.
+    # Intel's library parses a file without this first character in its older syntax.
     assert text.startswith("{")
     return json.loads(text)
 
 
 def test_a_custom_configuration_is_taken_as_it_is(render):
-    """It parses, whatever is in it."""
+    """The rendered configuration is valid JSON for any custom content."""
     custom = json.dumps({"preset": "custom", "custom": CUSTOM})
     assert configuration(render(AESMD, more=("--set-json", f"{COLLATERAL}={custom}"))) == CUSTOM
 

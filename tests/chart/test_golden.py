@@ -1,4 +1,4 @@
-"""The chart renders what is checked in; `python -m testkit.chart_golden` writes it anew."""
+"""The chart renders the checked-in files; `python -m testkit.chart_golden` writes new ones."""
 
 import difflib
 

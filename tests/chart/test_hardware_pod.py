@@ -13,7 +13,7 @@ from testkit.documentation import blocks, text_of
 
 IMAGES = ROOT / "images"
 NEEDS = {"command", "workingDir"}
-"""What would replace the image's entry point or its directory."""
+"""Fields that would replace the image's entry point or working directory."""
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def aesmd():
 
 @pytest.fixture(params=["aesmd", "aesmd-azure"])
 def image(request):
-    """All instructions of a target, those of its base first."""
+    """All instructions of a Dockerfile target, after the instructions of its base."""
     stages = stages_of(IMAGES / "aesmd" / "Dockerfile")
     return [*stages["service"].instructions, *stages[request.param].instructions]
 
@@ -44,13 +44,13 @@ def test_the_entry_point_looks_where_the_private_socket_is(aesmd):
 
 
 def test_the_reference_has_the_probe(aesmd):
-    """Which is tried in tests/relay/test_restart_policy.py."""
+    """tests/relay/test_restart_policy.py tests the behaviour of this probe."""
     shown = re.search(r"    - \|\n((?:      .*\n)+)```", text_of("docs/reference/quote-helper.md"))
     assert textwrap.dedent(shown[1]).strip() == aesmd["livenessProbe"]["exec"]["command"][-1].strip()
 
 
 def test_who_waits_for_a_lost_enclave_outlasts_the_restart(aesmd):
-    """The end, start and self-test of the next aesmd took up to 3 s on a cluster."""
+    """The end of aesmd, the start of the next one and its self-test took up to 3 s on a cluster."""
     probe = aesmd["livenessProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] + 3 <= 9 < HelperLimits().provider_wait_seconds
 

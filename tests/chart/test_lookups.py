@@ -41,12 +41,12 @@ ANY_LABEL = "kubectl label"
 @dataclass(frozen=True, slots=True)
 class Upgrade:
     nodes: dict
-    """Their labels, by name."""
+    """Labels of the nodes, by the node's name."""
     before: str
-    """Settings of the installed release; empty if there is none."""
+    """Settings of the installed release; empty without an installed release."""
     after: str
     code: str = ""
-    """Of the refusal; empty if the upgrade is allowed."""
+    """Code of the refusal; empty if the upgrade is allowed."""
     said: tuple = ()
     unsaid: tuple = ()
 
@@ -114,7 +114,7 @@ CASES = {
         [ANY_LABEL, "hw-1"],
     ),
     "hardware alone at first": Upgrade(HW | SIM, NOTHING, HARDWARE),
-    # Simulation in place of hardware.
+    # Simulation replaces hardware.
     "simulation for hardware": Upgrade(
         HW | SIM,
         HARDWARE,
@@ -139,7 +139,7 @@ CASES = {
         HARDWARE_TOO,
         ["(own-1, hw-1)", f"kubectl label node hw-1 {NFD_LABEL}-", f"{DELETE}\n"],
     ),
-    # By terms, whose nodes only the DaemonSet's own count tells.
+    # Node affinity terms, for which only the DaemonSet's own count says how many nodes match.
     "terms beside simulation alone": Upgrade(
         SIM, NOTHING, f"{AKS},{SIMULATED}", "hardware-chosen-and-simulated", [SET_BESIDE, "nodeSelectorTerms=[]"]
     ),
@@ -154,7 +154,7 @@ CASES = {
     "terms without nodes are forgotten": Upgrade({}, f"{AKS},{HARDWARE}", HARDWARE),
     "other terms": Upgrade(ON_AKS, f"{AKS},{HARDWARE}", f"{HARDWARE},{OTHER_TERMS}"),
     "other terms beside simulation": Upgrade(ON_AKS, f"{AKS},{HARDWARE}", f"{BESIDE},{OTHER_TERMS}"),
-    # Quote helpers on hardware.
+    # Cases of quote helpers on hardware.
     "a helper comes beside simulation": Upgrade(HW | SIM, BESIDE, f"{BESIDE},{AESMD}"),
     "helpers go beside simulation": Upgrade(HW | SIM, f"{BESIDE},{AESMD}", f"{BESIDE},{HARDWARE}"),
     "the helper's image is forgotten": Upgrade(

@@ -12,18 +12,18 @@ MACROS = {"all", "exists", "exists_one", "filter", "map"}
 WALKS = {"sum", "max", "min", "join", "flatten", "indexOf", "lastIndexOf", "sort", "distinct", "isSorted", "split"}
 WALKS |= {"reverse", "slice"}
 OBJECTS = {"object", "oldObject", "request", "namespaceObject", "params"}
-"""Functions that look at every element of their list."""
+"""Roots of values in CEL; the WALKS above are functions that look at every element of their list."""
 MAPS = {"limits", "requests", "annotations", "labels", "capacity", "allocatable"}
-"""Fields in which `in` is a look-up."""
+"""Fields that are maps, in which `in` is a look-up."""
 OPENING = {"(", "[", "[?", "{"}
 TENANT = "a tenant's"
-"""A source of lists whose length a tenant chooses."""
+"""Source of a list whose length a tenant chooses."""
 
 
 class Walks:
-    """The walks of one policy; `nested` names those of a tenant's list that stand in another such walk.
+    """Walks through lists in one policy; `nested` names walks of a tenant's list inside another such walk.
 
-    A list has sources: TENANT, or the loop variable to whose element it belongs; a literal one has none.
+    Sources of a list: TENANT, or the loop variable whose element contains the list; a literal list has none.
     """
 
     def __init__(self, variables, expressions):
@@ -40,14 +40,14 @@ class Walks:
 
     def _variable(self, name):
         if name not in self.known:
-            self.known[name] = {TENANT}  # of itself
+            self.known[name] = {TENANT}  # for a variable that refers to itself
             nested, self.nested = self.nested, []
             self.known[name] = self.sources(self.variables[name], {}) if name in self.variables else {TENANT}
             self.nested = nested
         return self.known[name]
 
     def _parts(self, tokens, at, loops):
-        """Operands up to a closing bracket or the end; their sources, without those of conditions."""
+        """Parse operands up to a closing bracket or the end; return sources, without those of conditions."""
         done, found, looked_up = set(), set(), False
         while at < len(tokens) and tokens[at][1] not in {")", "]", "}"}:
             kind, word = tokens[at]
@@ -98,7 +98,7 @@ class Walks:
     def _macro(self, tokens, at, loops, name, found):
         loop = tokens[at][1]
         self._walk(name, found, loops)
-        # An element of a literal list has the sources of what is in it; that of a tenant's belongs to the loop.
+        # An element of a literal list has the sources of its content; that of a tenant's list has the loop.
         depth = max((one[1] for one in loops.values()), default=0)
         inner = {loop: ({loop} if found else set(), depth + bool(found))}
         inside, at = self._parts(tokens, at + 2, {**loops, **inner})
@@ -134,7 +134,7 @@ def test_no_walk_of_a_tenants_list_stands_in_another(spec):
 
 @pytest.mark.parametrize("key", TENANTS)
 def test_policies_have_no_conditions_and_read_no_annotation_of_ours(key):
-    """The API server converts an object, which can have a million parts, anew for each condition of each policy."""
+    """The API server converts an object of up to a million parts anew for each condition of each policy."""
     assert "matchConditions" not in POLICIES[key]
     assert not any("confcom.internal/" in one and "annotations[" in one for one in expressions(POLICIES[key]))
 

@@ -1,4 +1,4 @@
-"""Values that the chart refuses: by templates/checks.yaml with a code, by the schema with their place."""
+"""Values that the chart refuses: templates/checks.yaml gives a code, the schema gives the value's place."""
 
 import json
 import re
@@ -86,7 +86,7 @@ def test_values_that_contradict_each_other(template, refused, settings, code, sa
     ],
 )
 def test_an_image_from_anywhere(template, refused, settings, lacking):
-    """An image without a registry is one of docker.io, where confcom/... belongs to somebody else."""
+    """An image without a registry is on docker.io, where confcom/... belongs to another owner."""
     done = template(*settings.split(","), registry="", more=("--is-upgrade",))
     assert refused(done) == "images-from-anywhere"
     lines = [line.strip() for line in done.stderr.splitlines()]
@@ -95,7 +95,7 @@ def test_an_image_from_anywhere(template, refused, settings, lacking):
 
 
 def test_the_chart_in_memory_has_the_charts_words(template):
-    """They stand in docs/how-to/enable-the-add-on.md."""
+    """docs/how-to/enable-the-add-on.md quotes these messages."""
     from_anywhere = template(SIMULATED, "admission.mutate=on", registry="")
     for done, words in ((from_anywhere, fake_chart.FROM_ANYWHERE), (template(), fake_chart.NO_AESMD)):
         assert [part for part in words.values() if part not in done.stderr] == []
@@ -228,7 +228,7 @@ BY_SCHEMA = [
 
 
 def places_refused(path, value):
-    """By the schema, if this one value of the chart's is another."""
+    """Places that the schema refuses when this one value differs from the chart's."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     *parents, last = path
     place = values

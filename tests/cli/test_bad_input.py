@@ -1,4 +1,4 @@
-"""Whatever it is given: a documented exit code, a last line that says something and is printable, and no traceback."""
+"""Any input gives a documented exit code, a printable and meaningful last line, and no traceback."""
 
 import json
 import os
@@ -15,10 +15,10 @@ pytestmark = pytest.mark.slow
 
 QUOTE = Path(__file__).parent.parent / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
 ESCAPES = b"\x1b[2J\x1b]0;owned\x07\r\nError: forged\xe2\x80\xae\xff"
-"""Clears a terminal, renames its window, begins a line, turns the direction of writing, and is no UTF-8."""
+"""Bytes that clear a terminal, rename its window, forge a line, reverse text, and are no UTF-8."""
 JSON = b'{"kind": "List", "apiVersion": "v1", "items": []}'
 VERDICTS = {ExitCode.NOT_AUTHORISED, ExitCode.NOT_AUTHENTIC, ExitCode.UNUSABLE, ExitCode.NOT_READY}
-"""With these, the result on stdout may say what is wrong."""
+"""Exit codes with which the result on stdout may name the fault."""
 
 
 def script(stdout=b"", stderr=b"", code=0):
@@ -41,7 +41,7 @@ RESULT = {
     "simulation create": [],
     "simulation export": ["--state-dir", "missing"],
 }
-"""Commands with a result, and the options that they need."""
+"""Commands with a result, and the options that each needs."""
 COMMANDS = RESULT | {"quote-helper": [], "device-plugin": [], "completion": []}
 CLUSTER = {
     "enable": ["enable", "--simulated", "--timeout", "1", "--set", "image.registry=r"],
@@ -59,7 +59,7 @@ KUBECTLS = {
     "silence": {"kubectl": script(b"", b"", 1)},
     "killed": {"kubectl": b"#!/bin/sh\nkill -9 $$\n"},
 }
-"""What else is printed in the place of JSON: tests/addon/test_api.py."""
+"""Programs in place of kubectl; tests/addon/test_api.py has other outputs in place of JSON."""
 ANSWERING = {"kubectl": script(JSON)}
 FILES = {
     "missing": "missing",
@@ -175,7 +175,7 @@ CASES = of_commands() | of_clusters() | of_files() | of_arguments() | of_streams
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with all that the cases name; its name is short, because sockets' paths are."""
+    """A folder with all files of the cases; its name is short, because paths of sockets must be short."""
     folder = tmp_path_factory.mktemp("bad")
     (folder / "folder").mkdir()
     (folder / "empty.bin").touch()
@@ -196,7 +196,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def run(place, monkeypatch):
-    """Runs a case; one in which streams, the interpreter or modes of files matter is a process."""
+    """Runs a case, in a process of its own if streams, the interpreter or modes of files matter."""
     monkeypatch.chdir(place)
 
     def run(case):
@@ -207,11 +207,11 @@ def run(place, monkeypatch):
 
 
 def fault(case, done):
-    """What is wrong with how it ended; nothing, if nothing is."""
+    """The fault in how the command ended; empty for none."""
     out, err = done.stdout, done.stderr
     if done.returncode not in set(ExitCode) - {ExitCode.OK}:
         return f"exit code {done.returncode}"
-    # Its name is in the remedy of what is not foreseen: a bug, or an error of the system that nothing explains.
+    # The command's name is in the remedy of an unforeseen error: a bug, or an unexplained system error.
     for word in (b"Traceback", b"Exception ignored", TRACEBACK_VARIABLE.encode()):
         if word in out + err:
             return word.decode()
@@ -249,7 +249,7 @@ def test_a_mistake_is_told_as_json_on_request(command, run):
 
 @pytest.fixture
 def path(tmp_path):
-    """PYTHONPATH with a folder before the others."""
+    """PYTHONPATH that begins with this folder."""
     return os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
 
 
@@ -281,6 +281,6 @@ def test_ctrl_c_during_import_or_kubectl_ends_it_quietly(at, place, tmp_path, pa
 
 
 def test_a_change_goes_on_when_nobody_can_be_told(run):
-    """What it says is dropped where stderr is closed, and it ends with the code that it would have ended with."""
+    """Output to a closed stderr is dropped, and the exit code stays the same."""
     codes = [run(Case(tuple(CLUSTER["enable"]), closed=closed)).returncode for closed in ((), (2,))]
     assert codes == [ExitCode.UNAVAILABLE] * 2

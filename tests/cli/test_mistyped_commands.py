@@ -1,4 +1,4 @@
-"""A mistyped command is answered with the one that it looks like."""
+"""An error for a mistyped command suggests the command with the most similar name."""
 
 import pytest
 

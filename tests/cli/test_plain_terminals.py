@@ -49,7 +49,7 @@ def shown(tmp_path):
 def read(descriptor):
     try:
         return os.read(descriptor, 65536)
-    except OSError:  # EIO: nobody has it open any more
+    except OSError:  # EIO: every process has closed it
         return b""
 
 

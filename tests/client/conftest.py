@@ -18,7 +18,7 @@ def socket_path(short_dir):
 
 
 class Listener:
-    """Serves one connection after the other in a thread, each by the next of the handlers; the last one stays."""
+    """A server of one connection at a time, in a thread: each gets the next handler, and the last one stays."""
 
     def __init__(self, path, *handlers):
         self.connections = 0

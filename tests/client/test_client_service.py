@@ -108,7 +108,7 @@ def test_a_service_that_closes_too_early(ask, aesmd, cut, code):
 
 
 def test_a_service_that_resets_the_connection(ask, listen):
-    # Closing with the request unread makes Linux report a reset to the peer, as Intel's server does after junk.
+    # A close with the request unread makes Linux report a reset to the peer, as Intel's server does after junk.
     listen(lambda connection: connection.recv(1))
     with pytest.raises(ConnectionClosedError) as caught:
         ask("init_quote")
@@ -243,7 +243,7 @@ def test_many_threads_share_one_client(aesmd, socket_path):
 
 
 def opened():
-    """What each descriptor of this process refers to; a socket's name is its own."""
+    """Targets of all descriptors of this process; each socket has a target of its own."""
     found = Counter()
     for path in list(Path("/proc/self/fd").iterdir()):
         with contextlib.suppress(FileNotFoundError):
@@ -252,7 +252,7 @@ def opened():
 
 
 def test_no_client_leaves_a_descriptor_open(ask, listen, sending):
-    # uvloop keeps a pipe for signals from the first loop of a process on.
+    # From its first loop in a process on, uvloop keeps a pipe for signals.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.sleep(0))
     before = opened()
@@ -261,4 +261,4 @@ def test_no_client_leaves_a_descriptor_open(ask, listen, sending):
     with pytest.raises(ConnectionClosedError):
         ask("quote_size")
     listener.close()
-    assert opened() - before == Counter()  # another test's may close meanwhile
+    assert opened() - before == Counter()  # another test's descriptor may close meanwhile

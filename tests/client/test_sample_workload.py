@@ -21,7 +21,7 @@ CHALLENGE = bytes(range(32))
 
 @pytest.fixture
 def environ(socket_path):
-    """As the demo sets it in the mode without namespaces."""
+    """Environment that the demo sets in its mode without namespaces."""
     return {
         "SGX_AESM_ADDR": "1",
         "CONFCOM_AESM_SOCKET": str(socket_path),

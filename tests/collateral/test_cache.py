@@ -1,4 +1,4 @@
-"""Collateral on disk: when it is fetched again, and what is made of damaged files and absent services."""
+"""Collateral on disk: when it is fetched again, and how damaged files and absent services are handled."""
 
 import asyncio
 import stat
@@ -63,7 +63,7 @@ def test_without_the_service_it_lasts_until_it_expires(tmp_path, clock):
 
 
 def test_expired_collateral_of_the_source_replaces_none(tmp_path, clock):
-    """Azure's cache serves such."""
+    """Azure's cache serves expired collateral."""
     past = {"nextUpdate": "2026-11-24T00:00:00Z"}
     expired = LAB.edit_json(EVIDENCE, "tcb_info", lambda document: document.update(past)).collateral
     with serving(answers_of(EVIDENCE.collateral)) as (service, url):
@@ -131,7 +131,7 @@ def test_many_processes_share_a_directory(tmp_path):
 
 
 def test_the_roots_list_is_renewed_once_a_year(tmp_path, clock):
-    """Intel issues it so: its age is not that of the set."""
+    """Intel issues the root's list once a year: its age is not the age of the set."""
     root_crl = LAB.crl(LAB.platform.pki.root, next_update=NOW + 10 * DAY, last_update=NOW - 369 * DAY)
     yearly = EVIDENCE.with_collateral(root_ca_crl=root_crl).collateral
     assert yearly.prepared(EVIDENCE.trusted, NOW)

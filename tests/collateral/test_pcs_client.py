@@ -1,4 +1,4 @@
-"""Fetching from a service that serves well, and from ones that do not."""
+"""Fetching from a service that serves well, and from faulty services."""
 
 import asyncio
 import os
@@ -170,7 +170,7 @@ def test_a_damaged_record_of_tls(evidence, tmp_path):
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
 def test_the_proxy_of_the_environment_is_used_by_tls(evidence, monkeypatch, scheme):
-    """Plain http stays on this machine."""
+    """Requests by plain http stay on this machine."""
     asked = []
 
     class Proxy(socketserver.BaseRequestHandler):

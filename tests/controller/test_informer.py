@@ -17,7 +17,7 @@ FAILED = b'HTTP/1.1 200 OK\r\n\r\n{"type": "ERROR", "object": {"code": 500, "mes
 
 
 class Followed:
-    """What a follower tells, with a clock that its pauses move."""
+    """Calls that a follower makes, with a clock that its pauses advance."""
 
     def __init__(self, server, connection):
         self.server = server
@@ -45,7 +45,7 @@ class Followed:
 
     @property
     def asked(self):
-        """What was asked so far: the version that each watch began at; `list` for a list."""
+        """Requests so far: the version at which each watch began; `list` for a list."""
         return [query.get("resourceVersion", "list") for _, path, query in self.server.log if path == NODES]
 
 

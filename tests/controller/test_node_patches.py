@@ -178,7 +178,7 @@ async def test_a_node_that_the_watch_has_lost(setting, deleted_later):
     await setting.apply()
     assert list(setting.state.nodes) == [NODE], "it has lost its label only"
     if deleted_later:
-        setting.server.delete("nodes", NODE, told=False)  # which no watch tells
+        setting.server.delete("nodes", NODE, told=False)  # no watch reports this
     await setting.pass_time(310)
     assert setting.amounts == ([] if deleted_later else [None])
     assert dict(setting.state.nodes) == {}
@@ -322,7 +322,7 @@ async def test_what_is_not_read_or_in_conflict_is_tried_again(setting, caplog, a
     setting.server.answers = list(answers)
     await setting.apply()
     assert setting.amounts == []
-    # A conflict is usual.
+    # Conflicts are usual.
     assert [one.levelname for one in caplog.records].count("WARNING") == (answers[-1] != CONFLICT)
     await setting.pass_time(5)
     assert setting.amounts == ["10"]

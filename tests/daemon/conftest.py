@@ -6,7 +6,7 @@ import uvloop
 
 
 def pytest_asyncio_loop_factories(config, item):
-    """Daemons run on either, and their transports differ in detail."""
+    """Run tests on asyncio and uvloop, whose transports differ: daemons run on either."""
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 

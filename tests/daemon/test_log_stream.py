@@ -1,4 +1,4 @@
-"""The log stream, with real pipes: it never waits for who reads, and says what it dropped."""
+"""The log stream, with real pipes: it never waits for the pipe's reader, and logs what it dropped."""
 
 import io
 import json
@@ -25,7 +25,7 @@ DROPPED = "confcom_log_records_dropped_total"
 
 
 class Pipe:
-    """A stream that is written to a pipe, which is read when the test says so."""
+    """A log stream on a pipe that a test reads on demand."""
 
     def __init__(self):
         self.reader, writer = os.pipe()
@@ -36,7 +36,7 @@ class Pipe:
         fill(self.file.fileno())
 
     def read_all(self):
-        """Everything until the pipe is closed, which happens when the stream has finished; without the filling."""
+        """Read until the pipe is closed, which the finished stream does; return the text without the filling."""
         thread, text = read_in_thread(self.reader)
         self.stream.finish(30)
         self.file.close()
@@ -64,7 +64,7 @@ def pipe():
 
 
 def test_records_arrive_in_order_and_none_is_missing_at_the_end(pipe):
-    os.set_blocking(pipe.file.fileno(), False)  # as another process may make it
+    os.set_blocking(pipe.file.fileno(), False)  # another process may set this
     pipe.fill()
     for number in range(MAX_WAITING_RECORDS - 1):
         pipe.stream.write(f"{number}\n")
@@ -163,7 +163,7 @@ EXPLAINED = explain(UnavailableError("what", why="why", remedy="do")).splitlines
 )
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_process_ends_with_its_code_and_its_last_lines(ending, code, last, reads):
-    """The interpreter flushes sys.stderr at its end, and must find neither text in it nor its lock taken."""
+    """At its end the interpreter flushes sys.stderr: its buffer must be empty, and its lock free."""
     reader, writer = full_pipe()
     command = [sys.executable, "-c", PROGRAM, ending]
     process = subprocess.Popen(command, stderr=subprocess.PIPE if reads else writer, text=True)

@@ -11,7 +11,7 @@ from testkit.probe_flood import Flood
 
 SECONDS = 3
 PATIENT = {"/livez": 50.0, "/readyz": 50.0}
-"""Tests also run on busy machines: what fails here is a connection that is closed, refused or answered otherwise."""
+"""Timeouts for busy machines: only a connection that is closed, refused or wrongly answered fails a test."""
 FLOODS = [
     Flood("ask", "/readyz", 1, 3000),
     Flood("ask", "/readyz", 33, 200),
@@ -52,7 +52,7 @@ def test_no_probe_of_a_flooded_helper_fails(generator, helper, flood):
 
 
 def test_no_probe_of_a_flooded_plugin_fails(generator, short_dir):
-    """All daemons have this server; of small pages, the plugin's `/inventory` costs most to make."""
+    """All daemons have this probe server; of the small pages, the plugin's `/inventory` costs most."""
     port = probe_flood.free_port()
     where = ("--device-plugin-dir", str(short_dir), "--host-root", str(short_dir / "host"))
     command = (sys.executable, "-m", "confcom.device_plugin", "--simulated", *where)

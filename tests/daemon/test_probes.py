@@ -165,7 +165,7 @@ async def test_who_sends_byte_by_byte_is_read_at_a_bounded_rate(served, monkeypa
 
 
 class HeldSlices:
-    """A server's event loop in which a slice ends when the test says so."""
+    """An event loop of a server in which a test decides when a slice ends."""
 
     def __init__(self, server):
         self._loop = server._loop
@@ -193,7 +193,7 @@ HALF = b"GET /livez HTTP/1.1\r\n"
 
 
 def ask_at_once(address, count, source="127.0.0.1", request=b"GET /livez HTTP/1.1\r\n\r\n"):
-    """So many connections with a request in each, which the kernel holds until the server accepts."""
+    """Open so many connections with a request in each; the kernel holds them until the server accepts."""
     clients = []
     for _ in range(count):
         client = socket.socket()
@@ -206,7 +206,7 @@ def ask_at_once(address, count, source="127.0.0.1", request=b"GET /livez HTTP/1.
 
 
 def received(client):
-    """What has arrived, b"" at the end or after a reset, None if nothing has."""
+    """Bytes that have arrived; b"" at the end or after a reset, None if nothing has arrived."""
     try:
         return client.recv(1 << 20)
     except BlockingIOError:

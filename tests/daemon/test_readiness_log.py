@@ -1,4 +1,4 @@
-"""What a daemon logs about its own readiness, and when it logs it again."""
+"""A daemon's log lines about its own readiness, and when they are repeated."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from confcom.daemon.readiness_log import REPEAT_SECONDS, ReadinessLog
 
 
 async def test_a_reason_is_logged_again_after_its_own_pause(monkeypatch):
-    """Whatever the rhythm in which it is looked at before the reason comes."""
+    """The rhythm of the checks before the reason appears makes no difference."""
     now, lines = 0.0, []
     log = ReadinessLog("starting", lambda: now)
     later = {100.0: lambda: log.tell("away", code="device-away"), 200.0: lambda: log.tell(None)}

@@ -13,7 +13,7 @@ from testkit.conditions import wait_until
 
 @pytest.fixture
 def signals():
-    """The threads that ran the handler of the watchdog's signal, once for each time."""
+    """Threads that ran the handler of the watchdog's signal, one entry per signal."""
     received = []
     before = signal.signal(SIGNAL, lambda *_: received.append(threading.current_thread()))
     yield received

@@ -24,10 +24,10 @@ MADE_IN_STEP = {
     5: "q.bin",
     6: "pods/sgx-holding-2",
 }
-"""What is in the demo's folder once a step is under way."""
+"""File or folder in the demo's folder that exists once a step is under way."""
 
 VERIFY_CODES = (0, 3, 4, 4, 3, 3)
-"""The exit codes of the `confcom verify` commands that --keep prints; every other command succeeds."""
+"""Exit codes of the `confcom verify` commands that --keep prints; all other commands succeed."""
 
 
 def reach(process, folder, step):
@@ -69,13 +69,13 @@ INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     ("step", "numbers"), [(1, [INT]), (2, [TERM]), (3, [INT]), (4, [HUP]), (5, [INT]), (6, [TERM, INT, HUP])]
 )
 def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, tmp_path, step, numbers):
-    """More signals do not disturb the cleanup."""
+    """Further signals do not disturb the cleanup."""
     process = demo_in_short_folder
     reach(process, short_folder, step)
     for number in numbers:
         os.killpg(process.pid, number)
     out, err = process.communicate(timeout=30)
-    # Which of several pending signals is delivered first is the kernel's choice.
+    # The kernel chooses which of several pending signals is delivered first.
     assert process.returncode - 128 in numbers, out + err
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in out + err
@@ -83,7 +83,7 @@ def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, t
 
 
 def test_after_nohup_a_hang_up_is_ignored(demo_process, short_folder):
-    """In a folder of the user's, which is emptied and kept."""
+    """The demo runs in a user's folder, which it empties and keeps."""
     short_folder.mkdir(mode=0o700)
     process = demo_process("--dir", str(short_folder), command=("nohup",))
     reach(process, short_folder, 2)
@@ -96,7 +96,7 @@ def test_after_nohup_a_hang_up_is_ignored(demo_process, short_folder):
 
 @pytest.mark.parametrize("mode", ["auto", "no-namespace"])
 def test_what_keep_advises_works(demo_process, demo_environment, short_folder, tmp_path, mode):
-    """Until it is interrupted, or a daemon dies."""
+    """With --keep the demo runs until it is interrupted, or until a daemon ends."""
     process = demo_process("--keep", "--mode", mode, "--dir", str(short_folder))
     last = "    (exit code 3: authentic, but you did not say which enclave you expect; --mrenclave does)\n"
     printed = kept(process, last).splitlines()

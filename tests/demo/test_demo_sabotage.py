@@ -23,7 +23,7 @@ main()
 
 @pytest.fixture
 def fails(play):
-    """Plays, expects that this step fails with this code after all others held, and gives its error."""
+    """Play the demo; expect this step to fail with this code after successful steps; return the error."""
 
     async def run(number, code, **options):
         report = await play(**options)

@@ -1,4 +1,4 @@
-"""What the contract suite cannot ask of a real kubelet."""
+"""Behaviour of the demo's device manager that the contract suite cannot ask of a real kubelet."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ async def kubelet(short_dir):
 
 @pytest.fixture
 async def plugin(kubelet, plugins):
-    """A plugin with four healthy devices, of which the kubelet has the list."""
+    """A plugin with four healthy devices, whose list the kubelet has received."""
     made = await plugins(kubelet.directory, ids=IDS)
     await made.register()
     await kubelet.until_list(RESOURCE)

@@ -13,7 +13,7 @@ DIAL_SECONDS = 1.0
 
 
 class StandIn(Node):
-    """A node as the contract sees it; pods that name it bypass the scheduler."""
+    """A demo node with the interface of the contract suite; Pods that name the node bypass the scheduler."""
 
     image = "sh"
     node_name = "demo"

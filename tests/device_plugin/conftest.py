@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.01
 
 
 class PluginProcess:
-    """`python -m confcom.device_plugin`, with the socket of its probes, and its log unless its stderr was given."""
+    """A process of `python -m confcom.device_plugin`, its probe socket, and its log unless its stderr was given."""
 
     def __init__(self, process, probe, log):
         self.process, self.probe, self.log = process, probe, log
@@ -24,7 +24,7 @@ class PluginProcess:
 
     @classmethod
     async def start(cls, directory, name, *arguments, stderr=None):
-        """Start one with a probe and a log in a directory, under a name; it is not waited for."""
+        """Start a process, with probe socket and log of this name in a directory, without waiting for it."""
         probe, log = directory / f"{name}.probe", directory / f"{name}.log"
         environ = {key: value for key, value in os.environ.items() if not key.startswith("CONFCOM_")}
         with log.open("wb") as written:
@@ -47,7 +47,7 @@ class PluginProcess:
             return None
 
     async def metrics(self, name):
-        """The samples of a metric as they are now; a second call waits for the next rendering."""
+        """The present samples of a metric; a second call waits for the next rendering."""
         await self._page.wait_async()
         status, body = await self.get("/metrics")
         self._page.received()
@@ -59,12 +59,12 @@ class PluginProcess:
         return sum(one.value for one in await self.metrics(name) if labels.items() <= one.labels.items())
 
     def lines(self, **members):
-        """The lines of its log that have these members, of which each is a JSON object; it is written in a thread."""
+        """JSON lines of the log that have these members; a thread of the plugin writes the log."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
         return [line for line in lines if all(name in line and line[name] == value for name, value in members.items())]
 
     async def logged(self, count=1, **members):
-        """Wait until so many lines have these members; returns them."""
+        """Wait until so many log lines have these members; return the lines."""
 
         async def look():
             return self.lines(**members)
@@ -73,7 +73,7 @@ class PluginProcess:
         return self.lines(**members)
 
     async def inventory(self):
-        """Its inventory; one without resources while it does not answer."""
+        """The plugin's inventory; without resources as long as the plugin does not answer."""
         answer = await self.get("/inventory")
         return {"resources": []} if answer is None else json.loads(answer[1])
 
@@ -90,7 +90,7 @@ class PluginProcess:
         await self.until(lambda all_: all(one["code"] == code for one in all_))
 
     async def until_registered(self, times=1):
-        """Wait until it is registered for every resource, and has been so often."""
+        """Wait until the plugin is registered for every resource, and has registered so often."""
         await self.until(lambda all_: all(one["registered"] and one["registrations"] >= times for one in all_))
 
     async def ready(self):
@@ -125,7 +125,7 @@ async def kubelet(directory):
 
 @pytest.fixture
 async def start_plugin(short_dir, directory):
-    """Start a plugin process; all are ended, and no line of their logs is anything but JSON."""
+    """Start a plugin process; at the end all are killed, and every line of their logs is JSON."""
     started = []
 
     async def start(*arguments, simulated=True, **how):

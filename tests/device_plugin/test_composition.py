@@ -25,7 +25,7 @@ NAMES = [
     "sgx-pro-52e73ee3i01000.sock",
     "sgx-hel-797a3ee3i01000.sock",
 ]
-"""Written out: instances of other versions know each other by them."""
+"""Names written out in full: instances of other versions recognise each other by these names."""
 
 
 def composed(directory, registry):

@@ -41,7 +41,7 @@ def test_nothing_executable_stays():
         maps = Path("/proc/self/maps").read_text().splitlines()
         return [line for line in maps if "x" in line.split()[1] and len(line.split()) == 5]
 
-    read_cpuid(0, 0)  # libffi keeps pages of its own from the first call on
+    read_cpuid(0, 0)  # the first call makes libffi allocate pages, which it keeps
     before = executable_pages()
     for _ in range(50):
         read_cpuid(0, 0)
@@ -56,7 +56,7 @@ def test_another_processor_is_told():
 
 @on_x86_64
 def test_a_system_that_lets_no_page_become_executable_is_told():
-    # PR_SET_MDWE (Linux 6.3) is what systemd's MemoryDenyWriteExecute and a strict SELinux do to a process.
+    # systemd's MemoryDenyWriteExecute and a strict SELinux restrict a process like PR_SET_MDWE (Linux 6.3).
     program = (
         "import ctypes, sys\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"

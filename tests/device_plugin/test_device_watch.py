@@ -64,7 +64,7 @@ def host():
 
 @pytest.fixture
 def watch(tried, host):
-    """All has been well for a while."""
+    """A watch of devices that have been well for ten polls."""
     made = tried.watch(host)
     polls(made, 10)
     assert there(made) == {"enclave", "provision"}

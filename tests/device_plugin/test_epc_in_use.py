@@ -42,7 +42,7 @@ EPC, ENCLAVE = REAL.epc, REAL.enclave
         ({"example.com/gpu": 2}, [("example.com/gpu", [1])], EpcInUse()),
         ({EPC: 28, ENCLAVE: 1024}, [(ENCLAVE, [3])], EpcInUse(28)),
         ({EPC: 28}, [(EPC, [3, 27])], EpcInUse(28, devices_held=True, held_count=28)),
-        # After a restart of the kubelet, before the plugin is back.
+        # The kubelet has restarted, and the plugin is not back yet.
         ({EPC: 0, ENCLAVE: 0}, [], EpcInUse()),
         ({EPC: 0, ENCLAVE: 0}, [(ENCLAVE, [9])], EpcInUse()),
         (
@@ -52,11 +52,11 @@ EPC, ENCLAVE = REAL.epc, REAL.enclave
         ),
         # The plugin has been away for more than five minutes.
         ({}, [(EPC, [16_383])], EpcInUse(16_384, devices_held=True, held_count=16_384)),
-        # EPC as capacity.
+        # EPC counts as capacity.
         ({ENCLAVE: 1024}, [], EpcInUse()),
         ({ENCLAVE: 1024}, [(ENCLAVE, [0])], EpcInUse(capacity_held=True)),
         ({}, [(ENCLAVE, [0])], EpcInUse(enclaves_held=True)),
-        # The list became shorter while a container held the last device.
+        # The list became shorter while a container held its last device.
         ({EPC: 62}, [(EPC, [161, 3])], EpcInUse(62, devices_held=True, held_count=162)),
     ],
 )

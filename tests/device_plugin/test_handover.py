@@ -1,4 +1,4 @@
-"""An update: a second instance comes while the first runs, then the first ends. Real plugins, the kubelet stand-in."""
+"""Updates: a second instance starts while the first runs, then the first ends. Real plugins, kubelet stand-in."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def calls(kubelet):
 
 
 async def followed(kubelet, instance):
-    """Until the kubelet follows every list of an instance, and would ask it to allocate."""
+    """Wait until the kubelet follows every list of an instance, and would call the instance to allocate."""
     await instance.ready()
     await instance.until_registered()
     paths = {name: kubelet.directory / one["socket"] for name, one in (await instance.resources()).items()}
@@ -57,7 +57,7 @@ async def followed(kubelet, instance):
 
 
 async def settled(kubelet, instance):
-    """Until an instance says that all is registered, and the kubelet would ask it."""
+    """Wait until an instance reports all as registered, and the kubelet would call it."""
     await instance.until(
         lambda all_: all(
             one["registered"] and kubelet.asked(one["name"]) == kubelet.directory / one["socket"] for one in all_
@@ -66,15 +66,15 @@ async def settled(kubelet, instance):
 
 
 def age(kubelet):
-    """Let every socket be from a minute ago: who comes now can tell that it registers later than their instances."""
+    """Make every socket a minute old: a new instance can see that it registers later than the instances of these."""
     for path in kubelet.directory.glob("sgx-*"):
-        with contextlib.suppress(FileNotFoundError):  # one that was replaced
+        with contextlib.suppress(FileNotFoundError):  # the socket may have been replaced
             then = path.lstat().st_mtime - 60
             os.utime(path, (then, then))
 
 
 async def hold(kubelet):
-    """A pod that holds 4 MiB until it is released; returns its devices."""
+    """Run a Pod that holds 4 MiB until its release; return its devices."""
     await kubelet.allocate("holds", "main", {REAL.epc: 4})
     return held(kubelet)
 
@@ -84,7 +84,7 @@ def held(kubelet):
 
 
 def gaps(kubelet):
-    """Seconds without the full EPC, one number for each time that it was lost, seen at every change."""
+    """Durations without the full EPC in seconds, one for each loss, seen at every change."""
     found, lost_at = [], None
     for at, allocatable in kubelet.history.allocatable:
         is_full = allocatable.get(REAL.epc) == EPC_MIB
@@ -127,7 +127,7 @@ async def test_updates_one_after_another_lose_nothing(kubelet, old, start, rules
 
 
 async def test_a_lost_answer_to_register_is_asked_for_again(kubelet, start):
-    """The kubelet knows the path then; from 1.37 on it refuses a path that it knows."""
+    """The kubelet knows the path after the lost answer; from 1.37 on it refuses a known path."""
     kubelet.lost_answers = 1
     instance = await start()
     await kubelet.until(lambda: full(kubelet))
@@ -138,7 +138,7 @@ async def test_a_lost_answer_to_register_is_asked_for_again(kubelet, start):
 
 async def test_rolled_back_updates_leave_the_old_instance(kubelet, old, start, rules):
     before = await hold(kubelet)
-    # Up to 1.36 the end of the older stream, which is still open, ends the next one too.
+    # Up to 1.36 the end of the older stream, still open, also disconnects the next plugin.
     times, cause = (1, "sibling_ended") if rules == "1.37" else (2, "stream_lost")
     for number, ending in enumerate((signal.SIGKILL, signal.SIGTERM), start=1):
         new = await start()

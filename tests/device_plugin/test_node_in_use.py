@@ -1,4 +1,4 @@
-"""Whatever changes, a node in use keeps its accounting and at least what is held until its Pods are gone.
+"""A node in use keeps its accounting, and at least the held EPC, through all changes until its Pods are gone.
 
 The node is a model of scheduler and kubelet by rules that were seen on 1.36: a list replaces the one before; a capacity
 that is not of devices stays as it was written; the record names devices of ended containers until a device is
@@ -49,19 +49,19 @@ CHANGED = st.one_of(
 
 @dataclass
 class NodeModel:
-    """One node, without I/O; plugin and controller decide by their own code; amounts are MiB."""
+    """One node, without I/O; plugin and controller decide with their real code; amounts are MiB."""
 
     total: int
     settings: ResourceSettings
     maximum: int = 1 << 20
-    """The controller's."""
+    """The controller's maximum."""
     plan: ResourcePlan | None = None
     lists: dict[str, int] = field(default_factory=dict)
-    """Devices by resource, as the kubelet has registered them."""
+    """Number of devices by resource, as registered with the kubelet."""
     capacity: int | None = None
-    """EPC in the node's status."""
+    """EPC capacity in the node's status."""
     pods: dict[str, int] = field(default_factory=dict)
-    """Running Pods with EPC."""
+    """MiB of running Pods with EPC, by name."""
     held: list[HeldDevices] = field(default_factory=list)
 
     @property
@@ -74,7 +74,7 @@ class NodeModel:
         return epc_in_use(record, epc_resource=REAL.epc, enclave_resource=REAL.enclave, epc_mib=self.total)
 
     def start_plugin(self):
-        """Decide anew, and register; a plugin that refuses leaves the one before."""
+        """Decide anew, and register; if the plugin refuses to start, its earlier plan stays."""
         found = discover(FakeHost(), simulated_epc_mib=self.total)
         try:
             self.plan = plan_resources(found, self.settings, self.in_use())
@@ -94,7 +94,7 @@ class NodeModel:
         self.reconcile()
 
     def reconcile(self):
-        """Carry out the controller's decision, where there is a controller."""
+        """Carry out the controller's decision, if the cluster has a controller."""
         if self.plan is None or self.settings.accounting.support is not CapacitySupport.SUPPORTED:
             return
         node = controller.NodeFacts("n", "u", (controller.Amount(self.capacity, self.capacity, ours=True),))
@@ -106,7 +106,7 @@ class NodeModel:
             self.capacity = change.mib
 
     def run_pod(self, name, mib):
-        """Schedule and admit a Pod, if it fits; it gets the devices with the highest free numbers."""
+        """Schedule and admit a Pod, if the Pod fits; it gets the free devices with the highest numbers."""
         if self.capacity is None or self.requested + mib > self.capacity:
             return
         self.held = [one for one in self.held if one.pod in self.pods]

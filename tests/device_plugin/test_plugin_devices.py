@@ -24,7 +24,7 @@ def start(start_plugin, node):
 
 
 async def registered(plugin, kubelet, registrations=1):
-    """Until both know: the kubelet has every list, and the plugin has seen that it was asked for."""
+    """Wait until the kubelet has every list, and the plugin has seen the kubelet's request for each."""
     await kubelet.until_list(*ALL, registrations=registrations)
     await plugin.until_registered(registrations)
 
@@ -82,7 +82,7 @@ async def test_a_node_without_a_driver_is_waited_on_until_sigterm(kubelet, start
 
 
 async def test_a_device_lost_and_back_is_one_registration_more(kubelet, plugin, node):
-    """First the provision device, which takes its own resource alone; then the driver."""
+    """The provision device is lost first, which affects its own resource alone; then the driver."""
     (node.root / "dev/sgx_provision").unlink()
     await kubelet.until(lambda: not kubelet.lists[PROVISION])
     await plugin.until(lambda all_: [one["code"] for one in all_] == ["", "", "device-removed", ""])

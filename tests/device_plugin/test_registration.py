@@ -36,7 +36,7 @@ from testkit.hosts.fake import FakeHost
 
 
 class Sleeps:
-    """Records delays and sleeps none of them; after each, `then(number)` may change the world, at once or awaited."""
+    """Records delays without sleeping; after each, `then(number)` may change the host, at once or awaited."""
 
     def __init__(self):
         self.delays = []
@@ -93,14 +93,14 @@ class Device(DeviceAvailability):
         return self.tasks[-1]
 
     async def take(self):
-        """Until the registrar serves nothing any more."""
+        """Wait until the registrar serves no socket any more."""
         self.mark_unavailable(Problem("it was taken", "give it back", code="taken"))
         await until(lambda: self.registrar.socket_path is None and self.registrar.status.code == "taken")
 
 
 @pytest.fixture
 async def device(registrar):
-    """It is ended before the kubelet is."""
+    """A device that ends before the kubelet does."""
     made = Device(registrar)
     yield made
     for task in made.tasks:
@@ -137,7 +137,7 @@ async def test_a_refusing_kubelet_is_asked_less_often(kubelet, sleeps, registrar
     "delays", [[POLL_SECONDS] * 5, [POLL_SECONDS, POLL_SECONDS, YIELD_SECONDS]], ids=["usual", "yields"]
 )
 async def test_an_absent_kubelet_is_looked_for_often(kubelet, sleeps, registrar, device, delays):
-    """A resource that tenants rarely need is registered after the rest."""
+    """The registrar of a resource that tenants rarely need registers after the others."""
 
     async def appear(number):
         if number == delays.count(POLL_SECONDS):
@@ -160,13 +160,13 @@ async def test_many_who_wait_for_a_kubelet_poll_as_one(kubelet, sleeps, director
     watch = KubeletWatch(directory / "kubelet.sock", sleep=sleeps)
     waiting = [asyncio.create_task(watch.wait()) for _ in range(4)]
     await asyncio.sleep(0)
-    waiting.pop(0).cancel()  # the one that polls
+    waiting.pop(0).cancel()  # the task that polls
     await asyncio.gather(*waiting)
     assert 5 <= len(sleeps.delays) <= 6
 
 
 async def test_a_dying_kubelets_connection_is_tried_again_soon(kubelet, sleeps, registrar, device):
-    """gRPC alone would try again after a second."""
+    """gRPC alone would try again only after a second."""
     codes = set()
     dying = await asyncio.start_unix_server(lambda _reader, writer: writer.close(), kubelet.directory / "kubelet.sock")
 

@@ -13,7 +13,7 @@ from confcom.kubernetes.names import REAL
 EPC = REAL.epc
 
 MIB = 1024
-"""In KiB, as /proc counts."""
+"""A MiB in KiB, the unit of /proc."""
 LIMIT = 128 * MIB
 """The chart's memory limit for the plugin."""
 AT_ONCE = 40
@@ -21,11 +21,11 @@ HUGE = {
     "long IDs": [pb.ContainerAllocateRequest(devices_ids=["x" * 1000] * 3_700)],
     "empty containers": [pb.ContainerAllocateRequest()] * 1_850_000,
 }
-"""3.7 MB each."""
+"""Requests of 3.7 MB each."""
 
 
 def peak_memory(pid):
-    """The most that a process ever had (VmHWM), in KiB."""
+    """The highest memory that a process ever had (VmHWM), in KiB."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1])
 

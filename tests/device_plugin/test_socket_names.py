@@ -45,7 +45,7 @@ def other(directory):
 
 @pytest.fixture
 def mine(directory, other):
-    """This instance's names; it is served."""
+    """Socket names of this instance, which serves its own."""
     other("me0")
     return SocketNames(directory, "confcom", "me0")
 
@@ -61,7 +61,7 @@ def age(path, seconds):
 
 
 def registered(names):
-    """What this instance knows of others when it has registered."""
+    """This instance's knowledge of other instances at its registration."""
     found = names.peers(EPC)
     found.record_registration(names.path(EPC, 0), within=WITHIN)
     return found

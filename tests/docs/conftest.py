@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 LOOK_SECONDS, LOOKS = 0.05, 1000
-"""A helper serves its path within a second, on a busy machine within half a minute."""
+"""Pause between looks for a helper's socket, and their number: half a minute if busy."""
 
 
 @pytest.fixture
 def folder():
-    """Short, since sockets' paths are."""
+    """A folder with a short path, because paths of sockets must be short."""
     place = Path(tempfile.mkdtemp(prefix="cdo-", dir="/tmp"))
     yield place
     shutil.rmtree(place, ignore_errors=True)
@@ -32,7 +32,7 @@ def environment(tmp_path):
 
 @pytest.fixture
 def install(folder, environment):
-    """Puts programs before those of the machine: scripts, by name."""
+    """Puts scripts, given by name, before the machine's programs on PATH."""
 
     def put(**programs):
         (folder / "bin").mkdir()
@@ -71,7 +71,7 @@ def start(environment, folder):
 
 @pytest.fixture
 def typed(environment, folder):
-    """Runs a command to its end."""
+    """Runs a command, and waits for its end."""
 
     def run(line, **variables):
         return subprocess.run(
@@ -88,7 +88,7 @@ def typed(environment, folder):
 
 
 def wait_for_words(process, words):
-    """Reads what a background process says, until it says this; nothing else waits in a test."""
+    """Reads the output of a background process until these words appear."""
     told = []
     for text in process.stdout:
         told.append(text)

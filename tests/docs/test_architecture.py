@@ -1,4 +1,4 @@
-"""The architecture page, held to the folders, to their imports, and to the contracts of import-linter."""
+"""The architecture page agrees with the folders, their imports, and the contracts of import-linter."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["import
 
 
 def rows(heading):
-    """The first cells, and the whole rows, of the table that begins so."""
+    """First cells and whole rows of the table with this heading."""
     _, _, rest = PAGE.partition(f"| {heading} |")
     lines = rest.partition("\n\n")[0].splitlines()[2:]
     return {line.split("|")[1].strip().strip("`"): line.split("|")[1:-1] for line in lines}
@@ -25,7 +25,7 @@ def folders(parent):
 
 
 def imported(package):
-    """Names of the other packages that modules of this one import, in type annotations and functions too."""
+    """Names of other packages that modules of this package import, in type annotations and functions too."""
     found = set()
     for path in (SOURCE / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -44,7 +44,7 @@ def layers(contract):
 
 
 def permitted():
-    """By package: what the layers let it import, without what another contract forbids."""
+    """By package: the packages that the layers let it import, except those that another contract forbids."""
     order = layers("layers")
     below = {
         package: {name for lower in order[number + 1 :] for name in lower}
@@ -118,7 +118,7 @@ def test_a_way_through_the_code_is_walked_in_few_files(heading):
     assert files[0] == first
     assert len(set(files)) == len(files) <= most
     if first.startswith("quote_helper."):
-        return  # its `main` gives it the relay
+        return  # its `main` gives this package the relay
     entered = [SOURCE / f"{name.replace('.', '/')}.py" for name in files]
     imports = "".join(path.read_text() for path in entered)
     for path, name in zip(entered[1:], files[1:], strict=True):

@@ -1,4 +1,4 @@
-"""Every command in the documentation: run, or held against the program that it is for, or left out with its reason.
+"""Every command in the documentation is run, or checked against its program, or left out for a reason.
 
 Run are, in order and on a cluster in memory, the add-on's commands in the pages for clusters; other tests run those of
 the pages in RUN_BY. All of confcom's are parsed by it, kubectl takes its own up to the moment that it asks the API
@@ -32,7 +32,7 @@ RUN_BY = {
     "docs/how-to/verify-a-quote.md": "tests/docs/test_local_pages.py",
     "README.md": "tests/docs/test_readme.py",
 }
-"""Pages whose commands of confcom other tests run as they stand."""
+"""Pages whose confcom commands other tests run unchanged, with these tests' files."""
 
 NOT_RUN = {
     "az",  # an Azure subscription
@@ -45,21 +45,21 @@ NOT_RUN = {
     *("python3.11", "/tmp/atheris/bin/python"),  # atheris, which tests do not install
     ".venv/bin/python",  # root and a running cluster; the cases on real Kubernetes use it
 }
-"""Programs whose commands are left out, with what they need."""
+"""Programs whose commands are not run, with their requirements."""
 
 SHELL = {
     *("cd", "export", "case", "until", "do", "done", "timeout", "python", "python3", "."),
     *("sed", "sleep", "base64", "cat", "ls", "echo", "openssl", "date", "printf", "sha256sum", "cut"),
     *("grep", "git"),
 }
-"""What every system has; that they do what they should is seen where the whole block is run."""
+"""Programs of every system; tests that run whole blocks check their effects."""
 ABBREVIATED = "it is abbreviated for its readers"
 ADD_ON = {"enable", "status", "update", "rollback", "disable"}
 HARDWARE_PAGES = {"docs/how-to/aks.md", "docs/how-to/on-premises.md", "docs/how-to/alibaba.md"}
 REGISTRY = ["--set", "image.registry=REGISTRY"]
-"""Told with a page's first command, and kept; other clusters have their own."""
+"""Settings in a page's first command, which the release keeps; other clusters have their own."""
 NOBODY = "http://127.0.0.1:1"
-"""Where no API server is."""
+"""Address without an API server."""
 CLUSTER_PAGES = [
     "docs/tutorial/first-quote.md",
     "docs/how-to/cluster-without-sgx.md",
@@ -79,11 +79,11 @@ EXAMPLES = [
     for command in [Command("quote-helper --help", "", line.strip())]
     for words in command.programs()
 ]
-"""The commands in the help of the quote helper."""
+"""Commands in the help text of the quote helper."""
 
 
 def started(program):
-    """A case for each time that a page starts this program."""
+    """One test case for each start of this program in a page."""
     return [pytest.param(command, words[1:], id=str(command)) for command, words in STARTED if words[0] == program]
 
 
@@ -103,7 +103,7 @@ def story_cluster(page):
 
 
 def mixed_cluster():
-    """One that simulates beside hardware is another one."""
+    """Another cluster than the page's, for commands that simulate beside hardware."""
     return new_cluster(make.node("metal-1", make.HARDWARE), make.node("worker-1", make.SIMULATED))
 
 
@@ -112,7 +112,7 @@ def test_the_add_ons_commands_run(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     cluster, ran = story_cluster(page), 0
     if page not in HARDWARE_PAGES and not any("--simulated-node" in command.line for command in commands(page)):
-        done = cluster.run("enable", "--simulated-node", "worker-1", *REGISTRY)  # what the page begins with
+        done = cluster.run("enable", "--simulated-node", "worker-1", *REGISTRY)  # the page's first step
         assert done.exit_code == 0, done.output
     for command in commands(page):
         for program, *arguments in command.programs():
@@ -150,7 +150,7 @@ def test_confcom_takes_it(command, arguments, monkeypatch):
 
 
 def placeholders(words):
-    """What a reader puts in place of the capital letters."""
+    """Replace capital-letter placeholders as a reader does."""
     return [
         {"HEX": "00", "DIR": ".", "$MRENCLAVE": "00" * 32, "$CHALLENGE": "00", "$IMAGE": "image"}.get(word, word)
         for word in words
@@ -177,12 +177,12 @@ def test_kubectl_takes_it(kubectl, command, arguments, tmp_path):
         text=True,
         check=False,
     )
-    assert "127.0.0.1:1" in done.stderr, done.stderr  # so it wanted to ask, and found nothing wrong before
+    assert "127.0.0.1:1" in done.stderr, done.stderr  # kubectl found no fault, and tried to connect
     assert "refused" in done.stderr
 
 
 def chart_settings(arguments):
-    """What of a command line decides how helm renders the chart."""
+    """Helm options that follow from a command line's arguments."""
     words, kept = iter(arguments), []
     for word in words:
         if word in {"--set", "--set-string", "--values", "-f"}:
@@ -197,7 +197,7 @@ def chart_settings(arguments):
 
 
 def kept_settings(command):
-    """What earlier commands of the page gave, and the release has kept; of pages with several clusters the registry."""
+    """Settings of the page's earlier commands, which the release keeps; for several clusters, only the registry."""
     kept = []
     for before in commands(command.page):
         if before == command:
@@ -215,7 +215,7 @@ def kept_settings(command):
 
 INSTALLING = [*started("helm"), *started("confcom")]
 REFUSED = "docs/how-to/enable-the-add-on.md: confcom enable --simulated-node worker-3"
-"""The page shows what it says without a registry, on a cluster that has no release."""
+"""The page shows this command's error without a registry, on a cluster without a release."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The change of the page "Your first change" is in the tree; it can be taken back and made again as the page says."""
+"""The change of the page "Your first change" is in the tree; it can be undone, and made again by the page's steps."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The pages about SGX hardware: codes, numbers and values that they name exist, and they ask for a report."""
+"""Pages about SGX hardware name existing codes, numbers and values, and ask readers for a report."""
 
 import re
 
@@ -19,7 +19,7 @@ PAGES = (
     SYMPTOMS,
 )
 NO_CODES = {"az-dcap-client", "start-aesmd"}
-"""Names like a code's."""
+"""Names that look like codes, and are none."""
 
 
 def test_codes_of_symptoms_are_in_the_list_of_codes():

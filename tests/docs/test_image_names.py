@@ -1,13 +1,13 @@
-"""Whoever types or applies what a page or an example has gets no image of a name that is not ours."""
+"""A reader who types or applies text of a page or an example gets no image under another owner's name."""
 
 import re
 
 from testkit.documentation import PAGES, ROOT, blocks, commands
 
 OURS = re.compile(r"(?P<registry>[\w.:/-]+/)?confcom/(?:device-plugin|quote-helper|controller|sample-workload)\b")
-"""In a command or a manifest."""
+"""Image names of ours in a command or a manifest."""
 PLACEHOLDERS = ("REGISTRY/", "registry.test/")
-"""What readers replace, and a host that nobody can own (RFC 6761)."""
+"""Registries that readers replace, or whose host nobody can own (RFC 6761)."""
 
 EXAMPLES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "examples").glob("*.yaml"))]
 

@@ -1,4 +1,4 @@
-"""The permissions in docs/how-to/let-people-look.md are those of the requests that `confcom status` makes."""
+"""The permissions in docs/how-to/let-people-look.md match the requests that `confcom status` makes."""
 
 import re
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from testkit.fake_helm import FakeHelm, golden_manifests
 
 PAGE = "docs/how-to/let-people-look.md"
 VALUES = ("simulated", "placement", "aks")
-"""Together they have each kind of the chart's objects."""
+"""Value sets that together render all kinds of the chart's objects."""
 TENANT = "team-a"
 REFUSED = "exceeded quota: sgx, requested: requests.kubernetes.azure.com/sgx_epc_mem_in_MiB=3"
 PATH = re.compile(
@@ -28,7 +28,7 @@ HELMS_RECORD = {("list", "", "secrets", SYSTEM), ("get", "", "secrets", SYSTEM)}
 
 
 class Use(NamedTuple):
-    """One permission that a request needs; tenants' namespaces are all of them."""
+    """A permission that a request needs; a tenant's namespace stands for all namespaces."""
 
     verb: str
     group: str
@@ -44,7 +44,7 @@ def used(method, path):
 
 
 def granted(block):
-    """The permissions that a block of manifests grants; its bindings bind all of its roles to one group."""
+    """Permissions that a block of manifests grants; its bindings bind all of its roles to one group."""
     documents = list(yaml.safe_load_all(block))
     roles = [one for one in documents if one["kind"] in {"ClusterRole", "Role"}]
     bindings = [one for one in documents if one["kind"] in {"ClusterRoleBinding", "RoleBinding"}]
@@ -64,7 +64,7 @@ def granted(block):
 
 @pytest.fixture(scope="module")
 def uses():
-    """Of clusters where `status` has a reason for each request: daemons that fail, and Pods that are refused."""
+    """Requests of `status` in clusters that cause each of them: with failing daemons and refused Pods."""
     found = set(map(Use._make, HELMS_RECORD))
     for values in VALUES:
         nodes = (make.node("s", make.SIMULATED), make.node("h", make.HARDWARE))

@@ -1,4 +1,4 @@
-"""How docs/how-to/install-on-a-cluster.md gets a Job's quote and verifies it, as it stands; kubectl gives the log."""
+"""docs/how-to/install-on-a-cluster.md, unchanged, gets a Job's quote and verifies it; kubectl prints a given log."""
 
 import re
 import sys

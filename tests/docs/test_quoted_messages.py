@@ -1,4 +1,4 @@
-"""What the page of symptoms quotes of our programs' messages is in their source."""
+"""Messages of our programs that the page of symptoms quotes are in the programs' source."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ FOREIGN = {
     *("Failed to connect to socket", "Failed to open Intel"),
     *("conflict with", "cannot unmarshal number into Go struct field EnvVar", "value of type string"),
 }
-"""Of Intel's library and of Kubernetes."""
+"""Quoted messages of Intel's library and of Kubernetes."""
 FILLED_IN = re.compile(r"\.\.\.|[\"'<>{}/:=,;()]|\b[A-Z]{3,}\b|\d+")
 
 

@@ -1,4 +1,4 @@
-"""The programs of the page on RA-TLS, as they stand; their policy allows no simulated platform, and asks Intel."""
+"""Programs of the page on RA-TLS, unchanged; they allow no simulated platform, and use Intel's PCS."""
 
 from types import SimpleNamespace
 

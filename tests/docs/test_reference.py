@@ -1,4 +1,4 @@
-"""What is looked up in the pages is made from the code that it is about, or held to it."""
+"""The reference pages are generated from the code, or checked against the code."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ def test_metrics_that_pages_name_are_in_the_reference():
     pattern = r"`(confcom_(?:sgx|quote_helper|device_plugin)_\w+)"
     named = {name for page in PAGES for name in re.findall(pattern, text_of(page))}
     assert len(named) > 20
-    # A histogram's series have names of their own.
+    # The time series of a histogram have names of their own.
     assert {name for name in named if f"| `{name.removesuffix('_count')}` |" not in reference} == set()
 
 

@@ -54,7 +54,7 @@ def test_nodes_of_other_sizes_have_none(size):
 
 
 def test_a_tag_names_its_resource_or_there_is_none():
-    """By the rules of the cluster autoscaler; no spelling of a tag becomes a name with _."""
+    """The cluster autoscaler's rules: no spelling of a tag becomes a name with _."""
     tags = dict(TAG.findall(PAGE.read_text()))
     assert tags.keys() == set(REAL)
     read = {name: tag.replace("_", "/").replace("~2", "/") for name, tag in tags.items() if tag}

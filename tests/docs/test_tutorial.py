@@ -1,4 +1,4 @@
-"""The first half of docs/tutorial/first-quote.md, on this machine, as it stands but for the folder."""
+"""The first half of docs/tutorial/first-quote.md runs on this machine unchanged, except for the folder."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""`make e2e-up` and `make e2e-down` never remove a folder that is not a cluster's."""
+"""`make e2e-up` and `make e2e-down` never remove a folder that belongs to no cluster."""
 
 from pathlib import Path
 

@@ -9,7 +9,7 @@ from confcom.errors import ConfcomError, SettingsError, as_data
 SOURCE = Path(__file__).parents[2] / "src" / "confcom"
 WELL_FORMED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 GENERIC = {"ConfcomError", "MalformedError", "SettingsError", "UnavailableError", "OutputError"}
-"""Classes that say only which exit code an error has: whoever raises one gives its code."""
+"""Classes that fix only the exit code of an error: each place that raises one gives the code."""
 
 
 @pytest.fixture(scope="module")

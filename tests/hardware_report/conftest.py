@@ -54,7 +54,7 @@ def sgx_leaves(*sizes):
 
 @dataclass(frozen=True, slots=True)
 class TreeFiles(NodeFiles):
-    """A directory, with device nodes that nobody needs to be root to make: mode, user and group by path."""
+    """Files below a directory, with device nodes made without root: mode, user and group by path."""
 
     nodes: dict = field(default_factory=dict)
     leaves: dict | None = None
@@ -76,7 +76,7 @@ class TreeFiles(NodeFiles):
 
 
 class SgxNode(HostTree):
-    """A node with SGX, Intel's packages and aesmd, on which everything is as it should be."""
+    """A node with SGX, Intel's packages and aesmd, without any fault."""
 
     def __init__(self, root, socket):
         super().__init__(root)

@@ -10,7 +10,7 @@ from confcom.hardware_report.software import configuration_facts, redacted_url, 
 
 
 def holds(text, secret):
-    """Whether a text has the secret in hexadecimal, or all of its whole characters in base64, at any position."""
+    """Whether a text contains the secret in hexadecimal, or its whole characters in base64, at any position."""
     if secret.hex() in text.lower():
         return True
     for shift in range(3):
@@ -31,7 +31,7 @@ def test_nothing_of_the_node_identifies_it(node, platform):
 
 
 words = st.text("ABCXYZabcxyz0189", min_size=4, max_size=16).map(lambda text: f"q7{text}9z")
-"""Passwords that are no word of the report's own texts."""
+"""Passwords that occur in no text of the report itself."""
 awkward = st.text(st.sampled_from("/?#@:;%[]\\ \t"), max_size=3)
 
 

@@ -10,7 +10,7 @@ TREES = {path: ast.parse(path.read_text()) for path in SOURCE.rglob("*.py") if "
 
 
 def assigned_attributes():
-    """The names of all attributes that any statement assigns, except of `self` in `__init__`."""
+    """Names of all attributes that any statement assigns, except `self` attributes in `__init__`."""
     for tree in TREES.values():
         for node in ast.walk(tree):
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -32,7 +32,7 @@ def dataclasses_of(tree):
 
 
 def is_variable(statement):
-    """Whether it declares a field that mypy lets others assign."""
+    """Whether a statement declares a field that mypy lets other code assign."""
     fixed = ("Final", "ClassVar")
     return isinstance(statement, ast.AnnAssign) and not ast.unparse(statement.annotation).startswith(fixed)
 

@@ -15,7 +15,7 @@ INSTALL = IMAGES / "install-packages"
 TARGETS = ("aesmd", "aesmd-azure")
 PROVIDER = {"aesmd": "libsgx-dcap-default-qpl", "aesmd-azure": "az-dcap-client"}
 USER = "10001:10001"
-"""The helper's too, so that each may use what the other makes in the directory that they share."""
+"""User and group of aesmd, the same as the helper's, so that both can use files in their shared directory."""
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def aesmd():
 
 @pytest.fixture
 def in_namespace():
-    """Runs a script as root with mounts of its own, which nobody else sees."""
+    """Runs a script as root with its own mounts, invisible to other processes."""
     if os.getuid() != 0:
         pytest.skip("needs root to mount")
     unshare = ["unshare", "--mount", "--propagation", "private"]
@@ -39,7 +39,7 @@ def in_namespace():
 
 
 def installed(stage):
-    """Packages, with the repository's name, address and suite before them."""
+    """Packages that the stage installs, after the name, address and suite of their repository."""
     words = [line.partition("&&")[0].split() for line in stage.all("RUN") if "install-packages" in line]
     return [line[line.index("/context/install-packages") + 1 :] for line in words]
 
@@ -99,11 +99,11 @@ def test_without_an_address_or_a_key_it_installs_nothing(tmp_path, arguments, ad
     assert done.stdout == ""
 
 
-# The entry point with a stand-in for aesmd, as a runtime starts it for a Pod of the chart.
+# The next tests run the entry point with a stand-in for aesmd, as a runtime starts it for a Pod of the chart.
 
 SCRIPT = IMAGES / "aesmd" / "start-aesmd"
 GROUP = "4711"
-"""The node's sgx_prv, whatever it is."""
+"""Group ID of the node's sgx_prv; any number must work."""
 WITH_LIBRARY = "libdcap_quoteprov.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libdcap_quoteprov.so.1"
 AZURES = "libdcap_quoteprov.so (libc6,x86-64) => /usr/lib/libdcap_quoteprov.so"
 STAND_IN = """#!/bin/sh
@@ -120,12 +120,12 @@ touch ./data 2>/dev/null || echo root=read-only
 (: <>/dev/sgx_enclave) 2>/dev/null && echo enclave=opened
 (: <>/dev/sgx_provision) 2>/dev/null && echo provision=opened
 """
-"""Says how it was started, and does what aesmd does in hardware: makes its socket, and opens two devices to write."""
+"""Stand-in that prints how it was started, makes its socket, and opens two devices for writing, as aesmd does."""
 
 
 @pytest.fixture
 def start(aesmd, in_namespace, tmp_path):
-    """Runs the entry point by the Dockerfile's directory, environment and user in a Pod's mounts."""
+    """Runs the entry point with the Dockerfile's directory, environment and user, in a Pod's mounts."""
     for name, text in {"start-aesmd": SCRIPT.read_text(), "aesm_service": STAND_IN}.items():
         (tmp_path / name).write_text(text)
 
@@ -167,7 +167,7 @@ def test_it_runs_as_in_the_pod(start):
     done = start()
     assert done.returncode == 0, done.stderr
     said = told(done)
-    assert said.pop("process") == said.pop("started")  # so aesmd gets the runtime's signals
+    assert said.pop("process") == said.pop("started")  # the same process, so aesmd gets the runtime's signals
     assert said == {
         "arguments": "2 --an option --other",
         "directory": "/opt/intel/sgx-aesm-service/aesm",

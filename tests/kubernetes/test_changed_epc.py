@@ -1,4 +1,4 @@
-"""What is kept back by a change of EPC stands as a table in tests/addon/test_preflight.py."""
+"""Changes of EPC; a table in tests/addon/test_preflight.py shows what the add-on keeps back."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Each program without the packages of an extra, and what is said of it."""
+"""Each program without the packages of an extra, and its error message then."""
 
 import importlib.metadata
 import json

@@ -88,7 +88,7 @@ NOT_FOR_QUOTES = {
     *("asyncio", "ssl", "httpx2", "tomllib", "cryptography.hazmat.primitives.serialization"),
     "cryptography.hazmat.backends.openssl.backend",
 }
-"""These would take 0.7 of the 35 MB that importing `confcom.verify` may take."""
+"""Packages that would take 0.7 MB of the 35 MB that importing `confcom.verify` may take."""
 
 
 @pytest.mark.parametrize(

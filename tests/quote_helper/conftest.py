@@ -18,12 +18,12 @@ def enclave():
 
 
 QUICK = {"rendering_seconds": 0, "limits": {"accept_drain_seconds": 0.05}}
-"""Metrics are rendered whenever they are asked for, and a stop waits for nobody who is not there."""
+"""Alterations for quick tests: metrics are rendered at each request, and a stop hardly waits for clients."""
 
 
 @pytest.fixture
 def start_helper(short_dir):
-    """Start helper processes in one directory; all are ended afterwards."""
+    """Start helper processes in one directory; all of them are ended afterwards."""
     started = []
 
     def start(*arguments, wrapper=(), environ=None, stderr=None, alterations=QUICK):
@@ -63,7 +63,7 @@ def either(request):
 
 @pytest.fixture
 def not_yet():
-    """What a provider raises that cannot quote yet."""
+    """Error of a provider that cannot quote yet."""
     return QuoteProviderError(AesmErrorCode.SERVICE_UNAVAILABLE, "the quoting enclave is not loaded")
 
 
@@ -88,14 +88,14 @@ async def serve(short_dir):
 
 @pytest.fixture
 def path(short_dir):
-    """Where keepers bind; every user may get there."""
+    """Socket path for keepers, which every user may reach."""
     short_dir.chmod(0o755)
     return short_dir / "aesm" / "aesm.socket"
 
 
 @pytest.fixture
 async def keeper(path, clock):
-    """Make keepers of one path; the number says who started later."""
+    """Make keepers of one path; a higher number means a later start."""
     made = []
 
     def make(started, path=path, **options):

@@ -1,4 +1,4 @@
-"""Fair turns against a model that is obviously right."""
+"""Fair turns, compared with an obviously correct model."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ STEPS = st.sampled_from(["put", "put", "put", "take", "discard", "set_aside", "r
 
 
 class Model:
-    """The round is a list of owners; an item is the number of the step that put it."""
+    """A model: the round is a list of owners; an item is the number of the step that put the item."""
 
     def __init__(self):
         self.lanes = {owner: [] for owner in OWNERS}

@@ -1,4 +1,4 @@
-"""The life of a helper process: start, stop, what it logs, errors a person sees."""
+"""Life of a helper process: start, stop, log lines, and errors shown to a person."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ def test_from_the_start_to_an_orderly_stop(start_helper):
 
 
 def test_with_few_descriptors_it_warns_and_holds_few_connections(start_helper, vector):
-    """Intel's server stops answering for good when its descriptors are used up."""
+    """Intel's server stops answering for good once its descriptors are used up."""
     helper = start_helper(wrapper=["sh", "-c", 'ulimit -n 100 && exec "$@"', "sh"]).wait_ready()
     (warning,) = helper.events("few-descriptors")
     assert warning["level"] == "warning"

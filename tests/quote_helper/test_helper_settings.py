@@ -1,4 +1,4 @@
-"""The flags: what they mean, which are refused, and that the reference page tells every limit."""
+"""The flags: their meaning, refused values, and a reference page with every limit."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,7 @@ EVERYTHING = {
     "LOG_QUOTES_PER_PEER": ("all", "all"),
     "MEMORY_LIMIT_MIB": ("128", 128),
 }
-"""By the variable: what is written, and the setting."""
+"""By variable without its prefix: the text, and the value of the setting."""
 
 
 def test_everything_by_flags_and_by_the_environment():
@@ -143,7 +143,7 @@ def test_the_helper_warns_of_a_platform_that_others_can_read(tmp_path, caplog):
     assert ["0640" in record.getMessage() for record in caplog.records] == [True]
 
 
-# Limits that are adapted to the descriptors that a process may have.
+# Limits adapted to the number of descriptors that a process may have.
 
 
 DEFAULTS = HelperLimits()
@@ -163,7 +163,7 @@ def test_few_descriptors_lower_places_and_no_memory(available, places):
 
 
 def test_memory_for_clients_leaves_room_for_answers_of_ended_helpers():
-    """Of ten restarts, beside what the helper uses by itself, and for connections: 2.3 KiB and a request each."""
+    """Memory for ten restarts, for the helper itself, and for connections: 2.3 KiB and a request each."""
     itself, restarts = 60 << 20, 10
     answered = DEFAULTS.unread_memory // UNREAD_OVERHEAD
     connections = (DEFAULTS.max_connections + answered) * 2355 + DEFAULTS.max_connections * MAX_REQUEST_SIZE * 9 // 8
@@ -198,7 +198,7 @@ def test_limits():
 
 
 def test_what_causes_what():
-    """The tests of the relay go through the same rows."""
+    """The relay's tests check the same rows."""
     section = PAGE.partition("## What causes what on hardware")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")]
     assert all(advice for *_, advice in rows)

@@ -54,7 +54,7 @@ def attest(path):
 
 async def test_clients_calls_take_no_thread(in_process, backend):
     for call in ("identity", "quote_size", "quote"):
-        setattr(backend.provider, call, None)  # they would block; the self-test has a provider of its own
+        setattr(backend.provider, call, None)  # client calls would block; the self-test has its own provider
     async with in_process(None, open_backend=lambda _: backend) as running:
         await running.ready()
         await asyncio.to_thread(attest, running.socket)
@@ -84,7 +84,7 @@ async def test_a_hang_is_told_and_the_restart_is_requested(relaying, aesmd, requ
 
 
 async def test_no_request_is_lost_while_aesmd_is_restarted(relaying, aesmd):
-    """Eight clients; the stand-in is killed four times, also in the middle of calls. A call is repeated once."""
+    """Eight clients attest; the stand-in is killed four times, also in the middle of calls, repeated once."""
     async with relaying(self_test_retry_seconds=(0.01,), self_test_interval_seconds=0.05) as running:
         await running.ready()
         ended = asyncio.Event()
@@ -108,7 +108,7 @@ async def test_no_request_is_lost_while_aesmd_is_restarted(relaying, aesmd):
 
 
 async def test_a_lost_enclave_is_noticed_by_a_client_and_ends_by_a_restart(relaying, aesmd, request_file):
-    """The client waits for the next process; nothing else wakes the helper than that."""
+    """The client waits for the next aesmd process, and only this process wakes the helper."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(3600,)) as running:
         await running.ready()
         aesmd.lose_enclave()
@@ -123,7 +123,7 @@ async def test_a_lost_enclave_is_noticed_by_a_client_and_ends_by_a_restart(relay
 
 
 async def test_in_the_pause_between_restarts_a_loss_is_known_at_once(relaying, aesmd):
-    """Nobody waits for a restart that is not due; who waits for one that is gets a quote."""
+    """Clients wait only for a restart that is due; a client that waits for one gets a quote."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(3600,)) as running:
         await running.ready()
         aesmd.lose_enclave()
@@ -142,7 +142,7 @@ async def test_in_the_pause_between_restarts_a_loss_is_known_at_once(relaying, a
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["before its first success", "after it"])
 async def test_pccs_is_asked_again_for_clients_and_nothing_restarts(relaying, aesmd, request_file, fresh):
-    """Its refusals (500, 429, 503) are 1 for each call. Without clients the next self-test would be an hour away."""
+    """PCCS's refusals (500, 429, 503) give 1 for each call. Without clients the next self-test is an hour away."""
     if fresh:
         aesmd.codes = dict.fromkeys((INIT, SIZE, QUOTE), Code.UNEXPECTED_ERROR)
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.05, 3600)) as running:
@@ -175,7 +175,7 @@ async def test_many_refused_clients_make_one_self_test(relaying, aesmd, code):
 
 
 async def test_the_next_ones_hang_is_not_the_last_ones_end(relaying, aesmd):
-    """While the next process is tested, nothing is said of the one before, which no program served."""
+    """During the next process's self-test, the end of the one before, which served no call, is no reason."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.05,)) as running:
         await running.ready()
         aesmd.terminate()
@@ -188,7 +188,7 @@ async def test_the_next_ones_hang_is_not_the_last_ones_end(relaying, aesmd):
 
 
 async def test_the_next_one_is_tried_again_soon(relaying, aesmd):
-    """However often the one before was tried. The second wait leaves time to see the first failure of the next one."""
+    """The trials of the earlier process do not count. The second wait shows the first failure of the next process."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.01, 1.0, 3600)) as running:
         await running.ready()
         aesmd.lose_enclave()
@@ -199,7 +199,7 @@ async def test_the_next_one_is_tried_again_soon(relaying, aesmd):
         await running.unready("aesm-network-error")
         aesmd.codes = {}
         await running.ready()
-        with contextlib.suppress(AesmError):  # it may have got the code
+        with contextlib.suppress(AesmError):  # the client may have got the code
             await waiting
 
 
@@ -224,7 +224,7 @@ async def test_while_the_cause_is_known_clients_get_its_code(relaying, aesmd, co
         aesmd.codes = dict.fromkeys((INIT, SIZE, QUOTE), Code(code))
         if code == Code.UNSUPPORTED_ATT_KEY_ID:
             aesmd.codes[NUM] = Code.SERVICE_UNAVAILABLE
-        aesmd.restart()  # its calls are tested
+        aesmd.restart()  # the helper tests its calls
         await running.unready(code_of(code))
         assert [await running.code(ask) for ask in (ASKS_INIT, ASKS_SIZE)] == [code, code]
         aesmd.codes = {}

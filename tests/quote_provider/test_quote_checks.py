@@ -1,4 +1,4 @@
-"""What is checked of each quote of aesmd's before a client gets it.
+"""Checks of each quote from aesmd before a client gets the quote.
 
 The files are quotes by Intel's quoting enclave on real processors (vectors/PROVENANCE.md).
 """
@@ -27,7 +27,7 @@ ENCRYPTED_PPID = (GENUINE / "quote_raw_tcb.bin").read_bytes()
 
 
 def identity_of(quote):
-    """What InitQuoteEx of this quote's platform gave."""
+    """The result of InitQuoteEx on the platform of this quote."""
     signature = quote.signature
     qe = signature.qe_report_body
     return QuotingTarget(TargetInfo(qe.mr_enclave, qe.flags, qe.xfrm), signature.pub_key_id)
@@ -51,7 +51,7 @@ def chain_of(quote):
 
 
 def test_the_nul_that_ends_the_chain_on_hardware_is_no_reason():
-    """Intel's library counts it to the certification data; the fixture was made without."""
+    """Intel's library counts the NUL as certification data; the recorded quote was made without it."""
     check(with_certification(CHAIN, chain_of(CHAIN) + b"\0"))
 
 
@@ -74,7 +74,7 @@ def flipped(position):
 
 
 def with_other_leaf(quote, state_dir):
-    """A chain whose leaf nobody in it has issued."""
+    """A quote with a chain whose leaf is not issued by any certificate in the chain."""
     open_or_create_platform(state_dir)
     leaf, *_ = split_pem_chain(open_platform(state_dir).pki.pck_chain)
     return with_certification(quote, b"".join((leaf, *split_pem_chain(chain_of(quote))[1:])))
@@ -103,7 +103,7 @@ def test_an_altered_quote_is_refused_also_after_a_good_one(tmp_path, alter, erro
     assert checker.passes(CHAIN, CHAIN[48:432], size=len(CHAIN), identity=IDENTITY)
 
 
-# Quotes of a platform of which one was checked in full.
+# Further quotes of a platform, after a full check of one of its quotes.
 
 
 @pytest.fixture

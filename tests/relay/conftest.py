@@ -5,7 +5,7 @@ from confcom.relay.self_test import open_aesmd
 
 @pytest.fixture
 def restarts():
-    """The causes of requested restarts."""
+    """Causes of the requested restarts, in order."""
     return []
 
 

@@ -39,7 +39,7 @@ IDENTITY = NeedIdentity()
 
 
 class InLoop:
-    """A relay whose calls are made in an event loop, as those of the helper's clients."""
+    """A relay whose calls run in an event loop, as calls of the helper's clients do."""
 
     def __init__(self, relay):
         self.relay = relay
@@ -65,7 +65,7 @@ class InLoop:
 
 
 async def ended(calls, need):
-    """What a call's outcome is; the caller is not called back before it knows that it has called."""
+    """Outcome of a call; the callback never comes before `start` has returned."""
     future = asyncio.get_running_loop().create_future()
     calls.start(need, future.set_result)
     assert not future.done()
@@ -127,7 +127,7 @@ def test_identity_size_and_quote_are_the_upstreams(made, relay, platform, aesmd)
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 def test_what_causes_what(relay, aesmd, cause):
-    """Where size or quote want an init first (42), the relay makes it, and clients get its error."""
+    """If size or quote needs an init first (42), the relay makes it, and clients get the init's error."""
     report = report_for(relay)
     relay.quote_size()
     aesmd.codes = dict(zip((INIT, SIZE, QUOTE), map(Code, cause.codes), strict=True))
@@ -178,7 +178,7 @@ def test_a_quote_by_another_key_than_init_gave(relay):
 
 
 def test_a_wrong_target_info_is_renewed(made, relay, aesmd, platform):
-    """It was given once; reports for the right one are quoted, without another init by a client."""
+    """The wrong target info was given once; reports for the right one are quoted, without a client's init."""
     relay = made(relay)
     aesmd.target_info = APPLICATION.target_info()
     relay.identity()
@@ -218,7 +218,7 @@ def test_a_refused_size_costs_one_renewal_per_instance(relay, aesmd):
 
 @pytest.mark.parametrize("refusal", [Code.ATT_KEY_CERT_DATA_INVALID, Code.PARAMETER_ERROR])
 def test_a_changed_certificate_is_renewed_after_another_refusal(relay, aesmd, refusal):
-    """Each change of the certificate's TCB costs an InitQuoteEx, and no client a refusal."""
+    """Each change of the certificate's TCB costs one InitQuoteEx, and no client gets a refusal."""
     report = report_for(relay)
     relay.quote(report, None)
     aesmd.change_certificate()
@@ -236,7 +236,7 @@ def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
     aesmd.seconds = 0.2
     aesmd.restart()
     with pytest.raises(QuoteProviderError):
-        relay.quote(report, None)  # it would need four answers
+        relay.quote(report, None)  # this quote would need four answers
     assert len(aesmd.asked) <= 2
 
 
@@ -254,7 +254,7 @@ def test_one_that_answers_others_is_slow_and_not_lost(make_relay, aesmd):
 
 
 def without_certificates(quote):
-    """Replace the certificate chain by the page of another program: as long, and relayed by aesmd unread."""
+    """Replace the certificate chain by another program's page, as long, which aesmd relays unread."""
     if not any(quote):
         return quote
     parsed = Quote.parse(quote)
@@ -303,7 +303,7 @@ def test_a_chain_to_another_root_is_never_relayed(aesmd):
 
 
 def with_type_3(quote):
-    """Replace the certificate chain; zeros, of which only the size counts, become those of the other size."""
+    """Replace the certificate chain by zeros of another type's size; only the size counts."""
     if not any(quote):
         return bytes(1456)
     parsed = Quote.parse(quote)

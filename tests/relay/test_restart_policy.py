@@ -1,4 +1,4 @@
-"""When aesmd is restarted, and the file that asks for it."""
+"""Times of aesmd's restarts, and the file that requests a restart."""
 
 import os
 import subprocess

@@ -5,6 +5,6 @@ from testkit.helper_process import running_helper
 
 @pytest.fixture(scope="session")
 def helper():
-    """One helper process for all that leaves it as it was."""
+    """One helper process for all tests that leave the helper unchanged."""
     with running_helper() as running:
         yield running

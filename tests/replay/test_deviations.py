@@ -1,6 +1,6 @@
-"""Where the quote helper does something else than Intel's service on purpose, row by row of the page.
+"""Intended deviations of the quote helper from Intel's service, one test for each row of the page.
 
-`test_deadlines` is the row `deadlines` of docs/reference/aesm-deviations.md, and so on; ELSEWHERE names the others.
+`test_deadlines` is the row `deadlines` of docs/reference/aesm-deviations.md, etc.; ELSEWHERE has tests elsewhere.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ ELSEWHERE = {
 
 @contextlib.contextmanager
 def connected(helper, count=1, data=b""):
-    """Connections that have sent so much and wait."""
+    """Waiting connections that have sent this data."""
     with contextlib.ExitStack() as stack:
         made = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(count)]
         for client in made:
@@ -104,7 +104,7 @@ def test_deadlines():
 
 
 def test_never_behind():
-    """64 requests wait for a provider that does not come; what needs none is answered at once."""
+    """64 requests wait for a provider that does not come; requests without need of it are answered."""
     with (
         running_helper(alterations={"provider": False}, ready=False) as helper,
         connected(helper, count=64, data=wire.frame(INIT)) as waiting,

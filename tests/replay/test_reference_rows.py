@@ -1,4 +1,4 @@
-"""Each row of `rows.json` against a real helper process; deviations on purpose are in `test_deviations.py`."""
+"""Each row of `rows.json` against a real helper process; intended deviations are in `test_deviations.py`."""
 
 import pytest
 

@@ -21,7 +21,7 @@ CRLS = {"pck_crl": "the PCK revocation list", "root_ca_crl": "the root's revocat
 
 @pytest.fixture(scope="module")
 def collateral():
-    """Chains end in each way that is found in the field."""
+    """Collateral whose chains end in every way that real services use."""
     made = SimulatedPlatform.create(bytes(32), NOW).collateral(NOW)
     return replace(
         made,

@@ -1,4 +1,4 @@
-"""What one sub-leaf says; of which leaves a processor is asked is tested with the plugin's discovery."""
+"""EPC in one sub-leaf of CPUID; tests of the plugin's discovery check which leaves are read."""
 
 import operator
 

@@ -30,7 +30,7 @@ def rows(heading, pattern):
     ],
 )
 def test_layout_tables_hold(heading, codec, size):
-    """Setting a field to ones must change exactly the bytes that the table says."""
+    """A field set to ones must change exactly the bytes in the table."""
     empty, zeros, covered = codec.parse(bytes(size)), bytes(size), 0
     for offset, length, name in rows(heading, r"^\| (\d+) \| (\d+) \| `(\w+)` \|"):
         at, full = int(offset), b"\xff" * int(length)

@@ -1,4 +1,4 @@
-"""Requests of Intel's PCS API and of a PCCS, and what is answered."""
+"""Requests of Intel's PCS API and of a PCCS, and their answers."""
 
 import json
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The HTTP server, asked by our own client, by dcap-qvl's, and by clients that do not behave."""
+"""The HTTP server with our own client, with dcap-qvl's client, and with misbehaving clients."""
 
 import contextlib
 import http.client
@@ -55,7 +55,7 @@ def quote(evidence):
 
 @pytest.fixture(scope="module")
 def judged(platform, evidence):
-    """Our verdict at the present, by collateral that was fetched."""
+    """Our verdict at the present time, with fetched collateral."""
     policy = Lab(platform=platform).policy
     return lambda collateral: verify(evidence.quote, policy, collateral, root=evidence.trusted)
 
@@ -175,10 +175,10 @@ def test_what_dcap_qvl_for_node_fetches_verifies(serve, platform, quote, pccs, c
 def test_by_tls_with_an_authority_of_its_own(serve, quote, judged, tmp_path):
     authority, both = own_authority(tmp_path)
     server = serve(tls=tls_context(both, None), deadline_seconds=2)
-    with contextlib.closing(connect(server)):  # which never shakes hands
+    with contextlib.closing(connect(server)):  # this client never shakes hands
         collateral = fetch_collateral(quote, Source(server.url, ca_file=authority))
     assert judged(collateral).ok
-    assert get_raw(server, b"GET /livez HTTP/1.1\r\n\r\n") == b""  # no TLS
+    assert get_raw(server, b"GET /livez HTTP/1.1\r\n\r\n") == b""  # plain HTTP without TLS
     assert not [line for line in server.lines if "failed" in line]
     for wrong in ((authority, None), (tmp_path / "none", None), (both, authority)):
         with raises("serving-certificate", SettingsError, "why", "remedy"):
@@ -241,7 +241,7 @@ def test_slow_and_half_requests_do_not_stop_others(serve):
         begun = time.monotonic()
         assert all(get(server)[0] == 200 for _ in range(20))
         assert time.monotonic() - begun < 3
-        with contextlib.suppress(ConnectionError):  # a piece now and then does not make the deadline longer
+        with contextlib.suppress(ConnectionError):  # rare single bytes do not extend the deadline
             while time.monotonic() - begun < 10:
                 clients[0].sendall(b"x")
                 time.sleep(0.1)
@@ -313,7 +313,7 @@ def test_the_command_serves_until_it_is_told_to_end(state, quote, tmp_path, numb
     options = ("--state-dir", state, "--address", "127.0.0.1:0", "--probe-address", f"unix:{probes}")
     with run("serve", *options, "--staging", "early") as server:
         try:
-            server.stderr.readline()  # of the probes
+            server.stderr.readline()  # a log line of the probes
             (url,) = re.findall(r"http://\S+", server.stderr.readline())
             fetched = run("fetch", tmp_path / "q.bin", "--from", url, "--early", "--out", tmp_path / "c", "-o", "json")
             facts, problems = fetched.communicate(timeout=50)

@@ -55,7 +55,7 @@ def make_quote(application):
 
 @pytest.fixture(scope="session")
 def sdk_reports():
-    """Reports as Intel's SDK simulation code made them, with all that went into them."""
+    """Reports made by Intel's SDK simulation code, with all inputs."""
     return [
         (
             key_format,

@@ -1,4 +1,4 @@
-"""Staged collateral: what each verifier makes of it, and that it changes nothing else."""
+"""Staged collateral: the verdict of each verifier, and no other changes."""
 
 import json
 from dataclasses import replace
@@ -41,7 +41,7 @@ TABLE = {
     (Staging.REVOKED, False): (2, "not-authentic", "refused", "STATUS_TCB_REVOKED"),
     (Staging.EXPIRED, False): (1, "unusable", "refused", "STATUS_SGX_CRL_EXPIRED"),
 }
-"""By staging and whether it is the early set: the number, our verdict, dcap-qvl's status, and the worst of Intel's."""
+"""By staging, and early set or not: evaluation number, our verdict, dcap-qvl's status, the worst of Intel's."""
 
 
 def staged(staging, *, early=False):

@@ -16,7 +16,7 @@ SEEDS = st.builds(RootSeed, st.binary(min_size=32, max_size=32), st.integers(0, 
 
 
 def test_the_root_of_a_seed_never_changes():
-    """Relying parties pin it, so every later version must make the same one."""
+    """Relying parties pin the root, so every later version must derive the same root."""
     platform = SimulatedPlatform.of_root(
         RootSeed.decode({name: GOLDEN[name].encode() for name in (SEED, CREATED, CHECK)})
     )

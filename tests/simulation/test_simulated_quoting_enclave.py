@@ -77,7 +77,7 @@ def test_qe_report_info_binds_nonce_and_whole_quote(quoting_enclave, application
     ],
 )
 def test_updated_quoting_enclave(platform, application, change, new_key, new_target):
-    """As on hardware: the key follows signer and SVN, the target info follows the measurement."""
+    """As on hardware, the key depends on signer and SVN, and the target info on the measurement."""
     before = platform.quoting_enclave()
     after = platform.quoting_enclave(replace(DEFAULT_QE_IDENTITY, **change))
     assert (after.pub_key_id != before.pub_key_id) is new_key

@@ -1,4 +1,4 @@
-"""The fixture for tests of services, and what each of its defects leads to."""
+"""The fixture for tests of services, and the result of each of its defects."""
 
 import subprocess
 import sys

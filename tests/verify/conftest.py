@@ -1,4 +1,4 @@
-"""One simulated platform for the whole session: making it costs more than verifying its quotes."""
+"""One simulated platform for the whole session: its creation costs more than verifying its quotes."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def evidence(lab):
 
 @pytest.fixture(scope="session")
 def tampered(lab, evidence):
-    """Each case's evidence by the case's name, made once for all judges."""
+    """Evidence of each case by the case's name, made once for all verifiers."""
     return {case.name: case.tamper(lab, evidence) for case in tampering.cases()}
 
 

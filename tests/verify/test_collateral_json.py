@@ -17,7 +17,7 @@ from testkit.verify.verify_lab import NOW, SEED
 
 
 def intels(collateral, *, ca="PLATFORM", fmspc=b"SIMSGX", early=None, chain="TCB-Info-Issuer-Chain", **more):
-    """What PcsClientTool writes, with the members that a verifier needs."""
+    """Output of PcsClientTool, with the members that a verifier needs."""
     pem = {name: percent_encoded(getattr(collateral, name)) for name in (
         "tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain")}  # fmt: skip
     entry = {"fmspc": fmspc.hex().upper(), "sgx_tcbinfo": json.loads(collateral.tcb_info)}

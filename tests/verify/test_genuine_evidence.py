@@ -1,4 +1,4 @@
-"""A quote of a real processor with its collateral, under Intel's root: in its time, today, and forged."""
+"""A real processor's quote and collateral, under Intel's root: at its time, today, and forged."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ def genuine():
 
 
 def dcap_qvls(now):
-    """Its own verdict, by its own reading of the file, under the root that it has itself."""
+    """dcap-qvl's verdict, by its own reading of the file, with its built-in root."""
     collateral = dcap_qvl.QuoteCollateralV3.from_json(COLLATERAL.read_text())
     return dcap_qvl.verify(QUOTE.read_bytes(), collateral, int(now.timestamp()))
 

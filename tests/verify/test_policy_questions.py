@@ -1,4 +1,4 @@
-"""Demands of a policy on the machine, the TCB, the age of collateral, and on several enclaves."""
+"""Demands of a policy on the machine, the TCB, the age of collateral, and several enclaves."""
 
 import hashlib
 from dataclasses import replace
@@ -66,7 +66,7 @@ def test_platforms(platforms, holds):
 
 
 def test_nodes_of_one_root_are_told_apart():
-    """Root and collateral are those of the first one."""
+    """Root and collateral are those of the first node."""
     other = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, node="worker-2"))
     assert (other.root, other.collateral) == (EVIDENCE.root, EVIDENCE.collateral)
     assert set(ids(other)).isdisjoint(IDS)
@@ -107,7 +107,7 @@ def test_age_of_collateral(age, holds):
 
 
 GRACE = (
-    # platform, QE, grace of both in days, and the statuses that are accepted: the levels' dates are 10 days ago
+    # platform, QE, grace of both in days, and the accepted statuses; the levels' dates are 10 days ago
     (TcbStatus.OUT_OF_DATE, TcbStatus.UP_TO_DATE, (0, 0), "UpToDate", False),
     (TcbStatus.OUT_OF_DATE, TcbStatus.UP_TO_DATE, (10, 0), "UpToDate", True),
     (TcbStatus.OUT_OF_DATE, TcbStatus.UP_TO_DATE, (9, 99), "UpToDate", False),
@@ -147,7 +147,7 @@ STATUSES = [status for status in TcbStatus if status is not TcbStatus.REVOKED]
     st.integers(0, 20),
 )
 def test_grace_accepts_nothing_but_what_is_out_of_date(platform, enclave, accepted, platform_days, enclave_days):
-    """With grace a quote is accepted that would be with newer levels, and no other."""
+    """With grace, a quote is accepted if newer levels would be accepted, and otherwise refused."""
     evidence = rated(platform, enclave, platform_date=NOW - 10 * DAY, enclave_date=NOW - 10 * DAY)
     newer = {
         TcbStatus.OUT_OF_DATE: TcbStatus.UP_TO_DATE,

@@ -1,4 +1,4 @@
-"""Collateral that is parsed once, and verifying in threads and processes."""
+"""Collateral that is parsed once, and verification in threads and processes."""
 
 import multiprocessing
 import os
@@ -26,7 +26,7 @@ def prepared(evidence):
 
 @pytest.mark.parametrize("case", [*tampering.cases()], ids=lambda case: case.name)
 def test_prepared_collateral_decides_as_before(lab, evidence, tampered, prepared, case):
-    """Also after it has seen a good quote, whose certification it remembers."""
+    """The same holds after a good quote, whose certification the prepared collateral remembers."""
     found = tampered[case.name]
     assert verify(evidence.quote, lab.policy, prepared, now=NOW).ok
     if (found.collateral, found.root, found.now) != (prepared.collateral, prepared.root.certificate, NOW):

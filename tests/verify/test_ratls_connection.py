@@ -1,4 +1,4 @@
-"""TLS with a peer that is verified: by sockets, httpx2, asyncio and the command line. Nothing is sent to another."""
+"""TLS with a verified peer: sockets, httpx2, asyncio and the command line. Other peers get no data."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ def by_context(port, arguments):
 def by_httpx(port, arguments):
     with httpx2.Client(transport=RatlsTransport(**arguments)) as client:
         first = client.post(f"https://127.0.0.1:{port}/", headers={"Secret": "1"})
-        assert client.get(f"https://127.0.0.1:{port}/").content == first.content  # over the same connection
+        assert client.get(f"https://127.0.0.1:{port}/").content == first.content  # the same connection
         return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + first.content
 
 
@@ -87,7 +87,7 @@ def test_a_verified_peer_answers(ask, version, peer, tmp_path):
 
 
 def in_the_middle(peer):
-    """The enclave's own evidence, shown by somebody who has another key."""
+    """The enclave's own evidence, presented by another program with another key."""
     return certificate_with({Form.INTEROPERABLE: interoperable(peer.quote_over, KEY)}, OTHER), OTHER, {}
 
 
@@ -148,7 +148,7 @@ def test_no_byte_passes_before_the_handshake(peer, tmp_path):
 
 @contextlib.contextmanager
 def openssl_serving(certificate, key, directory, *options):
-    """Another implementation's TLS service, as a process: its port, and what it printed once it has ended."""
+    """Another implementation's TLS service, as a process: its port, and its output once it has ended."""
     if not (openssl := shutil.which("openssl")):
         pytest.skip("no openssl")
     file = write_identity(directory, certificate, key)

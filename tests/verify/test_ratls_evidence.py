@@ -1,4 +1,4 @@
-"""What certificates of RA-TLS carry, whose key it binds, and what verifying them decides."""
+"""Certificates of RA-TLS: their contents, the key that they bind, and the verdict on them."""
 
 import hashlib
 import shutil
@@ -62,7 +62,7 @@ def test_certificates_of_real_machines_bind_their_keys(name):
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_quotes_are_authentic_as_far_as_can_be_seen(name, lab):
-    """No collateral of that time is here, so nothing is decided beyond the signatures."""
+    """No collateral of the quotes' time is here, so only the signatures are decided."""
     verdict = verify_certificate(real(name), replace(lab.policy, report_data=None), None, INTEL)
     codes = {check.code: check.status.value for check in verdict.checks}
     assert verdict.kind is not VerdictKind.VERIFIED

@@ -28,10 +28,10 @@ BOTH_ACCEPT = {
 
 @pytest.mark.parametrize("case", [*tampering.cases()], ids=lambda case: case.name)
 def test_what_dcap_qvl_accepts_intels_library_refuses(lab, tampered, case):
-    """Except for marks of simulation and TCB recoveries, which both overlook."""
+    """Exceptions are marks of simulation and TCB recoveries, which both verifiers overlook."""
     try:
         accepted = intels_status(tampered[case.name]) == ACCEPTED
-    except MalformedError:  # its binding wants the certificates apart
+    except MalformedError:  # Intel's binding needs separate certificates
         accepted = False
     assert accepted or not tampered[case.name].verdict(lab.policy).ok
     if case.accepted:

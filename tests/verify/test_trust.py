@@ -23,7 +23,7 @@ def test_pem_and_der_are_the_same_root(lab):
 
 
 def test_what_is_no_root(lab):
-    """dcap-qvl ends the process over a certificate of another issuer, so it must not get that far."""
+    """dcap-qvl aborts the process over a certificate of another issuer, so it must not get this one."""
     pki = lab.platform.pki
     begin, *lines, end = pki.root.pem.splitlines(keepends=True)
     for data, code, naming in (
@@ -40,7 +40,7 @@ def test_what_is_no_root(lab):
 
 
 def test_an_intermediate_that_may_not_issue(lab):
-    """Key, names, dates and signatures are as before."""
+    """Key, names, dates and signatures are unchanged."""
     no_ca = tampering.reissued_intermediate(lab, replacing=x509.BasicConstraints(ca=False, path_length=None))
     silent = tampering.reissued_intermediate(lab, without=x509.BasicConstraints.oid)
     for intermediate in (no_ca, silent):
@@ -49,7 +49,7 @@ def test_an_intermediate_that_may_not_issue(lab):
 
 
 def test_a_chain_of_another_length_is_broken(lab):
-    """Each link of it holds."""
+    """Each link of the chain holds."""
     leaf, intermediate, root = lab.chain
     assert PckChain(leaf, (intermediate,), root).broken_link(root) is None
     for chain in (
@@ -96,7 +96,7 @@ def test_marks_make_no_key_genuine_and_intels_never_simulated():
 
 
 def test_which_roots_are_marked(lab):
-    """By name and comment."""
+    """Simulated roots are marked by name and comment."""
     pki, key = lab.platform.pki, ec.generate_private_key(ec.SECP256R1())
     assert root_is_marked(pki.root.certificate)
     name = pki.root.certificate.subject
@@ -108,7 +108,7 @@ def test_which_roots_are_marked(lab):
 
 
 def test_verify_names_roots_by_the_exported_fingerprint(lab, evidence, tmp_path):
-    """Also the root that is not trusted."""
+    """The message also names the root that is not trusted."""
     exported = {}
     for trusted in (lab.platform, lab.stranger):
         directory = tmp_path / trusted.root_fingerprint

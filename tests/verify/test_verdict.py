@@ -79,7 +79,7 @@ def test_policy(lab, evidence, changes, kind, failures):
 
 @pytest.mark.parametrize("status", [status.value for status in TcbStatus])
 def test_a_quoting_enclave_is_up_to_date_only_by_that_status(lab, evidence, status):
-    """dcap-qvl takes every status that a quoting enclave cannot have for UpToDate."""
+    """dcap-qvl takes every status that a quoting enclave cannot have as UpToDate."""
     tampered = tampering.status("qe_identity", status)(lab, evidence)
     assert tampered.verdict(lab.policy).ok == (status == "UpToDate")
 
@@ -106,7 +106,7 @@ BOTH_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE})
     ],
 )
 def test_debug_enclave_of_a_simulated_platform(lab, demand, failures):
-    """What nobody judges of it is refused if it is asked for."""
+    """A policy refuses the quote if it demands a property that no verifier judges for debug enclaves."""
     verdict = lab.evidence(enclave=DEBUG).verdict(replace(lab.policy, **{"allow_debug": True} | demand))
     assert failed_codes(verdict) == failures
     assert verdict.kind is (REFUSED if failures else VERIFIED)
@@ -116,7 +116,7 @@ def test_debug_enclave_of_a_simulated_platform(lab, demand, failures):
 
 
 def test_allowing_debug_lets_through_only_what_is_out_of_date(lab):
-    """dcap-qvl looks at DEBUG last: all else that it rejects, it rejects for its own reason."""
+    """dcap-qvl checks DEBUG last: everything else that it rejects, it rejects for a reason of its own."""
     evidence = lab.evidence(enclave=DEBUG)
     policy = replace(lab.policy, allow_debug=True)
     kinds = {case: case.tamper(lab, evidence).verdict(policy).kind for case in tampering.cases()}
@@ -222,7 +222,7 @@ def test_genuine_platforms_have_no_marked_collateral(lab, evidence):
 
 
 def test_what_is_not_authentic_never_reaches_dcap_qvl(lab, evidence, tampered, monkeypatch):
-    """dcap-qvl 0.7.0 can be made to end the process, which no caller could catch."""
+    """Some input makes dcap-qvl 0.7.0 abort the process, which no caller could catch."""
     asked = []
     monkeypatch.setattr(
         dcap_qvl_appraisal.Appraiser, "appraise", lambda *_: asked.append(1) or Rejection(Finding.OTHER, "")

@@ -58,7 +58,7 @@ def test_nothing_demanded_is_not_authorised(files):
 
 SIGNER = ["--mrsigner", SimulatedEnclave.from_name("app").mr_signer.hex(), "--isv-prod-id", "0", "--min-isv-svn", "0"]
 OUTCOMES = {
-    # Which demands are kept, what is added, other inputs; the exit code, what failed.
+    # Kept demands, added demands, other inputs; the exit code, and the failures.
     "simulated without being asked for": (slice(-1), [], {}, 3, ["platform"]),
     "a replayed quote": (
         slice(2),
@@ -100,7 +100,7 @@ def test_intels_root_rejects_it(files, demands):
     ],
 )
 def test_json_where_the_input_cannot_be_read(files, lab, argument, name, code):
-    """A script that reads the JSON must not have to read prose for these."""
+    """A script that reads the JSON must not need to read prose for these errors."""
     (files / "ca.pem").write_bytes(lab.platform.pki.pck_ca.pem)
     given = {"quote": "q.bin", "root": "root.pem", "collateral": "collateral"} | {argument: name}
     arguments = ["verify", files / given["quote"], "--root", files / given["root"]]
@@ -117,7 +117,7 @@ def test_json_where_the_input_cannot_be_read(files, lab, argument, name, code):
 
 
 def test_whether_files_can_be_read_is_not_asked_before(files, demands, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # as the kernel tells users who are not root
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # the kernel's answer to users other than root
     assert verify(files, *demands).exit_code == run_confcom("inspect", files / "q.bin").exit_code == 0
 
 

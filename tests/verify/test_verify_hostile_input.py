@@ -1,4 +1,4 @@
-"""Whatever the bytes: a verdict, never an exception, and never verified unless nothing that matters has changed."""
+"""All bytes give a verdict, never an exception; a changed quote is verified only if the change is harmless."""
 
 import random
 import warnings
@@ -38,7 +38,7 @@ def edited(data, changes):
 
 
 def meaning(quote):
-    """Everything that a quote says: all but white space around and between the lines of its certificates."""
+    """The meaning of a quote: all but white space around and between the lines of its certificates."""
     parsed = Quote.parse(quote)
     certificates = tuple(c.public_bytes(Encoding.DER) for c in PckChain.from_quote(parsed).certificates)
     data = replace(parsed.signature.certification, data=b"")
@@ -66,7 +66,7 @@ def test_edited_quotes(changes):
 
 @given(st.integers(0, 2), edits)
 def test_edited_certificates(number, changes):
-    """In DER, so that the text around it stays valid."""
+    """The edits are in DER, so that the text around a certificate stays valid."""
     quote = LAB.with_edited_certificate(EVIDENCE, number, lambda der: edited(der, changes)).quote
     inspect_quote(quote)
     assert judge(quote) in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
@@ -78,7 +78,7 @@ def with_negative_serial(der):
 
 
 def with_long_country(der):
-    """The organization (2.5.4.10) becomes the country (2.5.4.6), which has two letters."""
+    """The organization (2.5.4.10) becomes the country (2.5.4.6), which must have two letters."""
     return edited(der, [(der.index(b"\x55\x04\x0a") + 2, 0x06)])
 
 
@@ -101,19 +101,19 @@ def test_edited_collateral(part, changes):
     files = EVIDENCE.collateral.to_files()
     data = edited(files[part], changes)
     if part == "pck_crl_issuer_chain.pem" or data.translate(None, BLANKS) == files[part].translate(None, BLANKS):
-        return  # no verifier looks at that chain, and blanks in and between certificates mean nothing
-    # Past the directory reader, which refuses most of these: whoever builds collateral otherwise must not be hurt.
+        return  # no verifier looks at this chain, and blanks in and between certificates mean nothing
+    # The directory reader, bypassed here, refuses most of these: other builders of collateral must be safe too.
     assert judge(EVIDENCE.quote, replace(EVIDENCE.collateral, **{part.partition(".")[0]: data})) in REJECTED
 
 
 def test_a_flipped_bit_is_never_verified():
-    """Every 32nd byte, beginning where the seed that pytest prints says, so that runs between them cover all."""
+    """Every 32nd byte, from an offset by the seed that pytest prints, so that several runs cover all bytes."""
     for offset in range(random.randrange(32), len(EVIDENCE.quote), 32):
         assert judge(edited(EVIDENCE.quote, [(offset, EVIDENCE.quote[offset] ^ 0x01)])) in REJECTED, offset
 
 
 def test_a_quotes_bytes_are_no_name_for_it():
-    """White space within a certificate is covered by nothing, and an ECDSA signature (r, s) has a twin (r, n - s)."""
+    """No signature covers white space within a certificate, and an ECDSA signature (r, s) has a twin (r, n - s)."""
     offset = EVIDENCE.quote.index(b"\n", EVIDENCE.quote.index(b"\n", CHAIN_START) + 1)
     assert judge(edited(EVIDENCE.quote, [(offset, ord("\t"))])) is VerdictKind.VERIFIED
     assert judge(edited(EVIDENCE.quote, [(len(EVIDENCE.quote) - 1, 0)])) is VerdictKind.VERIFIED

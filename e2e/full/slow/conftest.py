@@ -1,4 +1,4 @@
-"""What the cases under load share."""
+"""Fixtures of the cases under load."""
 
 import itertools
 import tempfile
@@ -14,7 +14,7 @@ from e2e.relying_party import RelyingParty
 
 @pytest.fixture(scope="module")
 def start_own_cluster():
-    """Starts a cluster of the module's own, with the images, in place of the session's; it ends with the module."""
+    """Starts a cluster for the module, with the images, in place of the session's; it ends with the module."""
     folder = Path(tempfile.mkdtemp(prefix="ce2e-", dir="/tmp"))  # a short path, for its sockets
     folder.rmdir()
 
@@ -31,13 +31,13 @@ def start_own_cluster():
 
 @pytest.fixture
 def party(add_on, tmp_path):
-    """Who got the cluster's root and collateral when the case began."""
+    """A relying party that got the cluster's root and collateral when the case began."""
     return RelyingParty.of(add_on.cluster, tmp_path / "trust")
 
 
 @pytest.fixture
 def start_load(add_on, namespace, tmp_path):
-    """Starts eight clients of all kinds, which together hold so much EPC of each node."""
+    """Starts eight clients of all kinds, which together hold this much EPC of each node."""
     numbers = itertools.count()
 
     def start(offered_mib, rate):

@@ -1,4 +1,4 @@
-"""Pods that attack a node's daemons, one kind after the other, and one that attests beside them as if nothing were."""
+"""Pods attack a node's daemons, one kind of attack after the other, while a victim's Pod attests beside them."""
 
 import contextlib
 import json
@@ -18,14 +18,14 @@ from testkit.replay.clients import INTEL_QUOTE_EX
 RATE = 10.0
 """The victim's attestations per second."""
 AROUND_SECONDS = 10.0
-"""Before and after all attacks."""
+"""Time before the first and after the last attack."""
 ATTACK_SECONDS = 20.0
 MORE_SECONDS = 15.0
-"""For which an attacker goes on after what was watched: nothing ends while it is."""
+"""Time for which an attacker runs after the observed period, in which no attacker must end."""
 SOCKET = "/var/run/aesmd/aesm.socket"
 MOST_LOG_LINES = 1_500
-"""Of a daemon in a phase: a helper allows itself some 500 a minute, and a phase lies in two of its minutes. Without a
-bound for all users, 600 of them cause 10,000."""
+"""Most log lines of a daemon in a phase: a helper allows some 500 a minute, and a phase lies in two of its minutes.
+Without a bound for all users, 600 of them cause 10,000 lines."""
 ENFORCE = "pod-security.kubernetes.io/enforce"
 
 pytestmark = pytest.mark.timeout(1800, func_only=True)
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(1800, func_only=True)
 
 @dataclass(frozen=True)
 class Phase:
-    """One attack: who attacks, and what happens meanwhile."""
+    """One attack: the attacker, and other events during the attack."""
 
     kind: str
     root: bool = False
@@ -62,12 +62,12 @@ WITHOUT_PODS = (
     Phase("own-ends-by-users", root=True),
     Phase("incomplete-by-users", root=True),
 )
-"""Where Pods are not told apart, a Pod's root can be thousands of peers."""
+"""Attacks where Pods are not told apart, so that a Pod's root can be thousands of peers."""
 
 
 @pytest.fixture
 def attackers(cluster):
-    """A namespace for them; it is gone before the case looks at what is left."""
+    """A namespace for attackers, deleted before the case looks for remains."""
     with cluster.new_namespace("attackers") as name:
         made = Tenant(cluster, name)
         made.create(config_map())
@@ -76,9 +76,9 @@ def attackers(cluster):
 
 @pytest.fixture
 def go_through(cluster, attackers, namespace, tmp_path):
-    """Carries out attacks, after some time without any and before some more, beside a Pod that attests.
+    """Carries out attacks beside a Pod that attests, with some quiet time before and after all attacks.
 
-    Returns the victim's attestations by attack; nothing may go wrong with the daemons.
+    Returns the victim's attestations by attack; a daemon's failure fails the case.
     """
 
     def go(phases):
@@ -104,14 +104,14 @@ def go_through(cluster, attackers, namespace, tmp_path):
 def install(cluster, *settings):
     add_on.install(cluster, settings=settings)
     for daemon in daemons_on(cluster, cluster.node):
-        if daemon.restarts:  # the kubelet lets each next start wait longer
+        if daemon.restarts:  # the kubelet delays each further restart longer
             cluster.kubectl("delete", "pod", daemon.pod, f"--namespace={add_on.SYSTEM}")
     until(lambda: add_on.serves(cluster, [cluster.node.name]), "the daemons are ready", seconds=120)
 
 
 @contextlib.contextmanager
 def log_stalled(node):
-    """containerd, which takes the log lines out of the daemons' pipes, does not run for a while."""
+    """Stops containerd, which reads the daemons' log lines from their pipes, for the block."""
     (reader,) = node.run(["pgrep", "--exact", "containerd"]).stdout.split()
     node.run(["kill", "-STOP", reader])
     try:
@@ -121,7 +121,7 @@ def log_stalled(node):
 
 
 def attack(attackers, phase):
-    """Attack for a while; returns from when to when, and what went wrong with the daemons."""
+    """Attack for a while; return the attack's begin and end, and the daemons' failures."""
     cluster = attackers.cluster
     level = "baseline" if phase.root else "restricted"
     cluster.kubectl("label", "namespace", attackers.namespace, f"{ENFORCE}={level}", "--overwrite")
@@ -144,7 +144,7 @@ def attack(attackers, phase):
     if phase.update:
         assert {one.uid for one in before}.isdisjoint({one.uid for one in after if one.component == add_on.HELPER})
         return (began, ended), [one for one in after if one.restarts]
-    # A node whose container runtime does not answer is not ready, and with it all of its Pods.
+    # A node whose container runtime does not answer is not ready, and so none of its Pods is ready.
     return (began, ended), harm(before, after, stayed_ready=not phase.log_stalled)
 
 
@@ -157,5 +157,5 @@ def test_attacks_and_an_update_beside_them_cost_nothing(cluster, go_through):
 def test_attacks_without_host_pid_leave_the_helper_alive(cluster, go_through):
     install(cluster, "quoteHelper.hostPID=false")
     seen = go_through(WITHOUT_PODS)
-    # What the attacks cost ends with them.
+    # The costs of the attacks end with the attacks.
     assert [(seen[name].failures, bool(seen[name].made)) for name in ("before", "after")] == [((), True)] * 2

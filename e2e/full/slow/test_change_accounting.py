@@ -16,9 +16,9 @@ from testkit.documentation import commands
 PAGE = "docs/how-to/change-accounting.md"
 OFFERED_MIB = 162
 BLOCK_SECONDS = 700.0
-"""For one block: the longest waits five and a half minutes, and `update` gives up after ten."""
+"""Limit for one block: the longest waits 5.5 minutes, and `update` gives up after ten."""
 BACK_SECONDS = 180.0
-"""For the controller manager to make the Deployment's Pod run again."""
+"""Time for the controller manager to create the Deployment's Pod again."""
 LABELS = {"app": "holds"}
 
 pytestmark = pytest.mark.timeout(1800, func_only=True)
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(1800, func_only=True)
 
 @pytest.fixture(scope="module")
 def cluster(start_own_cluster, request):
-    """In place of the session's cluster: one node."""
+    """A cluster of one node, in place of the session's."""
     return start_own_cluster(Shape(nodes=1, kubernetes=request.config.option.kubernetes))
 
 
@@ -49,7 +49,7 @@ def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant):
         return itemgetter("kind", "choice", "capacity_mib", "allocatable_mib")(add_on.epc()[node])
 
     def run(name):
-        """Run the lines of the page's block that has this name behind its language, as in ```` ```sh drain ````."""
+        """Run the lines of the page's block that has this name after its language, as in ```` ```sh drain ````."""
         lines = [str(one.line).replace("NODE", node) for one in commands(PAGE) if one.name == name]
         assert lines
         cluster.run(["bash", "-c", "\n".join(["set -o errexit", *lines])], timeout=BLOCK_SECONDS)

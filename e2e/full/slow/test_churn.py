@@ -22,14 +22,14 @@ from e2e.waiting import until
 
 MINUTES = 12
 CASE_SECONDS = MINUTES * 60 + 900
-"""Beside the churn: to enable the add-on, for the last Pods, and on a machine that is busy."""
+"""Limit of the case: the churn, enabling the add-on, and the last Pods, on a busy machine."""
 DEVICES_MIB, CAPACITY_MIB = 168, 4096 + SET_ASIDE_MIB
-"""The former is what Azure's largest DCsv2 has; the latter is more than are counted as devices."""
+"""MiB of Azure's largest DCsv2 node; MiB of a node with more EPC than is counted as devices."""
 CALM_SECONDS = (3.0, 8.0)
-"""Between two orders of kills."""
+"""Range of the pauses between two orders of kills."""
 GONE_SECONDS = 120.0
 LEAST_SHARE = 0.2
-"""Of a Pod per second and node, those that must have run: fewer, and it was hardly the churn that was meant."""
+"""Least number of Pods that must have run per second and node: with fewer, there was hardly any churn."""
 
 pytestmark = pytest.mark.timeout(CASE_SECONDS, func_only=True)
 
@@ -53,7 +53,7 @@ def ledger(cluster, namespace, epc_mib):
 
 @pytest.fixture
 def choose(request, tell):
-    """What is chosen at random, which pytest-randomly's seed repeats."""
+    """The random choices, repeatable with pytest-randomly's seed."""
     seed = request.config.getoption("randomly_seed", default=1)
     tell(f"seed {seed}: `--randomly-seed={seed}` chooses the same again")
     return random.Random(seed)
@@ -61,7 +61,7 @@ def choose(request, tell):
 
 @pytest.fixture
 def tenants(tenant, ledger, epc_mib, choose):
-    """Tenants of both nodes, at work until the case has them end."""
+    """Tenants of both nodes, who work until the case ends them."""
     made = [Tenants(tenant, ledger, node, mib, random.Random(choose.random())) for node, mib in epc_mib.items()]
     ended = threading.Event()
     with ThreadPoolExecutor(len(made)) as pool:
@@ -78,7 +78,7 @@ def tenants(tenant, ledger, epc_mib, choose):
 
 
 def whole_node(tenant, node, mib):
-    """A Pod that takes all EPC of a node runs there."""
+    """Run a Pod that asks for all EPC of a node, until it has succeeded."""
     name = f"all-of-{node}"
     tenant.create(pod(name, container("main", limits={"sgx.intel.com/epc": f"{mib}Mi"}, program="pass"), node=node))
     tenant.wait_for_phase(name, "Succeeded")
@@ -116,4 +116,4 @@ def test_kills_in_every_order_under_churn(add_on, ledger, tenants, strikes, *, c
     assert add_on.status()["ok"]
     least = LEAST_SHARE * took / PAUSE_SECONDS
     assert all(ledger.ran[node] > least for node in ledger.epc_mib)
-    assert dict(ledger.most) == ledger.epc_mib  # the last Pods took all of it
+    assert dict(ledger.most) == ledger.epc_mib  # the last Pods took all of a node's EPC

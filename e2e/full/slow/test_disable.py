@@ -34,9 +34,9 @@ STAYS = {
 }
 PLUGINS, AESM = str(DEVICE_PLUGINS), "/run/aesmd"
 CLEANING_SECONDS = 315.0
-"""The kubelets' five minutes, and 15 s."""
+"""Time for the kubelets to remove a resource, and 15 s more."""
 SPARE_SECONDS = 60.0
-"""For the rest of the command, on a machine that is busy."""
+"""Time for the rest of the command, on a busy machine."""
 
 
 def without(objects, namespace):
@@ -65,17 +65,17 @@ def status_keys(cluster):
 
 
 def entries(nodes, folder):
-    """What is in the folder of each node, but for what the kubelet keeps there; nothing if it is not there."""
+    """Entries of this folder on each node, except those of the kubelet; empty for a missing folder."""
     return {node.name: set(node.run(["ls", folder], check=False).stdout.split()) - {CHECKPOINT} for node in nodes}
 
 
 @pytest.fixture
 def untouched(cluster, nodes):
-    """Neither the add-on nor its namespace nor its label; afterwards the add-on is where other cases expect it."""
+    """A cluster without the add-on, its namespace and its label; the add-on is installed again afterwards."""
     uninstall(cluster)
     cluster.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found")
     cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-")
-    confcom(cluster, "disable")  # whatever earlier cases left of the resources
+    confcom(cluster, "disable")  # remains of the resources from earlier cases
     yield nodes
     install(cluster)
 

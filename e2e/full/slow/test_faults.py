@@ -1,4 +1,4 @@
-"""What breaks on a node: clients in pods go on attesting, `confcom status` says what is wrong, it all comes back."""
+"""Faults of a node: clients in Pods continue to attest, `confcom status` names the fault, everything recovers."""
 
 import time
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from e2e.other_image import digest_of, import_other
 from e2e.waiting import until
 
 HELD_MIB = 80
-"""By the clients of a node."""
+"""MiB of EPC that the clients of a node hold."""
 RATE = 4.0
 """Attestations per second of each of eight clients."""
 AWAY_SECONDS = 30.0
 NOTICE_SECONDS = 150.0
-"""For `status` to name what is wrong: the API server calls a node lost after 50 s."""
+"""Time for `status` to name the fault: the API server calls a node lost after 50 s."""
 SEVERAL = 6
-"""Kills until the kubelet waits with the next start long enough for anybody to see it: two are usual."""
+"""Most kills until the kubelet delays the next start long enough for `status` to show it: two are usual."""
 
 
 def is_named(add_on: AddOn, code: str) -> bool:
@@ -39,7 +39,7 @@ def component_killed(component: str):
 
 
 def daemon_killed(component: str):
-    """Killed whenever it is there again, until `status` names it."""
+    """Kill the daemon whenever it runs again, until `status` names it."""
 
     def fault(add_on: AddOn) -> Callable[[], object]:
         node = add_on.nodes[0]
@@ -63,7 +63,7 @@ def api_server_away(add_on: AddOn) -> Callable[[], object]:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to the first node, which returns how it is ended; and whether quotes are lost there meanwhile."""
+    """A fault of the first node: `begin` causes it and returns what ends it; it may lose quotes there."""
 
     name: str
     begin: Callable[[AddOn], Callable[[], object]]
@@ -88,7 +88,7 @@ def test_faults_are_named_and_clients_go_on(add_on, start_load, party):
         end = fault.begin(add_on)
         load.wait_past(time.monotonic())
         end()
-        # A node that was taken for lost is Ready when its kubelet watches again, which it tries less and less often.
+        # A node that was lost is Ready when its kubelet watches it again, which is tried at growing intervals.
         until(add_on.cluster.ready, "the nodes are Ready", seconds=NOTICE_SECONDS)
         add_on.wait_for_epc()
         until(add_on.is_well, "all is well again", seconds=NOTICE_SECONDS)
@@ -105,14 +105,14 @@ def test_faults_are_named_and_clients_go_on(add_on, start_load, party):
 
 @pytest.mark.timeout(1800, func_only=True)
 def test_a_node_that_is_away_during_an_update_loses_no_quote(cluster, add_on, start_load, tmp_path):
-    """On its return the old helper is stopped while the new one only starts: it serves until then."""
+    """On return, the old helper is stopped while the new one still starts: the old one serves on."""
     digest = digest_of(import_other(cluster, tmp_path, HELPER))
     load = start_load(HELD_MIB, RATE)
     old = uids(add_on.pods(HELPER))
     back = component_killed("kubelet")(add_on)
     add_on.confcom("update", f"--image-digest={HELPER}={digest}", code=ExitCode.NOT_READY)
 
-    # No Pod is made for a node that is away, whose kubelet ends the old one as soon as it is back.
+    # No Pod is created for an absent node, whose kubelet ends the old helper as soon as the node is back.
     until(lambda: any(pod["metadata"].get("deletionTimestamp") for pod in add_on.all_pods(HELPER)), "one is to end")
 
     back()

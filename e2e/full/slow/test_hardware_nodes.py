@@ -1,4 +1,4 @@
-"""Nodes that look like hardware, with the add-on as it is for hardware: quotes by a sidecar, through the relay."""
+"""Nodes that look like hardware, with the add-on for hardware: a sidecar makes quotes, through the relay."""
 
 import json
 import time
@@ -25,7 +25,7 @@ RATE = 10.0
 AROUND_SECONDS = 10.0
 NOTICE_SECONDS = 150.0
 RESTARTED_SECONDS = HANG_SECONDS + 120.0
-"""From the first call that hangs: its deadline, the self-test's own, the probe, and the kubelet's grace."""
+"""Limit from the first hanging call: its deadline, the self-test's, the probe, and the grace period."""
 HARDWARE_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 AESMD = "aesmd"
 LOOK = """
@@ -39,7 +39,7 @@ for path in sorted(glob.glob("/dev/sgx_*")):
         found[path] = error.strerror
 print(json.dumps(found))
 """
-"""Which SGX devices a container has, and whether it can open them."""
+"""Program that prints which SGX devices a container has, and whether it can open them."""
 
 pytestmark = [pytest.mark.timeout(1200, func_only=True), pytest.mark.usefixtures("nodes")]
 
@@ -58,7 +58,7 @@ def add_on(cluster, aesmd_images, tmp_path_factory):
     file = tmp_path_factory.mktemp("values") / "values.json"
     file.write_text(json.dumps({"quoteHelper": {**hardware, "aesmd": {"image": image}}}))
     uninstall(cluster)
-    for node in chosen:  # their kubelets may still have a record of Pods that have ended, whose EPC a plugin keeps
+    for node in chosen:  # these nodes' kubelets may still have records of ended Pods, whose EPC a plugin keeps
         forget(cluster, node)
     made = AddOn(cluster, chosen, SMALLEST_NODE_MIB - SET_ASIDE_MIB)
     names = [node.name for node in chosen]
@@ -126,7 +126,7 @@ def test_no_attestation_fails_while_all_images_are_updated(
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The sidecar of one node's helper, which can be told to fail."""
+    """The sidecar of one node's helper, which a file can make fail."""
 
     add_on: AddOn
     node: Node
@@ -142,13 +142,13 @@ class Sidecar:
         return next(one["restartCount"] for one in statuses if one["name"] == AESMD)
 
     def fail(self, fault: str) -> None:
-        """Have it fail so; an empty one ends the fault."""
+        """Make the sidecar fail in this way; an empty text ends the fault."""
         volume = f"/var/lib/kubelet/pods/{self.pod['metadata']['uid']}/volumes/kubernetes.io~empty-dir/aesmd-private"
         file = f"{volume}/{FAULT.name}"
         self.node.run(["sh", "-c", 'echo "$1" > "$2" && chown 10001 "$2"', "sh", fault, file])
 
     def is_named(self, code: str) -> bool:
-        """Whether status has the code as the cause of a problem of the node."""
+        """Whether `confcom status` names this code as the cause of a problem of the node."""
         problems = self.add_on.status()["problem_details"]
         return any(one["node"] == self.node.name and code in json.dumps(one) for one in problems)
 
@@ -181,7 +181,7 @@ def test_faults_of_one_nodes_aesmd_are_named_and_end(add_on, start_load, party) 
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
     assert after["status"]["containerStatuses"][0]["restartCount"] == 0
     outcome = Outcome.verified(load, party)
-    # Its clients wait for the answers of an aesmd that hangs.
+    # Clients of the sidecar wait for the answers of an aesmd that hangs.
     slow = {line.split()[0] for line in outcome.not_offered(load.rate)}
     assert {pod.node for pod in load.pods if pod.name in slow} <= {sidecar.node.name}
     assert outcome.failures

@@ -1,13 +1,13 @@
-"""What a real kubelet does 5 minutes after a plugin has gone."""
+"""Removal of a plugin's resource by a real kubelet, 5 minutes after the plugin ended."""
 
 import pytest
 
 from testkit.kubelet_contract.cases import RemovalContract
 
 SLOW_SECONDS = 500
-"""For the 5 minutes and what comes before and after."""
+"""Limit for the 5 minutes, with the time before and after."""
 
 
 @pytest.mark.timeout(SLOW_SECONDS, func_only=True)
 class TestRemoval(RemovalContract):
-    """A plugin that stays away."""
+    """Contract of a kubelet whose plugin stays away."""

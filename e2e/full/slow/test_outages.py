@@ -1,4 +1,4 @@
-"""Parts of Kubernetes that are away in the middle of an update or a rollback, while clients in pods attest."""
+"""Outages of parts of Kubernetes in the middle of an update or a rollback, while clients in Pods attest."""
 
 import os
 import subprocess
@@ -18,18 +18,18 @@ from e2e.load.pods import Load
 from e2e.waiting import until
 
 HELD_MIB = 80
-"""By the clients of a node."""
+"""MiB of EPC that the clients of a node hold."""
 RATE = 2.0
 """Attestations per second of each of eight clients: with about 20 quotes per second, a gap of a second is seen."""
 AWAY_SECONDS = 60.0
 AWAY_IN_A_ROLLBACK_SECONDS = 20.0
 LATE_SECONDS = 60.0
-"""After which a scheduler asks an API server again that was away, at most; where a case does not leave it to chance."""
+"""Longest time until a scheduler asks a returned API server again; for cases that do not leave it to chance."""
 BACK_SECONDS = 300.0
-"""For all to be well: the hand-over may take 180 s, and a kubelet asks an API server that is back after up to 60 s."""
+"""Time for all to be well: a hand-over may take 180 s, and a kubelet may ask a returned API server after 60 s."""
 PHASE_SECONDS = 120.0
 LEVELS = ("debug", "info")
-"""An update to either replaces all daemons."""
+"""Log levels; an update to either replaces all daemons."""
 
 
 class Part(StrEnum):
@@ -44,7 +44,7 @@ ON_NODES = (Part.KUBELET, Part.CONTAINERD)
 
 
 class Phase(StrEnum):
-    """From when parts are away; the first two by what the command says."""
+    """Moments from which parts are away; the command prints the first two."""
 
     CHECKS = "Checking the cluster"
     WAITING = "Waiting for the daemons"
@@ -54,7 +54,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """These parts are away at once: those of a node on the one whose helper is replaced, or on one node each."""
+    """Simultaneous outage of parts: node parts on the node whose helper is replaced, or on one node each."""
 
     phase: Phase
     parts: tuple[Part, ...]
@@ -78,11 +78,11 @@ EVERY_PHASE = (
     (strike(Phase.WAITING, Part.KUBELET, Part.CONTAINERD),),
     (strike(Phase.CHECKS, Part.CONTROLLER_MANAGER, Part.SCHEDULER, Part.KUBELET, Part.CONTAINERD),),
 )
-"""A row is one update; its strikes follow one another, each at another node."""
+"""Each row is one update; its strikes follow one another, each on another node."""
 WORST = Strike(Phase.STARTING, (Part.KUBELET,), unscheduled=True)
-"""The kubelet, back again, ends an old helper whose successor is not scheduled yet."""
+"""Worst case: the kubelet, back again, ends an old helper whose successor is not scheduled yet."""
 WORST_SECONDS = 75.0
-"""Until a node is taken for lost, and its Pods for not ready, pass 50 to 60 s."""
+"""Outage until a node is taken for lost, and its Pods for not ready: 50 to 60 s pass before that."""
 ROLLBACKS = ((strike(Phase.WAITING, Part.API_SERVER),), (strike(Phase.STARTING, Part.API_SERVER),))
 
 
@@ -94,7 +94,7 @@ class Change:
     arguments: tuple[str, ...]
     log: Path
     old: dict[str, str] = field(init=False)
-    """Nodes, by the UIDs of their helpers."""
+    """Node of each replaced helper, by the helper's UID."""
     struck: set[str] = field(init=False, default_factory=set)
     _process: subprocess.Popen[bytes] = field(init=False)
 
@@ -107,7 +107,7 @@ class Change:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
     def reached(self, phase: Phase) -> str:
-        """The node whose helper is in this phase, if it is another than before; for the first phases any."""
+        """The node whose helper is in this phase and which was not struck yet; any for the first phases."""
         if phase in {Phase.CHECKS, Phase.WAITING}:
             return self.add_on.nodes[0].name if phase in self.log.read_text() else ""
         there = {pod["metadata"]["uid"]: pod for pod in self.add_on.all_pods(HELPER)}
@@ -136,7 +136,7 @@ class Change:
             self.add_on.cluster.start(Part.SCHEDULER)
 
     def complete(self) -> None:
-        """Until the command has ended, if need be once more, and only its helpers are left, all well."""
+        """Wait until the command has ended, repeated if needed, and only its helpers are left, all well."""
         code = self._process.wait(COMMAND_SECONDS)
         until(self.add_on.cluster.ready, "the nodes are Ready", seconds=BACK_SECONDS)
         if code and not self.add_on.has_replaced(self.old):
@@ -145,13 +145,13 @@ class Change:
         until(self.add_on.is_well, "all is well again", seconds=BACK_SECONDS)
 
     def again(self) -> bool:
-        """For half a minute the Lease may be held by the command that was cut off."""
+        """The command that was cut off may still hold the Lease for half a minute."""
         command = [sys.executable, "-m", "confcom", *self.arguments]
         return not self.add_on.cluster.run(command, check=False, timeout=COMMAND_SECONDS).returncode
 
 
 def node_of(pod) -> str:
-    """Where a daemon's Pod is, or is to be."""
+    """Name of the node where a daemon's Pod is, or is to be scheduled."""
     affinity = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     (term,) = listing(affinity, "nodeSelectorTerms")
     (field_,) = listing(term, "matchFields")
@@ -165,7 +165,7 @@ class Story:
     folder: Path
     tell: object
     lost: dict[str, int] = field(default_factory=dict)
-    """By row, how many attestations failed."""
+    """Number of failed attestations, by row."""
     _counted: int = 0
     _level: int = 0
 

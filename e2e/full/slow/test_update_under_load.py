@@ -19,9 +19,9 @@ SMALLEST_NODE_MIB = 28
 RATE = 10.0
 """Attestations per second of each client: 80 together, with about 100 quotes and 400 calls."""
 AROUND_SECONDS = 10.0
-"""For how long there is load before and after each change."""
+"""Duration of load before and after each change."""
 SERVED = 1_000
-"""Quotes that each instance of the helper serves at least."""
+"""Number of quotes that each instance of the helper serves at least."""
 SERVED_SECONDS = 300.0
 QUOTING_ENCLAVES = {
     (hashlib.sha256(f"confcom simulated quoting enclave, version {version}".encode()).hexdigest(), version)
@@ -38,7 +38,7 @@ def quote(self, report, info):
     return type(made)(made.quote[:368] + report_data + made.quote[432:], made.qe_report_info)
 SimulatedQuoteProvider.quote = quote
 """
-"""Of a build whose quotes are about something else."""
+"""Module of a broken build, whose quotes have other report data than the report."""
 ENDS_AT_ONCE = b"""
 import os, sys
 
@@ -46,7 +46,7 @@ if "confcom.quote_helper" in sys.orig_argv:
     os._exit(3)
 """
 BROKEN = {"CrashLoopBackOff: exit code 3": ENDS_AT_ONCE, "no verifier accepts the quote of the self-test": WRONG_QUOTES}
-"""What a person is told of a helper's image that cannot replace the present one, and what is in it."""
+"""Broken helper images: the reason that `confcom update` prints, and the module that breaks the helper."""
 
 pytestmark = pytest.mark.timeout(2400, func_only=True)
 
@@ -58,7 +58,7 @@ def sizes(nodes):
 
 @dataclass(frozen=True)
 class Story:
-    """The add-on, its clients, and how each change went."""
+    """The add-on, its clients, and the steps of the test."""
 
     add_on: AddOn
     load: Load
@@ -67,7 +67,7 @@ class Story:
         self.load.wait_past(time.monotonic() + AROUND_SECONDS)
 
     def served(self) -> None:
-        """Until each helper has served enough quotes."""
+        """Wait until each helper has served enough quotes."""
         pods = self.add_on.pods(HELPER)
 
         def enough() -> bool:
@@ -76,7 +76,7 @@ class Story:
         until(enough, f"each helper has served {SERVED} quotes", seconds=SERVED_SECONDS)
 
     def change(self, *arguments) -> tuple[float, float]:
-        """Carry out a command that replaces all helpers; returns from when to when it was."""
+        """Carry out a command that replaces all helpers; return the times of its begin and end."""
         self.around()
         old = uids(self.add_on.pods(HELPER))
         began = time.monotonic()
@@ -87,7 +87,7 @@ class Story:
         return began, ended
 
     def break_and_undo(self, reason, image) -> None:
-        """An update that cannot work stops at its first node, where the old helper serves on."""
+        """Check that a broken update stops at its first node, where the old helper serves; roll it back."""
         self.around()
         old = self.add_on.pods(HELPER)
         before = {node: self.add_on.quotes_by(pod) for node, pod in old.items()}
@@ -107,7 +107,7 @@ class Story:
         self.add_on.is_well()
 
     def kill(self) -> tuple[float, float]:
-        """Kill a helper; returns from when to when it was away."""
+        """Kill a helper; return the times from and until which it was away."""
         self.around()
         node, before = self.add_on.nodes[0], self.add_on.pods(HELPER)
         killed = time.monotonic()
@@ -156,7 +156,7 @@ def test_no_attestation_fails_by_updates_and_rollbacks(cluster, add_on, start_lo
     outcome = Outcome.verified(load, party)
     assert outcome.not_offered(load.rate) == []
     assert outcome.failed_only_on(add_on.nodes[0].name, away)
-    # By a change of the quoting enclave clients are told 42, and by nothing else.
+    # Clients get error 42 by a change of the quoting enclave, and for no other reason.
     assert outcome.renewals
     assert min(outcome.renewals) > enclave_began
     assert {(mr_enclave.hex(), svn) for mr_enclave, svn in outcome.quoting_enclaves} == QUOTING_ENCLAVES

@@ -17,33 +17,33 @@ from e2e.tenants import Tenant, container, pod
 from e2e.waiting import until
 
 CASE_SECONDS = 1200
-"""Three minutes are usual."""
+"""Limit for the case; three minutes are usual."""
 BEFORE, AFTER = "1.35", "1.36"
 OFFERED_MIB = 4096
-"""EPC of each node for tenants; more than a kubelet of 1.36 has as devices by default."""
+"""MiB of EPC that each node offers to tenants: more than the default number of devices on 1.36."""
 RATE = 1.0
 """Attestations per second of each client."""
 BYTES_NAME = "sgx.intel.com/epc"
 BACK_SECONDS = 150.0
-"""For the nodes to be Ready when the API server was away: see NODES_BACK_SECONDS of the cluster."""
+"""Time for nodes to be Ready after an API server outage: see NODES_BACK_SECONDS in e2e/cluster."""
 
 pytestmark = pytest.mark.timeout(CASE_SECONDS, func_only=True)
 
 
 def pinned(minor: str) -> str:
-    """The version of a minor one that is built here."""
+    """The pinned Kubernetes version of this minor version, such as `1.35`."""
     return next(version for version in tools.versions() if version.startswith(f"{minor}."))
 
 
 @pytest.fixture(scope="module")
 def cluster(start_own_cluster):
-    """In place of the session's cluster: two nodes, all of 1.35."""
+    """A cluster of two nodes, all of 1.35, in place of the session's cluster."""
     return start_own_cluster(Shape(nodes=2, kubernetes=pinned(BEFORE)))
 
 
 @pytest.fixture
 def newer():
-    """Finds a program of 1.36."""
+    """A function that finds a program of 1.36."""
     return tools.prepare(pinned(AFTER)).path
 
 
@@ -57,7 +57,7 @@ def api_server_version(cluster):
 
 
 def accounting(add_on):
-    """By node: how EPC is counted, why, and how much of it the API has."""
+    """By node: the kind of accounting, the reason for it, and the MiB of EPC in the API."""
     found = add_on.epc()
     assert all(epc["capacity_mib"] == epc["allocatable_mib"] for epc in found.values())
     return {node: (epc["kind"], epc["choice"], epc["capacity_mib"]) for node, epc in found.items()}
@@ -69,13 +69,13 @@ def notes(add_on):
 
 
 def goes_on(load, tenants):
-    """Every client attests, in the Pod in which it began."""
+    """Check that every client still attests, in its original Pod."""
     load.wait_past(time.monotonic())
     assert load.states() == tenants
 
 
 def counted_as(tenant, resource, amount):
-    """What the API server makes of a container's request."""
+    """The limits that the API server returns for a container's request, in a dry run."""
     manifest = pod("counted", container("main", limits={resource: amount}))
     done = tenant.create(manifest, "--dry-run=server", JSON)
     return json.loads(done.stdout)["spec"]["containers"][0]["resources"]["limits"]
@@ -84,7 +84,7 @@ def counted_as(tenant, resource, amount):
 def test_upgraded_with_pods_running(cluster, add_on, start_load, party, *, newer, tenant: Tenant):
     mib = {node.name: OFFERED_MIB for node in cluster.nodes}
 
-    # On 1.35: devices, whatever the amount; nothing is rewritten, and everybody is told what to write.
+    # On 1.35, all EPC counts as devices, no manifest is rewritten, and users are told the name to write.
     assert api_server_version(cluster) == f"v{pinned(BEFORE)}"
     assert accounting(add_on) == {node: ("device", "api-server-old", here) for node, here in mib.items()}
     assert not changes_pods(cluster)
@@ -95,7 +95,7 @@ def test_upgraded_with_pods_running(cluster, add_on, start_load, party, *, newer
     until(lambda: {phase for _, phase, _ in load.states().values()} == {"Running"}, "the API knows that they run")
     tenants = load.states()
 
-    # The API server alone is newer: nothing breaks, and all is counted as before.
+    # Only the API server is newer: nothing breaks, and EPC is counted as before.
     cluster.stop("apiserver")
     cluster.start("apiserver", newer("kube-apiserver"))
     until(cluster.ready, "the nodes are Ready", seconds=BACK_SECONDS)
@@ -111,7 +111,7 @@ def test_upgraded_with_pods_running(cluster, add_on, start_load, party, *, newer
     tenant.delete("one-more")
     goes_on(load, tenants)
 
-    # What status says: the policy comes, and the nodes in use keep their devices.
+    # `confcom status` says that the policy comes, and that the nodes in use keep their devices.
     assert changes(add_on.confcom("update", JSON))
     until(add_on.is_well, "all is well", seconds=BACK_SECONDS)
     assert accounting(add_on) == {node: ("device", "kept-devices", here) for node, here in mib.items()}
@@ -121,13 +121,13 @@ def test_upgraded_with_pods_running(cluster, add_on, start_load, party, *, newer
     assert [is_ready(one) for one in controllers if one["metadata"]["name"].startswith(CONTROLLER)] == [True]
     goes_on(load, tenants)
 
-    # The setting changes no node while Pods hold devices there.
+    # The setting changes no node while Pods hold devices on the node.
     assert changes(add_on.confcom("update", "--set=devicePlugin.accounting=capacity", JSON))
     until(add_on.is_well, "all is well", seconds=BACK_SECONDS)
     assert accounting(add_on) == {node: ("device", "kept-allocated", here) for node, here in mib.items()}
     goes_on(load, tenants)
 
-    # The kubelets follow, and find the devices of the Pods in their records.
+    # The kubelets are upgraded too, and find the devices of the Pods in their records.
     for node in cluster.nodes:
         node.stop("kubelet")
         node.start("kubelet", newer("kubelet"))

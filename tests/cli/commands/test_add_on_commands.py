@@ -29,7 +29,7 @@ def images(cluster):
 
 
 def test_enable_waits_until_every_node_is_ready(confcom, cluster):
-    """It holds the Lease to the end."""
+    """The command holds the Lease until its end."""
     cluster.roll_slowly()
     work, holders = cluster.each, []
 
@@ -121,7 +121,7 @@ def test_a_node_is_labelled_for_simulation(confcom, cluster):
 
 
 def test_no_node_is_labelled_before_helm_has_the_new_values(confcom, cluster):
-    """A node that starts with the old EPC keeps it while its helper runs."""
+    """A node that starts with the old EPC keeps this amount while its helper runs."""
     confcom.ok("enable", "--simulated")
     joining = ("enable", "--simulated-node", "b", "--set", "simulated.epcMiB=4096")
     cluster.helm.fail("upgrade", "Error: it was full", status="failed")
@@ -213,7 +213,7 @@ def another_confcom(cluster, command):
 
 
 def a_helm(cluster, command, status=""):
-    """Running, or killed."""
+    """A helm process that runs, or that was killed."""
     status = status or f"pending-{CHANGE_NAMES[command[0]]}"
     cluster.helm.revisions[-1] |= {"status": status, "updated": cluster.now().isoformat()}
     return status
@@ -238,7 +238,7 @@ def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled)
     enabled.time += 61
     confcom.error(ExitCode.REFUSED, "change-running", *CHANGES[0], "--dry-run")  # it cannot undo the removal
     confcom.error(ExitCode.REFUSED, "not-enabled", *DEBUG)
-    assert confcom(*CHANGES[0]).exit_code == ExitCode.REFUSED  # kubelets report the end of the plugin after a while
+    assert confcom(*CHANGES[0]).exit_code == ExitCode.REFUSED  # kubelets report the plugin's end after some time
     enabled.sleep(10)
     confcom.ok(*CHANGES[0])
     assert enabled.helm_changes() == ["upgrade", "upgrade", "uninstall", "upgrade"]
@@ -279,7 +279,7 @@ def test_an_api_server_that_is_away_is_waited_for(confcom, enabled, seconds, exi
     ],
 )
 def test_ctrl_c_says_the_state_and_the_same_command_continues(confcom, enabled, row):
-    """Signals are real; SIGTERM is as good as Ctrl-C, and so is a closed terminal, which sends SIGHUP twice."""
+    """Signals are real; SIGTERM works like Ctrl-C, and so does a closed terminal, which sends SIGHUP twice."""
     command, part, name, words = row
     confcom.ok("update", "--version", "0.2.0")
     enabled.roll_slowly()
@@ -347,7 +347,7 @@ def test_disable_asks_if_pods_use_the_add_on(confcom, enabled, monkeypatch, answ
     ],
 )
 def test_the_images_of_an_update(confcom, enabled, options, plugin, helper):
-    """A version, or an update without options, drops digests that were set before."""
+    """A version, or an update without options, drops digests that an earlier command set."""
     confcom.ok("update", "--version", "0.2.0", "--image-digest", f"controller={DIGEST}")
     confcom.ok("update", *options)
     assert {f"device-plugin:{plugin}", f"quote-helper:{helper}"} <= images(enabled)

@@ -11,7 +11,7 @@ from testkit.documentation import text_of
 
 @pytest.fixture
 def completed(monkeypatch, capsys):
-    """Gives what may stand at the end of a line, with its kind, as click's bash script gets it."""
+    """Completions of a command line's end, with their kind, as click's bash script gets them."""
 
     def call(line):
         monkeypatch.setenv("_CONFCOM_COMPLETE", "bash_complete")
@@ -28,7 +28,7 @@ def completed(monkeypatch, capsys):
 
 
 FLAG = re.compile(r"^\| `(--[\w-]+)", re.MULTILINE)
-"""A flag in the table of a daemon's page, which is made from its parser."""
+"""A flag in the table of a daemon's page; a script makes the table from the daemon's parser."""
 
 
 @pytest.mark.parametrize("daemon", ["quote-helper", "device-plugin"])

@@ -1,4 +1,4 @@
-"""A provider that is slow, hangs, fails, panics, is lost and comes back: what is told, and who waits."""
+"""A provider that is slow, hangs, fails, panics, is lost or returns: answers to clients, and who waits."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ RARE = {"self_test_interval_seconds": 3600.0}
 
 
 class Panic(BaseException):
-    """As a panic in a library written in Rust arrives: pyo3's PanicException is no Exception."""
+    """A panic of a Rust library as Python sees it: pyo3's PanicException is no Exception."""
 
 
 def failures(caplog):
@@ -104,7 +104,7 @@ async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, eithe
         assert running.metric("provider_losses_total") == 1
 
 
-# Calls that wait.
+# Waiting calls.
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -166,7 +166,7 @@ async def test_one_that_hangs_is_lost_and_takes_nothing_with_it(in_process, wait
         assert await running.code(SIZE) == 0
 
 
-# A call that finds the provider lost is made once more, and the provider is tested at once.
+# A call that finds the provider lost is repeated once, and a self-test starts at once.
 
 
 LOST = QuoteProviderError(Code.SERVICE_UNAVAILABLE, "it is gone", error_code="aesmd-closed", lost=True)
@@ -174,13 +174,13 @@ LOST = QuoteProviderError(Code.SERVICE_UNAVAILABLE, "it is gone", error_code="ae
 
 @pytest.fixture
 def events():
-    """What began or ended, in order: client calls, and self-tests."""
+    """Begins and ends of client calls and self-tests, in order."""
     return []
 
 
 @pytest.fixture
 def backend(waiting_provider, events):
-    """One whose self-test makes no call of the provider, so that all its calls are those of clients."""
+    """A backend whose self-test never calls the provider, so that all calls are those of clients."""
     identity = waiting_provider.last_identity
     waiting_provider.before = lambda: events.append("call")
 
@@ -192,7 +192,7 @@ def backend(waiting_provider, events):
 
 
 def losing(events, times, *, seconds=0.0):
-    """Let the first calls take some time and find the provider lost."""
+    """A call that, the first times, takes some seconds and finds the provider lost."""
 
     def call():
         events.append("call")

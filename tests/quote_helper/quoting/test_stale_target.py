@@ -1,4 +1,4 @@
-"""42 or 47: for how long a client's target info may be the one of the quoting enclave before."""
+"""Error 42 or 47: how long a client's target info may be that of the earlier quoting enclave."""
 
 import asyncio
 
@@ -58,7 +58,7 @@ def test_taking_the_path_opens_the_window_again(policy, clock):
 
 
 async def test_an_identity_from_a_clients_call_opens_it_too(policy, clock, provider, stale_quote):
-    """The provider's quoting enclave has changed since the last self-test."""
+    """The provider's quoting enclave changes after the last self-test."""
     policy.quotes_for(b"one")
     clock.now += 2 * WINDOW
     answers = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""One helper process after another at the same path: no request lost, no socket harmed, stale target info cured."""
+"""Successive helper processes at one path: no request is lost, no socket harmed, stale target info renewed."""
 
 import dataclasses
 import functools
@@ -14,19 +14,19 @@ from testkit.replay.clients import GRAMINE, INTEL_QUOTE_EX, ReplayedClient
 QE_2 = ("--simulated-qe-mrenclave", "22" * 32, "--simulated-qe-isvsvn", "2")
 QUOTES = 'confcom_quote_helper_request_seconds_count{{request="GetQuoteEx",result="{}"}}'
 WITHOUT_QUOTE = dataclasses.replace(INTEL_QUOTE_EX, quote=INTEL_QUOTE_EX.quote[:3])
-"""All calls but GetQuoteEx."""
+"""A client with all calls except GetQuoteEx."""
 
 
 @pytest.fixture
 def start_helper(start_helper):
-    """Start helpers that give each other the usual time."""
+    """Start helpers with the usual hand-over time."""
     return functools.partial(start_helper, alterations={"rendering_seconds": 0})
 
 
 class Load:
-    """Clients one after the other in each thread, until it is stopped; every failure is kept.
+    """Clients, one after the other in each of several threads, until the block ends; all failures are kept.
 
-    One client asks for its target info once, and again when it is told 42; the other one never quotes.
+    A quoting client reads its target info once, and again after error 42; another client never quotes.
     """
 
     def __init__(self, path, threads=4):
@@ -48,7 +48,7 @@ class Load:
             thread.join()
 
     def some_more(self, helper, count=10):
-        """Wait until so many are through, or one has failed."""
+        """Wait until so many attestations have succeeded, or one has failed."""
         served = self.done
         helper.wait_until(lambda: self.done > served + count or self.failures)
 
@@ -67,7 +67,7 @@ def quotes(path):
 
 
 def test_three_overlapping_updates_under_load_lose_nothing(start_helper):
-    """The third to another quoting enclave; connect errors and every code but 42 count."""
+    """The third update changes the quoting enclave; only code 42 is no failure."""
     first = start_helper().wait_ready()
     with Load(first.socket) as load:
         load.some_more(first)
@@ -88,7 +88,7 @@ def test_three_overlapping_updates_under_load_lose_nothing(start_helper):
 
 
 def test_a_rollback_loses_no_request(start_helper):
-    """The newest of several instances is the one that is stopped."""
+    """The newest of several helpers is stopped first."""
     old = start_helper().wait_ready()
     new = start_helper().wait_ready()
     old.wait_until(lambda: not old.ready)
@@ -110,7 +110,7 @@ def test_a_killed_helper_leaves_its_path_to_the_others(start_helper):
 
 
 def test_a_repeated_sigterm_does_not_end_a_hand_over(start_helper):
-    """containerd repeats it when it was restarted; a person's Ctrl-C ends it."""
+    """containerd repeats SIGTERM after its own restart; a person's Ctrl-C ends the hand-over."""
     old = start_helper("--handover-seconds=600").wait_ready()
     for _ in range(3):
         old.process.send_signal(signal.SIGTERM)

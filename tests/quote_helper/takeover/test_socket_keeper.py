@@ -1,4 +1,4 @@
-"""The path of the AESM socket in all its states: who gets it, who keeps it, what is never touched."""
+"""The path of the AESM socket in all its states: which helper gets or keeps it, which files stay."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from testkit.users import as_user
 
 
 def listening(path, name=None):
-    """Another program's socket at the path."""
+    """Another program's listening socket at the path."""
     path.parent.mkdir(exist_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(name or path))
@@ -34,7 +34,7 @@ def listening(path, name=None):
 
 @pytest.fixture
 async def updated(keeper):
-    """A keeper that could quote, and a newer one that has taken the path from it."""
+    """A keeper that could quote, and a newer keeper that has taken the path from the first."""
     old, new = await keeper(1).quoting(), await keeper(2).quoting()
     await old.waits("newer-helper-serves")
     return old, new
@@ -42,7 +42,7 @@ async def updated(keeper):
 
 @pytest.fixture
 def refuse(monkeypatch):
-    """Have a function fail; `undo` brings it back."""
+    """Make a function fail; the returned `undo` restores the function."""
 
     def set_up(module, name, number):
         def fail(*_, **__):
@@ -55,7 +55,7 @@ def refuse(monkeypatch):
 
 
 def is_blocked(code):
-    """Whether something other than a loss of the path that was just noticed keeps it from serving."""
+    """Whether a reason other than a just noticed loss of the path keeps the keeper from serving."""
     return code not in {None, "path-lost"}
 
 
@@ -164,7 +164,7 @@ async def test_a_path_that_is_too_long_for_the_mark(keeper, short_dir):
     "occupied", [lambda path: path.mkdir(parents=True), lambda path: path.parent.mkdir(mode=0o755)]
 )
 async def test_directories_of_root_are_an_error_for_other_users(keeper, path, occupied):
-    """One in place of the socket, and one that the socket should be in."""
+    """Cases: a directory in place of the socket, and a directory that should hold the socket."""
     occupied(path)
     with as_user(), pytest.raises(UnavailableError):
         await keeper(1).start()
@@ -174,7 +174,7 @@ async def test_directories_of_root_are_an_error_for_other_users(keeper, path, oc
 @pytest.mark.parametrize("call", ["inspect_socket", "listen_at"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES], ids=errno.errorcode.get)
 async def test_a_directory_that_cannot_take_a_socket(keeper, path, refuse, call, number):
-    """At a start it ends the helper; later it is waited for."""
+    """At its start the helper ends with this error; later the helper waits."""
     undo = refuse(socket_keeper, call, number)
     with pytest.raises(UnavailableError):
         await keeper(1).start()
@@ -193,7 +193,7 @@ async def test_a_directory_that_cannot_take_a_socket(keeper, path, refuse, call,
 
 @contextlib.contextmanager
 def of_another_user(path):
-    """A helper's mark alone makes no helper of it."""
+    """A helper's mark alone does not make a socket a helper's."""
     path.parent.mkdir()
     path.parent.chmod(0o777)
     with as_user():
@@ -285,7 +285,7 @@ async def test_a_live_helper_is_replaced_after_a_quote_not_before(keeper, path, 
     ]
     await ticks(old)
     assert new.code is None
-    assert {record.levelname for record in caplog.records} == {"INFO"}  # an update is no reason for a warning
+    assert {record.levelname for record in caplog.records} == {"INFO"}  # an update causes no warning
 
 
 async def test_the_old_one_lets_go_after_the_newer_one_serves(keeper, path):
@@ -330,7 +330,7 @@ async def test_when_the_newer_one_dies_the_old_one_takes_the_path_back(updated, 
 
 
 async def test_who_stops_serves_until_the_next_one_can_quote(keeper, path):
-    """The next one may be older, too: after a rollback."""
+    """After a rollback, the next helper may be an older version."""
     old = await keeper(2).quoting()
     old.task.cancel()
     handing_over = asyncio.create_task(old.keeper.hand_over(WAIT_SECONDS))

@@ -1,4 +1,4 @@
-"""Who serves the path: the rules as a table."""
+"""Rules for which helper serves the path, as a table."""
 
 import pytest
 
@@ -41,7 +41,7 @@ ROOTS, STRANGERS, FOREIGN = live(Instance(1, 9), 0), live(Instance(1, 9), STRANG
     ],
 )
 def test_the_rules(found, can_quote, decided):
-    """A step, or the code of the reason to wait. One's own other socket ends by itself."""
+    """A decision is a step, or the code of the reason to wait. A helper's other socket ends itself."""
     decision = decide(found, me=ME, uid=UID, can_quote=can_quote)
     assert getattr(decision, "code", decision) == decided
     assert getattr(decision, "expected", False) is (decided in {"newer-helper-serves", "no-quote-made"})

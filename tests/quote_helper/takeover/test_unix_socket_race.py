@@ -1,6 +1,6 @@
-"""A user who may write the socket's directory exchanges what is in it, at every moment while a socket is bound.
+"""A user who may write the socket's directory replaces files in it at every moment while a socket is bound.
 
-CPython tells an audit hook of each step before it is taken, so that the attack comes at each of them in turn.
+CPython reports each step to an audit hook before the step, so that the test attacks at every step in turn.
 """
 
 import json

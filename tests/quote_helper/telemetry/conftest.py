@@ -12,5 +12,5 @@ def registry():
 
 @pytest.fixture
 def request_(enclave):
-    """A request for a quote over bytes that tell themselves apart in a text."""
+    """A request for a quote over report data whose bytes are recognisable in a log."""
     return GetQuoteExRequest(enclave.create_report(TargetInfo.parse(bytes(512)), bytes(range(64))).encode(), 8192)

@@ -1,4 +1,4 @@
-"""What is counted and logged of each event, and that stalls are noticed."""
+"""Counts and log lines of each event, and the detection of stalls."""
 
 import asyncio
 import itertools
@@ -33,7 +33,7 @@ def observer(metrics, clock):
     return QuoteLog(1, metrics, clock)
 
 
-# What goes where.
+# Metrics and log lines of each event.
 
 
 def test_an_answer_is_counted_and_logged(observer, registry, request_, caplog):

@@ -1,4 +1,4 @@
-"""What is logged of quotes and of malformed input, by whom, how often, and when nobody reads the log."""
+"""The log of quotes and malformed input: by which client, how often, and with a log that is not read."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ ANSWERS_NUM = GetSupportedAttKeyIdNumResponse(0, 1)
 
 @pytest.fixture
 def lines(caplog):
-    """The JSON lines so far, as objects; each is read once."""
+    """JSON lines so far, as objects; each record is formatted once."""
     caplog.set_level(logging.INFO)
     formatter, found = JsonFormatter(), []
 
@@ -80,11 +80,11 @@ def peers(count):
 
 
 def counted(lines):
-    """All quotes that were logged, one by one or as a count."""
+    """Number of all quotes in the log, from single lines and from counts."""
     return len(lines("quote")) + sum(line["count"] for line in lines("more-quotes"))
 
 
-# A line.
+# A log line.
 
 
 def test_a_quote_is_one_line_that_says_whose_it_is(answered, lines, request_, enclave):
@@ -123,7 +123,7 @@ def test_other_calls_are_not_logged(answered, lines, quote_lines):
     assert lines() == []
 
 
-# How many.
+# Numbers of log lines.
 
 
 @pytest.mark.parametrize(("quote_lines", "logged"), [(0, 0), (1, 1), (3, 3)])
@@ -239,7 +239,7 @@ def test_pauses_that_clients_cause_do_not_fill_the_log(answered, lines):
 
 
 AUDIT = ("--log-quotes-per-peer", "all")
-"""Lines that may wait for the reader."""
+"""Flags that log every quote; the lines may wait for the log's reader."""
 
 
 def test_a_stalled_reader_stops_no_quote_no_probe_and_no_end(start_helper, enclave):

@@ -1,4 +1,4 @@
-"""What clients make the helper hold, on real sockets: requests that do not end, and answers that nobody reads."""
+"""Memory that clients make the helper hold, on real sockets: endless requests, and unread answers."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from testkit.helper_in_process import KEY_ID, NUM, SIZE, WAIT_SECONDS, frame
 ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
 LARGEST = 16_384
 PODS = 110
-"""A kubelet's default."""
+"""Number of Pods on a node by a kubelet's default."""
 UNREAD = HelperLimits().unread_memory
 INCOMPLETE = MAX_REQUEST_SIZE.to_bytes(4, "little") + bytes(8_000)
 
@@ -48,7 +48,7 @@ def code_of(answer, kind=GetQuoteExRequest.kind):
 
 
 def fails_once(method):
-    """The same method, but for a MemoryError at its first call."""
+    """Wrap a method so that its first call raises a MemoryError."""
     errors = [MemoryError()]
 
     def call(*arguments):
@@ -70,7 +70,7 @@ async def settled():
         await asyncio.sleep(0.002)
 
 
-# Answers that are not read.
+# Unread answers.
 
 
 async def test_unread_answers_are_bounded_and_others_get_theirs(serve, provider, quote_request, asks_quote):
@@ -85,7 +85,7 @@ async def test_unread_answers_are_bounded_and_others_get_theirs(serve, provider,
 
 
 async def test_pods_that_burst_and_sleep_leave_each_other_a_quote(serve, provider, quote_request, asks_quote):
-    """Before any of their answers could be found to be unread."""
+    """The quotes come before any of the Pods' answers could be found to be unread."""
     server = serve(provider, peer_wait_seconds=0.5)
     asleep = [server.connect(f"pod{number}", asks_quote) for _ in range(12) for number in range(PODS)]
     small, large = server.connect("awake", frame(quote_request(8192))), server.connect("late", asks_quote)
@@ -98,7 +98,7 @@ async def test_pods_that_burst_and_sleep_leave_each_other_a_quote(serve, provide
 
 
 async def test_paused_peers_are_not_read_and_few_are_looked_at(serve, provider, quote_request, asks_quote, monkeypatch):
-    """Thousands may be paused."""
+    """Thousands of peers' connections may be paused."""
     server = serve(provider, peer_wait_seconds=3600.0)
     for number in range(PODS):
         for _ in range(10):
@@ -114,7 +114,7 @@ async def test_paused_peers_are_not_read_and_few_are_looked_at(serve, provider, 
 
 
 async def test_what_all_may_leave_unread_is_never_passed(serve, provider, asks_quote):
-    """Also by more peers than there are reserves."""
+    """The limit also holds for more peers than there are reserves."""
     server = serve(provider, peer_wait_seconds=0.1)
     clients = []
     for peer in range(800):
@@ -128,19 +128,19 @@ async def test_what_all_may_leave_unread_is_never_passed(serve, provider, asks_q
 
 @pytest.fixture
 def nobody_looks(monkeypatch):
-    """The check whether an answer was read does not come in time."""
+    """The check whether an answer was read does not come during the test."""
     monkeypatch.setattr("confcom.quote_helper.transport.handler.READ_SECONDS", 3600.0)
 
 
 async def read_once(client):
-    """An answer, which is sent by one call; not the end of the stream."""
+    """An answer, which the server sends by one call, without the end of the stream."""
     async with asyncio.timeout(WAIT_SECONDS):
         return await asyncio.get_running_loop().sock_recv(client, 65_536)
 
 
 @pytest.mark.usefixtures("nobody_looks")
 async def test_a_peer_at_its_limits_gives_back_what_it_read_at_once(serve, provider, asks_quote):
-    """Others hold the pool, so it has room for one answer at a time."""
+    """Other peers hold the pool, which has room for one answer at a time."""
     server = serve(provider)
     for _ in range(90):
         for number in range(5):
@@ -163,7 +163,7 @@ async def test_a_connection_that_waited_for_its_request_is_watched_on(serve, pro
 
 
 async def test_what_waits_too_long_for_its_own_peer_is_busy(serve, provider, quote_request, asks_quote):
-    """The refusal is small, so it may be sent where a whole quote may not."""
+    """The refusal is small, so the server may send it where a whole quote may not be sent."""
     three_and_a_half = POOL_PART * (7 * (LARGEST + UNREAD_OVERHEAD) // 2 - UNREAD_RESERVE)
     server = serve(provider, peer_wait_seconds=0.1, unread_memory=PEERS * UNREAD_RESERVE + three_and_a_half)
     for _ in range(4):
@@ -184,7 +184,7 @@ async def test_a_request_that_may_not_even_be_refused_is_dropped(serve, provider
 
 
 async def test_refusals_that_repeat_a_request_take_no_reserve(serve, provider):
-    """Peers that do not read them hold the whole pool, and nobody else's reserve."""
+    """Peers that do not read refusals hold the whole pool, and no other peer's reserve."""
     server = serve(provider, peer_wait_seconds=0.1)
     refused = frame(GetQuoteExRequest(b"", 0, att_key_id=KEY_ID, qe_report_info=bytes(7_500)))
     for _ in range(90):
@@ -265,7 +265,7 @@ async def test_who_sends_on_while_it_waits_is_not_read(serve):
 
 @pytest.mark.parametrize("size", [7, 566, 2_500, 8_201, 13_346, LARGEST])
 def test_what_is_counted_covers_what_the_kernel_takes(size):
-    """Beside the answer itself."""
+    """The count includes overhead besides the answer itself."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.send(bytes(size))
@@ -273,11 +273,11 @@ def test_what_is_counted_covers_what_the_kernel_takes(size):
     assert taken <= size + UNREAD_OVERHEAD
 
 
-# Requests that do not end.
+# Endless requests.
 
 
 async def test_endless_requests_are_bounded_and_others_are_served(serve, provider, quote_request):
-    """By the number of connections, since a request is small."""
+    """The number of connections is bounded, since a request is small."""
     server = serve(provider, max_connections=50)
     for _ in range(200):
         server.connect("greedy", INCOMPLETE)
@@ -302,7 +302,7 @@ async def test_unread_small_answers_leave_descriptors(serve, provider, quote_req
 
 @pytest.fixture
 def watched_memory(serve, provider, monkeypatch):
-    """Start a server whose memory is watched; it and the problems of its memory, in their order, are returned."""
+    """Start a server whose memory is watched; return the server and the list of its memory problems, in order."""
     monkeypatch.setattr("confcom.quote_helper.transport.server.MEMORY_LOOK_SECONDS", 0.01)
     tasks = []
 
@@ -319,7 +319,7 @@ def watched_memory(serve, provider, monkeypatch):
 
 
 async def test_memory_that_no_process_holds_is_a_problem(watched_memory, asks_quote, monkeypatch):
-    """Peers that hold nothing are refused; it ends with the connections."""
+    """The server refuses peers that hold nothing; the problem ends with the connections."""
     server, problems = watched_memory(pid=0)
     held = [server.connect(f"held{number}", asks_quote) for number in range(20)]
     await settled()
@@ -344,7 +344,7 @@ async def test_memory_that_living_processes_hold_is_none(watched_memory, asks_qu
 
 
 async def test_half_requests_starve_nobody_where_descriptors_are_few(serve, provider, quote_request):
-    """With a hard limit of 1,024, of which 64 are for other files."""
+    """The limits are those of a hard limit of 1,024 descriptors, 64 of which are for other files."""
     server = serve(provider, **dataclasses.asdict(HelperLimits().with_descriptors(960)))
     for number in range(80):
         server.connect(f"pod{number % 20}", INCOMPLETE)
@@ -354,11 +354,11 @@ async def test_half_requests_starve_nobody_where_descriptors_are_few(serve, prov
 
 
 SEVERAL = 3 * EVENTS_PER_TURN
-"""Connections; thousands take a tenth of a second, and others wait for their answers meanwhile."""
+"""Connections: thousands would take a tenth of a second, in which other clients wait for answers."""
 
 
 def watched_until_none(number):
-    """What a function returns in each turn of the loop, until it is 0."""
+    """Results of a function in each turn of the event loop, until the result is 0."""
     seen = []
 
     def look():
@@ -390,7 +390,7 @@ async def test_incomplete_requests_end_in_turns(serve, provider, limits):
 
 
 async def test_requests_that_wait_for_too_long_are_refused_in_turns(serve):
-    """One peer's too, in one lane."""
+    """The requests may also be one peer's, in one lane."""
     server = serve(None, provider_wait_seconds=1.0)
     clients = [server.connect("one", ASKS_SIZE) for _ in range(SEVERAL)]
     await until(lambda: server.waiting == SEVERAL)
@@ -425,7 +425,7 @@ async def test_an_error_when_a_request_times_out_stops_no_deadline(serve, provid
     ],
 )
 async def test_an_error_ends_its_connection_and_others_go_on(serve, provider, step, error, monkeypatch):
-    """In the turn that accepts it, and later."""
+    """The error comes in the turn that accepts the connection, or later."""
     server = serve(provider)
     owner = server.service if step == "respond" else Connection
     original = getattr(owner, step)
@@ -449,11 +449,11 @@ async def test_an_error_ends_its_connection_and_others_go_on(serve, provider, st
         assert await server.serves("unlucky")
 
 
-# Paused connections of many peers: all get their turn, and the event loop has its own.
+# Paused connections of many peers: each gets a turn, and the event loop runs in between.
 
 
 async def test_paused_connections_of_many_peers_are_resumed_in_turns(serve, provider, asks_quote):
-    """They wait because others hold all; two of each peer do."""
+    """The connections wait because other peers hold all memory; each peer has two."""
     server = serve(provider, unread_memory=3 * UNREAD_RESERVE - 4000, peer_wait_seconds=3600.0)
     holding = [server.connect(f"holding{number}", asks_quote) for number in range(3)]
     await settled()

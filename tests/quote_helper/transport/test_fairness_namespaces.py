@@ -1,6 +1,6 @@
-"""Two clients of one uid, in PID namespaces and pods of their own, and a real helper: one floods, one must not notice.
+"""Two clients of one uid, in PID namespaces and pods of their own, and a real helper: a flood by one spares the other.
 
-They are put into cgroups as a kubelet would make them, which takes root; where that is refused, it is skipped.
+Root puts the clients into cgroups as a kubelet makes them; where that is refused, the test is skipped.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from e2e.cluster.cgroups import hierarchies
 
 ROOT = Path(__file__).parents[3]
 HIERARCHIES = ("cgroup2", "name=systemd", "pids", "freezer")
-"""Those in which a cgroup needs no setting before a process may enter it, the usual one first."""
+"""Cgroup hierarchies that a process may enter without a setting, the usual one first."""
 ENTER = 'echo $$ > "$1" && shift && exec unshare --pid --fork "$@"'
 QUOTES, PAUSED = 60, 4
 BUSY, IDLE = 48, 96
@@ -89,7 +89,7 @@ print(json.dumps({"pid": os.getpid(), "failures": [failure for failure in failur
 
 
 def end(client):
-    """It ends by itself when its input does; killed, it would leave its cgroup a moment later than its parent."""
+    """End a client by the end of its input; a killed client would leave its cgroup later than its parent."""
     with client:
         client.stdin.close()
         client.stdout.close()
@@ -100,7 +100,7 @@ def end(client):
 
 
 def hierarchy():
-    """One cgroup hierarchy; None if there is none."""
+    """A cgroup hierarchy; None if the machine has none."""
     mounted = hierarchies(Path("/proc/self/mountinfo").read_text())
     usual_first = (each for name in HIERARCHIES for each in mounted if name in (each.type, *each.options.split(",")))
     return next(usual_first, None)
@@ -108,7 +108,7 @@ def hierarchy():
 
 @pytest.fixture
 def make_pod():
-    """Make the cgroup of a container in a pod of its own: its UID, and the file that a process enters it by."""
+    """Make the cgroup of a container in a new pod; return the pod's UID, and the file to enter the cgroup."""
     done = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"no PID namespace can be made: {done.stderr.strip()}")
@@ -140,7 +140,7 @@ def make_pod():
 
 @pytest.fixture
 def start_client():
-    """Start a program in a container's cgroup and a PID namespace of its own."""
+    """Start a program in a container's cgroup, and in a new PID namespace."""
     with contextlib.ExitStack() as stack:
 
         def start(procs, program, *arguments):
@@ -163,10 +163,10 @@ def quotes_by_pod(helper):
 
 
 def test_a_flood_from_one_pod_is_not_noticed_in_another(start_helper, make_pod, start_client):
-    """With one uid and few places: the flood alone wants more of them than there are.
+    """Clients have one uid and few places: the flood alone wants more places than there are.
 
-    The other one also takes its time between connecting and asking, a quarter of a second. Were the two one peer, its
-    connection would then be among the oldest of those that wait, which have to go.
+    The other client also waits a quarter of a second between connection and request. If both were one peer, this
+    connection would be among the oldest waiting connections, which the helper sheds.
     """
     few = ["sh", "-c", f'ulimit -n {64 + BUSY + IDLE // 2} && exec "$@"', "sh"]
     helper = start_helper("--identify-pods", "--log-quotes-per-peer", "all", wrapper=few).wait_ready()

@@ -1,4 +1,4 @@
-"""Texts of /proc/PID/cgroup as kubelets and runtimes of many kinds make them, and as nobody does."""
+"""Texts of /proc/PID/cgroup by many kubelets and runtimes, and malformed texts."""
 
 import pytest
 from hypothesis import given

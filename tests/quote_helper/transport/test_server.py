@@ -1,4 +1,4 @@
-"""The server alone on real sockets, with peers of the test's own: which connections are shed, served, ended, paused."""
+"""The server alone on real sockets, with simulated peers: which connections it sheds, serves, ends and pauses."""
 
 import asyncio
 import contextlib
@@ -19,9 +19,9 @@ from testkit.conditions import until
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
 
 NEVER = {"crowded_seconds": 3600.0, "many_peers_seconds": 3600.0}
-"""No connection is shed for its age."""
+"""Limits with which no connection is shed for its age."""
 GARBAGE = (b"\xff" * 16, b"\x04\0\0\0" + b"\xff" * 4, b"\0" * 8)
-"""A length that is too large, a body that is not protobuf, a length of 0."""
+"""Malformed requests: a length that is too large, a body that is not protobuf, a length of 0."""
 ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
 
 
@@ -29,7 +29,7 @@ ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
 
 
 async def test_the_peer_that_holds_most_loses_its_oldest(serve, provider):
-    """Of those that have not asked: what is asked is answered."""
+    """A peer's oldest connection without a request is shed; requests that were sent are answered."""
     server = serve(None, max_connections=10, **NEVER)
     lone = server.connect("lone")
     asking = server.connect("greedy", ASKS_SIZE)
@@ -86,7 +86,7 @@ async def test_connections_with_input_delay_no_new_one(monkeypatch, serve, provi
 
 @pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])
 async def test_without_places_an_incomplete_request_has_a_moment(serve, provider, shorter):
-    """Also where it is its peer's only one."""
+    """The moment is granted even to a peer's only connection."""
     server = serve(provider, max_connections=50, accept_retry_seconds=0.01, **NEVER | {shorter: 0.05})
     for number in range(300):
         server.connect(f"peer{number}", ASKS_NUM[:1])
@@ -96,7 +96,7 @@ async def test_without_places_an_incomplete_request_has_a_moment(serve, provider
 
 
 async def test_without_places_a_peer_with_few_connections_loses_none(serve, provider):
-    """A peer with two connections is no cause of a shortage that two hundred with one each make."""
+    """A peer with two connections causes no shortage that two hundred peers with one each cause."""
     server = serve(provider, max_connections=200, accept_retry_seconds=0.01, **NEVER)
     server.connect("two", ASKS_NUM[:1])
     second = server.connect("two", ASKS_NUM[:1])
@@ -112,7 +112,7 @@ async def test_without_places_a_peer_with_few_connections_loses_none(serve, prov
 
 
 async def test_unread_answers_take_no_places(serve, provider):
-    """A peer with many of them is not the one that holds most places."""
+    """A peer with many unread answers is not the peer that holds most places."""
     server = serve(provider, max_connections=200, accept_retry_seconds=0.01, **NEVER)
     for _ in range(20):
         server.connect("unread", ASKS_NUM)
@@ -141,14 +141,14 @@ async def test_a_flood_delays_another_peer_by_turns_not_its_queue(serve, either)
     assert await server.serves("other")
     server.service.provide(either, either.in_loop)
     assert await server.read(quiet) != b""
-    # First come first served would be place 61.
+    # First come first served would give place 61.
     assert [key for what, key, _ in server.events if what == "answered"].index("quiet") <= 5
     for client in floods:
         assert await server.read(client) != b""
 
 
 async def test_an_answer_larger_than_the_sockets_buffer(serve, provider, enclave, caplog):
-    """A node may have a small default; what the kernel did not take is not kept."""
+    """A node's default buffer may be small; the server keeps no bytes that the kernel did not accept."""
     server = serve(provider, send_buffer=4096)
     report = enclave.create_report(provider.identity().target_info, bytes(64)).encode()
     client = server.connect("unlucky", frame(GetQuoteExRequest(report, 16_384, att_key_id=KEY_ID)))
@@ -216,7 +216,7 @@ async def test_many_garbage_connections_leave_nothing_behind(serve, provider):
 
 
 async def test_nothing_stays_open_of_a_helper_that_ends(in_process, provider):
-    """With clients connected."""
+    """The helper ends while clients are connected."""
     async with in_process(provider) as helper:
         await helper.ready()
     before = open_descriptors()
@@ -234,7 +234,7 @@ async def test_nothing_stays_open_of_a_helper_that_ends(in_process, provider):
 
 
 class Destitute:
-    """A listening socket from which nothing can be accepted for want of descriptors."""
+    """A listening socket that cannot accept, for lack of descriptors."""
 
     def __init__(self, sock):
         self._sock = sock
@@ -263,14 +263,14 @@ async def test_without_descriptors_one_timer_tries_again(short_dir, provider, mo
 
 
 def test_without_descriptors_clients_wait_until_there_are_some(start_helper, vector):
-    """In a real process: what it had goes on, nobody is turned away, and it recovers by itself."""
+    """A real process continues its connections, turns no client away, and recovers by itself."""
     helper = start_helper().wait_ready()
     request, answer = vector("intel229_num"), vector("resp_intel229_num")
     limits = resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE)
     highest = max(int(entry.name) for entry in Path(f"/proc/{helper.process.pid}/fd").iterdir())
-    # As when all descriptors but those in use had been taken.
+    # The limit acts as if all descriptors except those in use were taken.
     resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
-    # The reserve serves them one after the other.
+    # The reserve serves the clients one after the other.
     assert [helper.send(request) for _ in range(3)] == [answer] * 3
     waiting = []
     for _ in range(highest + 8):
@@ -279,12 +279,12 @@ def test_without_descriptors_clients_wait_until_there_are_some(start_helper, vec
         client.connect(str(helper.socket))
         client.sendall(request[:2])
         waiting.append(client)
-    # No probe is answered meanwhile: the log alone tells of the pause.
+    # The helper answers no probe meanwhile: only the log reports the pause.
     helper.wait_until(lambda: helper.events("accepting-paused"))
     resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE, limits)
     for client in waiting:
         client.sendall(request[2:])
-    # Those of one peer that it let in first may have gone for the others; the last of them never.
+    # One peer's first connections may have been shed for others; its last connection never.
     assert waiting[-1].recv(1000) == answer
     assert helper.send(request) == answer
     for client in waiting:

@@ -1,4 +1,4 @@
-"""Every Pod of a node asks for the largest answers, reads none of them and sleeps, while the helper restarts."""
+"""All Pods of a node ask for the largest answers, read none of them and sleep, while the helper restarts."""
 
 import os
 import subprocess
@@ -13,20 +13,20 @@ from testkit.memory_group import limited_memory
 from testkit.sleeping_pods import Victim, p99
 
 PODS = 110
-"""A kubelet's default."""
+"""Number of Pods on a node by a kubelet's default."""
 CONNECTIONS = 20
-"""Of each Pod, in each life of the helper: more than its part in unread answers."""
+"""Connections of each Pod in each life of the helper: more than the Pod's part in unread answers."""
 MIB = 1 << 20
 CONTAINER = 256 * MIB
 RESTARTS, QUOTES = 10, 1000
 WAIT_SECONDS = 60.0
 LONGEST_SECONDS = 12.0
-"""For a quote beside a restart: as long as a request waits for the provider."""
+"""Limit for a quote during a restart: as long as a request waits for the provider."""
 
 
 @pytest.fixture
 def memory():
-    """A control group that outlives the helper, as a Pod's does its container."""
+    """A control group that outlives the helper, as a Pod's group outlives its container."""
     if os.geteuid() != 0:
         pytest.skip("needs root, for Pods that are users and for a control group")
     try:
@@ -38,7 +38,7 @@ def memory():
 
 @pytest.fixture
 def start(start_helper, short_dir, memory):
-    """Start a helper in the control group, with the limit that the chart gives."""
+    """Start a helper in the control group, with the chart's memory limit."""
     short_dir.chmod(0o755)
     limit = ("--memory-limit-mib", str(CONTAINER // MIB))
     return lambda: start_helper(*limit, wrapper=memory.command(()), alterations=None).wait_ready()
@@ -46,7 +46,7 @@ def start(start_helper, short_dir, memory):
 
 @pytest.fixture
 def sleeping(short_dir):
-    """Start Pods; each call of what is returned is a burst of theirs. They are killed afterwards."""
+    """Start Pods; return a function whose call is a burst of all Pods. The fixture kills them at the end."""
     started = []
 
     def start_them(path):
@@ -72,7 +72,7 @@ def sleeping(short_dir):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_pods_that_sleep_through_restarts_harm_no_other(start, sleeping, memory):
-    """What the kernel holds for a sleeping Pod stays charged to the control group when the helper has ended."""
+    """Kernel memory for a sleeping Pod stays charged to the control group after the helper's end."""
     helper = start()
     burst = sleeping(helper.socket)
     restarts = []

@@ -1,4 +1,4 @@
-"""Peers whose messages make calls wait: the server alone, with peers that are all slow, and the thread for them."""
+"""Peers whose messages make calls wait: the server alone with slow peers only, and the thread for them."""
 
 import socket
 import threading
@@ -15,7 +15,7 @@ GARBAGE = b"\xff" * 16
 
 
 class AllSlow(SlowPeers):
-    """Every peer is slow."""
+    """A version in which every peer is slow."""
 
     def __contains__(self, peer):
         return True
@@ -93,7 +93,7 @@ async def test_so_many_slow_peers_are_remembered(slow, clock):
 
     for peer in range(MAX_PEERS + 1):
         slow.timed(peer, call)
-    clock.now -= SLOW_SECONDS * 2 * MAX_PEERS  # nothing is forgotten for its age
+    clock.now -= SLOW_SECONDS * 2 * MAX_PEERS  # no peer is forgotten for its age
     assert (0 in slow, 1 in slow, MAX_PEERS in slow) == (False, True, True)
 
 
