@@ -111,7 +111,7 @@ def test_without_waiting_a_second_run_finishes(enabled, disabled):
 
 
 def test_names_that_stay_on_a_node_are_shown(enabled, confcom):
-    (line,) = [line for line in confcom.ok("disable", "--yes", "--no-wait").stdout.splitlines() if "node a" in line]
+    (line,) = [line for line in confcom.ok("disable", "--yes", "--no-wait").stdout.splitlines() if "a's status" in line]
     assert all(name in line for name in (ENCLAVE, PROVISION, HELPER_EPC))
 
 
