@@ -18,7 +18,7 @@ from confcom.daemon.settings import Flag, SettingsParser
 from confcom.device_plugin import settings as plugin
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.quote_helper import settings as helper
-from confcom.quote_helper.telemetry.metrics import HelperMetrics
+from confcom.quote_helper.metrics import HelperMetrics
 from confcom.simulated_pcs import settings as pcs
 
 

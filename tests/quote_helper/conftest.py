@@ -1,8 +1,11 @@
 import pytest
 import uvloop
+from prometheus_client import CollectorRegistry
 
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import GetQuoteExRequest
 from confcom.quote_provider.base import QuoteProviderError
+from confcom.sgx.report import TargetInfo
 from testkit import helper_process
 from testkit.helper_in_process import ENCLAVE, WAIT_SECONDS, RunningKeeper, RunningServer, TestProvider, running_helper
 
@@ -44,6 +47,17 @@ def start_helper(short_dir):
     for process in started:
         process.kill()
         process.wait(WAIT_SECONDS)
+
+
+@pytest.fixture
+def registry():
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def request_(enclave):
+    """A request for a quote over report data whose bytes are recognisable in a log."""
+    return GetQuoteExRequest(enclave.create_report(TargetInfo.parse(bytes(512)), bytes(range(64))).encode(), 8192)
 
 
 @pytest.fixture

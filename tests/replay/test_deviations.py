@@ -33,7 +33,7 @@ ELSEWHERE = {
     "cut-message": "aesm/test_aesm_messages.py::test_every_proper_prefix_of_a_request_is_refused",
     "foreign-socket": "quote_helper/takeover/test_socket_keeper.py::test_another_programs_live_socket_stays",
     "header-only-client": "replay/test_deviations.py::test_idle_connections",
-    "malformed-log": "quote_helper/telemetry/test_quote_log.py::test_malformed_input_is_one_line_per_peer_and_minute",
+    "malformed-log": "quote_helper/test_quote_log.py::test_malformed_input_is_one_line_per_peer_and_minute",
     "one-write": "aesm/test_aesm_session.py::test_the_answer_is_one_bytes_object_and_ends_the_session",
     "quote-buffer-cap": "aesm/test_aesm_request_checks.py::test_a_quote_is_refused_for_its_sizes_after_its_key",
     "request-cap": "aesm/test_aesm_session.py::test_what_is_no_request_is_an_error_and_ends_the_session",

@@ -26,8 +26,8 @@ from confcom.quote_helper.settings import HelperSettings, ProviderKind, parse_se
 from confcom.quote_helper.takeover.socket_access import SocketAccess
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BITS, Instance
-from confcom.quote_helper.telemetry.metrics import HelperMetrics, watch_loop
-from confcom.quote_helper.telemetry.quote_log import QuoteLog
+from confcom.quote_helper.metrics import HelperMetrics, watch_loop
+from confcom.quote_helper.quote_log import QuoteLog
 from confcom.quote_helper.transport.peers import ByPod, by_uid
 from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_helper.transport.slow_peers import SlowPeers

@@ -129,20 +129,18 @@ class ProviderSupervisor:
         return call.result()
 
     def _on_success(self, backend: Backend) -> Failure | None:
-        was_ready = self.ready
-        if not was_ready:
+        if not self.ready:
             try:
                 self.service.provide(backend.provider, backend.in_loop, self._on_lost)
             except OSError as error:  # no descriptor is left
                 return Failure(NotReady(f"the quote provider cannot be used: {error}", code="self-test-failed"))
+            _logger.info("the self-test passed")
         problem = backend.problem()
         if problem is not None:
             _logger.warning("%s", problem.reason)  # each time: `confcom status` shows the log's end only
-        if not was_ready or problem != self.problem:
+        if not self.ready or problem != self.problem:
             self.ready, self.problem = True, problem
             self.changed()
-        if not was_ready:
-            _logger.info("the self-test passed")
         return None
 
     def _on_failure(self, failure: Failure) -> None:

@@ -11,7 +11,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response
 from confcom.daemon.logs import LogLimiter
-from confcom.quote_helper.telemetry.metrics import HelperMetrics
+from confcom.quote_helper.metrics import HelperMetrics
 from confcom.quote_helper.transport.handler import DropReason
 from confcom.quote_helper.transport.peers import GONE, Peer
 from confcom.sgx.report import mr_enclave_of

@@ -10,9 +10,9 @@ from prometheus_client import generate_latest
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import MalformedMessageError
 from confcom.aesm.messages import GetQuoteExResponse
-from confcom.quote_helper.telemetry import quote_log
-from confcom.quote_helper.telemetry.metrics import LOOP_LOOK_SECONDS, HelperMetrics, watch_loop
-from confcom.quote_helper.telemetry.quote_log import WINDOW_SECONDS, QuoteLog
+from confcom.quote_helper import quote_log
+from confcom.quote_helper.metrics import LOOP_LOOK_SECONDS, HelperMetrics, watch_loop
+from confcom.quote_helper.quote_log import WINDOW_SECONDS, QuoteLog
 from confcom.quote_helper.transport.peers import Peer
 
 POD = "8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a"

@@ -19,8 +19,8 @@ from confcom.aesm.messages import (
 from confcom.client import AesmClient
 from confcom.daemon.logs import JsonFormatter
 from confcom.errors import ExitCode
-from confcom.quote_helper.telemetry.metrics import HelperMetrics
-from confcom.quote_helper.telemetry.quote_log import (
+from confcom.quote_helper.metrics import HelperMetrics
+from confcom.quote_helper.quote_log import (
     ALL_QUOTES,
     FIRST_LINES_IN_ALL,
     FURTHER_LINES_IN_ALL,

@@ -1,1 +1,0 @@
-"""Metrics and log lines: what operators learn about clients and quotes."""
