@@ -6,9 +6,8 @@ import pytest
 
 from confcom.addon.api import ClusterAccessError
 from confcom.addon.helm import Helm, Values, chart_folder
-from confcom.addon.probe_pages import MAX_HELPERS, MAX_PLUGINS
 from confcom.addon.simulated_root import SERVED
-from confcom.addon.snapshot import MAX_LOGS, read_cluster, read_daemons
+from confcom.addon.snapshot import MAX_HELPERS, MAX_LOGS, MAX_PLUGINS, read_cluster, read_daemons
 from confcom.addon.status import add_on_status
 from confcom.kubernetes.names import SETS
 from confcom.simulation.platform import SimulatedPlatform
@@ -31,7 +30,7 @@ def read(memory, *, revisions=(REVISION,), manifests=()):
         return subprocess.CompletedProcess(arguments, 0, answer.encode(), b"")
 
     cluster = cluster_of(memory)
-    return read_cluster(cluster, Helm(cluster, run))
+    return read_cluster(cluster, Helm(cluster, run), lambda: datetime.now(UTC))
 
 
 def simulated(*names):
@@ -248,7 +247,7 @@ def test_the_charts_own_objects_are_an_add_on_without_problems(values):
     cluster = cluster_of(memory)
     helm = Helm(cluster, FakeHelm(memory, golden_manifests(values, SYSTEM)))
     helm.upgrade(chart_folder(), Values())
-    found = add_on_status(read_cluster(cluster, helm))
+    found = add_on_status(read_cluster(cluster, helm, helm.run.now))
     assert found.steps
     assert all(step.done for step in found.steps)
     assert [one.code for one in found.problems] == []

@@ -74,7 +74,7 @@ def uses():
         helm.upgrade(chart_folder(), Values())
         memory.put(make.daemon("quote-helper", "s", revision="x", status=make.not_ready("quote-helper")))
         memory.requests.clear()
-        read_cluster(cluster, helm)
+        read_cluster(cluster, helm, helm.run.now)
         found |= {used(*one) for one in memory.requests}
     return found
 

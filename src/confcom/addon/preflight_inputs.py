@@ -19,7 +19,7 @@ from confcom.addon.login import Cluster
 from confcom.addon.owned_objects import is_helms, owned_objects
 from confcom.addon.preflight import Check, Finding, Need, Nodes, Outcome, Permission, PreflightInputs
 from confcom.addon.simulated_root import secret_name
-from confcom.addon.snapshot import UTC_NOW, Now, read_root
+from confcom.addon.snapshot import Now, read_root
 from confcom.addon.tenants import TenantPod, tenants
 from confcom.errors import ConfcomError
 from confcom.kubernetes.epc_accounting import EPC_FLAGS
@@ -48,9 +48,7 @@ class InstallRequest:
     """Whether to create a missing Secret of the simulated root; None: only if no quote helper simulates."""
 
 
-def gather_preflight_inputs(
-    cluster: Cluster, helm: Helm, request: InstallRequest, now: Now = UTC_NOW
-) -> PreflightInputs:
+def gather_preflight_inputs(cluster: Cluster, helm: Helm, request: InstallRequest, now: Now) -> PreflightInputs:
     """Read the inputs of all checks. The error of a failed read is stored; inputs that depend on it stay empty."""
     api, place, errors = cluster.api, cluster.namespace, dict[Check, ConfcomError]()
 
@@ -99,7 +97,7 @@ def gather_preflight_inputs(
 
 
 def check_rollback(
-    cluster: Cluster, manifests: Sequence[KubernetesObject], revision: int, now: Now = UTC_NOW
+    cluster: Cluster, manifests: Sequence[KubernetesObject], revision: int, now: Now
 ) -> tuple[Finding, ...]:
     """Return a rollback's findings: about permissions, and if these suffice, about the revision's objects."""
     api, place = cluster.api, cluster.namespace

@@ -6,25 +6,24 @@ Nodes and Pods are parsed one by one as they arrive: 5,000 nodes and 20,000 Pods
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import TypeVar
 
 from confcom.addon import api as kinds
 from confcom.addon import daemon_pods
 from confcom.addon.api import AT_ONCE, Api, ClusterAccessError
 from confcom.addon.chart_objects import workloads_in
-from confcom.addon.daemon_pods import DaemonPod, Warned, daemon_pod
+from confcom.addon.daemon_pods import DaemonPod, PodState, Warned, daemon_pod
 from confcom.addon.drift import Comparison, compare
 from confcom.addon.helm import Helm, Revision
 from confcom.addon.login import Cluster
 from confcom.addon.owned_objects import is_helms, owned_objects
-from confcom.addon.probe_pages import ProbePages
-from confcom.addon.problems import OptionalReads, Problem
-from confcom.addon.simulated_root import RootFacts, secret_name
+from confcom.addon.problems import OptionalReads, Problem, shown
+from confcom.addon.simulated_root import SERVED, RootFacts, read_facts, root_of_metrics, secret_name
 from confcom.addon.tenants import TenantPod, TenantWorkload, refused_workloads, tenant_pod, used_by_node
 from confcom.kubernetes import objects
 from confcom.kubernetes.inventory import Inventory
@@ -37,9 +36,13 @@ MAX_LOGS = 8
 """Maximum number of logs that are read: many failing Pods fail for the same reason."""
 REFUSED_MINUTES = 20
 """Maximum age of events about refused Pods: a controller retries a creation at least every 17 minutes."""
+MAX_PLUGINS = 20
+"""Maximum number of device plugins that are asked for their inventory; plugins of full nodes come first."""
+MAX_HELPERS = 20
+"""Maximum number of quote helpers that are asked for their root: the oldest and the newest, half of each."""
 
 Now = Callable[[], datetime]
-UTC_NOW: Final[Now] = partial(datetime.now, UTC)
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +77,16 @@ def read_daemons(cluster: Cluster) -> Snapshot:
     return replace(_with_pods(cluster, base, pods, lambda: nodes), epc_pods=None)
 
 
-def read_root(cluster: Cluster, secret: str, now: Now = UTC_NOW) -> RootFacts:
+def read_root(cluster: Cluster, secret: str, now: Now) -> RootFacts:
     """Read the Secret's root, and the roots in use by quote helpers and simulated PCS that mount it."""
     own = _with_pods(cluster, _own_objects(cluster), cluster.api.list(kinds.POD, cluster.namespace), tuple)
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        return ProbePages(cluster, pool, OptionalReads()).roots(
+        return _ProbePages(cluster, pool, OptionalReads()).roots(
             secret, [*own.daemon_sets, *own.deployments.values()], own.pods, now()
         )
 
 
-def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
+def read_cluster(cluster: Cluster, helm: Helm, now: Now) -> Snapshot:
     """Read everything that `status` shows. Only the nodes and the add-on's namespace have to be readable."""
     api, reads = cluster.api, OptionalReads()
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
@@ -99,7 +102,7 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
         none: tuple[TenantWorkload, ...] = ()
         what = "Pods that cannot be created"
         refused = reads.read(what, lambda: refused_workloads(events(), oldest), default=none)
-        pages, secret = ProbePages(cluster, pool, reads), secret_name(snapshot.daemon_sets)
+        pages, secret = _ProbePages(cluster, pool, reads), secret_name(snapshot.daemon_sets)
         workloads = (*snapshot.daemon_sets, *snapshot.deployments.values())
         history, drift, left = release.result()
         snapshot = replace(
@@ -183,3 +186,53 @@ def _with_pods(
             own[name] = daemon_pod(*unexplained[name], logged)
     oldest_first = sorted(own.values(), key=lambda pod: (pod.created, pod.name))
     return replace(base, nodes=nodes(), pods=tuple(oldest_first), epc_pods=tuple(tenants))
+
+
+@dataclass(frozen=True, slots=True)
+class _ProbePages:
+    """Reads the probe pages of ready daemons, several at once."""
+
+    cluster: Cluster
+    pool: futures.Executor
+    reads: OptionalReads
+
+    def inventories(
+        self, nodes: Iterable[Node], pods: Iterable[DaemonPod], used: Mapping[tuple[str, str], int]
+    ) -> Mapping[str, Inventory]:
+        """Return each node's inventory of EPC by its device plugin; `used` has the requests of Pods."""
+        ready = (pod for pod in pods if pod.state is PodState.READY)
+        plugins = {pod.node: pod for pod in ready if pod.component is Component.DEVICE_PLUGIN}
+        # Only a full node's plugin knows whether the node is to have less EPC than its Pods request.
+        full = {node.name for node in nodes if 0 < used.get((node.name, node.resources.epc), 0) >= node.epc_mib}
+        ordered = sorted(plugins.values(), key=lambda pod: pod.node not in full)
+        what = "the EPC that its device plugin found"
+        if unasked := [pod.node for pod in ordered[MAX_PLUGINS:] if pod.node in full]:
+            why = f"{shown(unasked)} are full too, and only {MAX_PLUGINS} plugins are asked"
+            self.reads.failures.append(Problem(f"{what}: {why}", code="not-read"))
+        found = self._ask(what, ordered[:MAX_PLUGINS], "inventory", Inventory.from_json)
+        return {node: one for node, one in found.items() if one.accounting.kind and one.epc.mib}
+
+    def roots(self, secret: str, workloads: Sequence[Workload], pods: Iterable[DaemonPod], now: datetime) -> RootFacts:
+        """Return the Secret's root, and the roots in use by quote helpers and simulated PCS that mount it."""
+        mounting = [workload for workload in workloads if secret_name([workload]) == secret]
+        owners = {workload.name for workload in mounting}
+        ready = [pod for pod in pods if pod.state is PodState.READY]
+        helpers = [pod for pod in ready if pod.component is Component.QUOTE_HELPER and pod.owner in owners]
+        if len(helpers) > MAX_HELPERS:
+            helpers = [*helpers[: MAX_HELPERS // 2], *helpers[-MAX_HELPERS // 2 :]]
+        roots = dict(self._ask("the simulated root of its quote helper", helpers, "metrics", root_of_metrics))
+        unread = [pod.node for pod in helpers if pod.node not in roots]
+        if any(workload.component is Component.SIMULATED_PCS for workload in mounting):
+            serving = [pod for pod in ready if pod.component is Component.SIMULATED_PCS]
+            served = self._ask("the root of the simulated PCS", serving, "metrics", root_of_metrics)
+            roots.update((SERVED, root) for root in served.values())
+        return replace(read_facts(self.cluster, secret, now), roots=roots, unread=shown(unread))
+
+    def _ask(
+        self, what: str, pods: Sequence[DaemonPod], page: str, parse: Callable[[str], R | None]
+    ) -> Mapping[str, R]:
+        def ask(pod: DaemonPod) -> R | None:
+            read = partial(self.cluster.api.probe_page, pod.name, self.cluster.namespace, page)
+            return self.reads.read(what, lambda: parse(read()), default=None, node=pod.node)
+
+        return {pod.node: answer for pod, answer in zip(pods, self.pool.map(ask, pods), strict=True) if answer}
