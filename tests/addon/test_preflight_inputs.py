@@ -31,7 +31,7 @@ def gathered(api, manifests=(PLUGIN, HELPER), request=REQUEST, *, stored=(), fai
         api.requests.clear()
     if failing:
         helm.fail(failing, "Error: secrets is forbidden")
-    return gather_preflight_inputs(cluster_of(api), release, request, helm.now)
+    return gather_preflight_inputs(release, request, helm.now)
 
 
 def test_everything_is_read_and_nothing_is_written():

@@ -64,13 +64,8 @@ class Changed:
 
     def to_json(self) -> dict[str, object]:
         would = {} if self.would_change is None else {"would_change": [one.to_json() for one in self.would_change]}
-        return {
-            "cluster": self.cluster.to_json(),
-            "changed": self.changed,
-            "revision": self.revision,
-            "findings": [one.to_json() for one in self.findings],
-            **would,
-        }
+        done = {"cluster": self.cluster.to_json(), "changed": self.changed, "revision": self.revision}
+        return {**done, "findings": [one.to_json() for one in self.findings], **would}
 
 
 def hold_lease(

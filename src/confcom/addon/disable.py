@@ -186,11 +186,10 @@ def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:
 
 def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
     """Ask the cluster, and retry while its API server is away: an error would end a removal half-way."""
-
-    def show(rows: Sequence[Row]) -> None:
-        add_on.reporter.say(f"Waiting for the API server: {rows[0].text}")
-
-    return retry_while_unreachable(add_on, ask, show, timeout=POD_TERMINATION_SECONDS)
+    say = add_on.reporter.say
+    return retry_while_unreachable(
+        add_on, ask, lambda rows: say(f"Waiting for the API server: {rows[0].text}"), timeout=POD_TERMINATION_SECONDS
+    )
 
 
 def _has_namespace(cluster: Cluster) -> bool:
