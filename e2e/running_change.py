@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.addon.change_lease import LEASE_NAME
+from confcom.addon.change import LEASE_NAME
 from e2e.add_on import HERE, RELEASE
 from e2e.cluster import Cluster
 from e2e.confcom_command import COMMAND_SECONDS, JSON, Done

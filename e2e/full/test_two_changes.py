@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from confcom.addon.change import HELM_QUIET_SECONDS
-from confcom.addon.change_lease import EXPIRES_SECONDS
+from confcom.addon.change import EXPIRES_SECONDS, HELM_QUIET_SECONDS
 from confcom.errors import ExitCode
 from e2e.add_on import HELPER, HERE, RELEASE, ROOT, daemons
 from e2e.cluster import Cluster

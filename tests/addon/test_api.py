@@ -82,7 +82,7 @@ OPERATIONS = {
     "create": lambda api: api.create(a_pod("new")),
     "replace": lambda api: api.replace(a_lease()),
     "merge": lambda api: api.merge(NODE, "n1", {}),
-    "apply": lambda api: api.applied(LEASE, a_lease(), "default", "confcom"),
+    "apply": lambda api: api.applied(a_lease(), "default"),
     "delete": lambda api: api.delete(NODE, "n1"),
     "patch of a status": lambda api: api.patch_node_status("n1", []),
     "review": lambda api: api.is_allowed({"verb": "get", "resource": "pods"}),

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from confcom.addon.change_lease import EXPIRES_SECONDS, LEASE_NAME, ChangeRefusedError, change_lease, holder_name
+from confcom.addon.change import EXPIRES_SECONDS, LEASE_NAME, ChangeRefusedError, change_lease, holder_name
 from testkit.conditions import until, wait_until
 from testkit.expected_errors import raises
 from testkit.fake_api import FakeApi, cluster_of

@@ -104,7 +104,7 @@ def test_the_cluster_is_that_of_the_login(kubectl):
 
 
 def test_the_current_context_is_named_to_all_programs(kubectl):
-    with open_cluster(Login()) as cluster:
+    with open_cluster(Login(), "ns") as cluster:
         assert kubectl.calls[1][2:] == ["--context=work"]
         assert cluster.login.helm_flags() == ["--kube-context=work"]
 
@@ -112,7 +112,7 @@ def test_the_current_context_is_named_to_all_programs(kubectl):
 def test_a_pod_uses_its_own_account(kubectl, monkeypatch):
     (kubectl.folder / "config").unlink()
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    with open_cluster(Login()) as cluster:
+    with open_cluster(Login(), "ns") as cluster:
         assert kubectl.calls[1][2:] == []
         assert cluster.described == "in-cluster (https://10.0.0.1:443)"
 
@@ -133,14 +133,14 @@ def test_why_there_is_no_cluster(kubectl, monkeypatch, row):
         (kubectl.folder / file).unlink() if content is None else kubectl.write(file, content)
     if "in Pod" in files:
         monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    with pytest.raises(ClusterAccessError, match=why) as caught, open_cluster(login):
+    with pytest.raises(ClusterAccessError, match=why) as caught, open_cluster(login, "ns"):
         pass
     assert caught.value.error_code == code
 
 
 @pytest.mark.parametrize("error", [None, KeyError])
 def test_the_proxy_and_its_private_folder_go_with_the_context(kubectl, error):
-    with contextlib.suppress(KeyError), open_cluster(Login()):
+    with contextlib.suppress(KeyError), open_cluster(Login(), "ns"):
         _, path = kubectl.proxy
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert kubectl.runs
@@ -154,7 +154,7 @@ def test_a_prompt_reaches_the_person_and_log_lines_do_not(kubectl, capfd):
     log = "E1129 09:00:00.000000       1 proxy_server.go:147] Error while proxying request" + 5000 * "."
     kubectl.write("stderr", f"Visit https://login.example.com\n{log}\n{log}\nPassword: ")
     words = ""
-    with open_cluster(Login()):
+    with open_cluster(Login(), "ns"):
         deadline = time.monotonic() + 10
         while not words.endswith("Password: ") and time.monotonic() < deadline:
             words += capfd.readouterr().err
@@ -164,7 +164,7 @@ def test_a_prompt_reaches_the_person_and_log_lines_do_not(kubectl, capfd):
 def test_a_logins_program_that_outlives_kubectl_ends_no_command(kubectl):
     kubectl.write("login", "")
     before = set(threading.enumerate())
-    with open_cluster(Login()):
+    with open_cluster(Login(), "ns"):
         (relay,) = set(threading.enumerate()) - before
     relay.join(10)
     assert not relay.is_alive()
@@ -173,7 +173,7 @@ def test_a_logins_program_that_outlives_kubectl_ends_no_command(kubectl):
 CHILD = """
 import sys
 from confcom.addon.login import Login, open_cluster
-with open_cluster(Login()) as cluster:
+with open_cluster(Login(), "ns") as cluster:
     try:
         print("open", flush=True)
         sys.stdin.read()
@@ -209,7 +209,7 @@ def test_the_proxy_survives_ctrl_c(kubectl, child):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore leaks such a socket
 def test_a_proxy_that_ends_is_an_api_server_that_does_not_answer(kubectl):
-    with open_cluster(Login()) as cluster:
+    with open_cluster(Login(), "ns") as cluster:
         os.kill(kubectl.proxy[0], signal.SIGKILL)
         wait_until(lambda: not kubectl.runs)
         with pytest.raises(ClusterAccessError, match="does not answer"):

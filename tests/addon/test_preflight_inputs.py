@@ -31,7 +31,7 @@ def gathered(api, manifests=(PLUGIN, HELPER), request=REQUEST, *, stored=(), fai
         api.requests.clear()
     if failing:
         helm.fail(failing, "Error: secrets is forbidden")
-    return gather_preflight_inputs(cluster_of(api), release, request)
+    return gather_preflight_inputs(release, request, helm.now)
 
 
 def test_everything_is_read_and_nothing_is_written():
@@ -150,9 +150,13 @@ ROLLBACKS = {
 }
 
 
+def rolled_back(api, manifests):
+    return check_rollback(cluster_of(api), manifests, 3, FakeHelm(api, ()).now)
+
+
 @pytest.mark.parametrize(("nodes", "now", "manifests", "code"), ROLLBACKS.values(), ids=ROLLBACKS)
 def test_a_revision_fits_the_nodes_or_not(nodes, now, manifests, code):
-    _, *found = check_rollback(cluster_of(FakeApi([SECRET, *NODES, *nodes, *now])), manifests, 3)
+    _, *found = rolled_back(FakeApi([SECRET, *NODES, *nodes, *now]), manifests)
     assert [one.code for one in found] == ([code] if code else [])
     if code == "nodes-lose-daemons":
         assert found[0].what.startswith("serving would")
@@ -166,13 +170,13 @@ def test_a_rollback_says_which_nodes_keep_their_epc():
     large = make.daemon_set("device-plugin", args=("--simulated", "--simulated-epc-mib=168"))
     small = make.daemon_set("device-plugin", args=("--simulated", "--simulated-epc-mib=28"))
     offering = make.node("a", SIMULATED, resources={make.EPC: 168})
-    _, *found = check_rollback(cluster_of(FakeApi([offering, *TENANTS, large])), (account, small), 3)
+    _, *found = rolled_back(FakeApi([offering, *TENANTS, large]), (account, small))
     assert [one.code for one in found] == ["epc-kept"]
     assert "a has 168 MiB, and is to have 28" in found[0].what
 
 
 def test_a_rollback_needs_the_root():
-    found = check_rollback(cluster_of(FakeApi(NODES)), (PLUGIN, HELPER), 3)
+    found = rolled_back(FakeApi(NODES), (PLUGIN, HELPER))
     assert [one.code for one in found] == ["passed", "simulated-root-missing"]
     assert "our-root" in found[-1].what
 
@@ -181,7 +185,7 @@ def test_a_cluster_that_cannot_be_read_is_not_changed():
     api = FakeApi([SECRET])
     api.refuse(lambda request: request.url.path == "/api/v1/nodes", 500, "no")
     with pytest.raises(ClusterAccessError):
-        check_rollback(cluster_of(api), (PLUGIN, HELPER), 3)
+        rolled_back(api, (PLUGIN, HELPER))
 
 
 LESS = make.daemon_set("device-plugin", args=("--simulated", "--reserve-epc-mib=100"))

@@ -1,6 +1,6 @@
 import pytest
 
-from confcom.addon.change_lease import ChangeRefusedError
+from confcom.addon.change import ChangeRefusedError
 from confcom.addon.helm import Revision
 from confcom.addon.rollback import previous
 

@@ -6,9 +6,8 @@ import pytest
 
 from confcom.addon.api import ClusterAccessError
 from confcom.addon.helm import Helm, Values, chart_folder
-from confcom.addon.probe_pages import MAX_HELPERS, MAX_PLUGINS
 from confcom.addon.simulated_root import SERVED
-from confcom.addon.snapshot import MAX_LOGS, read_cluster, read_daemons
+from confcom.addon.snapshot import MAX_HELPERS, MAX_LOGS, MAX_PLUGINS, read_cluster, read_daemons
 from confcom.addon.status import add_on_status
 from confcom.kubernetes.names import SETS
 from confcom.simulation.platform import SimulatedPlatform
@@ -30,8 +29,7 @@ def read(memory, *, revisions=(REVISION,), manifests=()):
         answer = json.dumps(revisions) if "history" in arguments else manifest
         return subprocess.CompletedProcess(arguments, 0, answer.encode(), b"")
 
-    cluster = cluster_of(memory)
-    return read_cluster(cluster, Helm(cluster, run))
+    return read_cluster(Helm(cluster_of(memory), run), lambda: datetime.now(UTC))
 
 
 def simulated(*names):
@@ -245,10 +243,9 @@ def test_refusals_of_tenants_that_controllers_still_repeat_are_listed(minutes, n
 def test_the_charts_own_objects_are_an_add_on_without_problems(values):
     nodes = [make.node("s", make.SIMULATED), make.node("h", make.HARDWARE)]
     memory = FakeApi([*nodes, make.root_secret()])
-    cluster = cluster_of(memory)
-    helm = Helm(cluster, FakeHelm(memory, golden_manifests(values, SYSTEM)))
+    helm = Helm(cluster_of(memory), FakeHelm(memory, golden_manifests(values, SYSTEM)))
     helm.upgrade(chart_folder(), Values())
-    found = add_on_status(read_cluster(cluster, helm))
+    found = add_on_status(read_cluster(helm, helm.run.now))
     assert found.steps
     assert all(step.done for step in found.steps)
     assert [one.code for one in found.problems] == []

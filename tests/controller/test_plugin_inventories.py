@@ -15,8 +15,7 @@ from confcom.controller.plugin_inventories import (
     fetch_inventory,
 )
 from confcom.controller.state import ClusterState
-from confcom.daemon.probe_server import serve_probes
-from confcom.daemon.probes import ProbeAddress, ProbeResponse
+from confcom.daemon.probe_server import ProbeAddress, ProbeResponse, serve_probes
 from confcom.errors import MalformedError, UnavailableError
 from testkit.controller import http
 from testkit.expected_errors import raises

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from confcom.daemon.logs import LogFormat, LogLevel
-from confcom.daemon.probes import ProbeAddress
+from confcom.daemon.probe_server import ProbeAddress
 from confcom.daemon.settings import (
     DaemonSettings,
     SettingsParser,

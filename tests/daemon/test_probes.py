@@ -18,24 +18,22 @@ from confcom.daemon import probe_server
 from confcom.daemon.probe_server import (
     ACCEPTS_PER_SLICE,
     DEADLINE_SECONDS,
+    JSON,
     LARGE_BYTES_PER_SLICE,
     MAX_ADDRESSES,
     MAX_HELD,
     MAX_REQUEST_BYTES,
+    PROBE_SOCKET_MODE,
     RECENT_SECONDS,
     RENDERING_SECONDS,
     SLICE_SECONDS,
     SMALL_BYTES,
-    ProbeServer,
-    _Connection,
-    serve_probes,
-)
-from confcom.daemon.probes import (
-    JSON,
-    PROBE_SOCKET_MODE,
     ProbeAddress,
     ProbeResponse,
+    ProbeServer,
+    _Connection,
     listen,
+    serve_probes,
     standard_routes,
 )
 from confcom.errors import SettingsError, UnavailableError

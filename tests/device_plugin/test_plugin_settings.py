@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.daemon.probes import ProbeAddress
+from confcom.daemon.probe_server import ProbeAddress
 from confcom.device_plugin.resources import DEFAULT_NAMES, ResourceKind, ResourceSettings
 from confcom.device_plugin.settings import parse_settings, settings_parser
 from confcom.errors import ExitCode, SettingsError

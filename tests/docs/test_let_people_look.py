@@ -69,12 +69,11 @@ def uses():
     for values in VALUES:
         nodes = (make.node("s", make.SIMULATED), make.node("h", make.HARDWARE))
         memory = FakeApi([*nodes, make.failed_create("Job", "refused", REFUSED, namespace=TENANT), make.root_secret()])
-        cluster = cluster_of(memory)
-        helm = Helm(cluster, FakeHelm(memory, golden_manifests(values, SYSTEM)))
+        helm = Helm(cluster_of(memory), FakeHelm(memory, golden_manifests(values, SYSTEM)))
         helm.upgrade(chart_folder(), Values())
         memory.put(make.daemon("quote-helper", "s", revision="x", status=make.not_ready("quote-helper")))
         memory.requests.clear()
-        read_cluster(cluster, helm)
+        read_cluster(helm, helm.run.now)
         found |= {used(*one) for one in memory.requests}
     return found
 

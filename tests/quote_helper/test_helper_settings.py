@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from confcom.aesm.session import MAX_REQUEST_SIZE
 from confcom.daemon.logs import LogFormat
-from confcom.daemon.probes import ProbeAddress
+from confcom.daemon.probe_server import ProbeAddress
 from confcom.errors import SettingsError
 from confcom.quote_helper.limits_and_deadlines import (
     DEFAULT_MEMORY_LIMIT_MIB,

@@ -37,6 +37,8 @@ MAX_LOG_LINES = 2_000
 """Last lines read from a log: a daemon repeats its state every 30 s, and limits its clients' lines."""
 PROBES_PORT = 8080
 """The port of the daemons' probes, metrics and inventory, as in the chart."""
+HELM_MANAGER = "helm"
+"""The field manager under which helm 4 applies manifests."""
 _BASE_URL = "http://localhost"
 """kubectl proxy accepts this host only."""
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -196,9 +198,10 @@ class Api:
         with _reported(f"the {kind.__name__} {name} cannot be changed"):
             self._client.patch(kind, name, dict(patch), patch_type=PatchType.MERGE, **_in(namespace))
 
-    def applied(self, kind: Kind, manifest: KubernetesObject, namespace: str, manager: str) -> KubernetesObject:
-        """Return the object that a server-side apply of the manifest would produce; nothing is changed."""
-        name, how = name_of(manifest), {"field_manager": manager, "force": True, "dry_run": True, **_in(namespace)}
+    def applied(self, manifest: KubernetesObject, namespace: str) -> KubernetesObject:
+        """Return the object that helm's server-side apply of the manifest would produce; nothing is changed."""
+        kind, name, where = place_of(manifest, namespace)
+        how = {"field_manager": HELM_MANAGER, "force": True, "dry_run": True, **_in(where)}
         with _reported(f"the {kind.__name__} {name} cannot be compared"):
             found: KubernetesObject = self._client.patch(kind, name, manifest, patch_type=PatchType.APPLY, **how)
             return found

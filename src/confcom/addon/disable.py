@@ -8,9 +8,9 @@ from concurrent import futures
 from dataclasses import dataclass
 from typing import TypeVar
 
+from confcom.addon import change
 from confcom.addon.api import AT_ONCE, DAEMON_SET, NAMESPACE, NODE, POD, SECRET, ClusterAccessError, ForbiddenError
-from confcom.addon.change import refuse_running_helm, report_findings, reporting_interruption
-from confcom.addon.change_lease import ChangeRefusedError, change_lease, holder_name
+from confcom.addon.change import ChangeRefusedError
 from confcom.addon.chart_objects import POLICY_KINDS, REMOVAL_ANNOTATION, workloads_in
 from confcom.addon.command import AddOn, Mark, Row
 from confcom.addon.daemon_pods import DaemonPod, daemon_pod
@@ -61,22 +61,22 @@ def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     """
     cluster, helm = add_on.cluster, add_on.helm
     with contextlib.ExitStack() as stack:
-        stack.enter_context(reporting_interruption(helm))
+        stack.enter_context(change.reporting_interruption(helm))
         add_on.reporter.say("Checking the cluster ...")
         manifests = helm.manifests() if helm.history() else ()
         if not manifests:
             _refuse_foreign(cluster)
         kinds: list[KubernetesObject] = [{"apiVersion": version, "kind": kind} for version, kind in KINDS]
         if denied := denied_permissions(cluster, [Need.DISABLE], [*manifests, *kinds]):
-            report_findings(add_on, [check_permissions(denied)])
+            change.report_findings(add_on, [check_permissions(denied)])
         if _has_namespace(cluster):  # the namespace contains helm's record and the Lease
-            stack.enter_context(change_lease(cluster, holder_name("disable"), add_on.now, remove=True))
+            stack.enter_context(change.hold_lease(add_on, "disable", remove=True))
         return _disable(add_on, consent=consent, wait=wait)
 
 
 def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     api, history = add_on.cluster.api, add_on.helm.history()
-    refuse_running_helm(history, add_on.now())
+    change.refuse_running_helm(history, add_on.now())
     left = [*owned_objects(add_on.cluster)]
     manifests = add_on.helm.manifests() if history else left
     if history or left:
@@ -186,11 +186,10 @@ def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:
 
 def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
     """Ask the cluster, and retry while its API server is away: an error would end a removal half-way."""
-
-    def show(rows: Sequence[Row]) -> None:
-        add_on.reporter.say(f"Waiting for the API server: {rows[0].text}")
-
-    return retry_while_unreachable(add_on, ask, show, timeout=POD_TERMINATION_SECONDS)
+    say = add_on.reporter.say
+    return retry_while_unreachable(
+        add_on, ask, lambda rows: say(f"Waiting for the API server: {rows[0].text}"), timeout=POD_TERMINATION_SECONDS
+    )
 
 
 def _has_namespace(cluster: Cluster) -> bool:

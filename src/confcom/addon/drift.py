@@ -18,8 +18,6 @@ from confcom.addon.chart_objects import EXACT_GROUPS
 from confcom.kubernetes.names import RELEASE
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, text
 
-HELM_MANAGER = "helm"
-"""The field manager under which helm 4 applies manifests."""
 MAX_VALUE_CHARACTERS = 80
 """Limit of a shown value: an image with its digest is longer only if its registry's name is long."""
 MAX_FIELDS = 3
@@ -171,14 +169,13 @@ def _compared(api: Api, manifest: KubernetesObject, namespace: str) -> Compariso
 def _mended(
     api: Api, manifest: KubernetesObject, live: KubernetesObject, namespace: str
 ) -> tuple[Effect, KubernetesObject]:
-    kind, _, where = place_of(manifest, namespace)
     group, exactly = text(manifest, "apiVersion").partition("/")[0], _exactly(manifest, live)
     exact = group in EXACT_GROUPS and _is_releases(live, namespace)
     metadata = mapping(manifest, "metadata")
     annotations = {**mapping(metadata, "annotations"), **_owned_by(namespace)}  # helm adds these annotations
     by_helm = {**manifest, "metadata": {**metadata, "annotations": annotations}}
     try:
-        applied = api.applied(kind, by_helm, where, HELM_MANAGER)
+        applied = api.applied(by_helm, namespace)
     except RefusedError as error:
         if exact and error.error_code == "object-invalid":
             return Effect.REPLACED, api.replaced(exactly)

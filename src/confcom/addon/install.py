@@ -71,7 +71,9 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
             f"Created the cluster's simulated root, the Secret {root}: relying parties need the output of "
             "`confcom simulation export`."
         )
-    recorded = _is_recorded(inputs, rendering)
+    before, after = (sorted(map(repr, some)) for some in (inputs.installed, rendering.manifests))
+    deployed = any(last.is_deployed for last in inputs.history[-1:])
+    recorded = deployed and inputs.values.stored == rendering.config and before == after
     if needed := not recorded or bool(found.changes):
         change.mend_objects(add_on, rendering.manifests, found)
         add_on.reporter.say("helm upgrades the release ..." if inputs.history else "helm installs the chart ...")
@@ -96,21 +98,12 @@ def _check(
 ) -> tuple[PreflightInputs, Rendering, tuple[Finding, ...]]:
     if not quiet:
         add_on.reporter.say("Checking the cluster ...")
-    inputs = gather_preflight_inputs(add_on.cluster, add_on.helm, request, add_on.now)
+    inputs = gather_preflight_inputs(add_on.helm, request, add_on.now)
     findings = preflight.run_checks(inputs)
     change.report_findings(add_on, findings, quiet=quiet)
     if inputs.rendering is None:  # a failed finding has the reason
         raise PreflightError(findings)
     return inputs, inputs.rendering, findings
-
-
-def _is_recorded(inputs: PreflightInputs, rendering: Rendering) -> bool:
-    return (
-        bool(inputs.history)
-        and inputs.history[-1].is_deployed
-        and inputs.values.stored == rendering.config
-        and sorted(map(repr, inputs.installed)) == sorted(map(repr, rendering.manifests))
-    )
 
 
 def _without_helm(inputs: PreflightInputs, root: str) -> Iterator[ObjectChange]:

@@ -27,7 +27,6 @@ import httpx2
 
 from confcom.addon.api import Api, ClusterAccessError
 from confcom.errors import MAX_FOREIGN_CHARACTERS, shortened
-from confcom.kubernetes.names import DEFAULT_NAMESPACE
 from confcom.kubernetes.objects import KubernetesObject, listing, text
 
 PROXY_SECONDS = 30.0
@@ -83,7 +82,7 @@ OpensCluster = Callable[[Login, str], contextlib.AbstractContextManager[Cluster]
 
 
 @contextlib.contextmanager
-def open_cluster(login: Login, namespace: str = DEFAULT_NAMESPACE) -> Iterator[Cluster]:
+def open_cluster(login: Login, namespace: str) -> Iterator[Cluster]:
     """Log in to a cluster with kubectl proxy, which ends with the context, and with this process."""
     context, server = _current_context(login)
     login = Login("" if context == _IN_CLUSTER else context, login.kubeconfig, login.user, login.groups)

@@ -19,12 +19,11 @@ from confcom.addon.login import Cluster
 from confcom.addon.owned_objects import is_helms, owned_objects
 from confcom.addon.preflight import Check, Finding, Need, Nodes, Outcome, Permission, PreflightInputs
 from confcom.addon.simulated_root import secret_name
-from confcom.addon.snapshot import UTC_NOW, Now, read_root
+from confcom.addon.snapshot import Now, read_nodes, read_root
 from confcom.addon.tenants import TenantPod, tenants
 from confcom.errors import ConfcomError
 from confcom.kubernetes.epc_accounting import EPC_FLAGS
 from confcom.kubernetes.names import INSTANCE_LABEL, INTEL_EPC, NAME_LABEL, RELEASE
-from confcom.kubernetes.node import Node
 from confcom.kubernetes.node_selection import SIMULATED_LABEL
 from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, namespace_of, requires, text
 from confcom.kubernetes.workload import Workload
@@ -48,40 +47,36 @@ class InstallRequest:
     """Whether to create a missing Secret of the simulated root; None: only if no quote helper simulates."""
 
 
-def gather_preflight_inputs(
-    cluster: Cluster, helm: Helm, request: InstallRequest, now: Now = UTC_NOW
-) -> PreflightInputs:
+def gather_preflight_inputs(helm: Helm, request: InstallRequest, now: Now) -> PreflightInputs:
     """Read the inputs of all checks. The error of a failed read is stored; inputs that depend on it stay empty."""
-    api, place, errors = cluster.api, cluster.namespace, dict[Check, ConfcomError]()
+    cluster, errors = helm.cluster, dict[Check, ConfcomError]()
+    api, place = cluster.api, cluster.namespace
 
-    def attempt(check: Check, read: Callable[[], R], *, default: R) -> R:
+    def attempt(check: Check, read: Callable[[], R]) -> R | None:
         try:
             return read()
         except ConfcomError as error:
             errors[check] = error
-            return default
+            return None
 
-    versions = attempt(Check.HELM, helm.version, default=""), attempt(Check.KUBERNETES, api.server_version, default="")
+    versions = attempt(Check.HELM, helm.version) or "", attempt(Check.KUBERNETES, api.server_version) or ""
     inputs = PreflightInputs(place, request.values, *versions, errors, request.allow_no_nodes)
     if errors or any(finding.outcome is Outcome.FAILED for finding in preflight.check_versions(inputs)):
         return inputs
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        exists = partial(attempt, Check.POD_SECURITY, lambda: api.get(kinds.NAMESPACE, place) is not None)
-        has_namespace = pool.submit(exists, default=False)
-        daemon_sets = pool.submit(
-            attempt, Check.OWNERS, lambda: tuple(map(Workload.parse, api.list(kinds.DAEMON_SET))), default=()
-        )
+        namespace = pool.submit(attempt, Check.POD_SECURITY, partial(api.get, kinds.NAMESPACE, place))
+        owners = pool.submit(attempt, Check.OWNERS, lambda: tuple(map(Workload.parse, api.list(kinds.DAEMON_SET))))
         ranges = pool.submit(_limit_ranges, api)
-        nodes: Nodes | None = attempt(Check.NODES, lambda: tuple(map(Node.parse, api.list(kinds.NODE))), default=None)
+        nodes = attempt(Check.NODES, partial(read_nodes, api))
         inputs = inputs if nodes is None else _with_nodes(inputs, nodes, request.simulated_nodes)
-        inputs = attempt(Check.VALUES, partial(_with_release, inputs, helm, request.chart), default=inputs)
-        inputs = replace(inputs, has_namespace=has_namespace.result(), daemon_sets=daemon_sets.result())
+        inputs = attempt(Check.VALUES, partial(_with_release, inputs, helm, request.chart)) or inputs
+        inputs = replace(inputs, has_namespace=bool(namespace.result()), daemon_sets=owners.result() or ())
         new = inputs.rendering.workloads if inputs.rendering else ()
         installed = chart.daemons_in(inputs.daemon_sets)
         if secret := secret_name(new):
             first = not secret_name(daemon for daemon in installed if daemon.namespace == place)
             makes_root = first if request.new_root is None else request.new_root
-            root = attempt(Check.SIMULATION, lambda: read_root(cluster, secret, now), default=None)
+            root = attempt(Check.SIMULATION, lambda: read_root(cluster, secret, now))
             inputs = replace(inputs, root=root, makes_root=makes_root)
         with contextlib.suppress(ConfcomError):  # the checks say which permission is missing
             inputs = replace(inputs, pods=affected_pods(cluster, installed, new, nodes or ()))
@@ -93,13 +88,13 @@ def gather_preflight_inputs(
         return replace(
             inputs,
             limit_ranges=ranges.result(),
-            denied=attempt(Check.PERMISSIONS, partial(denied_permissions, cluster, needs, manifests), default=None),
+            denied=attempt(Check.PERMISSIONS, partial(denied_permissions, cluster, needs, manifests)),
             admission={name_of(one): error for one, error in zip(daemons, refusals, strict=True) if error},
         )
 
 
 def check_rollback(
-    cluster: Cluster, manifests: Sequence[KubernetesObject], revision: int, now: Now = UTC_NOW
+    cluster: Cluster, manifests: Sequence[KubernetesObject], revision: int, now: Now
 ) -> tuple[Finding, ...]:
     """Return a rollback's findings: about permissions, and if these suffice, about the revision's objects."""
     api, place = cluster.api, cluster.namespace
@@ -111,7 +106,7 @@ def check_rollback(
     labels = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
     installed = chart.workloads_in(api.list(kinds.DAEMON_SET, place, labels=labels))
     anyway = f"helm rollback {RELEASE} {revision} --namespace={place}"
-    nodes = tuple(map(Node.parse, api.list(kinds.NODE)))
+    nodes = read_nodes(api)
     pods = affected_pods(cluster, installed, new, nodes)
     return (
         permissions,

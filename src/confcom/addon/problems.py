@@ -61,13 +61,13 @@ class OptionalReads:
 
     failures: list[Problem] = field(default_factory=list)
 
-    def read(self, what: str, read: Callable[[], T], *, default: T, node: str = "") -> T:
+    def read(self, what: str, read: Callable[[], T], *, node: str = "") -> T | None:
         try:
             return read()
         except (ConfcomError, ValueError) as error:
             why = (error.why or error.what) if isinstance(error, ConfcomError) else str(error)
             self.failures.append(Problem(f"{what}: {why}", node, code="not-read"))
-            return default
+            return None
 
 
 def shown(names: Sequence[str]) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from confcom.addon import change
-from confcom.addon.change import Changed
-from confcom.addon.change_lease import ChangeRefusedError
+from confcom.addon.change import Changed, ChangeRefusedError
 from confcom.addon.command import AddOn
 from confcom.addon.helm import Revision
 from confcom.addon.preflight_inputs import check_rollback
@@ -18,7 +17,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float
     recorded = "if helm recorded the rollback, `confcom status --wait` waits on; a second one goes further back"
     with change.reporting_interruption(add_on.helm, recorded):
         change.require_release(add_on)
-        with change.hold_lease(add_on, "rollback", dry_run=False):
+        with change.hold_lease(add_on, "rollback"):
             history = add_on.helm.history()
             change.refuse_running_helm(history, add_on.now())
             target = previous(history) if revision is None else revision

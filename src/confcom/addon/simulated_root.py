@@ -111,9 +111,8 @@ def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
     values = {key: base64.b64encode(value).decode() for key, value in root.encode().items()}
     labels = {NAME_LABEL: RELEASE, COMPONENT_LABEL: VOLUME}
     metadata = {"name": name, "namespace": cluster.namespace, "labels": labels}
-    return cluster.api.create(
-        {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": values}
-    )
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": values}
+    return cluster.api.create(secret)
 
 
 def read_seed(cluster: Cluster, name: str) -> RootSeed:

@@ -6,25 +6,24 @@ Nodes and Pods are parsed one by one as they arrive: 5,000 nodes and 20,000 Pods
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import TypeVar
 
 from confcom.addon import api as kinds
 from confcom.addon import daemon_pods
 from confcom.addon.api import AT_ONCE, Api, ClusterAccessError
 from confcom.addon.chart_objects import workloads_in
-from confcom.addon.daemon_pods import DaemonPod, Warned, daemon_pod
+from confcom.addon.daemon_pods import DaemonPod, PodState, Warned, daemon_pod
 from confcom.addon.drift import Comparison, compare
 from confcom.addon.helm import Helm, Revision
 from confcom.addon.login import Cluster
 from confcom.addon.owned_objects import is_helms, owned_objects
-from confcom.addon.probe_pages import ProbePages
-from confcom.addon.problems import OptionalReads, Problem
-from confcom.addon.simulated_root import RootFacts, secret_name
+from confcom.addon.problems import OptionalReads, Problem, shown
+from confcom.addon.simulated_root import SERVED, RootFacts, read_facts, root_of_metrics, secret_name
 from confcom.addon.tenants import TenantPod, TenantWorkload, refused_workloads, tenant_pod, used_by_node
 from confcom.kubernetes import objects
 from confcom.kubernetes.inventory import Inventory
@@ -37,9 +36,13 @@ MAX_LOGS = 8
 """Maximum number of logs that are read: many failing Pods fail for the same reason."""
 REFUSED_MINUTES = 20
 """Maximum age of events about refused Pods: a controller retries a creation at least every 17 minutes."""
+MAX_PLUGINS = 20
+"""Maximum number of device plugins that are asked for their inventory; plugins of full nodes come first."""
+MAX_HELPERS = 20
+"""Maximum number of quote helpers that are asked for their root: the oldest and the newest, half of each."""
 
 Now = Callable[[], datetime]
-UTC_NOW: Final[Now] = partial(datetime.now, UTC)
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,44 +72,38 @@ class Snapshot:
 
 
 def read_daemons(cluster: Cluster) -> Snapshot:
-    base, nodes = _own_objects(cluster), _nodes(cluster.api)
+    base, nodes = _own_objects(cluster), read_nodes(cluster.api)
     pods = cluster.api.list(kinds.POD, cluster.namespace)
     return replace(_with_pods(cluster, base, pods, lambda: nodes), epc_pods=None)
 
 
-def read_root(cluster: Cluster, secret: str, now: Now = UTC_NOW) -> RootFacts:
+def read_root(cluster: Cluster, secret: str, now: Now) -> RootFacts:
     """Read the Secret's root, and the roots in use by quote helpers and simulated PCS that mount it."""
     own = _with_pods(cluster, _own_objects(cluster), cluster.api.list(kinds.POD, cluster.namespace), tuple)
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        return ProbePages(cluster, pool, OptionalReads()).roots(
-            secret, [*own.daemon_sets, *own.deployments.values()], own.pods, now()
-        )
+        return _ProbePages(cluster, pool, OptionalReads()).roots(own, secret, now())
 
 
-def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
+def read_cluster(helm: Helm, now: Now) -> Snapshot:
     """Read everything that `status` shows. Only the nodes and the add-on's namespace have to be readable."""
-    api, reads = cluster.api, OptionalReads()
+    cluster, api, reads = helm.cluster, helm.cluster.api, OptionalReads()
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        nodes, release = pool.submit(_nodes, api), pool.submit(_release, helm, reads)
+        nodes, release = pool.submit(read_nodes, api), pool.submit(_release, helm, reads)
         read = partial(_with_pods, cluster, _own_objects(cluster), nodes=nodes.result)
         everywhere = partial(api.list, kinds.POD)
-        snapshot = reads.read("Pods of other namespaces", lambda: read(everywhere()), default=None)
+        snapshot = reads.read("Pods of other namespaces", lambda: read(everywhere()))
         if snapshot is None:
             snapshot = replace(read(api.list(kinds.POD, cluster.namespace)), epc_pods=None)
-        used = used_by_node(snapshot.epc_pods or ())
         events = partial(api.list, kinds.EVENT, fields={"reason": daemon_pods.FAILED_CREATE})
         oldest = now() - timedelta(minutes=REFUSED_MINUTES)
-        none: tuple[TenantWorkload, ...] = ()
-        what = "Pods that cannot be created"
-        refused = reads.read(what, lambda: refused_workloads(events(), oldest), default=none)
-        pages, secret = ProbePages(cluster, pool, reads), secret_name(snapshot.daemon_sets)
-        workloads = (*snapshot.daemon_sets, *snapshot.deployments.values())
+        refused = reads.read("Pods that cannot be created", lambda: refused_workloads(events(), oldest)) or ()
+        pages, secret = _ProbePages(cluster, pool, reads), secret_name(snapshot.daemon_sets)
         history, drift, left = release.result()
         snapshot = replace(
             snapshot,
-            inventories=pages.inventories(snapshot.nodes, snapshot.pods, used),
+            inventories=pages.inventories(snapshot),
             refused=tuple(one for one in refused if one.namespace != cluster.namespace),
-            root=pages.roots(secret, workloads, snapshot.pods, now()) if secret else None,
+            root=pages.roots(snapshot, secret, now()) if secret else None,
             history=history,
             drift=drift,
             left=left,
@@ -118,18 +115,16 @@ def read_cluster(cluster: Cluster, helm: Helm, now: Now = UTC_NOW) -> Snapshot:
 def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Comparison, tuple[str, ...]]:
     """Return helm's record, the cluster's differences from it, and our objects without a record."""
     api, namespace = helm.cluster.api, helm.cluster.namespace
-    history: tuple[Revision, ...] | None = reads.read("the release", helm.history, default=None)
+    history = reads.read("the release", helm.history)
     # An unfinished change is not compared: it will be undone. A failed change is repeated as recorded.
     if history is None or (history and history[-1].status not in {"deployed", "failed"}):
         return history or (), Comparison(), ()
     read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple
-    manifests = reads.read("the release's objects", read, default=None)
+    manifests = reads.read("the release's objects", read)
     if manifests is None:
         return history, Comparison(), ()
-    compared = partial(compare, api, manifests, namespace)
-    drift = reads.read("the release's objects", compared, default=Comparison())
-    none: tuple[KubernetesObject, ...] = ()
-    owned = reads.read("objects without a record of helm", lambda: tuple(owned_objects(helm.cluster)), default=none)
+    drift = reads.read("the release's objects", partial(compare, api, manifests, namespace)) or Comparison()
+    owned = reads.read("objects without a record of helm", lambda: tuple(owned_objects(helm.cluster))) or ()
     recorded = {f"{one['kind']} {name_of(one)}" for one in manifests}
     # Objects that helm did not install may be a user's installation without helm.
     if recorded or any(workload.kind == "DaemonSet" for workload in workloads_in(owned)):
@@ -138,7 +133,7 @@ def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Co
     return history, drift, tuple(name for name in left if name not in recorded)
 
 
-def _nodes(api: Api) -> tuple[Node, ...]:
+def read_nodes(api: Api) -> tuple[Node, ...]:
     return tuple(map(Node.parse, api.list(kinds.NODE)))
 
 
@@ -183,3 +178,53 @@ def _with_pods(
             own[name] = daemon_pod(*unexplained[name], logged)
     oldest_first = sorted(own.values(), key=lambda pod: (pod.created, pod.name))
     return replace(base, nodes=nodes(), pods=tuple(oldest_first), epc_pods=tuple(tenants))
+
+
+@dataclass(frozen=True, slots=True)
+class _ProbePages:
+    """Reads the probe pages of ready daemons, several at once."""
+
+    cluster: Cluster
+    pool: futures.Executor
+    reads: OptionalReads
+
+    def inventories(self, snapshot: Snapshot) -> Mapping[str, Inventory]:
+        """Return each node's inventory of EPC by its device plugin."""
+        ready = (pod for pod in snapshot.pods if pod.state is PodState.READY)
+        plugins = {pod.node: pod for pod in ready if pod.component is Component.DEVICE_PLUGIN}
+        used, nodes = used_by_node(snapshot.epc_pods or ()), snapshot.nodes
+        # Only a full node's plugin knows whether the node is to have less EPC than its Pods request.
+        full = {node.name for node in nodes if 0 < used.get((node.name, node.resources.epc), 0) >= node.epc_mib}
+        ordered = sorted(plugins.values(), key=lambda pod: pod.node not in full)
+        what = "the EPC that its device plugin found"
+        if unasked := [pod.node for pod in ordered[MAX_PLUGINS:] if pod.node in full]:
+            why = f"{shown(unasked)} are full too, and only {MAX_PLUGINS} plugins are asked"
+            self.reads.failures.append(Problem(f"{what}: {why}", code="not-read"))
+        found = self._ask(what, ordered[:MAX_PLUGINS], "inventory", Inventory.from_json)
+        return {node: one for node, one in found.items() if one.accounting.kind and one.epc.mib}
+
+    def roots(self, snapshot: Snapshot, secret: str, now: datetime) -> RootFacts:
+        """Return the Secret's root, and the roots in use by quote helpers and simulated PCS that mount it."""
+        workloads = (*snapshot.daemon_sets, *snapshot.deployments.values())
+        mounting = [workload for workload in workloads if secret_name([workload]) == secret]
+        owners = {workload.name for workload in mounting}
+        ready = [pod for pod in snapshot.pods if pod.state is PodState.READY]
+        helpers = [pod for pod in ready if pod.component is Component.QUOTE_HELPER and pod.owner in owners]
+        if len(helpers) > MAX_HELPERS:
+            helpers = [*helpers[: MAX_HELPERS // 2], *helpers[-MAX_HELPERS // 2 :]]
+        roots = dict(self._ask("the simulated root of its quote helper", helpers, "metrics", root_of_metrics))
+        unread = [pod.node for pod in helpers if pod.node not in roots]
+        if any(workload.component is Component.SIMULATED_PCS for workload in mounting):
+            serving = [pod for pod in ready if pod.component is Component.SIMULATED_PCS]
+            served = self._ask("the root of the simulated PCS", serving, "metrics", root_of_metrics)
+            roots.update((SERVED, root) for root in served.values())
+        return replace(read_facts(self.cluster, secret, now), roots=roots, unread=shown(unread))
+
+    def _ask(
+        self, what: str, pods: Sequence[DaemonPod], page: str, parse: Callable[[str], R | None]
+    ) -> Mapping[str, R]:
+        def ask(pod: DaemonPod) -> R | None:
+            read = partial(self.cluster.api.probe_page, pod.name, self.cluster.namespace, page)
+            return self.reads.read(what, lambda: parse(read()), node=pod.node)
+
+        return {pod.node: answer for pod, answer in zip(pods, self.pool.map(ask, pods), strict=True) if answer}

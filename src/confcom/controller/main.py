@@ -20,8 +20,7 @@ from confcom.controller.plugin_inventories import Fetch, PluginInventories, fetc
 from confcom.controller.settings import ControllerSettings, parse_settings
 from confcom.controller.state import NOTHING, UNKNOWN, ClusterState
 from confcom.daemon.logs import LogStream, configure_logging
-from confcom.daemon.probe_server import serve_probes
-from confcom.daemon.probes import Route, standard_routes
+from confcom.daemon.probe_server import Route, serve_probes, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
 from confcom.kubernetes.epc_accounting import AccountingKind

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from confcom.daemon.logs import LogFormat, LogLevel
-from confcom.daemon.probes import ProbeAddress
+from confcom.daemon.probe_server import ProbeAddress
 from confcom.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "CONFCOM_"

@@ -14,8 +14,7 @@ from typing import TextIO
 from prometheus_client import CollectorRegistry
 
 from confcom.daemon.logs import LogStream, configure_logging
-from confcom.daemon.probe_server import serve_probes
-from confcom.daemon.probes import JSON, ProbeResponse, Route, standard_routes
+from confcom.daemon.probe_server import JSON, ProbeResponse, Route, serve_probes, standard_routes
 from confcom.daemon.readiness_log import ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
 from confcom.device_plugin.allocation import Allocator

@@ -15,8 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom import passed_descriptors
 from confcom.daemon.logs import LogLimiter, LogStream, configure_logging
-from confcom.daemon.probe_server import serve_probes
-from confcom.daemon.probes import standard_routes
+from confcom.daemon.probe_server import serve_probes, standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_daemon, run_until_stopped
 from confcom.quote_helper.limits_and_deadlines import MIB, UNREAD_MEMORY_PART, HelperLimits

@@ -9,8 +9,7 @@ from typing import TextIO
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from confcom.daemon.logs import LogStream, configure_logging
-from confcom.daemon.probe_server import serve_probes
-from confcom.daemon.probes import standard_routes
+from confcom.daemon.probe_server import serve_probes, standard_routes
 from confcom.daemon.supervision import exit_status, run_daemon
 from confcom.quote_provider.state_directory import default_state_dir, exposure, open_platform, utc_now
 from confcom.simulated_pcs.answers import API_PATH, answer

@@ -57,7 +57,7 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
     with opened(login, namespace) as add_on:
         if wait:
             wait_until_ready(add_on, timeout=timeout, until_gone=NOT_CREATED | NOT_SHOWN)
-        found = add_on_status(read_cluster(add_on.cluster, add_on.helm, add_on.now))
+        found = add_on_status(read_cluster(add_on.helm, add_on.now))
     lines = status_lines(found, everything=all_nodes)
     show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, map(printable, lines), output)
     if not found.ok:
