@@ -10,7 +10,7 @@ import pytest
 
 from confcom.client.mode import InProcessQuotingError, ProcessMode
 from confcom.errors import SettingsError
-from confcom.sample_workload.program import NoEnclaveDeviceError, WorkloadSettings, open_enclave_device, run
+from confcom.sample_workload import NoEnclaveDeviceError, WorkloadSettings, open_enclave_device, run
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.conditions import wait_until

@@ -19,14 +19,14 @@ from confcom.daemon.probe_server import serve_probes, standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_daemon, run_until_stopped
 from confcom.quote_helper.limits_and_deadlines import MIB, UNREAD_MEMORY_PART, HelperLimits
+from confcom.quote_helper.metrics import HelperMetrics, watch_loop
+from confcom.quote_helper.quote_log import QuoteLog
 from confcom.quote_helper.quoting.provider_state import PREPARING, ProviderSupervisor
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.settings import HelperSettings, ProviderKind, parse_settings
 from confcom.quote_helper.takeover.socket_access import SocketAccess
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BITS, Instance
-from confcom.quote_helper.metrics import HelperMetrics, watch_loop
-from confcom.quote_helper.quote_log import QuoteLog
 from confcom.quote_helper.transport.peers import ByPod, by_uid
 from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_helper.transport.slow_peers import SlowPeers

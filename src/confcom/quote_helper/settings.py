@@ -18,11 +18,11 @@ from confcom.daemon.settings import (
 )
 from confcom.errors import SettingsError
 from confcom.quote_helper.limits_and_deadlines import DEFAULT_MEMORY_LIMIT_MIB
+from confcom.quote_helper.quote_log import ALL_QUOTES, DEFAULT_QUOTE_LINES, MAX_QUOTE_LINES, QuoteLines
 from confcom.quote_helper.quoting.stale_target import (
     DEFAULT_STALE_REPORT_WINDOW_SECONDS,
     MAX_STALE_REPORT_WINDOW_SECONDS,
 )
-from confcom.quote_helper.quote_log import ALL_QUOTES, DEFAULT_QUOTE_LINES, MAX_QUOTE_LINES, QuoteLines
 
 DEFAULT_SOCKET: Final = Path("/var/run/aesmd/aesm.socket")
 """The path that is compiled into Intel's client library and every other known client."""

@@ -1,4 +1,7 @@
-"""The sample workload: load an enclave, create its report for a challenge, get a quote, print it."""
+"""The program in the demo's container: it creates a simulated enclave's report for a challenge, and prints its quote.
+
+It touches the AESM socket and the SGX device node. An import contract keeps it from the provider's keys.
+"""
 
 import argparse
 import base64
@@ -259,3 +262,7 @@ def _open_first(candidates: Sequence[Path]) -> tuple[Path, int]:
         remedy="put kubernetes.azure.com/sgx_epc_mem_in_MiB into resources.limits, and check that the SGX device "
         "plugin runs on the node",
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
