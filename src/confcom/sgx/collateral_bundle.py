@@ -35,7 +35,13 @@ COLLATERAL_FILES = tuple(_FILES.values())
 @dataclass(frozen=True, slots=True)
 class CollateralDocuments:
     tcb_info: TcbInfo
+    tcb_info_issuers: tuple[x509.Certificate, ...]
+    """The issuer chain of the TCB info: the signer's certificate first. So are the other two."""
     qe_identity: QeIdentity
+    qe_identity_issuers: tuple[x509.Certificate, ...]
+    pck_crl: x509.CertificateRevocationList
+    pck_crl_issuers: tuple[x509.Certificate, ...]
+    root_ca_crl: x509.CertificateRevocationList
     periods: tuple[tuple[str, datetime, datetime], ...]
     """For each part with dates: name, issue date, date of the next issue. The root's list is the last entry."""
 
@@ -69,7 +75,7 @@ class CollateralBundle:
     pck_crl: bytes
     """Revocation list of the PCK's certificate authority, DER."""
     pck_crl_issuer_chain: bytes
-    """PEM: the PCK's certificate authority, then the root. No verifier reads this chain."""
+    """PEM: the PCK's certificate authority, then the root. dcap-qvl and Intel's QVL do not read this chain."""
     root_ca_crl: bytes
     """The root's revocation list, DER."""
 
@@ -99,25 +105,38 @@ class CollateralBundle:
     def require_well_formed(self) -> None:
         """Raise MalformedError if a part cannot be parsed. `verify` decides whether it is authentic and current."""
         self.read()
-        for name in ("tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"):
-            for certificate in split_pem_chain(getattr(self, name)):
-                load_certificate(certificate, f"a certificate of {name}")
 
     def read(self) -> CollateralDocuments:
-        """Parse TCB info, QE identity, and the dates of the revocation lists."""
+        """Parse every part. MalformedError if a part cannot be parsed."""
         tcb_info, qe_identity = TcbInfo.parse(self.tcb_info), QeIdentity.parse(self.qe_identity)
-        periods = (
-            ("TCB info", tcb_info.issue_date, tcb_info.next_update),
-            ("QE identity", qe_identity.issue_date, qe_identity.next_update),
-            _crl_period("the PCK revocation list", self.pck_crl),
-            _crl_period("the root's revocation list", self.root_ca_crl),
+        pck_crl, pck_crl_period = _crl("the PCK revocation list", self.pck_crl)
+        root_ca_crl, root_ca_crl_period = _crl("the root's revocation list", self.root_ca_crl)
+        return CollateralDocuments(
+            tcb_info,
+            _issuers("the TCB info", self.tcb_info_issuer_chain),
+            qe_identity,
+            _issuers("the QE identity", self.qe_identity_issuer_chain),
+            pck_crl,
+            _issuers("the PCK revocation list", self.pck_crl_issuer_chain),
+            root_ca_crl,
+            (
+                ("TCB info", tcb_info.issue_date, tcb_info.next_update),
+                ("QE identity", qe_identity.issue_date, qe_identity.next_update),
+                pck_crl_period,
+                root_ca_crl_period,
+            ),
         )
-        return CollateralDocuments(tcb_info, qe_identity, periods)
 
 
-def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
+def _issuers(name: str, chain: bytes) -> tuple[x509.Certificate, ...]:
+    return tuple(load_certificate(pem, f"a certificate of {name}'s issuer chain") for pem in split_pem_chain(chain))
+
+
+def _crl(name: str, der: bytes) -> tuple[x509.CertificateRevocationList, tuple[str, datetime, datetime]]:
+    """Parse a list with the fields that cryptography decodes at first use, so that these cannot raise later."""
     try:
         crl = x509.load_der_x509_crl(der)
+        _ = crl.issuer, crl.extensions, crl.signature_hash_algorithm, crl.get_revoked_certificate_by_serial_number(0)
         begin, end = crl.last_update_utc, crl.next_update_utc
         if end is None:
             raise ValueError("it has no next update, and would be valid forever")
@@ -128,4 +147,4 @@ def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
             why=str(error),
             remedy="ask the service for DER (encoding=der); PEM and hex text are not read",
         ) from error
-    return name, begin, end
+    return crl, (name, begin, end)

@@ -16,9 +16,10 @@ from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote, QuoteFrame
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks.authenticity import KeyCertification
-from confcom.verify.checks.collateral import currency_check, evaluation_check, signer_check
+from confcom.verify.checks.collateral import currency_check, evaluation_check, signatures_check, signers_check
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
 from confcom.verify.checks.marks import collateral_marks_check, present_collateral_marks
+from confcom.verify.checks.revocation import crl_check, signers_revocation_check
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import Check, CheckStatus, utc_text
 
@@ -139,7 +140,10 @@ class PreparedCollateral:
         self.present_marks = present_collateral_marks(self.documents)
         self.checks: tuple[Check, ...] = (
             evaluation_check(self.documents),
-            signer_check(collateral, root.certificate),
+            signers_check(self.documents, root.certificate),
+            signatures_check(self.documents),
+            crl_check(self.documents, root.certificate),
+            signers_revocation_check(self.documents),
             collateral_marks_check(self.documents, root.platform),
         )
         self.appraiser = Appraiser(root.der, collateral, self.documents)
@@ -163,7 +167,7 @@ class PreparedCollateral:
             if (known := self._known.get(part)) is not None:
                 self._known.move_to_end(part)
                 return known
-        certification = KeyCertification.of(Quote.parse(data), self.root)
+        certification = KeyCertification.of(Quote.parse(data), self.root, self.documents)
         if certification.problem is None and len(part) <= MAX_KNOWN_PART:  # forged keys must not evict genuine entries
             with self._lock:
                 self._known[part] = certification

@@ -79,8 +79,12 @@ class PckChain:
                 return f"{name} was found instead of {expected}"
             if not is_issued_by(certificate, issuer):
                 return f"{name} was not issued by {name_text(issuer.subject)}"
-            if not _is_certificate_authority(issuer):
+            if not is_certificate_authority(issuer):
                 return f"{name_text(issuer.subject)} is not a certificate authority"
+            if unknown := _unknown_critical_extension(certificate):
+                return f"{name} has the unknown critical extension {unknown}"
+        if is_certificate_authority(self.leaf):
+            return f"{name_text(self.leaf.subject)} is a certificate authority"
         return None
 
     @property
@@ -114,9 +118,16 @@ def common_name(name: x509.Name) -> str:
     return str(values[0]) if len(values) == 1 else ""
 
 
-def _is_certificate_authority(certificate: x509.Certificate) -> bool:
+def is_certificate_authority(certificate: x509.Certificate) -> bool:
     values = [extension.value for extension in certificate.extensions]
     return any(isinstance(value, x509.BasicConstraints) and value.ca for value in values)
+
+
+def _unknown_critical_extension(certificate: x509.Certificate) -> str:
+    """Return the OID of a critical extension that is not understood, which forbids the certificate's use (RFC 5280)."""
+    critical = (extension for extension in certificate.extensions if extension.critical)
+    unknown = (extension for extension in critical if isinstance(extension.value, x509.UnrecognizedExtension))
+    return next((extension.oid.dotted_string for extension in unknown), "")
 
 
 def qe_report_is_certified(quote: Quote, leaf: x509.Certificate) -> bool:
