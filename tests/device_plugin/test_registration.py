@@ -18,12 +18,7 @@ from confcom.device_plugin.endpoint import Endpoint
 from confcom.device_plugin.epc import discover
 from confcom.device_plugin.kubelet_socket import POLL_SECONDS, KubeletWatch
 from confcom.device_plugin.metrics import PluginMetrics
-from confcom.device_plugin.registration import (
-    YIELD_SECONDS,
-    Registrar,
-    RegistrationCause,
-    run_unless,
-)
+from confcom.device_plugin.registration import YIELD_SECONDS, Registrar, RegistrationCause, run_unless
 from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.device_plugin.socket_names import SocketNames, _state
 from confcom.errors import UnavailableError

@@ -63,10 +63,7 @@ async def test_an_identity_from_a_clients_call_opens_it_too(policy, clock, provi
     clock.now += 2 * WINDOW
     answers = asyncio.Queue()
     service = QuoteService(
-        lambda _, answer: answers.put_nowait(answer),
-        stale=policy,
-        limits=HelperLimits(),
-        clock=clock,
+        lambda _, answer: answers.put_nowait(answer), stale=policy, limits=HelperLimits(), clock=clock
     )
     service.provide(provider)
     service.respond(stale_quote, "peer", "asker")
