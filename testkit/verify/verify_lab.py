@@ -51,7 +51,6 @@ class Evidence:
         return TrustedRoot.load(self.root.public_bytes(Encoding.DER))
 
     def appraisal(self):
-        """dcap-qvl's own verdict."""
         return Appraiser(self.trusted.der, self.collateral, self.collateral.read()).appraise(self.quote, self.now)
 
     def write(self, directory):

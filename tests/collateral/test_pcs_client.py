@@ -1,5 +1,3 @@
-"""Fetching from a service that serves well, and from faulty services."""
-
 import asyncio
 import os
 import socketserver

@@ -1,5 +1,3 @@
-"""The log stream, with real pipes: it never waits for the pipe's reader, and logs what it dropped."""
-
 import io
 import json
 import os

@@ -1,5 +1,3 @@
-"""The relay to aesmd, against a stand-in that fails as Intel's aesmd was measured to fail."""
-
 import asyncio
 import errno
 import gc

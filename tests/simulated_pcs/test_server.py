@@ -1,5 +1,3 @@
-"""The HTTP server with our own client, with dcap-qvl's client, and with misbehaving clients."""
-
 import contextlib
 import http.client
 import json
@@ -55,7 +53,6 @@ def quote(evidence):
 
 @pytest.fixture(scope="module")
 def judged(platform, evidence):
-    """Our verdict at the present time, with fetched collateral."""
     policy = Lab(platform=platform).policy
     return lambda collateral: verify(evidence.quote, policy, collateral, root=evidence.trusted)
 

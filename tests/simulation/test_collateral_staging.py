@@ -1,5 +1,3 @@
-"""Staged collateral: the verdict of each verifier, and no other changes."""
-
 import json
 from dataclasses import replace
 from datetime import timedelta

@@ -1,5 +1,3 @@
-"""The fixture for tests of services, and the result of each of its defects."""
-
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta

@@ -1,5 +1,3 @@
-"""TLS with a verified peer: sockets, httpx2, asyncio and the command line. Other peers get no data."""
-
 import asyncio
 import contextlib
 import json

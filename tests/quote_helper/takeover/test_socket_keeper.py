@@ -1,5 +1,3 @@
-"""The path of the AESM socket in all its states: which helper gets or keeps it, which files stay."""
-
 import asyncio
 import contextlib
 import errno
@@ -22,7 +20,6 @@ from testkit.users import as_user
 
 
 def listening(path, name=None):
-    """Another program's listening socket at the path."""
     path.parent.mkdir(exist_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(name or path))

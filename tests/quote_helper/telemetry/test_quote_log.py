@@ -1,5 +1,3 @@
-"""The log of quotes and malformed input: by which client, how often, and with a log that is not read."""
-
 import json
 import logging
 import os

@@ -140,7 +140,6 @@ def make_pod():
 
 @pytest.fixture
 def start_client():
-    """Start a program in a container's cgroup, and in a new PID namespace."""
     with contextlib.ExitStack() as stack:
 
         def start(procs, program, *arguments):

@@ -216,7 +216,6 @@ async def test_many_garbage_connections_leave_nothing_behind(serve, provider):
 
 
 async def test_nothing_stays_open_of_a_helper_that_ends(in_process, provider):
-    """The helper ends while clients are connected."""
     async with in_process(provider) as helper:
         await helper.ready()
     before = open_descriptors()

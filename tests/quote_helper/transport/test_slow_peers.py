@@ -15,8 +15,6 @@ GARBAGE = b"\xff" * 16
 
 
 class AllSlow(SlowPeers):
-    """A version in which every peer is slow."""
-
     def __contains__(self, peer):
         return True
 
