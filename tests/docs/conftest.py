@@ -71,7 +71,6 @@ def start(environment, folder):
 
 @pytest.fixture
 def typed(environment, folder):
-
     def run(line, **variables):
         return subprocess.run(
             ["/bin/sh", "-c", line],
