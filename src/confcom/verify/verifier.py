@@ -53,7 +53,7 @@ def verify(
     """Decide whether to rely on a quote. Nothing is fetched, and no content of a quote raises an error.
 
     Threads may call `verify` concurrently. A call takes about a millisecond, nearly all of it under the GIL. A service
-    that verifies many quotes uses processes, which also confine a crash of dcap-qvl that forged input causes.
+    that verifies many quotes should use several processes. These also confine a crash of dcap-qvl by forged input.
 
     Args:
         quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text, or a path
@@ -66,7 +66,7 @@ def verify(
         now: the instant, with time zone, at which all dates must be valid; None means the present.
 
     Returns:
-        The verdict. `verdict.require_ok()` returns the claims, or raises.
+        The verdict. `verdict.require_ok()` returns the claims or raises NotVerifiedError.
 
     Raises:
         WrongTypeError: an argument has the wrong type.
@@ -96,11 +96,11 @@ def verify(
 
 
 def bytes_of(quote: QuoteInput) -> bytes:
-    """Return the bytes of a quote in any form of QuoteInput; text that does not decode is only encoded."""
+    """Return the bytes of a quote in any form of QuoteInput; other text is only encoded."""
     if isinstance(quote, bytes):
         return quote
     if isinstance(quote, str):
-        # Text of neither form stays undecoded and fails to parse. Text over the limit is not decoded.
+        # Text that is neither hexadecimal nor base64 stays as it is. Text over the limit is not decoded.
         text = quote[: MAX_QUOTE_TEXT_SIZE + 1].encode(errors="replace")
         return text if len(quote) > MAX_QUOTE_TEXT_SIZE else decoded(text)
     if isinstance(quote, os.PathLike):
@@ -170,7 +170,7 @@ def verify_quote(
             platform_match_check(usable.documents, certification.extension),
             *usable.checks,
         ]
-        # Some forged input makes dcap-qvl abort the process, so a quote that failed our own checks is not passed to it.
+        # Some forged input makes dcap-qvl abort the process, so it gets no quote that failed our own checks.
         if kind_of(checks) is VerdictKind.NOT_AUTHENTIC:
             why = "confcom's own checks show that this is not authentic"
             checks.append(not_checked(_APPRAISAL, why, code="appraisal"))
