@@ -24,7 +24,7 @@ class EpcSectionKind(IntEnum):
     """Type of a sub-leaf of leaf 0x12, in EAX[3:0]."""
 
     END = 0
-    """This sub-leaf and all further ones are invalid."""
+    """The end of the list: this sub-leaf and all later sub-leaves are invalid."""
     EPC = 1
     UNKNOWN = -1
     """A type that the SDM does not define (yet); such a sub-leaf is skipped."""

@@ -189,8 +189,8 @@ class Quote:
     def parse(cls, data: bytes) -> Self:
         """Parse a quote of version 3 with an ECDSA P-256 signature.
 
-        Every size declared in the quote is checked against the data. Bytes after the quote are accepted, and kept in
-        `trailing`.
+        Every size that the quote declares is checked against the data. Bytes after the quote are accepted and
+        kept in `trailing`.
         """
         frame = QuoteFrame.parse(data)
         return cls(frame.header, frame.body, EcdsaSignatureData.parse(frame.signature_data), frame.trailing)

@@ -21,7 +21,7 @@ from confcom.simulation.simulated_collateral import create_evaluation_numbers
 
 API_PATH: Final = "/sgx/certification/v4/"
 MAX_PARAMETERS: Final = 8
-"""Most query parameters of one request. The API has three; parameters that clients add are ignored."""
+"""Limit of query parameters in one request. The API has three; parameters that clients add are ignored."""
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
@@ -48,7 +48,7 @@ def answer(
     *,
     pccs: bool = False,
 ) -> Answer:
-    """Answer a GET request with collateral that is signed for the present.
+    """Answer a GET request with the collateral that is signed at `now`.
 
     Args:
         target: the request's path and query.

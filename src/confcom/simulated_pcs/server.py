@@ -22,11 +22,11 @@ MAX_CONNECTIONS: Final = 64
 """Concurrent connections, with a thread each. A verifier uses one connection. Further connections wait in the
 kernel's queue until a connection ends or exceeds its deadline."""
 BACKLOG: Final = 128
-"""Most connections that the kernel queues until the server accepts them."""
+"""Limit of the connections that the kernel queues until the server accepts them."""
 DEADLINE_SECONDS: Final = 5.0
 """Seconds for the TLS handshake, for reading the request, and for a write. Slow clients need one second."""
 MAX_REQUEST_BYTES: Final = 8192
-"""Most bytes of request line and headers. This API's requests have up to 300; common servers allow 8 KiB."""
+"""Limit of request line and headers in bytes. Requests here have up to 300; common servers allow 8 KiB."""
 POLL_SECONDS: Final = 0.1
 """Seconds between checks for shutdown. While all connections are in use, a check waits until one ends."""
 

@@ -1,9 +1,9 @@
 """A software enclave that creates and verifies reports like an enclave in Intel's SDK simulation mode.
 
-On hardware the report key is derived from a secret of the processor. The SDK's simulation library derives it from
-public constants instead (sdk/simulation/tinst/deriv.cpp, t_instructions.cpp). This module derives the key in the
-same way, so that enclaves built with the SDK's simulation libraries can be quoted. Because the keys are public, a
-matching MAC proves which target a report was made for, but not who made the report.
+On hardware the report key is derived from a secret of the processor. The SDK's simulation library derives the
+key from public constants instead (sdk/simulation/tinst/deriv.cpp, t_instructions.cpp). This module derives
+the key in the same way, so that enclaves built with the SDK's simulation libraries can be quoted. Because the
+keys are public, a matching MAC proves which target a report was made for, but not who made the report.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CURRENT = struct.Struct("<H6xQQI16s32s16sH64s32s2x")
 _LEGACY = struct.Struct("<H6xQQ16s32s16s32s")
 
 XFRM_X87_SSE_AVX = 0x07
-"""Extended features of a simulated enclave: the minimum that every 64-bit processor with SGX enables."""
+"""XFRM of a simulated enclave: the minimum of features that every 64-bit processor with SGX enables."""
 
 _ENCLAVE_DOMAIN = b"confcom simulated enclave: "
 _SIGNER_DOMAIN = b"confcom simulated enclave signer"

@@ -17,7 +17,7 @@ CREATED: Final = "created"
 CHECK: Final = "check"
 """Key of the checksum, which reveals damaged or mixed values: hex SHA-256 of the ASCII text `SEED:CREATED`."""
 MAX_VALUE_SIZE: Final = 64
-"""Bytes of the longest values, the seed and the checksum in hex."""
+"""Bytes of the longest stored values, which are the seed and the checksum in hex."""
 
 _SEED: Final = re.compile(rf"[0-9a-f]{{{2 * SEED_SIZE}}}")
 _CREATED: Final = re.compile(r"0|[1-9][0-9]{0,9}")

@@ -73,7 +73,7 @@ class Validity:
 
     @classmethod
     def around(cls, origin: datetime, now: datetime) -> Self:
-        """Return the validity of collateral made at `now`.
+        """Return the validity period of collateral made at `now`.
 
         Issue dates start at `origin` and are one renewal interval apart. All calls within one interval return
         the same dates. Signatures are deterministic, so the same dates give the same bytes. Several helpers
@@ -201,8 +201,8 @@ def _document(kind: str, version: int, validity: Validity, **content: object) ->
 def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateKey) -> bytes:
     """Serialize and sign a document in the form in which Intel's service sends it.
 
-    The document is ASCII text only. It is serialized without white space, and the signature covers exactly these bytes.
-    `member` is the document's name: `tcbInfo` or `enclaveIdentity`.
+    The document, ASCII text only, is serialized without white space. The signature covers exactly these
+    bytes. `member` is the document's name: `tcbInfo` or `enclaveIdentity`.
     """
     inner = json.dumps(document, separators=(",", ":")).encode("ascii")
     return SignedJson(member, inner, sign(key, inner)).encode()

@@ -57,7 +57,7 @@ class Attestation:
         return cls(TrustedRoot.load(SimulatedPlatform.of_root(seed).pki.root.der), enclave, seed)
 
     def policy(self, challenge: bytes, **demands: Any) -> Policy:  # noqa: ANN401 # Policy's arguments
-        """Return a policy that accepts a good quote over the challenge; `demands` are more arguments of Policy."""
+        """Return a policy that accepts a good quote over the challenge; `demands` are other arguments of Policy."""
         accepted = {"mr_enclave": self.enclave.mr_enclave, "allow_simulated": True}
         return Policy.for_challenge(challenge, **(accepted | demands))
 

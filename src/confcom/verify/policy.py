@@ -45,7 +45,7 @@ class Identity:
     Bytes may also be given as hexadecimal text.
 
     Raises:
-        SettingsError: no quote could have such a value, or neither `mr_enclave` nor `mr_signer` is given.
+        SettingsError: no quote could have a given value, or neither `mr_enclave` nor `mr_signer` is given.
     """
 
     mr_enclave: bytes | None
@@ -126,7 +126,7 @@ class Policy:
     Bytes may also be given as hexadecimal text.
 
     Raises:
-        SettingsError: no quote could have such a value. The constructor refuses the value, so that the
+        SettingsError: no quote could have a given value. The constructor refuses the value, so that the
             mistake does not later look like a bad quote.
         WrongTypeError: a value has the wrong type.
     """

@@ -26,7 +26,7 @@ MAX_KNOWN_KEYS: Final = 256
 """Number of attestation keys whose certification is cached. A platform has one key at a time. Values have
 under 40 KiB and cache keys at most 16 KiB, so the cache stays below 14 MiB."""
 MAX_KNOWN_PART: Final = 16 * 1024
-"""Most bytes of a cached key with QE report and certificates. Real ones have under 5 KiB; more is not cached."""
+"""Limit in bytes of a cached key, QE report and certificates; real ones have under 5 KiB. More is not cached."""
 
 
 class CollateralError(MalformedError):
@@ -37,7 +37,7 @@ class CollateralError(MalformedError):
 class Collateral(CollateralBundle):
     """TCB info, QE identity and revocation lists of one kind of platform, each byte for byte as served.
 
-    `read_collateral`, `Collateral.from_json` and `confcom.collateral` make such objects.
+    `read_collateral`, `Collateral.from_json` and `confcom.collateral` make Collateral objects.
     """
 
     def __post_init__(self) -> None:
@@ -63,8 +63,8 @@ class Collateral(CollateralBundle):
             early: whether to use Intel's early set, which has the newest TCB recovery, instead of the standard set.
 
         Raises:
-            MalformedError: the file has another form, lacks the set, or has a part that cannot be parsed; or the quote
-                has no readable PCK certificate.
+            MalformedError: the file has another form, does not have the set, or has a part that cannot be
+                parsed; or the quote has no readable PCK certificate.
         """
         if not isinstance(data, (bytes, str)):
             raise WrongTypeError("the collateral", "bytes or text", data)
@@ -78,7 +78,7 @@ class Collateral(CollateralBundle):
 
     @property
     def expires(self) -> datetime:
-        """The instant at which the first part expires. Raises MalformedError if a part cannot be read."""
+        """The earliest instant at which a part expires. Raises MalformedError if a part cannot be read."""
         return self.read().expires
 
     @property

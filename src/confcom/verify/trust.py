@@ -27,7 +27,7 @@ class Platform(Enum):
     GENUINE = "genuine"
     """The chain ends in Intel's pinned root key."""
     SIMULATED = "simulated"
-    """The chain ends in the root that was given, and that root is marked as a simulated platform's."""
+    """The chain ends in the trusted root, which is marked as the root of a simulated platform."""
     UNKNOWN = "unknown"
     """The root is neither Intel's nor marked as simulated, or no valid chain leads to the root."""
 
@@ -113,7 +113,7 @@ def trusted_root(root: TrustedRoot | KnownRoot) -> TrustedRoot:
 
 
 def platform_of(root_key_id: bytes, *, root_is_marked: bool) -> Platform:
-    """Return the kind of platform that a root stands for: genuine by its key, else simulated by its marks."""
+    """Return the kind of platform that a root stands for: Intel's key means genuine, marks mean simulated."""
     if root_key_id == INTEL_ROOT_KEY_ID:
         return Platform.GENUINE
     return Platform.SIMULATED if root_is_marked else Platform.UNKNOWN

@@ -36,7 +36,7 @@ class VerdictKind(Enum):
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit code of this kind, for scripts."""
+        """The exit code of a command that ends with this kind of verdict."""
         return {
             VerdictKind.VERIFIED: ExitCode.OK,
             VerdictKind.AUTHENTIC_NOT_AUTHORISED: ExitCode.NOT_AUTHORISED,
@@ -64,7 +64,7 @@ class CheckStatus(Enum):
 class Check(NamedTuple):
     """One check of a verdict: `code` is for programs; `required`, `found` and `why` are for people, and may change.
 
-    The last three can contain text from a hostile quote; unprintable characters are escaped in these fields.
+    `required`, `found` and `why` can contain text from a hostile quote, with unprintable characters escaped.
     """
 
     code: str
@@ -140,7 +140,7 @@ class Claims:
     isv_svn: int
     """The product's security version number, 0 to 65,535."""
     report_data: bytes
-    """The 64 bytes that the enclave was asked to report."""
+    """The 64 bytes of report data that the enclave was asked to put into its report."""
     debug: bool
     """Whether the enclave is a debug enclave, whose memory the host can read and change."""
     config_id: bytes
@@ -204,7 +204,7 @@ class Verdict:
         return f"{self.kind.value}: {', '.join(check.code for check in self.failures)}"
 
     def require_ok(self) -> Claims:
-        """Return the claims if the quote may be relied on.
+        """Return the claims if the quote can be relied on.
 
         Raises:
             NotVerifiedError: the quote must not be relied on; the error's `verdict` is this verdict.

@@ -61,8 +61,8 @@ def verify(
         policy: your demands on the quote.
         collateral: TCB info, QE identity and revocation lists of the quote's platform, or what `Collateral.prepared`
             returned. With None no quote is verified: the verdict is unusable or not authentic.
-        root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means the root
-            of prepared collateral, otherwise INTEL.
+        root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means
+            the root for which the collateral was prepared, or else INTEL.
         now: the instant, with time zone, at which all dates must be valid; None means the present.
 
     Returns:
@@ -117,7 +117,7 @@ def verify_quote(
     policy: Policy,
     now: datetime,
 ) -> Verdict:
-    """Decide as `verify` does, for arguments of the right types; prepared collateral must be for `root`.
+    """Decide as `verify` does, but check no argument's type; prepared collateral must be for `root`.
 
     Every possible check is made and reported, so that one run shows all failures. URLs in a quote, a
     certificate or collateral are not followed, and nothing in the quote can replace the trust anchor.

@@ -64,7 +64,7 @@ def evaluation_check(collateral: CollateralDocuments) -> Check:
 
 
 def signer_check(collateral: CollateralBundle, trusted_root: x509.Certificate) -> Check:
-    """Check that both issuer chains consist of the root's TCB signing certificate and the trusted root itself."""
+    """Check that both issuer chains are a TCB signing certificate, which the trusted root issued, and this root."""
     required = f"TCB info and QE identity signed by {TCB_SIGNER_NAME}, which the trusted root issued"
     try:
         for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):

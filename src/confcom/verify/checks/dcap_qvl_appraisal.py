@@ -67,7 +67,7 @@ _DECODER: Final = json.JSONDecoder()
 _REPORT: Final = '"SgxEnclave":'
 """Text before the report in dcap-qvl's claims. No JSON string contains it, because of its quotation marks."""
 MAX_KNOWN_CLAIMS: Final = 256
-"""Most cached entries of parsed claims without the report. A platform has one entry, under 4 KiB of text."""
+"""Limit of cached entries of parsed claims without report. A platform has one entry, under 4 KiB of text."""
 
 
 @dataclass(frozen=True, slots=True)

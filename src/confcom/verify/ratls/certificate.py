@@ -24,7 +24,7 @@ from confcom.verify.verdict import Verdict, VerdictKind, failed, judged, kind_of
 from confcom.verify.verifier import verify
 
 CERTIFICATE_LIFE: Final = timedelta(days=365)
-"""Lifetime of a certificate made here. No verifier relies on its dates, but a service must not outlive it."""
+"""Lifetime of a certificate. No verifier relies on it, but a service must not outlive its certificate."""
 _CLOCK_DIFFERENCE: Final = timedelta(days=1)
 """How late the clock of a peer that checks dates can be. Certificates are valid from this long ago."""
 

@@ -18,7 +18,7 @@ from confcom.sgx.quote import Quote, has_open_enclave_header, strip_open_enclave
 from confcom.sgx.report import report_data
 
 _TAGGED_QUOTE: Final = bytes.fromhex("d9ea60 82")
-"""First bytes of an interoperable extension: CBOR tag 60000 (a TEE's quote), on an array of two."""
+"""First bytes of an interoperable extension: CBOR tag 60000 (a TEE's quote), then an array of two."""
 _HASH_ENTRY: Final = b"\x82"
 _MAPS: Final = range(0xA1, 0xB8)
 """First bytes of CBOR maps with 1 to 23 pairs. Two claims are standard; rats-tls lets programs add claims."""

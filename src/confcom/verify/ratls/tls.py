@@ -140,7 +140,7 @@ def connect(
         port: the peer's TCP port.
         policy: as for `verify_certificate`, which also describes the next four arguments.
         collateral: with None no peer is verified.
-        root: None means the root of prepared collateral, otherwise INTEL.
+        root: None means the root for which the collateral was prepared, or else INTEL.
         now: None means the present.
         nonce: None means that the nonce is not checked.
         seconds: the time limit of each step of `connect`, and later of each call of the socket.
