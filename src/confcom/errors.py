@@ -29,7 +29,7 @@ class ExitCode(IntEnum):
     NOT_READY = 8
     """The add-on has not (or not yet) reached the requested state; the message says where and why."""
     INTERRUPTED = 130
-    """Ctrl-C ended the command; shells report the same code."""
+    """Ctrl-C ended the command; shells report the same exit code."""
 
 
 class ConfcomError(Exception):
@@ -157,7 +157,7 @@ def printable(text: str) -> str:
     r"""Return untrusted text in a form that is safe on a terminal: unprintable characters become backslash escapes.
 
     Certificates, quotes, file names and answers of services may contain line feeds, terminal control sequences or
-    characters that change the direction of writing. Such characters could forge lines of a report. Printable
+    characters that change the direction of writing; all of these could forge lines of a report. Printable
     characters (`str.isprintable`: letters of every script, and the space) are kept. Backslashes are kept too,
     because the result is for reading and not for parsing.
     """

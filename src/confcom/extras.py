@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 from confcom.errors import UnavailableError, explain
 
 PUBLISHED: Final = False
-"""Whether a public index has this package. If not, an install by name could fetch a stranger's package."""
+"""Whether a public index has this package; if not, an install by name could fetch a stranger's package."""
 
 NAME: Final = "confcom"
 _EXTRAS: Final = {
@@ -74,7 +74,7 @@ def run_as_module(package: str, extra: str) -> NoReturn:
     """Run the daemon whose `main` is in confcom.PACKAGE and needs an extra's packages, then exit.
 
     Imports leave 0.3 MB of garbage, and its collection would take a twentieth of a daemon's start. Imported objects
-    live until the end. They are frozen, or each later collection of them would block the event loop for 10 ms.
+    live until the end; they are frozen, or each later collection of them would block the event loop for 10 ms.
     """
     gc.disable()
     with exit_without_extra(extra):

@@ -11,7 +11,7 @@ from typing import Final
 
 SO_PASSRIGHTS: Final = 83
 """Socket option: whether a unix socket accepts descriptors (asm-generic/socket.h, Linux 6.16 and later). The
-default is 1. With 0, the sender gets EPERM. Accepted connections inherit their listening socket's value."""
+default is 1; with 0, the sender gets EPERM. Accepted connections inherit their listening socket's value."""
 
 
 def refuse(sock: socket.SocketType) -> bool:

@@ -28,7 +28,7 @@ class CachedCollateral:
     """Collateral and its age."""
 
     collateral: Collateral
-    """The collateral of the quote's platform. By the cache's clock it has not expired."""
+    """The collateral of the quote's platform, which by the cache's clock has not expired."""
     age: timedelta
     """Time since the oldest part was issued, the root's revocation list (issued yearly) excepted."""
     problem: str = ""
@@ -82,7 +82,7 @@ class CollateralCache:
         if kept is not None and kept.read().is_fresh(now):
             return _aged(kept, now)
         try:
-            # Fetch in a new thread: the caller's may run an event loop, for example in an RA-TLS handshake.
+            # Fetch in a new thread: the caller's thread may run an event loop, as in an RA-TLS handshake.
             with ThreadPoolExecutor(1) as thread:
                 fetched = thread.submit(self._fetch, data).result()
             _require_current(fetched, self._source, now)

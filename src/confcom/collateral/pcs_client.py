@@ -56,8 +56,8 @@ def fetch_collateral(
 ) -> Collateral:
     """Fetch the collateral of a quote's platform.
 
-    The requests use the proxy that the environment sets (HTTPS_PROXY, NO_PROXY). The answers are untrusted.
-    They are only parsed here, and `verify` decides whether the collateral is authentic and current.
+    The requests use the proxy that the environment sets (HTTPS_PROXY, NO_PROXY). The answers are untrusted:
+    they are only parsed here, and `verify` decides whether the collateral is authentic and current.
 
     Args:
         quote: any form of QuoteInput; only the quote's PCK certificate is read.
@@ -161,7 +161,7 @@ def _client(source: Source) -> httpx2.AsyncClient:
             headers={"User-Agent": "confcom"},
             timeout=httpx2.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS),
             follow_redirects=False,
-            trust_env=source.base.startswith("https:"),  # http is for this machine: no proxy
+            trust_env=source.base.startswith("https:"),  # plain http is local and takes no proxy
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         raise FetchError(

@@ -28,8 +28,8 @@ class Source:
     """A service that provides collateral.
 
     Args:
-        url: the service's address up to the API version: https://HOST[:PORT]/sgx/certification/v4/. The path
-            may be omitted. Plain http is accepted only if HOST is this machine.
+        url: the service's address up to the API version: https://HOST[:PORT]/sgx/certification/v4/. The API
+            path may be omitted. Plain http is accepted only if HOST is this machine.
         root_crl_url: URL of the root's revocation list; by default the service's path `rootcacrl`, as in a PCCS.
         api_key: a subscription key, sent as Ocp-Apim-Subscription-Key.
         ca_file: a PEM file of authorities that may certify the service; by default the system's authorities.

@@ -39,7 +39,7 @@ class Layout:
     """A fixed-size little-endian structure, like struct.Struct, but a value that does not fit raises an error.
 
     The module struct silently truncates and pads bytes, but a truncated MRENCLAVE must never be signed.
-    `fields` are those of a dataclass. `codes` has one struct code (`16s`, `B`, `H`, `I`, `Q`) per field.
+    `fields` are a dataclass's fields. `codes` has one struct code (`16s`, `B`, `H`, `I`, `Q`) per field.
     """
 
     def __init__(self, structure: str, fields: Sequence[Field[Any]], codes: str) -> None:

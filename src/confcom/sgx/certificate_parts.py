@@ -1,7 +1,7 @@
 """Reads the public key and the extensions of an X.509 certificate, and no other fields.
 
-The package cryptography refuses RA-TLS certificates with a NULL in the signature algorithm, as Gramine writes them. So
-we read the two parts with cryptography's declarative ASN.1, which is documented as unstable (docs/adr/0003).
+The package cryptography refuses RA-TLS certificates with a NULL in the signature algorithm, as Gramine writes them. We
+read key and extensions with cryptography's declarative ASN.1, documented as unstable (docs/adr/0003).
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from confcom.sgx.binary import SEQUENCE, der_element
 from confcom.sgx.certification import pem_to_der, split_pem_chain
 
 MAX_CERTIFICATE_SIZE: Final = 64 * 1024
-"""Largest PEM or DER certificate in bytes. Two quotes need 14 KiB; OpenSSL allows 100 KiB per chain."""
+"""Largest PEM or DER certificate in bytes; two quotes need 14 KiB, and OpenSSL allows 100 KiB per chain."""
 
 
 @asn1.sequence

@@ -48,7 +48,7 @@ class CertificationDataType(IntEnum):
     PCK_CERT_CHAIN = 5
     """The usual type: leaf, intermediate and root certificate as PEM."""
     QE_REPORT_CERTIFICATION_DATA = 6
-    """This type occurs only in quotes of version 4 and later."""
+    """QE report certification data occurs only in quotes of version 4 and later."""
     PLATFORM_MANIFEST = 7
 
 
@@ -139,7 +139,7 @@ def split_pem_chain(data: bytes) -> tuple[bytes, ...]:
     """Split concatenated PEM certificates; only white space and NUL bytes may be before, between and after them.
 
     Chains differ in their order (some are leaf, root, intermediate) and their last bytes (newline, newline and NUL,
-    none). So the order is not checked. Certificates are returned in the order of `data`, each with a final newline.
+    none), so the order is not checked. Certificates are returned in the order of `data`, each with a final newline.
     """
     offset = len(data) - len(data.lstrip(_SEPARATORS))
     certificates: list[bytes] = []

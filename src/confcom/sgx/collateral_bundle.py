@@ -37,7 +37,7 @@ class CollateralDocuments:
     tcb_info: TcbInfo
     qe_identity: QeIdentity
     periods: tuple[tuple[str, datetime, datetime], ...]
-    """Name, issue date and next issue date of each part with dates. The root's revocation list is last."""
+    """Name, issue date and next issue date of each part with dates; the root's revocation list is last."""
 
     @property
     def expires(self) -> datetime:

@@ -126,7 +126,7 @@ class EcdsaSignatureData:
 def attestation_pub_key_id(attestation_key: bytes, auth_data: bytes) -> bytes:
     """Return the SHA-256 of an attestation key (64 bytes, X and Y) and the QE's authentication data.
 
-    The QE's report data is this hash (32 bytes) and 32 zeros. So the QE's report binds the key.
+    The QE's report data is this SHA-256 and 32 zeros, so the QE's report binds the attestation key.
     """
     return hashlib.sha256(attestation_key + auth_data).digest()
 

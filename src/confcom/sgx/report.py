@@ -139,7 +139,7 @@ class Report:
 
     @property
     def cpu_svn(self) -> bytes:
-        """CPUSVN of the platform that made the report. It is the first field of the body."""
+        """CPUSVN (the body's first field) of the platform that made the report."""
         return self.encoded_body[:CPU_SVN_SIZE]
 
     def encode(self) -> bytes:
@@ -158,7 +158,7 @@ def mr_enclave_of(report: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class TargetInfo:
-    """TARGETINFO: identity of the enclave for which a report is made. The report key is derived from it.
+    """TARGETINFO: identity of the enclave for which a report is made; the report key is derived from it.
 
     Args:
         mr_enclave: 32 bytes.

@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 SIGNATURE_SIZE = 64
 MAX_DOCUMENT_SIZE = 1024 * 1024
-"""Largest document in bytes; TCB info takes about 20 KiB. Decoding takes about ten times a document's size."""
+"""Largest document in bytes; TCB info takes about 20 KiB. Decoding takes memory of about ten times its size."""
 MAX_INTEGER = 0x7FFF_FFFF
 """Greatest number in a document. No number needs more than 31 bits; verifiers store numbers in 32 bits."""
 
@@ -115,7 +115,7 @@ class JsonObject:
         return bytes.fromhex(value)
 
     def date(self, key: str) -> datetime:
-        """Return a date member. Its form must be 2026-11-24T00:00:00Z, which all verifiers can read."""
+        """Return a date member; its form must be 2026-11-24T00:00:00Z, which all verifiers can read."""
         value = self.text(key)
         try:
             if _DATE.fullmatch(value):

@@ -20,10 +20,10 @@ This is the only mark in a report body. The SDK sets it, not this project; no pr
 """
 
 HEADER_USER_DATA = b"SIMULATED-NOT-INTEL!"
-"""The quote header's user_data (20 bytes). Intel's QE puts its QE_ID there; verifiers ignore the field."""
+"""The quote header's user_data (20 bytes), where Intel's QE puts its QE_ID; verifiers ignore the field."""
 
 QE_AUTH_DATA = b"SIMULATED-SGX-NOT-INTEL-HARDWARE"
-"""QE authentication data; dcap-qvl accepts only 32 bytes. Intel's QE uses the bytes 00 01 ... 1f."""
+"""QE authentication data; dcap-qvl accepts only 32 bytes, and Intel's QE uses the bytes 00 01 ... 1f."""
 
 FMSPC = b"SIMSGX"
 """The FMSPC (family, model, stepping, platform type, custom SKU; 6 bytes), the search key of TCB info."""

@@ -26,7 +26,7 @@ BACKLOG: Final = 128
 DEADLINE_SECONDS: Final = 5.0
 """Seconds for the TLS handshake, for reading the request, and for a write. Slow clients need one second."""
 MAX_REQUEST_BYTES: Final = 8192
-"""Limit of request line and headers in bytes. Requests here have up to 300; common servers allow 8 KiB."""
+"""Limit of request line and headers in bytes; requests here have up to 300, common servers allow 8 KiB."""
 POLL_SECONDS: Final = 0.1
 """Seconds between checks for shutdown. While all connections are in use, a check waits until one ends."""
 
@@ -46,7 +46,7 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # If the key is encrypted, OpenSSL would prompt. The empty password makes OpenSSL fail instead.
+        # If the key is encrypted, OpenSSL would prompt; the empty password makes OpenSSL fail instead.
         context.load_cert_chain(certificate, key, password="")
     except OSError as error:
         raise SettingsError(
@@ -94,7 +94,7 @@ class Server(socketserver.ThreadingTCPServer):
                 error_code="serving-address",
                 remedy="write it as in 127.0.0.1:8081 or [::1]:8081",
             )
-        everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 # empty: all hosts
+        everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 # no host means all
         host, port = parts[1] or parts[2] or everywhere, int(parts[3])
         try:
             self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -195,7 +195,7 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 # the library's name
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Count requests by the answer's status. They are not logged: logs could fill the node's disk."""
+        """Count requests by the answer's status; they are not logged, as logs could fill the node's disk."""
         del size
         self.server.count(str(code.value if isinstance(code, HTTPStatus) else code))
 

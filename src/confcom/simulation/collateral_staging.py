@@ -1,4 +1,4 @@
-"""Stagings of collateral. Each rehearses, on a simulated platform, a status that Intel may publish some day."""
+"""Stagings of collateral, each of which rehearses a status that Intel may publish for a platform some day."""
 
 from enum import StrEnum, unique
 
@@ -10,7 +10,7 @@ recovery, the staged one: each staging that changes the platform's status is a r
 
 @unique
 class Staging(StrEnum):
-    """Status of the simulated platform in its collateral. Root, certificates, seed and quotes never depend on it."""
+    """Status of the simulated platform in its collateral; root, certificates, seed and quotes never depend on it."""
 
     NONE = "none"
     """The platform is UpToDate."""

@@ -138,7 +138,7 @@ class SimulatedEnclave:
     def from_name(cls, name: str, *, debug: bool = False) -> Self:
         """Create an enclave whose measurement depends only on a name: MRENCLAVE is the name's hash.
 
-        All such enclaves have one MRSIGNER, like those of one vendor. As on hardware, DEBUG does not change MRENCLAVE.
+        Named enclaves have one MRSIGNER, like those of one vendor. As on hardware, DEBUG does not change MRENCLAVE.
         """
         flags = AttributeFlag.INITTED | AttributeFlag.MODE64BIT
         return cls(

@@ -55,7 +55,7 @@ class SimulatedPlatform:
             now: the present, with its time zone.
             identity: the trusted quoting enclave.
             staging: the platform's status in the collateral.
-            early: return the early set instead of the standard set; they differ only with Staging.EARLY.
+            early: return the early set, not the standard set; the two sets differ only with Staging.EARLY.
         """
         # Only exports and services need this import; processes that make quotes do not.
         from confcom.simulation.simulated_collateral import create_collateral  # noqa: PLC0415 # as said above

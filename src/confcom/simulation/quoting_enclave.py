@@ -1,4 +1,4 @@
-"""The simulated quoting enclave. It verifies a report made for it and signs the report's body as a quote."""
+"""The simulated quoting enclave: it verifies a report made for it and signs the report's body as a quote."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class QuotingEnclaveIdentity:
     """Identity of a quoting enclave; an updated QE has another identity.
 
     MISCSELECT, CONFIGSVN and CONFIGID are always zero, because the SDK's legacy report key layout omits these
-    fields. With other values, that layout would not identify the target of a report.
+    fields and, with other values, would not identify the target of a report.
     """
 
     mr_enclave: bytes
@@ -136,8 +136,8 @@ class QuotingEnclave:
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> tuple[bytes, QeReportInfo | None]:
         """Verify a report and sign its body unchanged; reports of DEBUG enclaves are accepted.
 
-        If `qe_report_info` is given, the QE's report about the quote is returned too. Its key layout is that
-        of `report`. The nonce and the target info are returned unchanged.
+        If `qe_report_info` is given, the QE's report about the quote, with the key layout of `report`, is
+        returned too. The nonce and the target info are returned unchanged.
         """
         key_format = self.checker.check(report)
         signed_part = self.header + report.encoded_body

@@ -9,11 +9,11 @@ from typing import Final, Self
 from confcom.errors import MalformedError
 
 SEED_SIZE: Final = 32
-"""Bytes of a seed. They are twice the security strength of P-256, the strongest key derived from a seed."""
+"""Bytes of a seed, which are twice the security strength of P-256, the strongest key derived from a seed."""
 SEED: Final = "seed"
-"""Key of the seed, the platform's only secret. The value is 64 lower-case hex digits."""
+"""Key of the seed, the platform's only secret; the value is 64 lower-case hex digits."""
 CREATED: Final = "created"
-"""Key of the creation time. The value is Unix seconds in decimal digits."""
+"""Key of the creation time; the value is Unix seconds in decimal digits."""
 CHECK: Final = "check"
 """Key of the checksum, which reveals damaged or mixed values: hex SHA-256 of the ASCII text `SEED:CREATED`."""
 MAX_VALUE_SIZE: Final = 64

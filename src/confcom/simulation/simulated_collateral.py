@@ -59,14 +59,14 @@ _STAGED_STATUS = {
 """The platform's status, keyed by the staging, in the set that has the staged TCB recovery."""
 
 _SUPERSEDED = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
-"""Statuses that an update of the platform would cure. With these, TCB info also has a newer, higher level."""
+"""Statuses that an update of the platform would cure; with these, TCB info also has a newer, higher level."""
 
 Document = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """Validity period of collateral. Its times have whole seconds and a time zone."""
+    """Validity period of collateral; its times have whole seconds and a time zone."""
 
     issue_date: datetime
     next_update: datetime
@@ -112,7 +112,7 @@ def create_collateral(
 
 
 def staged_validity(pki: Pki, now: datetime, staging: Staging) -> Validity:
-    """Return the validity of collateral signed at `now`. With EXPIRED, it ended at least a day earlier."""
+    """Return the validity of collateral signed at `now`; with EXPIRED, it ended at least a day earlier."""
     age = VALIDITY if staging is Staging.EXPIRED else timedelta(0)
     return Validity.around(pki.root.certificate.not_valid_before_utc, now - age)
 
@@ -201,7 +201,7 @@ def _document(kind: str, version: int, validity: Validity, **content: object) ->
 def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateKey) -> bytes:
     """Serialize and sign a document in the form in which Intel's service sends it.
 
-    The document, ASCII text only, is serialized without white space. The signature covers exactly these
+    The document, ASCII text only, is serialized without white space, and the signature covers exactly these
     bytes. `member` is the document's name: `tcbInfo` or `enclaveIdentity`.
     """
     inner = json.dumps(document, separators=(",", ":")).encode("ascii")

@@ -73,7 +73,7 @@ class Attestation:
         platform: str = "",
         now: datetime | None = None,
     ) -> Evidence:
-        """Return a quote, its collateral and the root; with `report_data` alone, `policy` accepts the quote.
+        """Return a quote, its collateral and the root; if only `report_data` is passed, `policy` accepts it.
 
         Args:
             report_data: the first 1 to 64 bytes of the report data; zeros follow.

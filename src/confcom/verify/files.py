@@ -40,7 +40,7 @@ class UnreadableInputError(ConfcomError):
 def read_quote(path: str | os.PathLike[str]) -> bytes:
     """Read a quote from a regular file, or from standard input (`-`), which may be a pipe.
 
-    Hexadecimal and base64 text is decoded. The result is not parsed, so it may not be a quote.
+    Hexadecimal and base64 text is decoded. The bytes are not parsed, and need not be a quote.
 
     Raises:
         UnreadableInputError: the file cannot be read, is not a regular file, or is longer than 64 KiB.
@@ -62,8 +62,8 @@ def read_input(path: Path, limit: int) -> bytes:
 def decoded(data: bytes) -> bytes:
     """Decode hexadecimal or base64 text (RFC 4648, both alphabets, with or without padding).
 
-    White space between characters is ignored. Other data is returned unchanged. A binary quote is never decoded as
-    text, because the second byte of a quote, the upper byte of the version, is zero.
+    White space between characters is ignored. Data of neither kind is returned unchanged. A binary quote is
+    never decoded as text, because the second byte of a quote, the upper byte of the version, is zero.
     """
     text = b"".join(data.split())
     if _HEXADECIMAL.fullmatch(text):

@@ -110,13 +110,13 @@ class Policy:
         accepted_tcb_statuses: members of TcbStatus, or their names as Intel writes them; by default UpToDate alone.
             Revoked cannot be accepted, and an empty collection accepts no status.
         rejected_advisories: names such as INTEL-SA-00334 or SIMULATED-NOT-GENUINE-INTEL, in any letter case.
-        identities: the accepted enclaves. A quote must fit one of these, and also the demands above. None
+        identities: the accepted enclaves: a quote must fit one of these, and also the demands above. None
             means that only the demands above apply; an empty collection accepts no enclave.
         platforms: the accepted machines, as PPIDs or platform instance ids (16 bytes), or the SHA-256 of such ids (32
             bytes). `confcom inspect` shows a quote's ids. None accepts any machine, an empty collection no machine.
         min_tcb_evaluation_number: the lowest TCB evaluation data number that is accepted, 0 to 2^31 - 1.
-            Intel serves a new set of collateral first as the early set, and months later as the standard set.
-            For example, 20 refuses the standard set with number 19.
+            Intel serves a new set of collateral first as the early set, and months later as the standard set;
+            for example, 20 refuses the standard set with number 19.
         platform_grace_period: how long after the date of its TCB level an out-of-date platform still counts
             as not out of date; zero by default.
         qe_grace_period: the same period for an out-of-date quoting enclave; zero by default.

@@ -26,7 +26,7 @@ MAX_KNOWN_KEYS: Final = 256
 """Number of attestation keys whose certification is cached. A platform has one key at a time. Values have
 under 40 KiB and cache keys at most 16 KiB, so the cache stays below 14 MiB."""
 MAX_KNOWN_PART: Final = 16 * 1024
-"""Limit in bytes of a cached key, QE report and certificates; real ones have under 5 KiB. More is not cached."""
+"""Limit in bytes of a cached key, QE report and certificates; real ones have under 5 KiB, more is not cached."""
 
 
 class CollateralError(MalformedError):
@@ -91,7 +91,7 @@ class Collateral(CollateralBundle):
 
         Args:
             root: the root under which quotes will be verified.
-            now: the instant at which the collateral must be current; None means the present. `verify` checks it again.
+            now: the instant at which the collateral must be current (None: the present); `verify` checks it again.
 
         Raises:
             CollateralError: a part is not current, another authority signed it, or its marks of simulation do not agree
@@ -129,7 +129,7 @@ class PreparedCollateral:
     """Collateral that was parsed and checked under one root, for many quotes; `Collateral.prepared` makes it.
 
     Each call of `verify` checks the expiry. The object caches the certification of the last 256 attestation keys.
-    Threads may share the object. Pickled for another process, it holds collateral and root to be parsed there.
+    Threads may share the object; pickled for another process, it holds collateral and root to be parsed there.
     """
 
     def __init__(self, collateral: CollateralBundle, root: TrustedRoot) -> None:

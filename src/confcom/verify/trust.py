@@ -70,7 +70,7 @@ class TrustedRoot:
 
         Raises:
             MalformedError: the data is not exactly one certificate with a key on the curve P-256, or the
-                certificate is not self-issued. Such a trust anchor would make dcap-qvl abort the process.
+                certificate is not self-issued, and such a trust anchor would make dcap-qvl abort the process.
         """
         if not isinstance(data, bytes):
             raise WrongTypeError("the root", "bytes, PEM or DER", data)

@@ -125,7 +125,7 @@ def failed_by(required: str, error: ConfcomError, *, code: str) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """A quote's claims about its enclave. They are trustworthy only if the verdict's kind says the quote is authentic.
+    """A quote's claims about its enclave; they are trustworthy only if the verdict's kind says the quote is authentic.
 
     The fields are those of a report (Intel SDM vol. 3D, "REPORT"). The last four fields are zero in enclaves
     without Key Separation and Sharing.

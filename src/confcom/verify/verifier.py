@@ -1,7 +1,7 @@
 """The verifier: `verify`, the entry point for relying parties, runs every check on a quote, in order.
 
-`verify` raises no error for a bad quote or bad collateral, does not block, and fetches nothing. It raises an error for
-an invalid time, which is the caller's mistake.
+`verify` raises no error for a bad quote or bad collateral, does not block, and fetches nothing; it raises an
+error for an invalid time, which is the caller's mistake.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def verify(
     """Decide whether to rely on a quote. Nothing is fetched, and no content of a quote raises an error.
 
     Threads may call `verify` concurrently. A call takes about a millisecond, nearly all of it under the GIL. A service
-    that verifies many quotes should use several processes. These also confine a crash of dcap-qvl by forged input.
+    that verifies many quotes should use several processes, which also confine a crash of dcap-qvl by forged input.
 
     Args:
         quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text, or a path
             (`pathlib.Path`) of a file.
         policy: your demands on the quote.
         collateral: TCB info, QE identity and revocation lists of the quote's platform, or what `Collateral.prepared`
-            returned. With None no quote is verified: the verdict is unusable or not authentic.
+            returned. Without collateral, no quote is verified: the verdict is unusable or not authentic.
         root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means
             the root for which the collateral was prepared, or else INTEL.
         now: the instant, with time zone, at which all dates must be valid; None means the present.

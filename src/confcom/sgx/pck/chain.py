@@ -27,7 +27,7 @@ Profile"; QVL requires the same). The intermediate is named PCK Processor CA or 
 
 @dataclass(frozen=True, slots=True)
 class PckChain:
-    """A quote's certificates by role. Their order differs between quotes, but the leaf is always first."""
+    """A quote's certificates by role; their order differs between quotes, but the leaf is always first."""
 
     leaf: x509.Certificate
     intermediates: tuple[x509.Certificate, ...]
@@ -68,7 +68,7 @@ class PckChain:
     def broken_link(self, trusted_root: x509.Certificate) -> str | None:
         """Return the first defect of the chain from leaf to `trusted_root`, or None if there is no defect.
 
-        Names, signatures and issuers' CA flags are checked. Dates (see `outdated`) and revocation are not.
+        Names, signatures and issuers' CA flags are checked; dates (see `outdated`) and revocation are not.
         """
         path = self.certificates
         if len(path) != len(CHAIN_NAMES):
@@ -85,7 +85,7 @@ class PckChain:
 
     @property
     def period(self) -> tuple[datetime, datetime]:
-        """First and last instant at which all certificates are valid. If the last is earlier, they never are."""
+        """First and last instant at which all certificates are valid; if the last is earlier, they never are."""
         return (
             max(certificate.not_valid_before_utc for certificate in self.certificates),
             min(certificate.not_valid_after_utc for certificate in self.certificates),
@@ -109,7 +109,7 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
 
 
 def common_name(name: x509.Name) -> str:
-    """Return a name's common name. It is empty if there is none, or several, which verifiers could read differently."""
+    """Return a name's common name; empty if there is none, or several, which verifiers could read differently."""
     values = [attribute.value for attribute in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     return str(values[0]) if len(values) == 1 else ""
 

@@ -1,8 +1,8 @@
 """The SGX extension of a PCK certificate: it identifies the platform and its TCB.
 
-Intel's "SGX PCK Certificate and CRL Profile Specification" defines it (OID 1.2.840.113741.1.13.1): a SEQUENCE of (OID,
-value) pairs, 5 if the Processor CA issued the certificate, 7 if the Platform CA did. The package cryptography reads it
-with declarative ASN.1, which is documented as unstable and cannot write an ENUMERATED (docs/adr/0003).
+Intel's "SGX PCK Certificate and CRL Profile Specification", OID 1.2.840.113741.1.13.1: a SEQUENCE of (OID, value)
+pairs, 5 if the Processor CA issued the certificate, 7 if the Platform CA did. The extension is read with
+cryptography's declarative ASN.1, which is documented as unstable and cannot write an ENUMERATED (docs/adr/0003).
 """
 
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ class _Extension:
 
 @dataclass(frozen=True, slots=True)
 class PckExtension:
-    """The SGX extension. The last two members are both set (Platform CA) or both None (Processor CA)."""
+    """The SGX extension; the last two members are both set (Platform CA) or both None (Processor CA)."""
 
     ppid: bytes
     tcb: PckTcb

@@ -1,4 +1,4 @@
-"""Our own authenticity checks. They reject quotes that dcap-qvl accepts, and they need no collateral."""
+"""Our own authenticity checks, which reject some quotes that dcap-qvl accepts, and need no collateral."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class KeyCertification:
 
     @classmethod
     def of(cls, quote: Quote, root: TrustedRoot) -> Self:
-        """Check a quote's certification. Raises MalformedError if its certificate chain cannot be read."""
+        """Check a quote's certification; raise MalformedError if the certificate chain cannot be read."""
         chain = PckChain.from_quote(quote)
         extension = chain.extension()
         problem = chain.broken_link(root.certificate)

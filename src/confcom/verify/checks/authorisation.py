@@ -17,7 +17,7 @@ from confcom.verify.verdict import Check, Claims, VerdictKind, failed_by, judged
 
 
 def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
-    """Check that the policy accepts the enclave. The check fails if the policy names no enclave."""
+    """Check that the policy accepts the enclave; fail if the policy names no enclave."""
     if not policy.names_identity:
         yield _refused(
             "an expected mr_enclave, mr_signer or identities",
@@ -142,7 +142,7 @@ _NOT_OUT_OF_DATE = {
 def debug_enclave_tcb_checks(policy: Policy) -> Iterator[Check]:
     """Return a debug enclave's checks of TCB status and advisories; dcap-qvl reports neither of these values.
 
-    `allow_debug` waives the default demand that the TCB is UpToDate. It does not waive an explicit demand (a
+    `allow_debug` waives the default demand that the TCB is UpToDate, but does not waive an explicit demand (a
     set of statuses without UpToDate, or rejected advisories). The check of an explicit demand fails.
     """
     for code, required, waived in (

@@ -1,6 +1,6 @@
 """Checks that collateral is current, for the quote's platform, of one TCB recovery and from the TCB signer.
 
-dcap-qvl compares neither the PCE id nor the names of certificates. So it would accept TCB info for all
+dcap-qvl compares neither the PCE id nor the names of certificates, so it would accept TCB info for all
 platforms even if the PCK of one platform signed the TCB info. The checks do no I/O.
 """
 

@@ -1,4 +1,4 @@
-"""The adapter to dcap-qvl, and the only module that imports it. It maps dcap-qvl's error texts to `Finding`."""
+"""The adapter to dcap-qvl, and the only module that imports it; it maps dcap-qvl's error texts to `Finding`."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ _REPORT_FIELDS = (
     *("cpu_svn", "misc_select", "reserved1", "attributes", "mr_enclave", "reserved2", "mr_signer", "reserved3"),
     *("isv_prod_id", "isv_svn", "reserved4", "report_data"),
 )
-"""The report body's fields in dcap-qvl. Its reserved fields include those of Key Separation and Sharing."""
+"""The report body's fields in dcap-qvl, whose reserved fields include those of Key Separation and Sharing."""
 _INTEGER_SIZES = {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2}
 """Sizes in bytes of the fields that dcap-qvl returns as numbers, while others are hexadecimal text."""
 _DECODER: Final = json.JSONDecoder()
 _REPORT: Final = '"SgxEnclave":'
-"""Text before the report in dcap-qvl's claims. No JSON string contains it, because of its quotation marks."""
+"""Text before the report in dcap-qvl's claims; no JSON string contains it, because of its quotation marks."""
 MAX_KNOWN_CLAIMS: Final = 256
 """Limit of cached entries of parsed claims without report. A platform has one entry, under 4 KiB of text."""
 
@@ -80,7 +80,7 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class Appraisal:
-    """The result if dcap-qvl accepts a quote. It accepts out-of-date platforms; our policy checks `tcb_status`."""
+    """The result if dcap-qvl accepts a quote; it accepts out-of-date platforms, but our policy checks `tcb_status`."""
 
     report_body: bytes
     """The enclave's report body, 384 bytes, put together from the fields that dcap-qvl read."""

@@ -28,7 +28,7 @@ REQUIRED_MARKS = frozenset(
 alone and in a look-up by FMSPC. Other marks depend on the application's enclave or on the kind of CA."""
 
 _COLLATERAL_MARKS = (Mark.ADVISORY, Mark.COLLATERAL_MEMBER)
-"""Marks that TCB info and QE identity under a simulated root must both have. Under other roots, they have none."""
+"""Marks that TCB info and QE identity under a simulated root must both have; under other roots, they have none."""
 
 UNDECLARED_MARKS = frozenset({Mark.QE_MRSIGNER})
 """Marks that every third party's quoting enclave has too, so that these marks do not declare simulation."""

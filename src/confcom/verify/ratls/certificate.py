@@ -24,9 +24,9 @@ from confcom.verify.verdict import Verdict, VerdictKind, failed, judged, kind_of
 from confcom.verify.verifier import verify
 
 CERTIFICATE_LIFE: Final = timedelta(days=365)
-"""Lifetime of a certificate. No verifier relies on it, but a service must not outlive its certificate."""
+"""Lifetime of a certificate; no verifier relies on it, but a service must not outlive its certificate."""
 _CLOCK_DIFFERENCE: Final = timedelta(days=1)
-"""How late the clock of a peer that checks dates can be. Certificates are valid from this long ago."""
+"""How late the clock of a peer that checks dates can be; certificates are valid from this long ago."""
 
 _QUOTE_TAG: Final = 60000
 
@@ -49,8 +49,8 @@ def verify_certificate(
 
     Certificates are public; only the TLS handshake proves that the peer holds the key. No content of a certificate
     raises an error. Every quote in the certificate must be verified. The verdict is that of the first quote that is not
-    verified, or else that of the first quote. Besides the checks of `verify`, it has the check `key-binding`, and
-    `nonce` if a nonce is given. If the certificate cannot be read, the only check is `certificate`.
+    verified, or else that of the first quote. Besides the checks of `verify`, the verdict has `key-binding`,
+    and `nonce` if a nonce is given. If the certificate cannot be read, the only check is `certificate`.
 
     Args:
         certificate: one certificate, PEM or DER, at most 64 KiB.

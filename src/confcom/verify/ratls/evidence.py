@@ -119,7 +119,7 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
         elif form is Form.GRAMINE:
             bound = (by_key,)
         elif form is Form.INTEL_SDK:
-            # The SDK repeats the interoperable quote here. Older SDKs' quotes have the hash of the key's PEM.
+            # The SDK repeats the interoperable quote here; older SDKs' quotes have the hash of the key's PEM.
             bound = (by_pem, *claimed)
         elif form is Form.OPEN_ENCLAVE_EVIDENCE:
             quote, bound = _quote_with_claims(value, pem), (by_pem,)
