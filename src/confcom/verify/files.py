@@ -62,8 +62,8 @@ def read_input(path: Path, limit: int) -> bytes:
 def decoded(data: bytes) -> bytes:
     """Decode hexadecimal or base64 text (RFC 4648, both alphabets, with or without padding).
 
-    White space between characters is ignored. Data of neither kind is returned unchanged. A binary quote is
-    never decoded as text, because the second byte of a quote, the upper byte of the version, is zero.
+    White space between characters is ignored. Other input is returned unchanged. A binary quote is never
+    decoded as text, because the second byte of a quote, the upper byte of the version, is zero.
     """
     text = b"".join(data.split())
     if _HEXADECIMAL.fullmatch(text):

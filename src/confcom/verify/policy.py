@@ -110,7 +110,7 @@ class Policy:
         accepted_tcb_statuses: members of TcbStatus, or their names as Intel writes them; by default UpToDate alone.
             Revoked cannot be accepted, and an empty collection accepts no status.
         rejected_advisories: names such as INTEL-SA-00334 or SIMULATED-NOT-GENUINE-INTEL, in any letter case.
-        identities: the accepted enclaves: a quote must fit one of these, and also the demands above. None
+        identities: the accepted enclaves; a quote must fit one of these, and also the demands above. None
             means that only the demands above apply; an empty collection accepts no enclave.
         platforms: the accepted machines, as PPIDs or platform instance ids (16 bytes), or the SHA-256 of such ids (32
             bytes). `confcom inspect` shows a quote's ids. None accepts any machine, an empty collection no machine.

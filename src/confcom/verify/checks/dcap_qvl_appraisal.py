@@ -72,7 +72,7 @@ MAX_KNOWN_CLAIMS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """A TCB level's status and its tcbDate. The level's TCB was up to date until this date or longer."""
+    """A TCB level's status and its tcbDate; the level's TCB was up to date until this date or longer."""
 
     status: TcbStatus
     date: datetime

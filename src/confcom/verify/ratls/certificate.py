@@ -26,7 +26,7 @@ from confcom.verify.verifier import verify
 CERTIFICATE_LIFE: Final = timedelta(days=365)
 """Lifetime of a certificate; no verifier relies on it, but a service must not outlive its certificate."""
 _CLOCK_DIFFERENCE: Final = timedelta(days=1)
-"""How late the clock of a peer that checks dates can be; certificates are valid from this long ago."""
+"""How late the clock of a peer that checks dates can be: certificates are valid from this long ago."""
 
 _QUOTE_TAG: Final = 60000
 
