@@ -73,8 +73,8 @@ def exit_without_extra(extra: str) -> Iterator[None]:
 def run_as_module(package: str, extra: str) -> NoReturn:
     """Run the daemon whose `main` is in confcom.PACKAGE and needs an extra's packages, then exit.
 
-    Imports leave 0.3 MB of garbage, and its collection would take a twentieth of a daemon's start. Imported objects
-    live until the end; they are frozen, or each later collection of them would block the event loop for 10 ms.
+    Imports leave 0.3 MB of garbage; to collect it would take a twentieth of a daemon's start. Imported objects live
+    until the end; they are frozen, or each later collection of them would block the event loop for 10 ms.
     """
     gc.disable()
     with exit_without_extra(extra):

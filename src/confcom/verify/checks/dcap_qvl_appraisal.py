@@ -53,7 +53,7 @@ _TEXTS = (
     ("QE ", Finding.QUOTING_ENCLAVE),
     ("TCB", Finding.TCB),
 )
-"""Substrings of dcap-qvl's error texts; the first match counts. Unknown texts give OTHER: not authentic."""
+"""Substrings of dcap-qvl's error texts; the first match counts. Unknown texts mean OTHER (not authentic)."""
 
 
 _REPORT_FIELDS = (
