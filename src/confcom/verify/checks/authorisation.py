@@ -1,4 +1,4 @@
-"""The policy's checks: they compare the claims of an authentic quote with the relying party's demands. Pure."""
+"""The policy's checks: they compare the claims of an authentic quote with the relying party's demands. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from confcom.verify.verdict import Check, Claims, VerdictKind, failed_by, judged
 
 
 def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
-    """Check that the enclave is the expected one; fail if the policy names no enclave."""
+    """Check that the policy accepts the enclave; fail if the policy names no enclave."""
     if not policy.names_identity:
         yield _refused(
             "an expected mr_enclave, mr_signer or identities",
@@ -60,7 +60,7 @@ def report_data_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
 
 
 def platform_check(platform: Platform, policy: Policy) -> Check:
-    """Check the kind of platform: accept genuine always, simulated if the policy allows simulation, unknown never."""
+    """Accept genuine platforms always, simulated ones if the policy allows simulation, and unknown ones never."""
     required = "genuine or simulated" if policy.allow_simulated else "genuine"
     if platform is Platform.GENUINE:
         return passed(required, platform.value, code="platform")
@@ -111,7 +111,7 @@ def tcb_check(appraisal: Appraisal, policy: Policy, now: datetime) -> Check:
 
 
 def _status_in_grace(appraisal: Appraisal, policy: Policy, now: datetime) -> tuple[TcbStatus, str]:
-    """Return the TCB status after grace periods, and a text about which grace periods applied."""
+    """Return the TCB status that counts with grace periods, and a text about the periods that applied."""
     platform, enclave = appraisal.platform, appraisal.quoting_enclave
     spared = []
     status = platform.status
@@ -128,7 +128,7 @@ def _status_in_grace(appraisal: Appraisal, policy: Policy, now: datetime) -> tup
 
 
 def _in_grace(date: datetime, period: timedelta, now: datetime) -> bool:
-    # Without a period there is no grace, not even with a date in the future.
+    # If the period is zero, no grace applies, even if the date is in the future.
     return bool(period) and now - date <= period
 
 
@@ -136,14 +136,14 @@ _NOT_OUT_OF_DATE = {
     TcbStatus.OUT_OF_DATE: TcbStatus.UP_TO_DATE,
     TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED: TcbStatus.CONFIGURATION_NEEDED,
 }
-"""Status with which an out-of-date platform counts during its grace period."""
+"""The status that counts during a platform's grace period, keyed by the platform's out-of-date status."""
 
 
 def debug_enclave_tcb_checks(policy: Policy) -> Iterator[Check]:
-    """Return the TCB status and advisories checks of a debug enclave, for which dcap-qvl reports neither.
+    """Return a debug enclave's checks of TCB status and advisories; dcap-qvl reports neither of these values.
 
-    `allow_debug` waives the default demand that the TCB is UpToDate. It does not waive explicit demands: a set of
-    statuses without UpToDate, or rejected advisories. Checks of explicit demands fail.
+    `allow_debug` waives the default demand that the TCB is UpToDate, but does not waive an explicit demand (a
+    set of statuses without UpToDate, or rejected advisories). The check of an explicit demand fails.
     """
     for code, required, waived in (
         ("tcb-status", _accepted_statuses(policy), TcbStatus.UP_TO_DATE in policy.accepted_tcb_statuses),

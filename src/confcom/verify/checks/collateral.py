@@ -1,7 +1,7 @@
-"""Checks of collateral: current, for the quote's platform, of one TCB recovery, from the TCB signer. Pure.
+"""Checks that collateral is current, for the quote's platform, of one TCB recovery and from the TCB signer.
 
-dcap-qvl compares neither the PCE id nor the names of certificates, and would accept TCB info for all platforms that a
-PCK, the key of one platform, signed.
+dcap-qvl compares neither the PCE id nor the names of certificates, so it would accept TCB info for all
+platforms even if the PCK of one platform signed the TCB info. The checks do no I/O.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from confcom.sgx.pck.extension import PckExtension
 from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed, utc_text
 
 SIGNER_CHAIN_LENGTH = 2
-"""Certificates in an issuer chain: the signer's and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
+"""Number of certificates in an issuer chain: the signer and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
 
 TCB_SIGNER_NAME = "SGX TCB Signing"
 """Part of the common name of the certificate that signs TCB info and QE identity (Intel's QVL requires it too)."""
 
 
 def currency_check(collateral: CollateralDocuments | MalformedError | None, now: datetime) -> Check:
-    """Check that there is readable collateral, and that each part has been issued and has not expired at `now`."""
+    """Check that collateral is given and readable, and that at `now` each part is issued and not expired."""
     required = f"TCB info, QE identity and revocation lists that are current at {utc_text(now)}"
     if collateral is None:
         why = "without it, a verifier cannot tell whether the platform is revoked or out of date"
@@ -64,7 +64,7 @@ def evaluation_check(collateral: CollateralDocuments) -> Check:
 
 
 def signer_check(collateral: CollateralBundle, trusted_root: x509.Certificate) -> Check:
-    """Check that both issuer chains consist of the root's TCB signing certificate and the trusted root itself."""
+    """Check that both issuer chains are a TCB signing certificate, which the trusted root issued, and this root."""
     required = f"TCB info and QE identity signed by {TCB_SIGNER_NAME}, which the trusted root issued"
     try:
         for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):

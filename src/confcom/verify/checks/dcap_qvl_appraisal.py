@@ -1,4 +1,4 @@
-"""The adapter to dcap-qvl, and the only module that imports it. It maps dcap-qvl's error texts to `Finding`."""
+"""The adapter to dcap-qvl, and the only module that imports it; it maps dcap-qvl's error texts to `Finding`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from confcom.verify.verdict import VerdictKind
 
 
 class Finding(Enum):
-    """Why dcap-qvl rejects a quote. All its errors have one type, so their texts are matched (version 0.7)."""
+    """Why dcap-qvl rejects a quote. dcap-qvl's errors have one type, so their texts are matched (version 0.7)."""
 
     DEBUG = "dcap-qvl refuses debug enclaves"
     NOT_CURRENT = "part of the collateral is not current"
@@ -53,26 +53,26 @@ _TEXTS = (
     ("QE ", Finding.QUOTING_ENCLAVE),
     ("TCB", Finding.TCB),
 )
-"""Substrings of dcap-qvl's error texts; the first match counts. An unknown text is OTHER: not authentic."""
+"""Substrings of dcap-qvl's error texts; the first match counts. Unknown texts mean OTHER (not authentic)."""
 
 
 _REPORT_FIELDS = (
     *("cpu_svn", "misc_select", "reserved1", "attributes", "mr_enclave", "reserved2", "mr_signer", "reserved3"),
     *("isv_prod_id", "isv_svn", "reserved4", "report_data"),
 )
-"""Report body's fields in dcap-qvl, whose reserved fields contain those of Key Separation and Sharing."""
+"""The report body's fields in dcap-qvl, whose reserved fields include those of Key Separation and Sharing."""
 _INTEGER_SIZES = {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2}
-"""Bytes of the fields that dcap-qvl returns as numbers; it returns other fields as hexadecimal text."""
+"""Sizes in bytes of the fields that dcap-qvl returns as numbers, while others are hexadecimal text."""
 _DECODER: Final = json.JSONDecoder()
 _REPORT: Final = '"SgxEnclave":'
-"""Text before the report in dcap-qvl's claims; a JSON string cannot contain unescaped quotation marks."""
+"""Text before the report in dcap-qvl's claims; no JSON string contains it, because of its quotation marks."""
 MAX_KNOWN_CLAIMS: Final = 256
-"""Parsed claims, without the report, that are cached: one entry per platform, under 4 KiB of text each."""
+"""Limit of cached entries of parsed claims without report. A platform has one entry, under 4 KiB of text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """The status of a TCB level and its tcbDate, up to which (or longer) the level's TCB was up to date."""
+    """A TCB level's status and its tcbDate; the level's TCB was up to date until this date or longer."""
 
     status: TcbStatus
     date: datetime
@@ -80,13 +80,13 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class Appraisal:
-    """dcap-qvl's acceptance of a quote. dcap-qvl accepts out-of-date platforms; our policy checks `tcb_status`."""
+    """The result if dcap-qvl accepts a quote; it accepts out-of-date platforms, but our policy checks `tcb_status`."""
 
     report_body: bytes
     """The enclave's report body, 384 bytes, put together from the fields that dcap-qvl read."""
     root_key_id: bytes
     tcb_status: TcbStatus
-    """The status of platform and quoting enclave together."""
+    """The combined status of platform and quoting enclave."""
     platform: Rating
     quoting_enclave: Rating
     advisory_ids: tuple[str, ...]
@@ -99,7 +99,7 @@ class Rejection:
 
 
 def load_dcap_qvl() -> ModuleType:
-    """Import dcap-qvl at the first appraisal, because the quote helper's image does not include it.
+    """Import dcap-qvl at the first appraisal, because the quote helper's image does not have it.
 
     Raises:
         UnavailableError: dcap-qvl is not installed.
@@ -116,7 +116,7 @@ def load_dcap_qvl() -> ModuleType:
 
 
 class Appraiser:
-    """Verifies quotes with dcap-qvl, by one set of collateral and under one root."""
+    """Verifies quotes with dcap-qvl, one set of collateral and one root."""
 
     def __init__(self, root_der: bytes, collateral: CollateralBundle, documents: CollateralDocuments) -> None:
         self._root_der = root_der
@@ -127,7 +127,7 @@ class Appraiser:
         self._known_claims = functools.lru_cache(MAX_KNOWN_CLAIMS)(_claims)
 
     def appraise(self, quote: bytes, now: datetime) -> Appraisal | Rejection:
-        """Verify a quote at a time that `require_instant` returned."""
+        """Verify a quote at `now`, a time that `require_instant` returned."""
         dcap_qvl = load_dcap_qvl()
         seconds = int(now.timestamp())
         try:
@@ -135,7 +135,7 @@ class Appraiser:
             # claims_only turns every check of dcap-qvl's own policy off, so that only our policy decides.
             policy = dcap_qvl.QuotePolicy.claims_only(seconds)
             text = verifier.verify_with_policy(quote, collateral, seconds, policy).to_json()
-            # Only the report differs among the quotes of a platform: the rest of the claims is cached.
+            # A platform's quotes differ only in the report, so the rest of the claims is cached.
             begin = text.index(_REPORT) + len(_REPORT)
             report, end = _DECODER.raw_decode(text, begin)
             return Appraisal(_report_body(report), *self._known_claims(f"{text[:begin]}null{text[end:]}"))
@@ -165,7 +165,7 @@ def _report_body(report: dict[str, Any]) -> bytes:
 
 
 def _claims(text: str) -> tuple[bytes, TcbStatus, Rating, Rating, tuple[str, ...]]:
-    """Return the fields of an appraisal after the report body."""
+    """Return the fields of an Appraisal that follow the report body."""
     claims = json.loads(text)
     return (
         bytes(claims["platform"]["root_key_id"]),
