@@ -72,8 +72,8 @@ class AsyncAesmClient(SocketClient):
 class RunningConversation:
     """A conversation that the event loop drives with callbacks instead of a task, over one connection at a time.
 
-    `ended` is called once with the conversation's outcome, after `start` has returned. The client's time limit
-    is for each request, or with `whole` for all. `watch` registers a callback for a readable descriptor.
+    `ended` is called once with the outcome, after `start` has returned. The time limit is for each request or
+    for the `whole` conversation. `watch` registers a callback for a readable descriptor; `unwatch` ends this.
     """
 
     def __init__(

@@ -22,11 +22,11 @@ BACKLOG: Final = 4096
 the kernel limits it. Accepting all takes 0.64 s. Beyond the limit the kernel drops a client's first packet,
 and the client sends it again after a second; the chart's probes wait 2 s."""
 DEFER_SECONDS: Final = 1
-"""Time for which the kernel keeps a connection from accept() until data arrives, so that one read is enough."""
+"""Seconds for which the kernel hides a connection without data from accept(), so that one read is enough."""
 UNACKNOWLEDGED_MILLISECONDS: Final = 2000
 """Time after which the kernel drops an answer that a client's system does not acknowledge."""
 PROBE_SOCKET_MODE: Final = 0o660
-"""A unix probe socket is for its owner's tools; unlike the AESM socket it is not open to everyone."""
+"""Mode of a unix probe socket, which is for its owner's tools and, unlike the AESM socket, not for everyone."""
 _PORT = re.compile(r"[0-9]{1,5}")
 
 TEXT = "text/plain; charset=utf-8"
@@ -53,7 +53,7 @@ class ProbeAddress:
 
     @classmethod
     def parse(cls, text: str) -> ProbeAddress:
-        """Parse the value of a flag; ValueError, with the reason, if the text has neither form."""
+        """Parse the value of a flag; raise ValueError with the reason if the text has neither form."""
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if not path:
@@ -125,7 +125,7 @@ def _bind_path(path: Path) -> socket.socket:
         passed_descriptors.refuse(listener)
         listener.bind(os.fspath(path))
         path.chmod(PROBE_SOCKET_MODE)
-        listener.listen(BACKLOG)  # the first moment at which a client can connect
+        listener.listen(BACKLOG)  # from here on, clients can connect
     except OSError:
         listener.close()
         raise
@@ -137,7 +137,7 @@ def standard_routes(
 ) -> dict[str, Route]:
     """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own.
 
-    `note` is a line that `/readyz` also has while the daemon is ready.
+    `note` is a further line in the answer of `/readyz` while the daemon is ready.
     """
 
     def ready() -> ProbeResponse:
