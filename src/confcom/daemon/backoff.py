@@ -19,7 +19,7 @@ def retry_pause(
     first: float = FIRST_PAUSE_SECONDS,
     longest: float = LONGEST_PAUSE_SECONDS,
 ) -> float:
-    """Return the seconds to wait after another failure: a random part of the pause, at least half of it."""
+    """Return the seconds to wait after another failure: 50 to 100 % of the pause, so that clients spread."""
     return min(first * 2.0 ** min(failures, 16), longest) * (1 - jitter() / 2)
 
 

@@ -5,8 +5,8 @@ framework, which would cost a node daemon 11 MiB.
 
 A request that has arrived with its connection is answered at once, and the connection is closed. So probes queue
 only in the kernel, where clients cannot displace each other. A connection is held only while its request is
-incomplete or its page is too large for the moment. Few are held: addresses that recently held the fewest are
-preferred. Held connections are served once per slice of time, so sending or reading in small pieces costs no more.
+incomplete or its page is too large for the moment. Places go to the addresses that recently held the fewest.
+Held connections are served once per slice of time, so sending or reading in small pieces costs no more.
 """
 
 from __future__ import annotations

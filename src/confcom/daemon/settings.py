@@ -57,7 +57,7 @@ def setting(
     """Return a dataclass field for the flag `--name VALUE`, where `name` is the field's name.
 
     `convert` returns the value, or raises ValueError with the reason. `shown` is the default's text in
-    `--help` where `str(default)` is not suitable. `variable` is by default CONFCOM_ plus the name in capitals.
+    `--help` where `str(default)` is not suitable. `variable` is by default CONFCOM_ and the name in capitals.
     """
 
     def flag(name: str) -> Flag:

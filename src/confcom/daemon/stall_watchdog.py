@@ -27,7 +27,7 @@ IDLE_LOOK_SECONDS: Final = 0.01
 """Interval between checks of a thread that is not busy, and of an event loop."""
 
 SIGNAL_SECONDS: Final = 0.001
-"""Interval of signals to a stalled thread. It is short: a turn of an event loop can have dozens of blocked calls."""
+"""Interval of signals to a stalled thread, short because one turn of an event loop can have dozens of waiting calls."""
 
 MANY_SIGNALS: Final = 100
 """Number of signals in one stall after which they are sent less often: each writes a byte for the event loop

@@ -1,4 +1,4 @@
-"""Blocking calls in threads, since the event loop must not make them itself."""
+"""Blocking calls in threads, since the event loop itself must not make blocking calls."""
 
 import asyncio
 import threading
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def in_worker_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """Run a call in a thread of its own, and return a future of the running loop with its result.
+    """Run a call in its own thread; return a future of the running loop that gets the call's result.
 
-    Cancelling the future does not stop the call. Unlike in `to_thread`, a hanging call lets the process exit.
+    Cancelling the future does not stop the call. Unlike with `to_thread`, the process can exit during a call.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
