@@ -116,7 +116,7 @@ def quote_in(response: GetQuoteExResponse, report: Report, qe_report_info: QeRep
 
 
 def qe_report_in(response: GetQuoteExResponse, requested: QeReportInfo | None, quote: bytes) -> QeReportInfo | None:
-    """Return the QE's report if one was requested. Check its nonce and quote; the client's enclave checks its MAC."""
+    """Return the QE's report, if requested; check its nonce and quote, and leave its MAC to the client's enclave."""
     if requested is None:
         return None
     returned = QeReportInfo.parse(response.qe_report_info or b"")

@@ -18,7 +18,7 @@ _TRANSIENT = frozenset(
 
 
 class ProtocolError(MalformedError):
-    """Bytes that violate the AESM protocol. Our server, like Intel's, then closes the connection without an answer."""
+    """Bytes that violate the AESM protocol; our server, like Intel's, then closes the connection without an answer."""
 
 
 class FrameError(ProtocolError):
@@ -38,7 +38,7 @@ class UnknownRequestError(ProtocolError):
 
 
 class SessionMisuseError(ConfcomError):
-    """The calling program used a session in the wrong order. The bug is in this program, not in the peer."""
+    """The calling program used a session in the wrong order; the bug is in this program, not in the peer."""
 
     error_code = "session-misuse"
 

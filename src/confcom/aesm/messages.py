@@ -85,7 +85,7 @@ class SelectAttKeyIdRequest:
 
 @dataclass(frozen=True, slots=True)
 class GetSupportedAttKeyIdNumRequest:
-    """Ask for the number of supported attestation keys. Open Enclave asks once per process, even after failures."""
+    """Ask for the number of supported attestation keys; Open Enclave asks once per process, even after failures."""
 
     kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
 

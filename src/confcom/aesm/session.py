@@ -33,7 +33,7 @@ def encode_frame(body: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Decodes one frame, which may arrive in pieces. Buffers at most one frame, and drops bytes after it."""
+    """Decodes one frame, which may arrive in pieces; buffers at most this frame, and drops bytes after it."""
 
     __slots__ = ("_buffer", "_done", "_max_body_size")
 
@@ -55,7 +55,7 @@ class FrameDecoder:
         if self._done:
             return None
         if not self._buffer:
-            # Nearly every frame arrives in one piece. Such a frame needs no buffer and no copy.
+            # Nearly every frame arrives in one piece, and then needs no buffer and no copy.
             length = len(data) - HEADER_SIZE
             if 0 < length <= self._max_body_size and data.startswith(length.to_bytes(HEADER_SIZE, "little")):
                 self._done = True
@@ -94,7 +94,7 @@ class ServerSession:
 
         Raises:
             EOFError: the stream ended without a request (as in a liveness probe), or after a complete one.
-            ProtocolError: the bytes are no AESM request. Close without an answer, as Intel's server does.
+            ProtocolError: the bytes are no AESM request; close without an answer, as Intel's server does.
         """
         if not data:
             if not self._decoder.incomplete:

@@ -163,7 +163,7 @@ class RunningConversation:
                 self._throw(connect_error(self._client.socket_path, error))
             return
         self._connection = connection
-        self._session = ClientSession(self._request)  # made here, while the service accepts
+        self._session = ClientSession(self._request)  # the session is made while the service accepts
         try:
             # A request has at most 1.7 KB, so it fits into the empty buffer of a new socket.
             connection.send(self._session.data_to_send)

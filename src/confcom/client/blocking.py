@@ -44,7 +44,7 @@ class AesmClient(SocketClient):
         """Get the quoting enclave's target info and public key id.
 
         Raises:
-            AesmError: the service refused. Every method may raise this error and the next two.
+            AesmError: the service refused. All methods may raise the errors listed here.
             UnavailableError: no service is there, or it does not answer in time.
             MalformedError: the answer violates AESM's protocol.
         """
@@ -107,7 +107,7 @@ class AesmClient(SocketClient):
             passed_descriptors.refuse(connection)
             try:
                 self._connect(connection, deadline)
-                session = ClientSession(request)  # made here, while the service accepts
+                session = ClientSession(request)  # the session is made while the service accepts
                 connection.settimeout(_remaining_seconds(deadline))
                 connection.sendall(session.data_to_send)
                 while response is None:

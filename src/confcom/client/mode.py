@@ -40,7 +40,7 @@ class InProcessQuotingError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class ModeChoice:
-    """A quoting mode, and the reason for choosing this mode as text for users."""
+    """A quoting mode, with a text for users that gives the reason for the choice."""
 
     mode: QuotingMode
     reason: str

@@ -27,7 +27,7 @@ def request_quote(
     """Get a quote of a report that is made for the quoting enclave of this node.
 
     The presence of SGX_AESM_ADDR at first use selects the mode, which is logged with its reason. A program
-    that gives a client selects quoting out of process by doing this.
+    that gives a client thereby selects quoting out of process.
 
     Args:
         make_report: makes the enclave's report for a target info; called again if the quoting enclave changes.

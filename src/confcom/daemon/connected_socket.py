@@ -20,7 +20,7 @@ def peer_credentials(sock: socket.SocketType) -> bytes:
 def unread_bytes(sock: socket.SocketType) -> int:
     """Return the number of sent bytes that the peer has not read or, with TCP, not acknowledged (SIOCOUTQ).
 
-    A unix socket's number includes the kernel's overhead. The number is 0 once the other end is closed.
+    A unix socket's byte count includes the kernel's overhead. The count is 0 once the other end is closed.
     """
     unread: int = _INT.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, _NOTHING))[0]
     return unread

@@ -38,7 +38,7 @@ _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", 
 MAX_WAITING_RECORDS: Final = 1000
 """Maximum number of queued records: usually 0.4 MB, at most 8 MB, which the memory limit allows for."""
 MAX_RECORD_BYTES: Final = 8 << 10
-"""A longer record loses its middle, since its end shows the cause. A line with a traceback has a few KiB."""
+"""A record beyond this size loses its middle: the end shows the cause. A line with a traceback has a few KiB."""
 CUT_MARK: Final = b" ... (cut) ... "
 RECORDS_PER_WRITE: Final = 64
 """Maximum number of records that one call writes. The interpreter gives a thread beside a busy event loop about 200

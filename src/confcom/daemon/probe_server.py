@@ -5,8 +5,8 @@ framework, which would cost a node daemon 11 MiB.
 
 A request that has arrived with its connection is answered at once, and the connection is closed. So probes queue
 only in the kernel, where clients cannot displace each other. A connection is held only while its request is
-incomplete or its page is too large for the moment. Places go to the addresses that recently held the fewest.
-Held connections are served once per slice of time, so sending or reading in small pieces costs no more.
+incomplete or its page is too large for the moment. If too many connections are held, the address that recently held the
+most loses one. Held connections are served once per slice of time, so sending or reading in small pieces costs no more.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> I
     """Answer probes in the running event loop while the `with` block runs, unless the address is None.
 
     Yields:
-        The address, with the port that the kernel chose if it was 0. The errors are the same as those of `listen`.
+        The address; the kernel's choice replaces port 0. The errors are the same as those of `listen`.
     """
     if address is None:
         yield None
@@ -115,7 +115,7 @@ class ProbeServer:
         self._held: dict[_Connection, float] = {}
         """The deadline of each held connection, in the order in which the connections were held."""
         self._uses: Counter[str] = Counter()
-        """Number of connections that each address has had held since `_counted_since`."""
+        """How many connections of each address were held since `_counted_since`."""
         self._counted_since = clock()
         self._slice_timer: asyncio.TimerHandle | None = None
         self._accepts_left = ACCEPTS_PER_SLICE

@@ -41,7 +41,7 @@ class ReadinessLog:
         self._logged_at = clock()
 
     def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> str | None:
-        """Log that the daemon is ready, or why not, unless this was logged recently; return the reason."""
+        """Log that the daemon is ready, or why not, unless it was just logged; return the reason."""
         now = self._clock()
         if reason == self.reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
             return reason

@@ -66,12 +66,12 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SocketHolder:
-    """The owner of a live socket, as the kernel reports it. The name proves nothing: any program can bind that name."""
+    """The kernel's data about a live socket's owner. The bound name proves nothing: any program can bind this name."""
 
     bound_name: str
-    """The name to which the socket was bound, even if it was replaced since; empty if there was no name."""
+    """The name to which the socket was bound, even if that file was replaced; empty if there was no name."""
     uid: int
-    """User of the program when it began to listen, in our user namespace."""
+    """User id of the program when it began to listen, in our user namespace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,9 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
     """Run `main(stop)` to its end. SIGTERM, SIGINT or SIGHUP sets `stop`; `main` then has `stop_deadline` seconds.
 
-    A SIGINT after the first signal, or the deadline, cancels `main`. Another SIGTERM or SIGHUP does not:
-    containerd repeats SIGTERM after its own restart, and if a terminal closes, its shell and the kernel send
-    one SIGHUP each. If SIGHUP is ignored from the start (nohup), it stays ignored.
+    A SIGINT after the first signal, or the deadline, cancels `main`. Another SIGTERM or SIGHUP does not
+    cancel `main`: containerd repeats SIGTERM after its own restart, and if a terminal closes, its shell and
+    the kernel send one SIGHUP each. If SIGHUP is ignored from the start (nohup), it stays ignored.
 
     `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS to end; then
     they are cancelled, and their names are logged.
@@ -48,7 +48,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
 
 
 async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
-    """Run services concurrently until `stop` is set; a service that fails, or returns before, stops all.
+    """Run services concurrently until `stop` is set; a service that fails, or returns too early, ends all.
 
     Raises:
         ConfcomError: a service failed with it, or returned before `stop` was set.
@@ -100,7 +100,7 @@ def exit_status(body: Callable[[LogStream], int], *, stderr: TextIO) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except Exception:  # noqa: BLE001 # the interpreter's own traceback could block
+    except Exception:  # noqa: BLE001 # the interpreter's own traceback could block on stderr
         stream.write(traceback.format_exc())
         return ExitCode.FAILED
     finally:

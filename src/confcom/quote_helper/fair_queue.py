@@ -11,7 +11,7 @@ T = TypeVar("T", bound=Hashable)
 class FairQueue(Generic[T]):
     """A queue with one lane per owner, served round robin: an owner with a long lane delays only itself.
 
-    An owner whose lane was empty or set aside joins at the end of the round, so it gains nothing by this.
+    An owner whose lane was empty or set aside joins at the end of the round, so it gains nothing by leaving.
     """
 
     __slots__ = ("_aside", "_lanes", "size")

@@ -58,7 +58,7 @@ class HelperLimits:
     16,384 clients are admitted in a second, more than the helper can accept, so no client waits in the backlog
     (with 1 s they waited a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
     accept_retry_seconds: float = 0.05
-    """Pause of accepting if places or descriptors have run out and no connection may be closed yet."""
+    """How long accepting pauses if places or descriptors have run out and no connection may be closed yet."""
 
     turn_seconds: float = 0.005
     """Time for accepting, and again for calls of an inline provider, before the event loop runs other tasks: well
@@ -84,7 +84,7 @@ class HelperLimits:
     self_test_interval_seconds: float = 10.0
     """Interval between self-tests that succeed: the default interval of a kubelet's readiness probe."""
     self_test_seconds: float = 15.0
-    """Duration of one self-test after which the provider counts as hung. Intel's client waits as long."""
+    """Duration of one self-test (as long as Intel's client waits) after which the provider counts as hung."""
     self_test_retry_seconds: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
     """Waits after self-tests that failed in a row; the last wait repeats."""
     refusal_log_seconds: float = 1.0

@@ -78,7 +78,7 @@ class QuoteHelper:
         self._quote_log = QuoteLog(settings.log_quotes_per_peer, self._metrics, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then answer what waits; raise ConfcomError if serving cannot begin."""
+        """Serve requests until `stop`, then answer the rest; raise ConfcomError if serving cannot begin."""
         limits, settings = self._limits, self._settings
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         server = AesmServer(

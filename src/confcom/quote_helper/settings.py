@@ -35,7 +35,7 @@ MAX_MEMORY_LIMIT_MIB: Final = 1 << 24
 """16 TiB: for a container without a limit, the downward API gives the node's memory."""
 
 DEFAULT_HANDOVER_SECONDS: Final = 1
-"""Enough for a helper that already runs to take the path, because it checks the path every half second."""
+"""Enough time for an already running helper to take the path: a helper checks the path every half second."""
 MAX_HANDOVER_SECONDS: Final = 600
 
 _MR_ENCLAVE_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")

@@ -12,7 +12,7 @@ T = TypeVar("T")
 def in_worker_thread(call: Callable[[], T]) -> asyncio.Future[T]:
     """Run a call in its own thread; return a future of the running loop that gets the call's result.
 
-    Cancelling the future does not stop the call. Unlike with `to_thread`, the process can exit during a call.
+    Cancelling the future does not stop the call. Unlike in `to_thread`, a hanging call lets the process exit.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()

@@ -34,7 +34,7 @@ class Failure:
 class ProviderSupervisor:
     """Opens the backend, and runs the backend's self-test periodically.
 
-    The service has the provider only while the last self-test succeeded. Otherwise its requests wait or fail.
+    The service has the provider only while the last self-test succeeded; otherwise its requests wait or fail.
     `changed` is called when `ready` or `problem` may have changed, `lost` when a working provider was lost.
     """
 
@@ -56,7 +56,7 @@ class ProviderSupervisor:
         while True:
             losses, previous, instance = self._losses, instance, backend.instance()
             if not self.ready and instance not in (None, previous):
-                self._on_failure(Failure(PREPARING))  # the failures were of another instance
+                self._on_failure(Failure(PREPARING))  # these failures were another instance's
             failure = await self._self_test(backend)
             if failure is None and losses != self._losses:
                 continue  # a client's call found the provider lost while the self-test was running
@@ -82,7 +82,7 @@ class ProviderSupervisor:
         return Failure(NotReady(str(error), code=error.error_code), None if waits else error.code)
 
     async def _wait(self, backend: Backend, instance: object, seconds: float) -> None:
-        """Wait until the next self-test is due, at most until a loss or another instance of the provider.
+        """Wait for the next self-test; the wait ends early on a loss or another instance of the provider.
 
         A refused or doubtful call of a client also ends the wait, but not before the shortest pause between self-tests.
         """
@@ -117,7 +117,7 @@ class ProviderSupervisor:
 
     async def _self_test_in_worker(self, backend: Backend) -> QuotingTarget:
         call = in_worker_thread(backend.self_test)
-        # Retrieve the exception even if the helper stops meanwhile. Otherwise asyncio logs a traceback.
+        # Retrieve the exception even if the helper stops meanwhile; otherwise asyncio logs a traceback.
         call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         seconds = backend.self_test_seconds or self.limits.self_test_seconds
         done, _ = await asyncio.wait({call}, timeout=seconds)

@@ -57,7 +57,7 @@ def answer_with(need: Need, result: Any) -> Response:  # noqa: ANN401 # the resu
 class QuoteService(Generic[A]):
     """Answers requests. Requests for key ids never wait, whatever state the provider is in.
 
-    Requests for quotes wait for their peer's turn, and for the provider while it is lost. An inline provider
+    Requests that need the provider wait for their peer's turn and for a provider. An inline provider
     is called in the event loop, which runs other tasks after `turn_seconds`. A provider that waits for another
     process is called without blocking the loop, with as many concurrent calls as the provider supports.
     """
@@ -82,7 +82,7 @@ class QuoteService(Generic[A]):
         self._refusal: AesmErrorCode | None = None
         """Code with which requests are refused while there is no provider; with None, requests wait."""
         self.refused = False
-        """Whether a request was refused for lack of a provider. Each self-test sets this to False."""
+        """Whether a request was refused for lack of a provider. Each self-test sets `refused` to False."""
         self._in_loop: CallsInLoop | None = None  # None if the provider is called inline
         self._stopping = False
         self._scheduled = False
@@ -217,7 +217,7 @@ class QuoteService(Generic[A]):
         in_loop.start(ticket.need, on_done)
 
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
-        """Let a request wait once for the provider's return, or refuse it. A repeated quote does no harm."""
+        """Let a request wait once for the provider's return, or refuse it; a repeated quote does no harm."""
         late = self._clock() - ticket.arrived > self._limits.provider_wait_seconds
         refused = self._provider is None and self._refusal is not None
         if ticket.repeated or late or refused or self._stopping:

@@ -33,8 +33,8 @@ class SocketAccess:
     def open_directory(self) -> NotReady | None:
         """Restore the directory's mode; return the reason if some users still cannot enter the directory.
 
-        A directory with the sticky bit, such as /tmp, is shared with other programs and keeps its mode; so does
-        a directory behind a symbolic link. To inspect the socket, a user must be able to enter its directory.
+        A directory keeps its mode if other programs share it (it has the sticky bit, like /tmp) or if it is behind a
+        symbolic link, since it may be another program's. Inspecting the socket needs the right to enter the directory.
         """
         if not self.open_to_all:
             return None

@@ -55,7 +55,7 @@ class SocketKeeper:
     )
     """Why this instance does not serve the path, or why some clients cannot reach the socket; else None."""
     _bound: BoundUnixSocket | None = field(init=False, default=None)
-    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # including those that lost the path
+    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # including sockets without the path
     _can_quote: bool = field(init=False, default=False)
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 

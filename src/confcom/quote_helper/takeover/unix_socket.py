@@ -3,8 +3,8 @@
 Intel's AESM unlinks the path by name at start and at stop, so an old instance that ends deletes its successor's socket.
 With this module, a path appears with its final mode and a listening socket; only its own program removes it.
 
-A socket is bound to a name beside its path. Then it gets the path by link(2), which never replaces a file, or
-by rename(2), which replaces it atomically: no client finds the path missing. getpeername(2) still reports the
+A socket is bound to a name beside its path. The socket then gets the path by link(2), which never replaces a file,
+or by rename(2), which replaces it atomically: no client finds the path missing. getpeername(2) still reports the
 bound name to every client, and by this name quote helpers recognise the socket of another quote helper.
 """
 
@@ -87,7 +87,7 @@ def open_path(path: Path) -> Iterator[int]:
 
 
 def set_mode(descriptor: int, mode: int) -> None:
-    # fchmod(2) refuses O_PATH. An entry of /proc/self/fd leads to the same file even if the name was replaced.
+    # fchmod(2) refuses O_PATH; an entry in /proc/self/fd leads to the file even if the name was replaced.
     Path(f"/proc/self/fd/{descriptor}").chmod(mode)
 
 
@@ -100,7 +100,7 @@ def _remove(path: Path) -> None:
 
 
 def _set_own_mode(path: Path, mode: int) -> FileIdentity:
-    """Set the mode of a socket that was just bound, and return the identity of the socket's file.
+    """Set the mode of a socket that was just bound, and return the file identity of the socket.
 
     Users who may write to the directory can replace the socket by a link, whose target must keep its mode.
     """
