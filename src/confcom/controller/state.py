@@ -40,7 +40,7 @@ class ClusterState:
         self._doubted.discard(node.name)
 
     def doubt_node(self, name: str) -> None:
-        """Have a node read that a watch has lost or a list lacks: another watch may still select the node."""
+        """Have a node read that a watch lost or a list lacks. Another watch may still select the node."""
         self._doubted.add(name)
         self.changed.add(name)
 

@@ -1,7 +1,7 @@
 """Discovers the node's SGX: platform, EPC (with the reason) and device nodes. Reads files only through HostFiles.
 
-This module decides once whether the platform is hardware or simulated; Allocate tells containers. It looks
-for the driver's entry in sysfs, never for a path in /dev, where a program may have created a file.
+This module decides once whether the platform is hardware or simulated; Allocate tells containers. It checks
+the driver's entry in sysfs, not /dev: any program can create files in /dev, and a simulated node has one.
 """
 
 import re
@@ -165,7 +165,7 @@ def _read_sysfs(host: HostFiles) -> tuple[tuple[EpcSection, ...], str]:
 
 
 def _read_cpuid(host: HostFiles) -> tuple[tuple[EpcSection, ...], str]:
-    """Return the sections, and the reason if they do not count; UnavailableError if CPUID cannot be read."""
+    """Return CPUID's EPC sections, and the reason if they are below 1 MiB. May raise UnavailableError."""
     max_leaf = host.cpuid(0, 0).eax
     if max_leaf < SGX_LEAF:
         return (), f"the processor has no SGX: CPUID ends with leaf {max_leaf:#x}, before {SGX_LEAF:#x}"

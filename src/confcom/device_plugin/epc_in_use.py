@@ -1,4 +1,4 @@
-"""The part of a node's EPC in use, by the kubelet's checkpoint, else by sockets of earlier instances."""
+"""Finds how much EPC is in use, from the kubelet's checkpoint or else from sockets of earlier instances."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The program in the demo's container: it behaves like an enclave program, with a simulated enclave.
+"""The program in the demo's container. It behaves like an enclave program, but its enclave is simulated.
 
 Touches the AESM socket and the SGX device node. An import contract keeps it from the provider's keys.
 """
