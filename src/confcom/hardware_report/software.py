@@ -69,7 +69,7 @@ def package_facts(dpkg: str | None, rpm: str | None) -> Facts:
 
 
 def configuration_facts(text: str | None) -> Facts | None:
-    """Return facts about a configuration (JSON with comments, or key=value lines); None: no file."""
+    """Return facts about a configuration (JSON with comments, or key=value lines); None without a file."""
     if text is None:
         return None
     syntax, given = "key=value", dict(_pairs(text))
@@ -88,7 +88,7 @@ def without_comments(text: str) -> str:
 
 
 def redacted_url(url: str) -> str:
-    """Return an http URL without user, password, query and fragment; for other text, only its length."""
+    """Return an http URL without user, password, query and fragment, and of other text the length."""
     hidden = f"redacted ({len(url)} characters, no plain http URL)"
     try:
         parts = urlsplit(url)

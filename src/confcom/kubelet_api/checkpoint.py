@@ -66,7 +66,7 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
 
 
 def _typed(kind: type[T], value: object) -> T:
-    """Return a value of a type; Go writes null for an empty map or list."""
+    """Return `value` if it has the type. Null counts as empty: Go writes it for empty maps and lists."""
     if value is None:
         return kind()
     if not isinstance(value, kind):

@@ -139,7 +139,7 @@ class AccountingDecision:
 
 
 def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: int) -> AccountingDecision:
-    """Decide how to count a node's EPC. `epc_mib` is the MiB for tenants; 0 only if containers hold EPC."""
+    """Decide how to count a node's EPC. `epc_mib` is the tenants' MiB, 0 only if containers hold EPC."""
     wanted = _wanted(settings, epc_mib)
     if in_use.devices or in_use.devices_held:
         return _keep_held(_keep_devices(settings, wanted, in_use), in_use.held_count, epc_mib)

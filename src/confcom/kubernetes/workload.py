@@ -72,6 +72,6 @@ class Workload:
         return self.observed and {self.current, self.updated, self.available} == {self.desired}
 
     def flag(self, name: str) -> str:
-        """Return the value of a flag (`--flag=value`) of the containers; empty if no container has it."""
+        """Return the value of a flag (`--flag=value`) in the arguments; empty if the flag is missing."""
         words = (word.partition("=") for word in self.arguments)
         return next((value for flag, _, value in words if flag == name), "")

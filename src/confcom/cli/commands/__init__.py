@@ -1,4 +1,4 @@
-"""The commands, each a module that is imported only when it runs.
+"""The commands. Each is a module that is imported only when the command runs.
 
-They parse options, call other packages, and print. `confcom.cli.group` has their table.
+The commands parse options, call other packages, and print. Their table is in `confcom.cli.group`.
 """
