@@ -37,7 +37,7 @@ TIMEOUT = 180
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The programs and clocks that commands use. Tests replace them with click's context object."""
+    """The programs and clocks that commands use, which tests replace by means of click's context object."""
 
     open_cluster: OpensCluster
     run_helm: RunsHelm
@@ -110,7 +110,7 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn SIGTERM and SIGHUP into KeyboardInterrupt: the command frees its Lease, and prints the state."""
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, to have the Lease freed and the state printed."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -131,7 +131,7 @@ def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
 
 def _raise_keyboard_interrupt(number: int, frame: FrameType | None) -> None:
     del frame
-    if number == signal.SIGHUP:  # sent twice for a closed terminal: by the shell, by the kernel
+    if number == signal.SIGHUP:  # shell and kernel both send it for a closed terminal
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -209,7 +209,7 @@ def chart_of(chart: Path | None) -> Path:
 
 
 def show_change(done: Changed, how: str, output: str, *, wait: bool) -> None:
-    """Print the result of a change. As text, a dry run has already been printed."""
+    """Print the result of a change, unless it is the text of a dry run, which was printed before."""
     if done.would_change is None or output == JSON:
         later = "" if wait else " Its daemons start by and by: see `confcom status`."
         show_result(done.to_json(), [f"{how} (revision {done.revision}).{later}"], output)

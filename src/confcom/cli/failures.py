@@ -19,7 +19,7 @@ OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, e
 """Errors of write(2) on stdout: full disk, quota, file size limit, removed terminal or disk, closed
 descriptor."""
 TRACEBACK_VARIABLE = "CONFCOM_TRACEBACK"
-"""The variable that makes an exception that is a bug end with its traceback, if it has any text."""
+"""If this variable has any text, an exception that is a bug ends with its traceback."""
 
 
 def show_error(error: ConfcomError, *, as_json: bool) -> None:
@@ -33,7 +33,7 @@ def show_error(error: ConfcomError, *, as_json: bool) -> None:
 
 
 def show_usage_error(exception: click.ClickException, *, as_json: bool) -> SettingsError:
-    """Print the usage and what is wrong with the command line. Return the mistake as a SettingsError."""
+    """Print the usage and the mistake in the command line, and return the mistake as a SettingsError."""
     context = exception.ctx if isinstance(exception, click.UsageError) else None
     # The message becomes one line: click lists an argument's choices on several lines.
     what = " ".join(exception.format_message().split()).rstrip(".")
@@ -50,7 +50,7 @@ def show_usage_error(exception: click.ClickException, *, as_json: bool) -> Setti
 def explain_unexpected_failures(arguments: Sequence[str]) -> Iterator[None]:
     """For exceptions that no command handles, print a message and exit with a code, without a traceback.
 
-    Click handles EPIPE (the reader closed the pipe, as with `| head`). The exit code is 1, without a message.
+    Click handles EPIPE (the reader closed the pipe, as with `| head`): it exits with 1 and prints no message.
     """
     try:
         yield

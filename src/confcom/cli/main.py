@@ -1,4 +1,4 @@
-"""The `confcom` program. It imports only the command that runs.
+"""The `confcom` program, which imports only the command that runs.
 
 Before `main` runs, only modules that the interpreter has loaded anyway are imported, so that an early Ctrl-C
 ends the program quietly.
@@ -42,14 +42,14 @@ def _run() -> None:
 def open_closed_streams() -> None:
     """Open each closed standard stream, so that no file gets the stream's descriptor later.
 
-    For a closed stream, Python sets None and drops output without an error. Also have characters printed as
-    escapes if stdout cannot encode them.
+    Python sets a closed stream to None, and drops its output without an error. Characters that stdout cannot
+    encode are printed as escapes.
     """
     for descriptor, mode in _DESCRIPTORS.items():
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, mode)  # the lowest free descriptor is this one
+            os.open(os.devnull, mode)  # open returns the lowest free descriptor, which is this one
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     # The stream has no buffer: flushing it when the interpreter ends would fail once more.
     sys.stdout = sys.stdout or io.TextIOWrapper(os.fdopen(1, "wb", buffering=0, closefd=False), write_through=True)
@@ -59,7 +59,7 @@ def open_closed_streams() -> None:
 
 
 def drop_unwritten_output() -> None:
-    """Discard output that stdout refused. At its end, the interpreter would write it again, and exit with 120."""
+    """Discard output that stdout refused; the interpreter would write it again at its end, and exit with 120."""
     try:
         sys.stdout.flush()
     except OSError:

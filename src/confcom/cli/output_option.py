@@ -8,7 +8,7 @@ import click
 
 TEXT, JSON = "text", "json"
 OUTPUT = "confcom.output"
-"""The key of the chosen output format in the `meta` of click's contexts. Errors have this format too."""
+"""The key of the chosen output format (also for errors) in the `meta` of click's contexts."""
 
 PLAIN_TERMINALS = frozenset({"dumb", "unknown"})
 """Values of TERM for terminals without control sequences, such as that of an editor or a build log."""
@@ -28,7 +28,7 @@ output_option = click.option(
     type=click.Choice([TEXT, JSON]),
     default=TEXT,
     show_default=True,
-    is_eager=True,  # so that mistakes in other options are printed in this format
+    is_eager=True,  # read first, to print other options' mistakes in this format
     callback=_store_format,
     help="Output format: text for people, json for programs.",
 )

@@ -77,6 +77,6 @@ class _LineTable:
 
 
 def _print(line: str) -> None:
-    # An error is ignored: a closed pipe (`2>&1 | head`) must not stop a change to a cluster half-way.
+    # Write errors are ignored: a closed pipe (`2>&1 | head`) must not stop a change to a cluster half-way.
     with contextlib.suppress(OSError):
         click.echo(line, err=True)

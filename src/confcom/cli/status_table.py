@@ -9,7 +9,7 @@ from confcom.addon.status import AddOnStatus, NodeStatus
 from confcom.addon.tenants import TenantWorkload
 
 MAX_NODES = 20
-"""Maximum number of nodes for which each node has a row. A terminal of 24 lines shows so many at once."""
+"""Maximum number of nodes that get a row each: as many rows as a terminal of 24 lines shows at once."""
 MAX_ROWS = 10
 """Maximum rows of a table (of workloads, or of more nodes) and lines of a section: 50 lines in total."""
 USUAL_WIDTH = 50
@@ -133,7 +133,7 @@ def _node_row(node: NodeStatus) -> tuple[str, ...]:
 def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
     """Return the states of a node's daemon Pods. Equal states appear once, with their number.
 
-    There may be dozens: Kubernetes keeps Pods that a kubelet rejected for minutes.
+    For minutes, Kubernetes may keep dozens of Pods that a kubelet rejected.
     """
     counts = Counter(f"{pod.state} {pod.version}" for pod in pods)
     return ", ".join(state if count == 1 else f"{state} ({count})" for state, count in counts.items()) or "none"

@@ -1,1 +1,1 @@
-"""The daemon that writes EPC into the node's capacity where EPC has no devices (docs/adr, decision 19)."""
+"""The daemon that writes a node's EPC into its capacity if EPC has no devices (docs/adr, decision 19)."""

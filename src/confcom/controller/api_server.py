@@ -33,12 +33,12 @@ GATHER_SECONDS = 0.5
 """Pause of a watch after an event that it had to wait for. Events that arrive in the pause are read together,
 which takes a third of the CPU per event. 5,000 kubelets send 17 reports per second."""
 WAITED_SECONDS = 0.005
-"""A read that takes longer had to wait for its event. An event that has arrived is read in a millisecond."""
+"""A longer read of a watch had to wait for an event; an event that has arrived is read in a millisecond."""
 
 PAGE = 250
 """Number of objects (nodes or our Pods) in a page of a list. A page of nodes has 3 MB (12 kB per node)."""
 SHORT_WATCH_SECONDS = 10.0
-"""After a shorter watch there is a pause. An API server ends a watch after half an hour at the earliest."""
+"""A pause follows a shorter watch. The API server usually ends a watch after half an hour or more."""
 
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}  # a compressed answer could have any size
 _WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
@@ -81,7 +81,7 @@ _PAGE, _EVENT = msgspec.json.Decoder(_Page), msgspec.json.Decoder(_Event)
 
 
 def connect(kubeconfig: Path | None) -> httpx2.AsyncClient:
-    """Return a client of the API server: the one in the kubeconfig file, or that of this Pod's cluster."""
+    """Return a client for the API server that the kubeconfig file names, or else for this Pod's cluster."""
     try:
         found = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()
         if (config := found.get()) is None:
@@ -160,7 +160,7 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         except (TimeoutError, StopAsyncIteration):
             break
         waited = clock() - begun > WAITED_SECONDS
-        # Bytes are split, as text has more line ends, such as U+0085, which JSON may contain unescaped.
+        # Lines are split as bytes: text has more line ends, such as U+0085, which JSON may have unescaped.
         *ends, rest = part.split(b"\n")
         for end in ends:
             line += end
@@ -227,15 +227,15 @@ def translated() -> Iterator[None]:
 
 @dataclass(slots=True)
 class Informer:
-    """Lists objects of one kind, then watches them: `take` gets existing objects, `gone` names that are gone.
+    """Lists and watches objects of one kind; calls `take` for existing objects, `gone` for removed objects.
 
-    `known` has by name the objects that were taken and are not gone; `changed` is called after each change.
+    `known` has the objects that were taken and are not gone, keyed by name. `changed` follows each change.
     """
 
     name: str
     path: str
     listed: str
-    """The label selector of the list; empty for all."""
+    """The label selector of the list request; empty to list all objects."""
     watched: str
     take: Callable[[KubernetesObject], None]
     gone: Callable[[str], None]
@@ -265,7 +265,7 @@ class Informer:
                 await self._watch()
             except UnavailableError as error:
                 if isinstance(error, RelistError):
-                    self._version = ""  # a watch from the same version would get the same event
+                    self._version = ""  # the next watch must not get the same event
                 self.problem = str(error)
                 self.metrics.api_failures.labels(error.error_code).inc()
                 failure = {"feed": self.name, "reason": self.problem, "code": error.error_code}

@@ -5,8 +5,8 @@ The rules for each resource of a node:
 * If a plugin offers EPC as devices, the kubelet counts them, and the controller writes nothing.
 * If a plugin offers EPC as capacity, its offer is written, up to the configured maximum. The amount is never
   lowered below bound Pods' requests: a restarted kubelet fails or rejects Pods that do not fit.
-* Pods that the kubelet has accepted can raise an amount of zero above the offer. Bound Pods cannot: any user
-  who may create a Pod can bind it to a node. Without the key, a kubelet accepts any request.
+* Pods that the kubelet has accepted can raise an amount of zero above the offer. Bound Pods do not suffice:
+  any user who may create a Pod can bind it to a node. A kubelet accepts any request if the key is missing.
 * If a plugin does not answer, nothing changes.
 * A key that the controller wrote is removed after a configured time without a plugin and without bound Pods
   with EPC. Zero is never written: a restarted kubelet would fail running Pods.
@@ -49,7 +49,7 @@ class PluginPod(NamedTuple):
     created: str
     """The Pod's creation time as the API server writes it; such strings sort chronologically."""
     incarnation: str
-    """Text that differs after each container restart or change of readiness: the plugin's answer may differ too."""
+    """Text that changes when the plugin's inventory may have changed: after a restart or readiness change."""
 
 
 class Requested(NamedTuple):
@@ -121,7 +121,7 @@ class Decision:
     changes: tuple[Change, ...] = ()
     shortfalls: tuple[Shortfall, ...] = ()
     waits: bool = False
-    """Whether a timer checks the node again: a key is to be removed later."""
+    """Whether the node must be checked again later, because a key is to be removed then."""
     reads: bool = False
     """Whether the node's Pods must be read, and the decision repeated with their requests."""
 
@@ -169,5 +169,5 @@ def _write(resource: str, amount: Amount, *, floor: int, limited: int, maximum: 
         return None
     capacity = amount.capacity or 0
     if floor > wanted and capacity > wanted:
-        return None  # Pods were bound before the maximum was lowered; a lower amount fails them
+        return None  # Pods were bound before the maximum was lowered; a lower amount would fail the Pods
     return Change(resource, wanted, lowers=wanted < capacity)

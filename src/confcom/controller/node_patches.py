@@ -117,7 +117,7 @@ class NodePatches:
         self.state.changed |= self._later
 
     def _is_due(self, name: str) -> bool:
-        """Return whether a node needs a write now (most nodes do not). Queue a read of its Pods if needed."""
+        """Return whether a node needs a write now, as few nodes do; queue a read of its Pods if needed."""
         decision = self.state.decide(name)
         reads = decision.reads or name in self._shortfalls.lasting
         lasts = decision.changes or reads or decision.waits

@@ -19,9 +19,9 @@ INVENTORY_BYTES = 256 * 1024
 INVENTORY_SECONDS = 5.0
 """Timeout for a plugin's complete answer, which usually takes milliseconds."""
 PLUGINS_AT_ONCE = 16
-"""Maximum number of simultaneous requests to plugins. With 16, 1,000 nodes take some seconds."""
+"""Maximum number of simultaneous requests to plugins. With 16 requests at once, 1,000 nodes take seconds."""
 REFRESH_SECONDS = 600.0
-"""A plugin that answered is asked again after this time. Its Pod is watched: the answer changes only with it."""
+"""A plugin that answered is asked again after this time. The answer only changes with a watched Pod."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -61,7 +61,7 @@ class PluginInventories:
                         await self._wake.wait()
 
     def _start_due(self, tasks: asyncio.TaskGroup) -> float | None:
-        """Start due requests up to the maximum. Return the seconds until the next request; None: wait for `_wake`."""
+        """Start due requests up to the maximum. Return the seconds until the next request; None to wait for `_wake`."""
         while self._running < PLUGINS_AT_ONCE and self._due:
             if (pause := self._due[0][0] - self.clock()) > 0:
                 return pause

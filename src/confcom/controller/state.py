@@ -1,7 +1,7 @@
 """The controller's knowledge of the cluster, in memory: nodes, plugins, and what the plugins offer. No I/O.
 
-A node is kept while it has a plugin or a key that the controller wrote. Other nodes are forgotten, to save
-memory. If an unknown node gets a plugin, the node is read.
+A node is kept while it has a plugin or a key that the controller wrote, and then forgotten to save memory. If
+an unknown node gets a plugin, the node is read.
 """
 
 from collections.abc import Callable, Iterable
@@ -51,7 +51,7 @@ class ClusterState:
             self._missing_since.pop((name, resource), None)
 
     def set_plugin(self, plugin: PluginPod) -> bool:
-        """Set a plugin's facts, and return whether they changed. Its last offer is kept until it answers again."""
+        """Set a plugin's facts, and return whether they changed. The plugin's last offer is kept meanwhile."""
         if self.plugins.get(plugin.name) == plugin:
             return False
         offer = self._offers.get(plugin.name)

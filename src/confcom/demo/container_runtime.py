@@ -35,7 +35,7 @@ SIGNAL_EXIT_BASE = 128
 AUTO = "auto"
 
 HOST_DEVICE = "/dev/null"
-"""The machine's only device that a container can get. At SGX's paths it is the simulated enclave device."""
+"""The machine's only device that containers can get; at SGX's paths it is the simulated enclave device."""
 
 SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
 
@@ -44,13 +44,13 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 DEVICE_NODES = ("null", "zero", "full", "random", "urandom", "tty")
-"""The devices that the OCI runtime specification gives every container. They are bound from the machine."""
+"""The devices that the OCI runtime specification gives every container; they are bound from the machine."""
 
 _DEV, _PROC = Path("/dev"), Path("/proc")
 _DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 _RUN = ("/run", "/var/run")
 _AESMD = "aesmd"
-"""The folder of the machine's own aesmd. It is hidden, so that quotes come from the demo's quote helper."""
+"""The folder of the machine's own aesmd, which is hidden: quotes must come from the demo's quote helper."""
 _LOCKED_FLAGS = {os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "noexec"}
 """Mount flags that the kernel locks, so that a remount in a user namespace repeats them: mount_namespaces(7)."""
 
@@ -66,7 +66,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image: a program and its variables. The program is this machine's, as nothing is pulled."""
+    """An image: variables, and a program of this machine, since nothing is pulled from a registry."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -200,9 +200,9 @@ class ContainerRuntime:
     def _unshare(self) -> tuple[str, ...]:
         """Return the command that runs a script in new namespaces.
 
-        All processes in the namespaces end with the demo. `setpriv` sets unshare(1)'s parent-death signal, so that the
-        kernel kills unshare whenever the demo ends. With --kill-child, the end of unshare also kills its child. This
-        child is process 1 of the PID namespace, so the kernel then kills the namespace's other processes.
+        All processes in the namespaces end with the demo. `setpriv` sets unshare(1)'s parent-death signal, so
+        that the kernel kills unshare whenever the demo ends. With --kill-child, the end of unshare also kills its
+        child, which is process 1 of the PID namespace. The kernel then kills the namespace's other processes.
         """
         user = ("--user", "--map-root-user") if self.mode is Mode.USER_NAMESPACE else ()
         namespaces = ("--mount", "--pid", "--fork", "--kill-child")
@@ -273,7 +273,7 @@ async def _obstacle(runtime: ContainerRuntime, directory: Path) -> str:
 def root_script(plan: ContainerPlan, tools: Mapping[str, str], *, root: Path, ready: Path) -> str:
     """Return the script that builds the root and executes the container's program with stderr sent to stdout.
 
-    The script mounts the new root over the empty directory `root`. It creates the file `ready` after all mounts.
+    The script mounts the new root over the empty directory `root`, and creates the file `ready` afterwards.
     """
     script = _Script(tools, root)
     script.copy_directory(Path("/"), without={_DEV.name, _PROC.name})

@@ -1,7 +1,7 @@
-"""The demo kubelet's device manager. It accepts registrations, receives device lists, and allocates devices.
+"""The demo kubelet's device manager accepts registrations, receives device lists, and allocates devices.
 
-It follows the rules of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), including the surprising rules.
-testkit/kubelet_contract runs the same cases with this manager and with real kubelets. testkit adds the rules of 1.37.
+The manager follows even surprising rules of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager); testkit
+adds those of 1.37. In testkit/kubelet_contract, the same cases run with this manager and with real kubelets.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ class PluginClient:
         self._stub = services.DevicePluginStub(self._channel)
 
     async def dial(self, seconds: float) -> str:
-        """Connect and call GetDevicePluginOptions, as a kubelet does during Register. Return why this failed, or ""."""
+        """Connect and call GetDevicePluginOptions, as a kubelet does during Register. Return the failure, or ""."""
         try:
             async with asyncio.timeout(seconds):
                 await self._channel.channel_ready()
@@ -152,7 +152,7 @@ class PluginRegistry:
     def ended(self, client: PluginClient) -> PluginClient | None:
         """Remove the entries that must go when a client's stream ends. Return the client to disconnect.
 
-        The returned client is not always `client`. It is None if the kubelet ignores the end of this stream.
+        The returned client may be another than `client`, or None if the kubelet ignores the stream's end.
         """
         current = self._clients.pop(client.resource, None)
         if current is not None:
@@ -278,7 +278,7 @@ class DeviceManager:
         if ended is not None and self._registry.endpoint(client.resource) is None:
             self._ledger.mark_unhealthy(client.resource)
             self._changes.notify()
-        # A client whose stream's end was ignored may still be an endpoint. It stays connected for Allocate.
+        # A client whose stream's end was ignored may still be an endpoint, connected for Allocate calls.
         for gone in {client, ended or client} - self._registry.clients():
             await gone.close()
 

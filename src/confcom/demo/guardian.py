@@ -1,7 +1,7 @@
 """The guardian: a process that, however the demo ends, ends its other processes and clears its folder.
 
-It waits until its pipe from the demo is closed. Even after a SIGKILL of the demo, the kernel closes the pipe.
-Then it ends every process with the demo's mark in the environment, even outside of the original process group.
+The guardian waits until its pipe from the demo is closed, which the kernel does even after a SIGKILL. Then the guardian
+ends every process with the demo's mark in the environment, even outside of the original process group.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MARK_VARIABLE = "CONFCOM_DEMO"
-"""The environment variable that marks the demo's processes. Its value is the demo's folder."""
+"""The environment variable that marks the demo's processes, and whose value is the demo's folder."""
 TERMINATE_SECONDS = 5.0
 """Seconds between SIGTERM and SIGKILL. The daemons need a fraction of a second to end."""
 KILL_SECONDS = 1.0
@@ -31,7 +31,7 @@ def marked(mark: str) -> Iterator[int]:
 
 
 def end_marked(mark: str) -> None:
-    """Send SIGTERM to each marked process, and SIGKILL after TERMINATE_SECONDS. Wait until all have ended."""
+    """Send SIGTERM to each marked process, SIGKILL after TERMINATE_SECONDS, and wait until all have ended."""
     deadline, signalled = time.monotonic() + TERMINATE_SECONDS, set[int]()
     while (pids := set(marked(mark))) and time.monotonic() < deadline + KILL_SECONDS:
         late = time.monotonic() > deadline

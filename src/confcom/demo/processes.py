@@ -21,7 +21,7 @@ COMMAND_SECONDS = 30
 """Deadline in seconds for a command, which normally takes less than a second."""
 
 READY_SECONDS = 20.0
-"""Deadline for a daemon's readiness and for a Job. Each takes a second, or several on a loaded machine."""
+"""Deadline for a daemon's readiness and for a Job, which take a second, or several on a loaded machine."""
 
 POLL_SECONDS = 0.02
 
@@ -38,11 +38,11 @@ class StepError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """The demo's processes. Each has the mark, and its own session so that Ctrl-C reaches only the demo.
+    """The demo's processes, which have the mark, and their own sessions so that Ctrl-C reaches only the demo.
 
     Attributes: inherited: the environment of every process, to which the mark is added. replacements: command
-    name -> argv prefix that replaces `confcom NAME`. Tests use this to make steps fail. variables: shell
-    variable -> the long value that the variable replaces in printed commands.
+    name -> argv prefix that replaces `confcom NAME`. Tests use replacements to make steps fail. variables:
+    shell variable -> the long value that the variable replaces in printed commands.
     """
 
     folder: Path
@@ -120,7 +120,7 @@ class Processes:
 
 
 def prepare_folder(wanted: Path | None) -> tuple[Path, bool]:
-    """Make the demo's folder. Return its path, and whether the demo owns the folder and must remove it."""
+    """Make the demo's folder; return its path, and whether the demo owns the folder and must remove it."""
     if wanted is None:
         path = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
         path.chmod(0o755)
@@ -151,7 +151,7 @@ def prepare_folder(wanted: Path | None) -> tuple[Path, bool]:
 
 @contextlib.asynccontextmanager
 async def guarded(processes: Processes, *, owns_folder: bool) -> AsyncIterator[None]:
-    """Run the guardian. At the end of the block it ends all processes, and empties or removes the folder."""
+    """Run the guardian, which after the block ends all processes, and empties or removes the folder."""
     command = ("-m", "confcom.demo.guardian", str(processes.folder), "remove" if owns_folder else "keep")
     try:
         guardian = await asyncio.create_subprocess_exec(

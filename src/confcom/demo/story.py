@@ -36,14 +36,14 @@ CHALLENGE_VARIABLE = "CONFCOM_CHALLENGE"
 CHALLENGE_PLACEHOLDER = "0" * 64
 """The value in examples/job.yaml that the relying party replaces with its challenge."""
 CHALLENGE_SIZE = 32
-"""Number of bytes of a challenge. Like a SHA-256 hash, it takes 32 of the 64 bytes of report data."""
+"""Number of bytes of a challenge, which like a SHA-256 hash takes 32 of the 64 bytes of report data."""
 
 QUOTE_PREFIX = "quote: "
 SHOWN_OUTPUT = ("enclave memory:", "quoting ", "AESM socket:", "done:")
 """The prefixes of those output lines of the workload that are shown without --verbose."""
 
 REPORT_DATA_OFFSET = 48 + 320
-"""The offset of the report data in a quote. Before it are the header (48) and 320 bytes of report body."""
+"""The offset of the report data in a quote, after the header (48 bytes) and 320 bytes of the report body."""
 CHANGE_PROGRAM = (
     'import sys; q = bytearray(open(sys.argv[1], "rb").read()); '
     f'q[{REPORT_DATA_OFFSET}] ^= 1; open(sys.argv[2], "wb").write(q)'
@@ -59,7 +59,7 @@ VERDICTS = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of text. If it is a `detail`, it is shown only with --verbose."""
+    """A line of text, which is shown only with --verbose if it is a `detail`."""
 
     text: str
     detail: bool
@@ -108,7 +108,7 @@ class Demo:
         return self.processes.folder / name
 
     def define(self, report: StepReport, name: str, value: str) -> None:
-        """Define a shell variable. In the following commands, it replaces the long value."""
+        """Define a shell variable, which replaces the long value in the following commands."""
         self.processes.variables[name] = value
         report.commands.append(f"{name}={value}")
 
@@ -144,7 +144,7 @@ async def open_demo(
     images: Mapping[str, Image] | None = None,
     ready_seconds: float = READY_SECONDS,
 ) -> AsyncIterator[Demo]:
-    """Prepare a demo in an empty folder. The end of the block ends its processes and clears the folder."""
+    """Prepare a demo in an empty folder; after the block, end the demo's processes and clear the folder."""
     inherited = {name: value for name, value in environ.items() if not name.startswith(("CONFCOM_", "SGX_"))}
     processes = Processes(folder, inherited, replacements or {}, ready_seconds)
     async with guarded(processes, owns_folder=owns_folder):
@@ -300,7 +300,7 @@ async def verification(demo: Demo, report: StepReport) -> None:
     """Step 5: a relying party verifies the quote with public files; four variations are refused."""
     platform, trust = demo.file(PLATFORM), demo.file(TRUST)
     quote, changed = demo.file(QUOTE), demo.file("changed.bin")
-    # The MRENCLAVE is published by the workload's builder. The relying party does not ask the workload.
+    # The workload's builder publishes the MRENCLAVE: a relying party does not ask the workload for it.
     results = await asyncio.gather(
         demo.run(report, "confcom", "simulation", "export", "--state-dir", str(platform), str(trust)),
         demo.run(report, "python", "-m", "confcom.sample_workload", "--print-identity"),

@@ -91,7 +91,7 @@ def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDev
 
 
 def mounted_noexec(mountinfo: str, path: str) -> bool:
-    """Return whether a path's mount has the option noexec: the last of the deepest mounts above the path.
+    """Return whether a path's mount, which is the last of the deepest mounts above the path, is noexec.
 
     `path` is absolute and contains no links. Lines that do not have mountinfo's format are ignored.
     """

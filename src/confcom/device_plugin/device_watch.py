@@ -1,7 +1,7 @@
 """Inspects the host periodically: waits until the node has SGX, then detects lost and returned devices.
 
 Resources, device IDs and paths are decided once, at the start. After the loss of an SGX device the kubelet's
-streams are ended. A list never loses single devices.
+streams are ended. A device list never loses single devices.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class DeviceAvailability:
 
 @dataclass(slots=True)
 class SgxSearch:
-    """A search for SGX that waits until the node has some, since a driver may be loaded late."""
+    """A search that waits until the node has SGX, since a driver may be loaded late."""
 
     host: HostFiles
     simulated_epc_mib: int | None
@@ -64,7 +64,7 @@ class SgxSearch:
     async def find(self) -> Discovery:
         """Inspect the host until SGX is found, and return the discovery. A complete first result is returned at once.
 
-        Otherwise udev may still be working, so DEBOUNCE_POLLS inspections must agree: the discovery is final.
+        An incomplete one must last DEBOUNCE_POLLS inspections: udev may be at work, and the result is final.
         """
         found = self._inspect()
         if found is not None and found.provision_node is not None:

@@ -1,4 +1,4 @@
-"""The gRPC server of one resource, on its own socket. It sends the kubelet the device list and answers Allocate."""
+"""The gRPC server of one resource, on its own socket; it sends the device list and answers Allocate."""
 
 import asyncio
 import contextlib
@@ -51,9 +51,9 @@ class Endpoint:
     clock: Callable[[], float]
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
-    """`opened` is set when the kubelet opens its stream. `lost` is set when this stream has ended."""
+    """`opened` is set when the kubelet opens its stream, and `lost` is set when this stream has ended."""
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set to end every ListAndWatch stream, since a gRPC server that stops waits for open streams."""
+    """An event that ends every ListAndWatch stream, as a stopping gRPC server waits for open streams."""
     _streams: int = 0
     _server: grpc.aio.Server | None = None
 
@@ -126,7 +126,7 @@ class Endpoint:
             self.metrics.allocate_failures.labels(name).inc()
             refusal = str(error)
         if response is None:
-            # This is outside of the except block: there the traceback would keep all IDs in memory.
+            # Inside the except block, the traceback would keep all IDs of the request in memory.
             del request
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
         self.metrics.allocate_seconds.labels(name).observe(self.clock() - started)

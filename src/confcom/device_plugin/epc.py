@@ -1,7 +1,7 @@
 """Discovers the node's SGX: platform, EPC (with the reason) and device nodes. Reads files only through HostFiles.
 
-This module decides once whether the platform is hardware or simulated; Allocate tells containers. It checks
-the driver's entry in sysfs, not /dev: any program can create files in /dev, and a simulated node has one.
+This module decides once whether the platform is hardware or simulated; Allocate tells containers. The
+driver's entry in sysfs decides, not /dev: any program can create files in /dev, and a simulated node has one.
 """
 
 import re
@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 class Platform(StrEnum):
-    """The kind of platform that runs enclaves. Containers find it in the variable CONFCOM_SGX_PLATFORM."""
+    """The kind of platform that runs enclaves; containers find it in the variable CONFCOM_SGX_PLATFORM."""
 
     HARDWARE = "hardware"
     SIMULATED = "simulated"
@@ -126,7 +126,7 @@ def found_epc(source: EpcSource, reason: str, sections: tuple[EpcSection, ...]) 
 
 
 def find_epc(host: HostFiles) -> FoundEpc:
-    """Return the EPC that sysfs shows, or else CPUID. Sysfs shows NUMA nodes, and what the kernel uses.
+    """Return sysfs's EPC, which has NUMA nodes and is what the kernel uses, or else CPUID's EPC.
 
     Less than 1 MiB counts as no EPC, since one device is 1 MiB.
     """

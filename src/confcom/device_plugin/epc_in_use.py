@@ -16,10 +16,10 @@ takes about ten times the size in memory; in the chart, the plugin has 128 MiB."
 
 
 def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str], epc_mib: int) -> EpcInUse:
-    """Return the use of these resources according to the kubelet's checkpoint, or else to existing sockets.
+    """Return how much EPC is in use according to the kubelet's checkpoint, or else to existing sockets.
 
-    An unusable checkpoint is ignored. Sockets show how a running or killed instance counts EPC. They do not
-    show how many devices containers hold, so devices then count as held.
+    An unusable checkpoint is ignored. Sockets show how a running or killed instance counts EPC, but not how
+    many devices containers hold; devices then count as held.
     """
     epc, enclave = resources[ResourceKind.EPC], resources[ResourceKind.ENCLAVE]
     try:
@@ -36,7 +36,7 @@ def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str],
 
 
 def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:
-    """Return the use of two resources according to a checkpoint; `epc_mib` is the node's EPC in MiB."""
+    """Return how much EPC is in use according to a checkpoint; `epc_mib` is the node's EPC in MiB."""
     registered = checkpoint.registered.get(epc_resource, 0)
     held = epc_resource in checkpoint.held
     # The node may have had more EPC when the kubelet allocated the devices.

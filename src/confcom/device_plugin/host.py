@@ -76,9 +76,9 @@ class HostFiles:
 
 
 def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidRegisters:
-    """Return CPUID's registers on the processor that runs this thread. UnavailableError if the system refuses.
+    """Return CPUID's registers on the processor that runs this thread; UnavailableError if the system refuses.
 
-    Python cannot execute CPUID itself, and `/dev/cpu/*/cpuid` needs a kernel module and root. So this
+    Python cannot execute CPUID itself, and `/dev/cpu/*/cpuid` needs a kernel module and root, so this
     function writes machine code to a new page. The page is first writable, then executable, and never both.
     """
     machine = platform.machine() if machine is None else machine

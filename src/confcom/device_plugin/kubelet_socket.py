@@ -50,7 +50,7 @@ def kubelet_absence(kubelet_socket: Path) -> KubeletAbsentError | None:
         state = inspect_socket(kubelet_socket).state
     except UnavailableError as error:
         what, code = f"this user may not connect to {kubelet_socket}: {error.why}", "kubelet-forbidden"
-    except OSError as error:  # for example, no descriptor is left
+    except OSError as error:  # for example, no descriptor is free
         what, code = f"{kubelet_socket} cannot be looked at: {error.strerror}", "kubelet-absent"
     else:
         if state is PathState.LIVE:

@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 STOP_SECONDS = 5.0
 """Timeout of the orderly stop, which takes milliseconds unless the kubelet's connection is half-open."""
 CONFIRM_SECONDS = 5.0
-"""Seconds after a registration. By then the kubelet has the device list: the longest list takes 0.2 s."""
+"""Seconds after a registration until the kubelet certainly has the list; the longest list takes 0.2 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class DevicePlugin:
             await asyncio.gather(*(registrar.end() for registrar in self.registrars))
 
     async def _confirm(self, stop: asyncio.Event) -> None:
-        """Fail if an older instance allocated devices that this instance lacks, while this one started."""
+        """Fail if an older instance, while this one was starting, allocated devices that this one lacks."""
         count = sum(one.count for one in self.plan.resources if one.kind is ResourceKind.EPC)
         registered = not count
         while not registered:
@@ -82,9 +82,9 @@ class DevicePlugin:
     def not_ready_reason(self) -> str | None:
         """Return why the plugin is not ready (a device is lost, or a resource was not registered yet), or None.
 
-        For a resource, one stream since the start is enough. In an update, the older plugin is deleted once
-        the newer plugin is ready, or at once if the older one is not ready. Up to 1.36 the kubelet ends the
-        newer plugin's stream when the older one ends, so readiness must not depend on the present stream.
+        One stream per resource since the start is enough. In an update, the older plugin is deleted once the
+        newer plugin is ready, or at once if the older one is not ready. Up to 1.36 the kubelet ends the newer
+        plugin's stream when the older one ends, so readiness must not depend on the present stream.
         """
         reasons = {name: self.watch.availability[name].reason for name in self.watch.availability}
         lost = [one.name for one in self.plan.resources if reasons[_device_of(one)]]
@@ -179,7 +179,7 @@ def probe_routes(
 
 
 async def serve(settings: PluginSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
-    """Run the plugin until `stop` is set; wait for SGX if there is none. ConfcomError if it cannot start."""
+    """Run the plugin until `stop` is set; wait for SGX if needed; ConfcomError if the plugin cannot start."""
     require_directory(settings.device_plugin_dir)
     metrics = PluginMetrics(registry)
     search = SgxSearch(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib, metrics=metrics)

@@ -4,11 +4,11 @@ Each registration has its own socket, since a 1.37 kubelet refuses a path that i
 closed when the kubelet has opened the new socket's stream. Up to 1.36, the end of a former stream that was
 still open ends the new stream too; the resource is then registered once more.
 
-A starting kubelet removes every socket in the directory before it listens. It connects to the plugin's socket
-before it answers Register, and waits 10 s if this socket is missing (measured, 4 of 4). So an attempt has
+A starting kubelet removes every socket in the directory before it listens. Before a kubelet answers Register,
+it connects to the plugin's socket, and waits 10 s if it is missing (measured, 4 of 4). So an attempt has
 these steps: serve, connect to the kubelet, check that the socket still exists, call Register over this
 connection, and wait for the kubelet's stream while watching the connection. All resources are served before
-the first Register: starting a gRPC server during a Register would delay its list.
+the first Register: starting a gRPC server during a Register would delay the list.
 """
 
 import asyncio
@@ -48,14 +48,14 @@ CONNECT_SECONDS = 2.0
 REGISTER_SECONDS = 12.0
 """Timeout of Register. The kubelet tries for 10 s to connect to the plugin, then answers with an error."""
 FIRST_STREAM_SECONDS = 10.0
-"""Seconds between a successful Register and the kubelet's ListAndWatch at most; milliseconds are usual."""
+"""Maximum seconds from a successful Register to the kubelet's ListAndWatch; milliseconds are usual."""
 SOCKET_CHECK_SECONDS = 1.0
 """Seconds between a registered plugin's checks whether its socket's path exists, and which other instances
 run. A check takes one lstat, one directory listing, and a connect to each socket of other instances."""
 MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
 """Minimum seconds that an instance serves after calling Register, so that others see it (with a margin)."""
 STABLE_SECONDS = 1.0
-"""A registration that lasts this long has worked. The next attempt then follows without a delay."""
+"""After a registration that lasted this many seconds, the next attempt follows without a delay."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
 """Pauses after a kubelet refused the plugin, or ended its stream at once. One known plugin without pauses calls the
 kubelet 300 times a second. The backoff is reset when the kubelet ends: the next kubelet may accept the plugin."""
@@ -68,15 +68,15 @@ class RegistrationCause(StrEnum):
     SOCKET_LOST = "socket_lost"
     """Our socket's path was removed, so that the kubelet could not connect again. The stream stayed open."""
     SIBLING_ENDED = "sibling_ended"
-    """Another instance ended that had registered after us. A kubelet up to 1.36 then loses the resource."""
+    """Another instance ended that had registered after us, so that a kubelet up to 1.36 lost the resource."""
     DEVICE_BACK = "device_back"
-    """The SGX device was lost, and we ended the stream. Now the device is present again."""
+    """The SGX device is present again after a loss, at which we ended the stream."""
 
 
 @dataclass(slots=True)
 class RegistrationStatus:
     registered: bool = False  # the kubelet watches our list now
-    registrations: int = 0  # those that led to a stream, since the start
+    registrations: int = 0  # registrations that led to a stream, since the start
     cause: RegistrationCause = RegistrationCause.START
     problem: str = ""
     code: str = ""
@@ -116,8 +116,8 @@ class Registrar:
     async def run_while(self, device: DeviceAvailability) -> None:
         """Until cancelled, keep the resource registered while the device is available, and unregistered otherwise.
 
-        After a loss, the kubelet's stream is ended: the resource's devices stay in the node's capacity, but
-        not in its allocatable. The server stops too, so that no container gets a missing device.
+        After a device's loss, the kubelet's stream is ended: the node's capacity keeps the resource, its
+        allocatable does not. The server stops too, so that no container gets a missing device.
         """
         cause = RegistrationCause.START
         while True:
@@ -142,7 +142,7 @@ class Registrar:
                 await self._pause()
 
     async def end(self) -> None:
-        """Close, but wait until older instances have seen this one: they must detect its end."""
+        """Close after older instances have had time to see this one, so that they detect its end."""
         remaining = self._offered_at + MIN_VISIBLE_SECONDS - self.clock()
         if remaining > 0 and self.peers.any_alive():
             await self.sleep(remaining)
@@ -257,7 +257,7 @@ async def run_unless(
 ) -> T | None:
     """Return the result of `work`. If `interruption` ends first, or after `seconds`, cancel `work` and return None.
 
-    When this returns, both coroutines have ended. An exception of `work` is raised.
+    When run_unless returns, both coroutines have ended. An exception of `work` is raised.
     """
     interrupting, working = asyncio.create_task(interruption), asyncio.create_task(work)
     try:

@@ -1,4 +1,4 @@
-"""The names of our sockets in the kubelet's directory. Instances find each other by means of these names.
+"""The names of our sockets in the kubelet's directory, by which the plugin's instances find each other.
 
 A name contains the resource, the installation, the instance, and a number for the instance's socket.
 Instances exchange no other data, and need no cleanup: a kubelet clears the directory when it starts.
@@ -24,9 +24,9 @@ _DIGEST_LETTERS = 4
 _KIND_LETTERS = 3
 _LETTERS = string.digits + string.ascii_lowercase
 _INSTANCE_LETTERS = 3
-"""This allows 46,656 instances. No instance chooses an identifier that is in use on the node."""
+"""46,656 instances; an instance never chooses an identifier that is in use on the node."""
 _NUMBER_LETTERS = 3
-"""This allows 46,656 sockets of an instance; then numbers repeat. New sockets are rare (kubelet restarts)."""
+"""46,656 sockets per instance before numbers repeat; a new socket is needed after a kubelet restart, say."""
 INSTANCES = len(_LETTERS) ** _INSTANCE_LETTERS
 NAME_BYTES = len("sgx--.sock") + _KIND_LETTERS + 2 * _DIGEST_LETTERS + _INSTANCE_LETTERS + _NUMBER_LETTERS
 """Length of every socket name. Names are short because the kubelet's directory may have a long path."""
@@ -60,9 +60,9 @@ class SocketNames:
 class PeerInstances:
     """The other instances of this installation that serve a resource, during an update or a rollback.
 
-    Up to 1.36 the kubelet knows one plugin per resource: the last that registered. When this instance ends,
-    the kubelet loses the resource. An older instance that still runs gets no notice, as its stream stays
-    open. So each instance has to detect the end of the other instances.
+    Up to 1.36 the kubelet knows one plugin per resource: the last that registered. When the last registered
+    instance ends, the kubelet loses the resource. An older instance gets no notice of this, as its stream
+    stays open. So each instance has to detect the end of the other instances.
     """
 
     _names: SocketNames
@@ -75,8 +75,8 @@ class PeerInstances:
         """Record that we have registered: from now on, only the end of instances that register later matters.
 
         A socket older than ours by more than `within`, the maximum of seconds that a Register takes, belongs
-        to an instance that had registered before us. The reason: an instance that registers again uses a new
-        socket, unless it was the latest to register.
+        to an instance that had registered before us. An instance that registers again uses a new socket,
+        unless it was the latest to register.
         """
         latest = _bound_at(own) - within
         self._older = frozenset(path for path, _ in self._sockets() if _bound_at(path) < latest)

@@ -1,4 +1,4 @@
-"""Makes the hardware report from its sections. All sources that it reads are parameters.
+"""Makes the hardware report from its sections; all sources that are read are parameters.
 
 Each AESM call is made once and timed. No quote is made, since the only enclave report sent has a wrong MAC.
 """
@@ -49,7 +49,7 @@ def query_rpm(rpm: Path = RPM, seconds: float = RPM_SECONDS) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The sources of the report's facts. They are parameters so that tests can replace them."""
+    """The sources of the report's facts, which are parameters so that tests can replace them."""
 
     files: NodeFiles
     socket: Path
@@ -87,7 +87,7 @@ def collect(node: Node) -> Facts:
 
 
 def _guarded(read: Callable[[], Facts]) -> Facts:
-    """Read a section. A bug that shows only on a machine that we cannot test loses only this section."""
+    """Read a section so that a bug on a kind of machine that we cannot test loses only this section."""
     try:
         return read()
     except ConfcomError as error:

@@ -43,7 +43,7 @@ _PLAIN_KEYS = frozenset(
         "pck_cache_expire_hours",
         "verify_collateral_cache_expire_hours",
         "local_cache_only",
-        "custom_request_options",  # HTTP headers; its value is never shown
+        "custom_request_options",  # has HTTP headers, which are never shown
         "proxy type",
         "default quoting type",
         "qpl log level",
@@ -88,7 +88,7 @@ def without_comments(text: str) -> str:
 
 
 def redacted_url(url: str) -> str:
-    """Return an http URL without user, password, query and fragment, and of other text the length."""
+    """Return an http URL without user, password, query and fragment, or the length of any other text."""
     hidden = f"redacted ({len(url)} characters, no plain http URL)"
     try:
         parts = urlsplit(url)

@@ -1,6 +1,6 @@
 """The kubelet's checkpoint: a file in the device plugin directory with registered and allocated devices.
 
-The file's format is internal to the kubelet and has no version. It is the same in 1.34 to 1.37.
+The file's format is internal to the kubelet and has no version, but is the same in 1.34 to 1.37.
 """
 
 import json
@@ -28,7 +28,7 @@ class Checkpoint:
     """The parts of the kubelet's checkpoint that confcom uses."""
 
     registered: dict[str, int]
-    """Keyed by resource: the number of healthy devices. It is 0 while no plugin serves the resource."""
+    """Keyed by resource: the number of healthy devices, which is 0 while no plugin serves the resource."""
     held: dict[str, list[str]]
     """Keyed by resource: the IDs of the devices that containers hold, or held until their end."""
 
@@ -66,7 +66,7 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
 
 
 def _typed(kind: type[T], value: object) -> T:
-    """Return `value` if it has the type. Null counts as empty: Go writes it for empty maps and lists."""
+    """Return `value` if it is a `kind`. Null counts as empty: Go writes it for empty maps and lists."""
     if value is None:
         return kind()
     if not isinstance(value, kind):

@@ -1,7 +1,7 @@
 """Makes and checks device IDs, and encodes a whole device list.
 
-The kubelet receives a list as one message of at most 4 MiB, so the length of an ID limits the number of
-devices on a node: decimal IDs allow about 230,000 devices, IDs of three characters 262,144 in exactly 4 MiB.
+The kubelet receives a list as one message of at most 4 MiB, so the length of IDs limits a node's number of
+devices. Decimal IDs allow about 230,000 devices; IDs of three characters allow 262,144 (exactly 4 MiB).
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,14 +12,14 @@ from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
 from confcom.kubernetes.epc_accounting import MAX_DEVICES
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-"""The digits of base64url in their order. All of them are safe in checkpoints, pod status and logs."""
+"""The digits of base64url in their order, which are all safe in checkpoints, pod status and logs."""
 ID_LENGTH = 3
 """Number of characters of every ID. With one length for all IDs, list entries differ only in the ID."""
 FIRST_DECIMAL = ALPHABET.index("0") * len(ALPHABET) ** 2
 """212,992: the first device whose ID could be another plugin's decimal number."""
 
 MAX_CONTAINERS = 16
-"""Maximum of containers in an AllocateRequest. Up to 1.37 the kubelet sends one; the API permits several."""
+"""Maximum of containers in an AllocateRequest, of which the kubelet (up to 1.37) sends one."""
 _CONTAINER_BYTES = 1 + 3
 """Bytes of a ContainerAllocateRequest's tag (1) and length (3, which is enough for MAX_DEVICES IDs)."""
 

@@ -111,7 +111,7 @@ def unix_target(path: str) -> str:
 
 
 def unix_channel(path: str) -> grpc.aio.Channel:
-    """Return a channel to a unix socket that has its own connection and the kubelet's receive limit.
+    """Return a channel, with its own connection and the kubelet's receive limit, to a unix socket.
 
     By default, all channels of a process to the same path share one connection and its backoff after
     failures. Calls to a socket that was just created again would then fail without an attempt to connect.

@@ -65,7 +65,7 @@ class AccountingReason(StrEnum):
 
 
 class ApiVersion(NamedTuple):
-    """A version of the API server. A kubelet's version is never newer."""
+    """A version of the API server, which is never older than a kubelet's version."""
 
     major: int
     minor: int
@@ -131,7 +131,7 @@ class AccountingDecision:
     choice: AccountingReason
     why: str
     held_mib: int = 0
-    """Minimum MiB to offer, since containers hold these devices; the node may have less EPC."""
+    """Minimum MiB to offer, even if the node has less EPC, because containers hold so many devices."""
 
     def offered(self, mib: int) -> int:
         """Return the MiB to offer if the node has `mib` for tenants."""
@@ -252,7 +252,7 @@ def _devices(settings: AccountingSettings, choice: AccountingReason, why: str) -
 
 
 def _keep_devices(settings: AccountingSettings, wanted: AccountingDecision, in_use: EpcInUse) -> AccountingDecision:
-    """Return accounting as devices, with at least the present number unless the operator gave a maximum.
+    """Return accounting as devices, at least as many as now unless the operator gave a maximum.
 
     The setting `capacity` switches a node to capacity once no device is held; `auto` never switches.
     """

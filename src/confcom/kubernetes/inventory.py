@@ -11,7 +11,7 @@ from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, number, text
 
 INVENTORY_VERSION = 1
-"""The document's version. It increases if a field is removed or changes its meaning, not for new fields."""
+"""The document's version, which increases if a field is removed or gets a new meaning, not for new fields."""
 LARGEST_MIB = 1 << 32
 """4 PiB. A larger amount of EPC is taken for a mistake."""
 _AMOUNTS = ("advertised", "set_aside", "reserved", "held_back", "kept")
@@ -39,7 +39,7 @@ class EpcOffer:
     """How a plugin counts EPC, and the amounts that the plugin offers."""
 
     kind: AccountingKind | None
-    """None while the plugin waits for SGX, and has not decided yet how EPC will be counted."""
+    """How EPC is counted; None while the plugin waits for SGX, and has not decided yet."""
     resource: str | None
     choice: str | None
     """A code for `reason`, which explains the accounting in words."""

@@ -13,7 +13,7 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 VERSION_LABEL = "app.kubernetes.io/version"
 FIELD_MANAGER = "confcom-controller"
-"""The field manager of the controller's writes. The API server records who last changed a field."""
+"""The field manager of the controller's writes, by which the API server records who last changed a field."""
 AESM_DIRECTORY = "/var/run/aesmd"
 """The directory in which AESM clients look for the socket. Containers mount this directory: a mounted socket
 file would be stale after the quote helper's next start."""
@@ -36,7 +36,7 @@ def component(labels: Mapping[str, str]) -> Component | None:
     """Return the component of an object with these labels; None if the object is not from the chart."""
     if labels.get(NAME_LABEL) != RELEASE:
         return None
-    # If hardware nodes exist, simulated nodes' DaemonSets have a suffix here: device-plugin-simulated.
+    # If hardware nodes exist, simulated nodes' DaemonSets have labels with a suffix: device-plugin-simulated.
     label = str(labels.get(COMPONENT_LABEL))
     return next((one for one in Component if label == one or label.startswith(f"{one}-")), None)
 
@@ -84,7 +84,7 @@ _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 def extended_resource(name: str) -> bool:
     """Return whether a device plugin may use this resource name. The kubelet and the demo refuse other names.
 
-    It follows Kubernetes' IsExtendedResourceName (pkg/apis/core/helper, pkg/apis/core/v1/helper).
+    The rules are those of Kubernetes' IsExtendedResourceName (pkg/apis/core/helper, pkg/apis/core/v1/helper).
     """
     domain, slash, rest = name.partition("/")
     return bool(

@@ -34,7 +34,7 @@ class Node:
     readiness: str = ""
     """The message of the condition Ready."""
     capacity: Mapping[str, int] = field(default_factory=dict)
-    """Capacity of the add-on's resources. After the end of their plugin, it is 0."""
+    """Capacity of the add-on's resources, which becomes 0 when a resource's plugin is gone."""
     allocatable: Mapping[str, int] = field(default_factory=dict)
     """Allocatable amounts of the add-on's resources."""
     written: frozenset[str] = frozenset()

@@ -15,10 +15,10 @@ _DECIMAL = {unit: Fraction(1000) ** n for n, unit in enumerate(["n", "u", "m", "
 _BINARY = {f"{unit}i": Fraction(1024**n) for n, unit in enumerate("KMGTPE", 1)}
 
 _MAPPINGS = (dict, Mapping)
-"""`dict` is first, since isinstance checks it fastest. A large cluster needs millions of such checks."""
+"""`dict` is first, since isinstance checks it fastest, and a large cluster needs millions of checks."""
 
 TERMINAL = frozenset({"Succeeded", "Failed"})
-"""The phases of a pod in which it no longer holds resources."""
+"""Phases in which a pod no longer holds resources."""
 
 
 def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
@@ -40,7 +40,7 @@ def listing(thing: KubernetesObject, *path: str) -> Sequence[KubernetesObject]:
 def text(thing: KubernetesObject, *path: str) -> str:
     """Return the string, number or boolean at a path as text; empty text if there is no value."""
     found: object = thing
-    for key in path:  # `mapping`, inlined for speed: millions of calls
+    for key in path:  # inlined `mapping`, for speed in millions of calls
         if not isinstance(found, _MAPPINGS):
             return ""
         found = found.get(key)
@@ -123,8 +123,8 @@ def amount(text: str) -> int:
 def requests_of(pod: KubernetesObject, resource: str) -> int:
     """Return the amount of an extended resource that the scheduler counts for a pod.
 
-    The amount is the larger of two sums, plus the overhead of the pod's RuntimeClass. One sum is that of all
-    containers and sidecars. The other is that of the largest init container and the sidecars before it.
+    The amount is the larger of two sums, plus the overhead of the pod's RuntimeClass. The first sum is that
+    of all containers and sidecars, the second that of the largest init container and the sidecars before it.
     """
     sidecars = largest = 0
     for container in listing(pod, "spec", "initContainers"):

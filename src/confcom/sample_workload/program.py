@@ -23,17 +23,17 @@ from confcom.sgx.report import REPORT_DATA_SIZE, report_data
 from confcom.simulation.enclave import SimulatedEnclave
 
 QUOTE_PREFIX: Final = "quote: "
-"""The prefix of the log line with the quote in base64. The quote leaves the pod through this log."""
+"""The prefix of the log line with the quote in base64, which leaves the pod through its log."""
 
 TERMINATED: Final = 128 + signal.SIGTERM
 """The exit code that a shell reports for a program that was ended by SIGTERM."""
 
 
 CHALLENGE_VARIABLE: Final = "CONFCOM_CHALLENGE"
-"""The variable with the relying party's challenge in hex. Padded with zeros, it becomes the report data."""
+"""The variable with the relying party's challenge in hex, which becomes the zero-padded report data."""
 
 DEVICE_VARIABLE: Final = "CONFCOM_SGX_ENCLAVE_DEVICE"
-"""The variable with the device node's path. A runner sets it if it cannot provide the usual path."""
+"""The variable with the device node's path, which a runner sets if it cannot provide the usual path."""
 
 PLATFORM_VARIABLE: Final = "CONFCOM_SGX_PLATFORM"
 """The variable that the device plugin sets to `hardware` or `simulated`."""
@@ -227,7 +227,7 @@ def _exit_now(_number: int, _frame: object) -> NoReturn:
 
 @contextmanager
 def open_enclave_device(candidates: Sequence[Path]) -> Iterator[Path]:
-    """Open the first candidate that exists for reading and writing, as enclave loaders do. Close it after the block."""
+    """Open the first candidate that exists, for reading and writing as enclave loaders do, until the block ends."""
     path, descriptor = _open_first(candidates)
     try:
         if not stat.S_ISCHR(os.fstat(descriptor).st_mode):

@@ -27,10 +27,10 @@ def completion(shell: str) -> None:
 
 
 def complete_for_kubectl() -> None:
-    """Print completions for `kubectl confcom`. In any shell, kubectl runs this as `kubectl_complete-confcom`.
+    """Print completions for `kubectl confcom`. In any shell, kubectl runs it as `kubectl_complete-confcom`.
 
     The arguments are the words typed so far; the last word is to be completed. The output has one completion
-    per line. Its last line tells kubectl to offer no file names.
+    per line. The output's last line tells kubectl to offer no file names.
     """
     from confcom.cli.group import cli
 
