@@ -11,7 +11,7 @@ OUTPUT = "confcom.output"
 """The key of the chosen output format (also for errors) in the `meta` of click's contexts."""
 
 PLAIN_TERMINALS = frozenset({"dumb", "unknown"})
-"""Values of TERM for terminals without control sequences, such as that of an editor or a build log."""
+"""Values of TERM for terminals without control sequences, such as an editor's terminal or a build log."""
 _SHORT = re.compile(r"-[hy]*o(?P<value>.*)", re.DOTALL)
 """A word with the option `-o`, alone or after short options that take no value (`-h`, `-y`)."""
 

@@ -11,7 +11,7 @@ from confcom.addon.tenants import TenantWorkload
 MAX_NODES = 20
 """Maximum number of nodes that get a row each: as many rows as a terminal of 24 lines shows at once."""
 MAX_ROWS = 10
-"""Maximum rows of a table (of workloads, or of more nodes) and lines of a section: 50 lines in total."""
+"""Maximum rows of a table of workloads or many nodes, and maximum lines of a section: 50 lines in all."""
 USUAL_WIDTH = 50
 """Maximum width of a column unless half of its cells are wider. Cloud nodes' names take 20 to 45; DNS allows 253."""
 _NODES = (

@@ -38,7 +38,7 @@ WAITED_SECONDS = 0.005
 PAGE = 250
 """Number of objects (nodes or our Pods) in a page of a list. A page of nodes has 3 MB (12 kB per node)."""
 SHORT_WATCH_SECONDS = 10.0
-"""A pause follows a shorter watch. The API server usually ends a watch after half an hour or more."""
+"""A pause follows a shorter watch. An API server lets a watch last for at least half an hour."""
 
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}  # a compressed answer could have any size
 _WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
@@ -128,7 +128,7 @@ class Connection:
             except TooLargeError:
                 if limit == 1:
                     raise
-                limit //= 2  # the limit may change: it is not part of a token
+                limit //= 2  # a token has no limit in it, so the limit may change
                 continue
             if not token:
                 return version

@@ -69,7 +69,7 @@ class NodePods(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """EPC's resource names, a node's maximum, and the time until a node without a plugin loses the key."""
+    """EPC's resource names, a node's maximum MiB, and the time until a node without plugin loses its keys."""
 
     resources: tuple[str, ...]
     maximum_mib: int

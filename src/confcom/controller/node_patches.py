@@ -182,7 +182,7 @@ class NodePatches:
             return
         rewrites = self._writes.did(name)
         amounts = {change.resource: None if change.mib is None else str(change.mib) for change in changes}
-        # Both amounts are written: the kubelet would derive allocatable from capacity only seconds later.
+        # Capacity and allocatable are written together: a kubelet derives allocatable only seconds later.
         patch: dict[str, object] = {"status": {"capacity": amounts, "allocatable": amounts}}
         if any(change.lowers for change in changes):
             patch["metadata"] = {"resourceVersion": str(self.state.nodes[name].version)}

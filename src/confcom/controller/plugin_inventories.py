@@ -21,7 +21,7 @@ INVENTORY_SECONDS = 5.0
 PLUGINS_AT_ONCE = 16
 """Maximum number of simultaneous requests to plugins. With 16 requests at once, 1,000 nodes take seconds."""
 REFRESH_SECONDS = 600.0
-"""A plugin that answered is asked again after this time. The answer only changes with a watched Pod."""
+"""After an answer, a plugin is asked again after this time. Answers change only with the watched Pod."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -43,7 +43,7 @@ class PluginInventories:
     jitter: Callable[[], float]
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _due: list[tuple[float, PluginPod, int]] = field(default_factory=list)
-    """A heap of requests to make: each one's time, plugin, and number of failures so far."""
+    """A heap of future requests: the time, the plugin, and the plugin's number of failures so far."""
     _running: int = 0
 
     def ask(self, plugin: PluginPod) -> None:

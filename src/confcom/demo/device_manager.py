@@ -105,7 +105,7 @@ class PluginClient:
             task = asyncio.current_task()
             if not self._closed or (task is not None and task.cancelling()):
                 raise
-            # This is grpc-go's error if the kubelet closes the call's connection (ErrClientConnClosing).
+            # The text is grpc-go's for a call whose connection the kubelet closes (ErrClientConnClosing).
             raise AdmissionError("rpc error: code = Canceled desc = grpc: the client connection is closing") from None
         if not response.container_responses:
             raise AdmissionError("no containers return in allocation response ")

@@ -52,7 +52,7 @@ def clear(folder: Path) -> None:
 
 
 def main(folder: str, remove: str) -> None:
-    """Ignore signals and wait for the end of standard input. Then end the processes, and clear the folder.
+    """Ignore signals, wait for the end of standard input, then end the processes and clear the folder.
 
     The folder's path is the mark's value. `remove` is "remove", or "keep" for a folder that the user owns.
     """

@@ -62,9 +62,9 @@ class SgxSearch:
     devices: HostDevices = field(default_factory=HostDevices)
 
     async def find(self) -> Discovery:
-        """Inspect the host until SGX is found, and return the discovery. A complete first result is returned at once.
+        """Inspect the host until SGX is found, and return the discovery. A complete first discovery ends the search.
 
-        An incomplete one must last DEBOUNCE_POLLS inspections: udev may be at work, and the result is final.
+        An incomplete discovery must last DEBOUNCE_POLLS inspections: udev may be at work, and it is final.
         """
         found = self._inspect()
         if found is not None and found.provision_node is not None:

@@ -32,7 +32,7 @@ MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
 requests do not fill the memory. A request has at most 10 KiB for 2,048 devices and 1.3 MiB for 262,144.
 Twelve requests of 1.3 MiB take 16 MiB of the 128 MiB that the plugin has in the chart."""
 STOP_SECONDS = 1.0
-"""Seconds for open calls to end when the server stops. Streams have ended by then; Allocate takes under 1 ms."""
+"""Seconds for open calls when the server stops: streams have ended before, and Allocate takes under 1 ms."""
 
 
 @dataclass(slots=True)

@@ -5,10 +5,10 @@ closed when the kubelet has opened the new socket's stream. Up to 1.36, the end 
 still open ends the new stream too; the resource is then registered once more.
 
 A starting kubelet removes every socket in the directory before it listens. Before a kubelet answers Register,
-it connects to the plugin's socket, and waits 10 s if it is missing (measured, 4 of 4). So an attempt has
-these steps: serve, connect to the kubelet, check that the socket still exists, call Register over this
-connection, and wait for the kubelet's stream while watching the connection. All resources are served before
-the first Register: starting a gRPC server during a Register would delay the list.
+it connects to the plugin's socket, and waits 10 s if it is missing (measured, 4 of 4). An attempt has these
+steps: serve, connect to the kubelet, check that the socket still exists, call Register over this connection,
+and wait for the kubelet's stream while watching the connection. All resources are served before the first
+Register: starting a gRPC server during a Register would delay the list.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ SOCKET_CHECK_SECONDS = 1.0
 """Seconds between a registered plugin's checks whether its socket's path exists, and which other instances
 run. A check takes one lstat, one directory listing, and a connect to each socket of other instances."""
 MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
-"""Minimum seconds that an instance serves after calling Register, so that others see it (with a margin)."""
+"""Minimum seconds that an instance serves after Register, so that other instances see it, with a margin."""
 STABLE_SECONDS = 1.0
 """After a registration that lasted this many seconds, the next attempt follows without a delay."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
@@ -86,7 +86,7 @@ class RegistrationStatus:
 class Registrar:
     """Serves one resource and keeps it registered.
 
-    A resource that `yields` is registered after the others, since tenants' Pods rarely need it.
+    A resource that `yields` is registered after the other resources, since tenants' Pods rarely need it.
     """
 
     resource_name: str

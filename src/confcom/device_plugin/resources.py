@@ -84,8 +84,8 @@ def plan_resources(discovery: Discovery, settings: ResourceSettings, in_use: Epc
     """Plan how EPC is counted, how much EPC is offered, and the resources of the two device nodes.
 
     EPC has one device per MiB, or no devices if it is counted as capacity. From the node's EPC, the reserve
-    and the quote helpers' part are subtracted; tenants get the rest. So no tenant is ever preempted for an
-    update of the helper, even on a full node.
+    and the quote helpers' part are subtracted; tenants get the rest. Tenants are therefore never preempted
+    for an update of the helper, even on a full node.
     """
     total = discovery.epc.mib
     set_aside = HELPERS * settings.helper_mib

@@ -62,7 +62,7 @@ class PeerInstances:
 
     Up to 1.36 the kubelet knows one plugin per resource: the last that registered. When the last registered
     instance ends, the kubelet loses the resource. An older instance gets no notice of this, as its stream
-    stays open. So each instance has to detect the end of the other instances.
+    stays open. Each instance therefore has to detect the end of the other instances.
     """
 
     _names: SocketNames

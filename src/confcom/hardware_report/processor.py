@@ -45,7 +45,7 @@ def processor_facts(cpuid: Cpuid) -> Facts:
 
 
 def _sgx_leaf(cpuid: Cpuid) -> list[Value]:
-    """Return the sub-leaves 0 and 1 and those of the EPC, up to the sub-leaf that ends the list."""
+    """Return the sub-leaves 0 and 1 and the EPC's sub-leaves, up to the sub-leaf that ends the list."""
     rows = [_hexadecimal(cpuid(SGX_LEAF, subleaf)) for subleaf in range(FIRST_EPC_SUBLEAF)]
     for subleaf in range(FIRST_EPC_SUBLEAF, FIRST_EPC_SUBLEAF + MAX_EPC_SECTIONS):
         registers = cpuid(SGX_LEAF, subleaf)

@@ -19,7 +19,7 @@ FIRST_DECIMAL = ALPHABET.index("0") * len(ALPHABET) ** 2
 """212,992: the first device whose ID could be another plugin's decimal number."""
 
 MAX_CONTAINERS = 16
-"""Maximum of containers in an AllocateRequest, of which the kubelet (up to 1.37) sends one."""
+"""Maximum of containers in an AllocateRequest. The kubelet (up to 1.37) sends one; the API permits more."""
 _CONTAINER_BYTES = 1 + 3
 """Bytes of a ContainerAllocateRequest's tag (1) and length (3, which is enough for MAX_DEVICES IDs)."""
 
@@ -71,8 +71,8 @@ def all_below(identifiers: Sequence[str], count: int) -> bool:
 def encode_device_list(count: int) -> bytes:
     """Return an encoded ListAndWatchResponse with the devices 0 to count - 1, all healthy.
 
-    Protobuf concatenates the entries of a repeated field, and our entries differ only in the ID. So protobuf
-    encodes only one entry; the other entries are copies of it with other IDs.
+    Protobuf concatenates the entries of a repeated field, and our entries differ only in the ID. Protobuf
+    therefore encodes only one entry; the other entries are copies with other IDs.
     """
     model = device_id(0)
     entry = pb.ListAndWatchResponse(devices=[pb.Device(ID=model, health=HEALTHY)]).SerializeToString()

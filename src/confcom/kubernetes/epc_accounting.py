@@ -1,8 +1,8 @@
 """Decides how a node's EPC is counted: as devices (one per MiB) or as an amount in the node's capacity.
 
-After a restart, a 1.36 kubelet stalls for a time proportional to all devices times allocated devices. So from
-1.36 on, large EPC is a number in the node's status, which confcom's controller writes. A node whose containers
-hold EPC keeps its accounting, and offers at least the held EPC: a restarted kubelet fails Pods that do not fit.
+After a restart, a 1.36 kubelet stalls for a time proportional to all devices times allocated devices. From 1.36 on,
+large EPC is therefore a number in the node's status, which confcom's controller writes. A node whose containers hold
+EPC keeps its accounting, and offers at least the held EPC: a restarted kubelet fails Pods that do not fit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finds a node's kind of SGX, and by the scheduler's rules the nodes that a Pod's spec allows. No I/O."""
+"""Finds a node's kind of SGX, and the nodes that a Pod's spec allows (by the scheduler's rules). No I/O."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ EPC_VARIABLE: Final = "CONFCOM_SGX_EPC_MIB"
 DEFAULT_ENCLAVE_NAME: Final = "confcom sample workload"
 
 ENCLAVE_DEVICES: Final = (Path("/dev/sgx_enclave"), Path("/dev/sgx/enclave"))
-"""Paths of the device node for loading enclaves: Linux's since 5.11, and that of Intel's older driver."""
+"""Paths of the device node for loading enclaves, in Linux since 5.11 and with Intel's older driver."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ def update(
 
 
 def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
-    """Return the chart values that choose the images. They are text, since a tag may look like a number.
+    """Return the chart values that choose the images; each is text, since a tag may look like a number.
 
     If `others`, the command changes other values too; images that it does not name then stay as they are.
     """
