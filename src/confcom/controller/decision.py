@@ -6,7 +6,7 @@ The rules for each resource of a node:
 * If a plugin offers EPC as capacity, its offer is written, up to the configured maximum. The amount is never
   lowered below bound Pods' requests: a restarted kubelet fails or rejects Pods that do not fit.
 * Pods that the kubelet has accepted can raise an amount of zero above the offer. Bound Pods do not suffice:
-  any user who may create a Pod can bind it to a node. A kubelet accepts any request if the key is missing.
+  any user who may create a Pod can bind it to a node. Without a capacity key, a kubelet accepts any request.
 * If a plugin does not answer, nothing changes.
 * A key that the controller wrote is removed after a configured time without a plugin and without bound Pods
   with EPC. Zero is never written: a restarted kubelet would fail running Pods.

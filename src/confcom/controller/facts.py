@@ -90,7 +90,7 @@ def _address(text: str) -> str:
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(text)
         foreign = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
-        if not foreign and (address.version == 4 or not set("%.") & set(text)):  # no zone, no IPv4 part
+        if not foreign and (address.version == 4 or not set("%.") & set(text)):  # IPv6: neither zone nor IPv4 part
             return str(address)
     return ""
 

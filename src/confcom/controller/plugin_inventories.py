@@ -21,7 +21,7 @@ INVENTORY_SECONDS = 5.0
 PLUGINS_AT_ONCE = 16
 """Maximum number of simultaneous requests to plugins. With 16 requests at once, 1,000 nodes take seconds."""
 REFRESH_SECONDS = 600.0
-"""After an answer, a plugin is asked again after this time. Answers change only with the watched Pod."""
+"""After an answer, a plugin is asked again after this time. A plugin's answer changes only with its Pod."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 

@@ -77,7 +77,7 @@ class PluginClient:
         self._stub = services.DevicePluginStub(self._channel)
 
     async def dial(self, seconds: float) -> str:
-        """Connect and call GetDevicePluginOptions, as a kubelet does during Register. Return the failure, or ""."""
+        """Connect and call GetDevicePluginOptions, as a kubelet does during Register; return the failure, or ""."""
         try:
             async with asyncio.timeout(seconds):
                 await self._channel.channel_ready()
