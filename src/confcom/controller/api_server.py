@@ -57,7 +57,7 @@ class TooLargeError(RelistError):
 
 
 class ConflictError(UnavailableError):
-    """A write was refused: the object has changed since it was read, or no longer exists."""
+    """The object of a request has changed since it was read, or no longer exists."""
 
     error_code = "object-changed"
 
