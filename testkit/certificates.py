@@ -1,5 +1,3 @@
-"""Certificates for TLS servers of tests."""
-
 import ipaddress
 from datetime import UTC, datetime, timedelta
 

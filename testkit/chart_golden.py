@@ -160,11 +160,7 @@ SETS = {
         AKS,
     ),
     "beside-hardware": ValueSet(
-        {
-            "simulated": {"enabled": True, "besideHardware": True},
-            "quoteHelper": WITH_AESMD,
-        },
-        "1.36.3",
+        {"simulated": {"enabled": True, "besideHardware": True}, "quoteHelper": WITH_AESMD}, "1.36.3"
     ),
     "beside-hardware-plugin": ValueSet(
         {

@@ -14,8 +14,6 @@ _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<resource>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>.+))?"
 )
-_EVENT_FIELDS = {"reason", "type"}
-"""Fields by which lists of Events can be selected."""
 _KEYS = {
     **dict.fromkeys(("containers", "initContainers", "ephemeralContainers", "volumes", "env"), "name"),
     "volumeMounts": "mountPath",
@@ -23,7 +21,6 @@ _KEYS = {
 }
 """Lists whose items server-side apply merges by a key; it replaces other lists."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-_METADATA = "as=PartialObjectMetadata"
 
 
 class _RefusalError(Exception):
@@ -133,7 +130,7 @@ class FakeApi(httpx2.BaseTransport):
         if not at["name"]:
             return 200, self._list(at, options)
         found = self._stored(at)
-        if _METADATA in request.headers.get("accept", ""):
+        if "as=PartialObjectMetadata" in request.headers.get("accept", ""):
             found = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": found["metadata"]}
         return 200, found
 
@@ -184,7 +181,7 @@ class FakeApi(httpx2.BaseTransport):
 
     def _list(self, at, options):
         labels, fields = (_pairs(options.get(f"{one}Selector", "")) for one in ("label", "field"))
-        assert fields.keys() <= (_EVENT_FIELDS if at["resource"] == "events" else set())
+        assert fields.keys() <= ({"reason", "type"} if at["resource"] == "events" else set())
         found = [
             one
             for one in self.objects

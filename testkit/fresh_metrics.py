@@ -1,4 +1,3 @@
-import asyncio
 import time
 
 from confcom.daemon.probe_server import RENDERING_SECONDS, SLICE_SECONDS
@@ -14,9 +13,6 @@ class FreshPage:
     def wait(self) -> None:
         """Wait until the next request gets a newly rendered page; the first request always does."""
         time.sleep(max(0.0, self._due - time.monotonic()))
-
-    async def wait_async(self) -> None:
-        await asyncio.sleep(max(0.0, self._due - time.monotonic()))
 
     def received(self) -> None:
         """Record that a page has arrived, which was rendered before this moment."""

@@ -55,7 +55,6 @@ def frame(request):
 
 
 def open_descriptors():
-    """Number of open descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -84,7 +83,6 @@ class TestProvider:
 
     @property
     def in_loop(self):
-        """The argument `in_loop` of a Backend with this provider."""
         return (lambda: CallsInLoop(self)) if self.waits else None
 
     def _do(self, call, *arguments):
@@ -133,7 +131,6 @@ class CallsInLoop:
 
 @contextlib.asynccontextmanager
 async def running_helper(directory, provider, *, open_backend=None, handover_seconds=0, more=(), **limits):
-    """A helper in this process, with the test's own provider and limits."""
     arguments = ["--simulated", "--state-dir", f"{directory}/state", "--socket", f"{directory}/aesm.socket"]
     arguments += ["--probe-address", f"unix:{directory}/probe", "--handover-seconds", str(handover_seconds), *more]
     settings = parse_settings(arguments, prog="test", environ={})

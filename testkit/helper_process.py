@@ -1,5 +1,3 @@
-"""A real helper process on a socket of its own."""
-
 from __future__ import annotations
 
 import contextlib

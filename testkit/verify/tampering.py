@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -91,12 +92,9 @@ def quote_cases():
     yield Case("QE attributes: DEBUG, signed", lambda lab, ev: lab.edit_qe_report(ev, flags=0x17))
     for version in (4, 5):
         header = {"version": version, "att_key_data_0": TDX}
-        yield Case(f"version {version} of a TD, signed", edited_header(header), kind=UNUSABLE)
+        edited = partial(Lab.edit_signed, header=header)
+        yield Case(f"version {version} of a TD, signed", edited, kind=UNUSABLE)
     yield Case("vendor id not Intel's, signed", lambda lab, ev: lab.edit_signed(ev, header={"vendor_id": bytes(16)}))
-
-
-def edited_header(header):
-    return lambda lab, evidence: lab.edit_signed(evidence, header=header)
 
 
 def other_attestation_key(lab, evidence):
@@ -294,7 +292,7 @@ def difference_cases():
         yield Case(f"mark removed: simulation object in {part}, signed", forget_simulation, DCAP)
         yield Case(f"{part} issued in the future", edit(part, setting(issueDate="2026-11-25T12:00:00Z")), kind=UNUSABLE)
         yield Case(f"{name} out of date", status(part, "OutOfDate"), DCAP, REFUSED)
-    yield Case("root expired", expired_root, DCAP)
+    yield Case("root expired", root(not_after=NOW - timedelta(hours=1)), DCAP)
     yield Case("root revoked in its own list", revoked_by_root(lambda lab: lab.chain[2]))
     yield Case("chain without root", chain(lambda own, _: own[:2]), DCAP)
     yield Case("leaf, root, intermediate", chain(lambda own, _: (own[0], own[2], own[1])), DCAP, VERIFIED)
@@ -303,22 +301,21 @@ def difference_cases():
     yield Case("trailing bytes", lambda _lab, ev: replace(ev, quote=ev.quote + b"\0"), DCAP, UNUSABLE)
 
 
-def unmarked_root(lab, evidence):
-    pki = lab.platform.pki
-    return under_root(lab, evidence, lab.reissue(pki.root, pki.root, without=NS_COMMENT_OID))
-
-
-def under_root(lab, evidence, root):
+def root(**changes):
     """Replace the root's certificate everywhere by another one for the root's key."""
-    pem = lab.platform.pki.tcb_signer.pem + root.public_bytes(Encoding.PEM)
-    evidence = lab.with_chain(evidence, *lab.chain[:2], root)
-    evidence = evidence.with_collateral(tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem)
-    return replace(evidence, root=root)
+
+    def tamper(lab, evidence):
+        pki = lab.platform.pki
+        made = lab.reissue(pki.root, pki.root, **changes)
+        pem = pki.tcb_signer.pem + made.public_bytes(Encoding.PEM)
+        evidence = lab.with_chain(evidence, *lab.chain[:2], made)
+        evidence = evidence.with_collateral(tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem)
+        return replace(evidence, root=made)
+
+    return tamper
 
 
-def expired_root(lab, evidence):
-    pki = lab.platform.pki
-    return under_root(lab, evidence, lab.reissue(pki.root, pki.root, not_after=NOW - timedelta(hours=1)))
+unmarked_root = root(without=NS_COMMENT_OID)
 
 
 def third_party(lab):

@@ -172,11 +172,10 @@ def test_checks_that_depend_on_a_failed_one_are_skipped():
     assert set(found.values()) == {Outcome.SKIPPED}
 
 
-def plugin_with(epc_mib, *flags, **more):
+def plugin_with(epc_mib, *flags):
     support = ("--api-server=1.36", "--capacity-support=supported", "--helper-epc-mib=3")
-    return make.daemon_set(
-        "device-plugin", args=("--simulated", f"--simulated-epc-mib={epc_mib}", *support, *flags), **more
-    )
+    args = ("--simulated", f"--simulated-epc-mib={epc_mib}", *support, *flags)
+    return make.daemon_set("device-plugin", args=args)
 
 
 def real_plugin(*flags):
@@ -188,16 +187,10 @@ def limited(mib):
     return make.daemon_set("controller", args=(f"--max-epc-mib={mib}",)) | {"kind": "Deployment"}
 
 
-MOST_DEVICES = 4_096
-"""Most devices of a node in this cluster; a node with more EPC counts it as capacity."""
-
-
 def many_devices(version):
     """A cluster without capacity support, with a node that may have counted 4,096 devices since 1.35."""
-    return make.daemon_set(
-        "device-plugin",
-        args=("--simulated", "--simulated-epc-mib=4102", f"--api-server={version}", "--helper-epc-mib=3"),
-    )
+    args = ("--simulated", "--simulated-epc-mib=4102", f"--api-server={version}", "--helper-epc-mib=3")
+    return make.daemon_set("device-plugin", args=args)
 
 
 KEPT = [
@@ -238,7 +231,7 @@ def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, 
     manifests = then if isinstance(then, tuple) else (then,)
     labels = SIMULATED if "--simulated" in now["spec"]["template"]["spec"]["containers"][0]["args"] else HARDWARE
     node = make.node("n", labels, resources={EPC: offers})
-    if offers > MOST_DEVICES:
+    if offers > 4_096:  # the most devices of a node in this cluster; more EPC is counted as capacity
         node["metadata"]["managedFields"] = [make.writes_of([EPC])]
     here = {
         "nodes": (node,),

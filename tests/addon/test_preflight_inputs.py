@@ -20,7 +20,6 @@ HARDWARE_PLUGIN = make.daemon_set("device-plugin", HARDWARE, args=())
 NODES = [make.node("a", SIMULATED), make.node("b")]
 REQUEST = InstallRequest(Path("chart"), Values(settings=("x=1",)))
 SECRET = make.root_secret("our-root")
-SEED = SECRET["data"]["seed"]
 
 
 def gathered(api, manifests=(PLUGIN, HELPER), request=REQUEST, *, stored=(), failing=None, version="v4.3.1"):
@@ -50,7 +49,7 @@ def test_everything_is_read_and_nothing_is_written():
     assert (inputs.unknown_nodes, inputs.unlabelled_nodes) == (("z",), ("b",))
     assert (inputs.denied, dict(inputs.admission), inputs.allow_no_nodes) == ((), {}, True)
     assert api.writes == []
-    assert SEED not in repr(inputs)
+    assert SECRET["data"]["seed"] not in repr(inputs)
 
 
 def test_with_an_old_helm_nothing_is_asked_of_the_cluster():

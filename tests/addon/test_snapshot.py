@@ -66,9 +66,8 @@ def test_of_pods_and_nodes_only_facts_that_matter_are_kept():
     bulky["metadata"]["annotations"] = {"padding": "x" * 1000}
     plain = make.pod("plain", on="a")
     found = read(FakeApi([node, bulky, plain, make.daemon("quote-helper")]))
-    assert [(pod.name, pod.node, pod.kind, pod.owner, pod.epc_mib) for pod in found.epc_pods] == [
-        ("bulky", "a", "Job", "j", 5)
-    ]
+    (pod,) = found.epc_pods
+    assert (pod.name, pod.node, pod.kind, pod.owner, pod.epc_mib) == ("bulky", "a", "Job", "j", 5)
     assert len(repr((found.nodes, found.epc_pods, found.pods))) < 2000
     assert found.nodes[0].allocatable == {EPC: 162}
 
@@ -156,16 +155,13 @@ def fingerprint(created):
     return SimulatedPlatform.create(bytes(32), datetime.fromtimestamp(created, UTC)).root_fingerprint
 
 
-AT_ZERO = {"data": make.root_secret(created=0)["data"]}
-
-
 @pytest.mark.parametrize(
     ("secret", "exists", "root", "unusable"),
     [
         ([SECRET], True, fingerprint(make.CREATED_ROOT), ""),
         ([], False, "", ""),
         ([SECRET | {"data": {"seed": "eA=="}}], True, "", "created is missing"),
-        ([SECRET | AT_ZERO], True, fingerprint(0), "1989"),
+        ([make.root_secret("root", created=0)], True, fingerprint(0), "1989"),
     ],
 )
 def test_the_roots_of_the_secret_of_helpers_and_of_the_served_collateral_are_read(secret, exists, root, unusable):

@@ -402,20 +402,14 @@ def test_the_controller_agrees_with_the_plugins(manifests):
         return
     arguments = only_container(pod_of(manifests["Deployment", CONTROLLER]))["args"]
     settings = controller_settings(arguments, prog="", environ={})
-    plugins = daemon_sets(manifests, PLUGIN)
+    plugins, ours = daemon_sets(manifests, PLUGIN), settings.installation
     names = {plugin_of(manifests, name).resources.names[ResourceKind.EPC] for name in plugins}
     assert set(settings.rules.resources) == names
     for one in plugins.values():
-        assert (
-            f"--installation={settings.installation.namespace}/{settings.installation.name}"
-            in only_container(pod_of(one))["args"]
-        )
-        metadata = {
-            "labels": one["spec"]["template"]["metadata"]["labels"],
-            "namespace": settings.installation.namespace,
-        }
+        assert f"--installation={ours.namespace}/{ours.name}" in only_container(pod_of(one))["args"]
+        metadata = {"labels": one["spec"]["template"]["metadata"]["labels"], "namespace": ours.namespace}
         metadata["ownerReferences"] = [{"kind": "DaemonSet", "controller": True}]
-        assert settings.installation.has_plugin({"metadata": metadata})
+        assert ours.has_plugin({"metadata": metadata})
         assert selector_of(pod_of(one)) in settings.node_selector
     limit = f"<= {settings.rules.maximum_mib})"
     expressions = manifests["ValidatingAdmissionPolicy", CONTROLLER]["spec"]["validations"]

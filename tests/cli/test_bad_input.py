@@ -249,7 +249,6 @@ def test_a_mistake_is_told_as_json_on_request(command, run):
 
 @pytest.fixture
 def path(tmp_path):
-    """PYTHONPATH that begins with this folder."""
     return os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
 
 

@@ -23,14 +23,13 @@ from testkit.expected_errors import raises, require_style
 from testkit.passing_descriptors import LingeringSockets, pass_descriptors
 from testkit.stub_aesmd import INIT, QUOTE, SIZE
 
-ENCLAVE = SimulatedEnclave.from_name("client test")
 REPORT_DATA = bytes(range(64))
 NUM_ANSWER = bytes.fromhex("07000000aa010408001001")
 IDS_ANSWER = bytes.fromhex("09010000b20185020800128002") + ECDSA_P256_KEY_ID.encode()
 
 
 def make_report(target_info):
-    return ENCLAVE.create_report(target_info, REPORT_DATA)
+    return SimulatedEnclave.from_name("client test").create_report(target_info, REPORT_DATA)
 
 
 def test_the_way_to_a_quote_step_by_step(ask, aesmd):

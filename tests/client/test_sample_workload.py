@@ -158,14 +158,11 @@ def test_as_a_program_it_fails_with_the_reason(environ):
     assert environ["CONFCOM_AESM_SOCKET"] in err
 
 
-def sleeps(process):
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
-
-
 def test_a_held_program_ends_with_0_at_sigterm(environ, aesmd):
     process = start(environ, "--hold", "3600")
     assert any(line.startswith("holding") for line in process.stdout)
-    wait_until(lambda: sleeps(process))
+    state = Path(f"/proc/{process.pid}/stat")
+    wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "S")  # it sleeps
     process.send_signal(signal.SIGTERM)
     assert process.communicate()[1] == ""
     assert process.returncode == 0

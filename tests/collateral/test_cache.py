@@ -1,5 +1,3 @@
-"""Collateral on disk: when it is fetched again, and how damaged files and absent services are handled."""
-
 import asyncio
 import stat
 from concurrent.futures import ProcessPoolExecutor

@@ -1,4 +1,5 @@
 import asyncio
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -97,11 +98,7 @@ async def test_a_watch_that_failed_lists_again_and_drops_what_is_gone(run, serve
 
 
 async def test_an_object_that_cannot_be_taken_ends_nothing(run, server):
-
-    def refuse(thing):
-        raise ValueError("its resourceVersion is no number")
-
-    run.follower.take = refuse
+    run.follower.take = Mock(side_effect=ValueError("its resourceVersion is no number"))
     server.put("nodes", node({}, name="b"))
     await until(lambda: run.follower.problem)
     run.follower.take = run._take

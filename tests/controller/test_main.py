@@ -1,6 +1,7 @@
 import asyncio
 import json
 import sys
+from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -16,13 +17,9 @@ FLAGS = [f"--epc-resource={EPC}", "--node-selector=a=b;c"]
 OURS = "/api/v1/namespaces/confcom-system/pods"
 
 
-async def fetch(address):
-    return json.dumps(INVENTORY).encode()
-
-
 class Started:
     def __init__(self, server, connection):
-        registry = CollectorRegistry()
+        registry, fetch = CollectorRegistry(), AsyncMock(return_value=json.dumps(INVENTORY).encode())
         settings = parse_settings(FLAGS, prog="", environ={})
         self.server = server
         self.controller = assemble(settings, connection, fetch, ControllerMetrics(registry))

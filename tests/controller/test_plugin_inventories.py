@@ -2,6 +2,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Awaitable, Callable
+from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -21,9 +22,10 @@ from testkit.controller import http
 from testkit.expected_errors import raises
 
 EPC = "example.com/epc"
-DOCUMENT = json.dumps(
-    {"version": 1, "accounting": {"kind": "capacity", "resource": EPC, "advertised_mib": 64}}
-).encode()
+ACCOUNTING = {"kind": "capacity", "resource": EPC, "advertised_mib": 64}
+DOCUMENT = json.dumps({"version": 1, "accounting": ACCOUNTING}).encode()
+document, html = (AsyncMock(return_value=one) for one in (DOCUMENT, b"<html>"))
+away = AsyncMock(side_effect=UnavailableError("away"))
 
 
 def plugin(number=0, *, address="10.0.0.1", incarnation="i"):
@@ -69,18 +71,6 @@ class Asked:
         self.asker._wake.set()
         for _ in range(30):
             await asyncio.sleep(0)
-
-
-async def document():
-    return DOCUMENT
-
-
-async def away():
-    raise UnavailableError("away")
-
-
-async def html():
-    return b"<html>"
 
 
 @pytest.fixture

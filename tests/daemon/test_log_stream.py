@@ -1,5 +1,3 @@
-"""The log stream, with real pipes: it never waits for the pipe's reader, and logs what it dropped."""
-
 import io
 import json
 import os
@@ -20,8 +18,6 @@ from confcom.daemon.logs import (
 )
 from confcom.errors import UnavailableError, explain
 from testkit.full_pipe import fill, full_pipe, lines_of, read_in_thread
-
-DROPPED = "confcom_log_records_dropped_total"
 
 
 class Pipe:
@@ -47,7 +43,7 @@ class Pipe:
 def dropped_by(stream):
     registry = CollectorRegistry()
     registry.register(stream.dropped)
-    return registry.get_sample_value(DROPPED)
+    return registry.get_sample_value("confcom_log_records_dropped_total")
 
 
 class CountingStream(io.StringIO):
@@ -93,15 +89,13 @@ def test_records_that_come_fast_are_written_together():
 
 
 def test_a_stalled_reader_stops_nobody_and_learns_its_loss(pipe, root_logger):
-    registry = CollectorRegistry()
-    registry.register(pipe.stream.dropped)
-    assert registry.get_sample_value(DROPPED) == 0
+    assert dropped_by(pipe.stream) == 0
     configure_logging(level="info", log_format=LogFormat.JSON, stream=pipe.stream)
     pipe.fill()
     written = 2 * MAX_WAITING_RECORDS
     for number in range(written):
         pipe.stream.write(f"{number}\n")
-    dropped = int(registry.get_sample_value(DROPPED))
+    dropped = int(dropped_by(pipe.stream))
     taken = written - dropped - MAX_WAITING_RECORDS
     assert 0 <= taken <= RECORDS_PER_WRITE, "by the thread, which waits with them"
     *lines, last = pipe.read_all()

@@ -1,5 +1,3 @@
-"""A daemon's log lines about its own readiness, and when they are repeated."""
-
 import asyncio
 
 import pytest

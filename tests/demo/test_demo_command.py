@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -142,10 +143,8 @@ def test_a_folder_that_cannot_be(short_folder, folder, code):
 
 
 def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
-    async def broken(demo, report):
-        raise StepError("the machine is on fire", why="a test said so", remedy="call somebody")
-
-    monkeypatch.setattr(story, "STEPS", {"A broken step": broken})
+    error = StepError("the machine is on fire", why="a test said so", remedy="call somebody")
+    monkeypatch.setattr(story, "STEPS", {"A broken step": AsyncMock(side_effect=error)})
     result = run_confcom("demo")
     assert result.exit_code == 1
     for part in ("1 (A broken step)", "the machine is on fire", "a test said so", "call somebody"):

@@ -13,7 +13,6 @@ from confcom.kubernetes.names import extended_resource
 from testkit.kubelet import Kubelet
 
 RESOURCE = "example.com/thing"
-IDS = ("a", "b", "c", "d")
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ async def kubelet(short_dir):
 @pytest.fixture
 async def plugin(kubelet, plugins):
     """A plugin with four healthy devices, whose list the kubelet has received."""
-    made = await plugins(kubelet.directory, ids=IDS)
+    made = await plugins(kubelet.directory, ids=("a", "b", "c", "d"))
     await made.register()
     await kubelet.until_list(RESOURCE)
     return made

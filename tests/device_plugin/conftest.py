@@ -48,7 +48,7 @@ class PluginProcess:
 
     async def metrics(self, name):
         """The present samples of a metric; a second call waits for the next rendering."""
-        await self._page.wait_async()
+        await asyncio.to_thread(self._page.wait)
         status, body = await self.get("/metrics")
         self._page.received()
         assert status == 200

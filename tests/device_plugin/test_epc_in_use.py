@@ -5,12 +5,7 @@ from confcom.device_plugin.epc_in_use import find_epc_in_use
 from confcom.device_plugin.resources import DEFAULT_NAMES, Resource, ResourceKind
 from confcom.device_plugin.socket_names import SocketNames
 from confcom.errors import UnavailableError
-from confcom.kubelet_api.checkpoint import (
-    CHECKPOINT_NAME,
-    HeldDevices,
-    decode_checkpoint,
-    encode_checkpoint,
-)
+from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, HeldDevices, decode_checkpoint, encode_checkpoint
 from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
 from confcom.kubernetes.epc_accounting import EpcInUse
 from confcom.kubernetes.names import REAL

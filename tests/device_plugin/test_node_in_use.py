@@ -6,6 +6,7 @@ allocated; and a kubelet that restarts fails Pods that exceed the capacity or ho
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import pytest
 from hypothesis import settings
@@ -100,9 +101,8 @@ class NodeModel:
         node = controller.NodeFacts("n", "u", (controller.Amount(self.capacity, self.capacity, ours=True),))
         asked = (controller.Requested(self.requested, self.requested),)
         rules = controller.Rules((REAL.epc,), self.maximum, 300)
-        for change in controller.decide(
-            node, controller.Plugins(1, (self.plan.offer,)), asked, (1000.0,), rules
-        ).changes:
+        plugins = controller.Plugins(1, (self.plan.offer,))
+        for change in controller.decide(node, plugins, asked, (1000.0,), rules).changes:
             self.capacity = change.mib
 
     def run_pod(self, name, mib):
@@ -130,12 +130,8 @@ class NodeModel:
             self.register()
         admitted, failed = 0, []
         for name, mib in self.pods.items():
-            ids = {
-                one
-                for holding in self.held
-                if holding.pod == name and holding.resource == REAL.epc
-                for one in holding.ids
-            }
+            held = [one.ids for one in self.held if (one.pod, one.resource) == (name, REAL.epc)]
+            ids = set(chain.from_iterable(held))
             fits = self.capacity is None or admitted + mib <= self.capacity
             listed = set(map(device_id, range(self.lists.get(REAL.epc, 0))))
             if fits and ids <= listed and (ids or REAL.epc not in self.lists):
@@ -190,14 +186,6 @@ def test_a_node_in_use_keeps_what_its_pods_hold():
     run_state_machine_as_test(NodeInUse, settings=how)
 
 
-def capacity_node():
-    return NodeModel(1_048_576, ResourceSettings(SUPPORTED))
-
-
-def device_node():
-    return NodeModel(168, ResourceSettings())
-
-
 def reserve(node, mib):
     node.settings = replace(node.settings, reserve_mib=mib)
 
@@ -207,25 +195,28 @@ def accounting(node, **change):
 
 
 DEVICES, CAPACITY = AccountingSetting.DEVICES, AccountingSetting.CAPACITY
+CAPACITY_NODE, DEVICE_NODE = (1_048_576, ResourceSettings(SUPPORTED), 917_504), (168, ResourceSettings(), 100)
+"""MiB of a node, its settings, and MiB that a Pod holds."""
 CHANGES = {
-    "less EPC on a capacity node": (capacity_node, 917_504, lambda node: setattr(node, "total", 1_024)),
-    "a reserve on a capacity node": (capacity_node, 917_504, lambda node: reserve(node, 1_048_000)),
-    "a reserve of all": (capacity_node, 917_504, lambda node: reserve(node, 1_048_576)),
-    "a maximum on a capacity node": (capacity_node, 917_504, lambda node: accounting(node, max_epc_mib=1_024)),
-    "devices on a capacity node": (capacity_node, 917_504, lambda node: accounting(node, setting=DEVICES)),
-    "no controller": (capacity_node, 917_504, lambda node: accounting(node, support=CapacitySupport.CONTROLLER_OFF)),
-    "less EPC on a device node": (device_node, 100, lambda node: setattr(node, "total", 28)),
-    "a reserve on a device node": (device_node, 100, lambda node: reserve(node, 100)),
-    "a reserve of more than all": (device_node, 100, lambda node: reserve(node, 1_000)),
-    "a larger helper": (device_node, 100, lambda node: setattr(node, "settings", ResourceSettings(helper_mib=50))),
-    "a maximum on a device node": (device_node, 100, lambda node: accounting(node, max_epc_mib=10)),
-    "capacity on a device node": (device_node, 100, lambda node: accounting(node, setting=CAPACITY)),
+    "less EPC on a capacity node": (CAPACITY_NODE, lambda node: setattr(node, "total", 1_024)),
+    "a reserve on a capacity node": (CAPACITY_NODE, lambda node: reserve(node, 1_048_000)),
+    "a reserve of all": (CAPACITY_NODE, lambda node: reserve(node, 1_048_576)),
+    "a maximum on a capacity node": (CAPACITY_NODE, lambda node: accounting(node, max_epc_mib=1_024)),
+    "devices on a capacity node": (CAPACITY_NODE, lambda node: accounting(node, setting=DEVICES)),
+    "no controller": (CAPACITY_NODE, lambda node: accounting(node, support=CapacitySupport.CONTROLLER_OFF)),
+    "less EPC on a device node": (DEVICE_NODE, lambda node: setattr(node, "total", 28)),
+    "a reserve on a device node": (DEVICE_NODE, lambda node: reserve(node, 100)),
+    "a reserve of more than all": (DEVICE_NODE, lambda node: reserve(node, 1_000)),
+    "a larger helper": (DEVICE_NODE, lambda node: setattr(node, "settings", ResourceSettings(helper_mib=50))),
+    "a maximum on a device node": (DEVICE_NODE, lambda node: accounting(node, max_epc_mib=10)),
+    "capacity on a device node": (DEVICE_NODE, lambda node: accounting(node, setting=CAPACITY)),
 }
 
 
-@pytest.mark.parametrize(("make", "mib", "change"), CHANGES.values(), ids=CHANGES)
-def test_a_lower_amount_waits_for_the_pods(make, mib, change):
-    node = make()
+@pytest.mark.parametrize(("before", "change"), CHANGES.values(), ids=CHANGES)
+def test_a_lower_amount_waits_for_the_pods(before, change):
+    *before, mib = before
+    node = NodeModel(*before)
     node.start_plugin()
     kind = node.plan.offer.kind
     node.run_pod("holds", mib)
@@ -242,7 +233,5 @@ def test_a_lower_amount_waits_for_the_pods(make, mib, change):
     fresh = NodeModel(node.total, node.settings)
     fresh.start_plugin()
     if fresh.plan is not None:  # it refuses a node that would have nothing to offer
-        assert (node.plan.offer.kind, node.plan.offer.advertised_mib) == (
-            fresh.plan.offer.kind,
-            fresh.plan.offer.advertised_mib,
-        )
+        offer, expected = node.plan.offer, fresh.plan.offer
+        assert (offer.kind, offer.advertised_mib) == (expected.kind, expected.advertised_mib)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import shutil
 import socket
+from unittest.mock import Mock
 
 import grpc
 import grpc.aio
@@ -18,12 +19,7 @@ from confcom.device_plugin.endpoint import Endpoint
 from confcom.device_plugin.epc import discover
 from confcom.device_plugin.kubelet_socket import POLL_SECONDS, KubeletWatch
 from confcom.device_plugin.metrics import PluginMetrics
-from confcom.device_plugin.registration import (
-    YIELD_SECONDS,
-    Registrar,
-    RegistrationCause,
-    run_unless,
-)
+from confcom.device_plugin.registration import YIELD_SECONDS, Registrar, RegistrationCause, run_unless
 from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.device_plugin.socket_names import SocketNames, _state
 from confcom.errors import UnavailableError
@@ -317,9 +313,7 @@ async def test_a_device_lost_during_register_ends_the_attempt(kubelet, registrar
 
 
 def test_without_a_descriptor_the_kubelet_and_sockets_are_unknown(directory, monkeypatch):
-    def exhausted(*_):
-        raise OSError(errno.EMFILE, "Too many open files")
-
+    exhausted = Mock(side_effect=OSError(errno.EMFILE, "Too many open files"))
     path = directory / "kubelet.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -331,10 +325,7 @@ def test_without_a_descriptor_the_kubelet_and_sockets_are_unknown(directory, mon
 
 
 async def test_a_failure_inside_is_not_swallowed(registrar, device, monkeypatch):
-    def broken(_socket):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(registration, "kubelet_absence", broken)
+    monkeypatch.setattr(registration, "kubelet_absence", Mock(side_effect=ZeroDivisionError))
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(device.run(), 20)
 

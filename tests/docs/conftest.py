@@ -71,8 +71,6 @@ def start(environment, folder):
 
 @pytest.fixture
 def typed(environment, folder):
-    """Runs a command, and waits for its end."""
-
     def run(line, **variables):
         return subprocess.run(
             ["/bin/sh", "-c", line],

@@ -1,5 +1,3 @@
-"""The README's commands run unchanged, and links have existing targets."""
-
 import re
 import sys
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""The reference pages are generated from the code, or checked against the code."""
-
 import re
 import subprocess
 import sys

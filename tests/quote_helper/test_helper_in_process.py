@@ -19,7 +19,6 @@ async def connect(running):
 
 
 async def end_of(reader):
-    """All bytes until the connection ends, in whichever way it ends."""
     try:
         return await reader.read()
     except ConnectionResetError:

@@ -1,5 +1,3 @@
-"""Life of a helper process: start, stop, log lines, and errors shown to a person."""
-
 import asyncio
 import contextlib
 import os

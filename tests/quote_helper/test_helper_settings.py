@@ -1,5 +1,3 @@
-"""The flags: their meaning, refused values, and a reference page with every limit."""
-
 from dataclasses import replace
 from pathlib import Path
 

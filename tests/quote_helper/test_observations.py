@@ -1,5 +1,3 @@
-"""Counts and log lines of each event, and the detection of stalls."""
-
 import asyncio
 import itertools
 import logging

@@ -1,5 +1,3 @@
-"""The log of quotes and malformed input: by which client, how often, and with a log that is not read."""
-
 import json
 import logging
 import os
@@ -77,11 +75,6 @@ def violation():
 
 def peers(count):
     return [Peer(uid, uid, 0) for uid in range(2000, 2000 + count)]
-
-
-def counted(lines):
-    """Number of all quotes in the log, from single lines and from counts."""
-    return len(lines("quote")) + sum(line["count"] for line in lines("more-quotes"))
 
 
 # A log line.
@@ -167,7 +160,7 @@ def test_a_flood_of_peers_is_bounded_and_still_counted(answered, lines):
             log.answers(peer, SUCCESS, 2)
         log.minute()
         assert len(lines()) - before == FIRST_LINES_IN_ALL + FURTHER_LINES_IN_ALL + 1
-        assert counted(lines) == minute * 2000
+        assert len(lines("quote")) + sum(line["count"] for line in lines("more-quotes")) == minute * 2000
 
 
 def test_peers_with_many_lines_leave_the_others_theirs(answered, lines):

@@ -1,5 +1,3 @@
-"""The helper in front of a stand-in for Intel's aesmd."""
-
 import asyncio
 import contextlib
 import errno

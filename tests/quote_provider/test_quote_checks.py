@@ -27,7 +27,6 @@ ENCRYPTED_PPID = (GENUINE / "quote_raw_tcb.bin").read_bytes()
 
 
 def identity_of(quote):
-    """The result of InitQuoteEx on the platform of this quote."""
     signature = quote.signature
     qe = signature.qe_report_body
     return QuotingTarget(TargetInfo(qe.mr_enclave, qe.flags, qe.xfrm), signature.pub_key_id)

@@ -1,5 +1,3 @@
-"""The relay to aesmd, against a stand-in that fails as Intel's aesmd was measured to fail."""
-
 import asyncio
 import errno
 import gc
@@ -8,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -253,18 +252,16 @@ def test_one_that_answers_others_is_slow_and_not_lost(make_relay, aesmd):
     assert (caught.value.code, caught.value.lost, relay.doubted) == (Code.BUSY, False, False)
 
 
-def without_certificates(quote):
-    """Replace the certificate chain by another program's page, as long, which aesmd relays unread."""
-    if not any(quote):
-        return quote
-    parsed = Quote.parse(quote)
-    page = CertificationData(5, b"<html>".ljust(len(parsed.signature.certification.data)))
-    return replace(parsed, signature=replace(parsed.signature, certification=page)).encode()
+def certified_by(quote, kind, data):
+    parsed, other = Quote.parse(quote), CertificationData(kind, data)
+    return replace(parsed, signature=replace(parsed.signature, certification=other)).encode()
 
 
-def test_unusable_certificates_are_those_of_pccs(relay, aesmd):
+def test_unusable_certificates_are_those_of_pccs(relay, aesmd, platform):
     report = report_for(relay)
-    aesmd.altered = without_certificates
+    chain = Quote.parse(platform.quote(report, None).quote).signature.certification.data
+    # Another program's page, as long as the chain, which aesmd relays unread.
+    aesmd.altered = lambda quote: certified_by(quote, 5, b"<html>".ljust(len(chain))) if any(quote) else quote
     assert "PCCS" in refused(relay, "quote-malformed", report).remedy
 
 
@@ -302,19 +299,11 @@ def test_a_chain_to_another_root_is_never_relayed(aesmd):
     assert refused(relay, "quote-of-another-root", report_for(relay)).code is Code.ATT_KEY_CERT_DATA_INVALID
 
 
-def with_type_3(quote):
-    """Replace the certificate chain by zeros of another type's size; only the size counts."""
-    if not any(quote):
-        return bytes(1456)
-    parsed = Quote.parse(quote)
-    ppid = CertificationData(3, bytes(404))
-    return replace(parsed, signature=replace(parsed.signature, certification=ppid)).encode()
-
-
 def test_a_quote_without_a_chain_is_refused_by_its_size(relay, aesmd):
     relay.identity()
     relay.quote_size()
-    aesmd.altered = with_type_3
+    # In place of the chain, zeros of another type's size; only the size counts.
+    aesmd.altered = lambda quote: certified_by(quote, 3, bytes(404)) if any(quote) else bytes(1456)
     with raises("quote-without-pck-chain", QuoteProviderError, "why", "remedy") as caught:
         relay.quote_size()
     assert caught.value.code is Code.NO_PLATFORM_CERT_DATA
@@ -382,10 +371,7 @@ def replace_sockets(monkeypatch):
 
 
 async def test_without_a_descriptor_a_call_ends_and_no_other(calls, aesmd, replace_sockets):
-    def refuse(*_):
-        raise OSError(errno.EMFILE, "no descriptor")
-
-    replace_sockets(refuse)
+    replace_sockets(Mock(side_effect=OSError(errno.EMFILE, "no descriptor")))
     outcome = await ended(calls, IDENTITY)
     with pytest.raises(OSError, match="no descriptor"):
         outcome()

@@ -1,5 +1,3 @@
-"""The self-test of aesmd, against a stand-in that fails as Intel's aesmd was measured to fail."""
-
 import logging
 
 import pytest

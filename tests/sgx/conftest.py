@@ -21,6 +21,5 @@ def ppid_quote():
 
 @pytest.fixture(scope="session", params=["quote_pck_cert_chain.bin", "quote_raw_tcb.bin"])
 def genuine(request):
-    """Each of both genuine quotes, and its parsed form."""
     data = (VECTORS / "genuine-quotes" / request.param).read_bytes()
     return data, Quote.parse(data)

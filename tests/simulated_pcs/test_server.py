@@ -1,5 +1,3 @@
-"""The HTTP server with our own client, with dcap-qvl's client, and with misbehaving clients."""
-
 import contextlib
 import http.client
 import json
@@ -55,7 +53,6 @@ def quote(evidence):
 
 @pytest.fixture(scope="module")
 def judged(platform, evidence):
-    """Our verdict at the present time, with fetched collateral."""
     policy = Lab(platform=platform).policy
     return lambda collateral: verify(evidence.quote, policy, collateral, root=evidence.trusted)
 
@@ -157,15 +154,8 @@ def test_what_dcap_qvl_for_node_fetches_verifies(serve, platform, quote, pccs, c
         pytest.skip("no Node.js, or not its package dcap-qvl: `make node` installs it")
     collateral = Collateral.from_files(platform.collateral(datetime.now(UTC), staging=staging).to_files())
     child = [node, "-e", NODE, serve(staging, pccs=pccs).url, quote.hex(), platform.pki.root.der.hex()]
-    done = subprocess.run(
-        child,
-        input=collateral.to_json(),
-        cwd=NODE_PACKAGES,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    piped = {"input": collateral.to_json(), "capture_output": True, "text": True}
+    done = subprocess.run(child, **piped, cwd=NODE_PACKAGES, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
     tcb_info, *statuses = json.loads(done.stdout)
     assert json.loads(tcb_info) == json.loads(collateral.tcb_info)["tcbInfo"]
@@ -329,16 +319,12 @@ def test_the_command_serves_until_it_is_told_to_end(state, quote, tmp_path, numb
             server.kill()
 
 
-@pytest.mark.parametrize(
-    "options", [["--tls-key", "/none"], ["--tls-cert", "/none"], ["--address", "here"], ["--staging", "x"]]
-)
-def test_a_command_that_cannot_be_meant(state, platform, options):
-    with run("serve", "--state-dir", state, *options) as done:
-        assert done.wait(50) == 2
-        assert "do:" in done.stderr.read()
+REFUSED = ["--tls-key=/none", "--tls-cert=/none", "--address=here", "--staging=x", "--state-dir=."]
 
 
-def test_without_a_platform(tmp_path):
-    with run("serve", "--state-dir", tmp_path) as done:
-        assert done.wait(50) == 6
-        assert "confcom simulation create" in done.stderr.read()
+@pytest.mark.parametrize("option", REFUSED)
+def test_a_command_that_cannot_be_meant(state, platform, tmp_path, option):
+    with run("serve", "--state-dir", state, option, cwd=tmp_path) as done:
+        code, words = (6, "confcom simulation create") if "state" in option else (2, "do:")
+        assert done.wait(50) == code
+        assert words in done.stderr.read()

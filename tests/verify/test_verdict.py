@@ -16,21 +16,16 @@ from confcom.verify.checks.dcap_qvl_appraisal import Finding, Rejection
 from confcom.verify.checks.marks import collateral_marks_check
 from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform, intel_root
-from confcom.verify.verdict import CheckStatus, Claims, VerdictKind, failed, kind_of, not_checked, passed
+from confcom.verify.verdict import CheckStatus, Claims, failed, kind_of, not_checked, passed
 from confcom.verify.verifier import verify_quote
 from testkit.expected_errors import raises
 from testkit.verify import tampering
+from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
 from testkit.verify.verify_lab import CHALLENGE, NOW, failed_codes
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 FAR_WEST_IN_9999 = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-9)))
 IN_2024 = datetime(2024, 1, 1, tzinfo=UTC)
-
-VERIFIED = VerdictKind.VERIFIED
-REFUSED = VerdictKind.AUTHENTIC_NOT_AUTHORISED
-FALSE = VerdictKind.NOT_AUTHENTIC
-UNUSABLE = VerdictKind.UNUSABLE
-
 
 DEBUG = SimulatedEnclave.from_name("app", debug=True)
 
@@ -91,9 +86,6 @@ def test_out_of_date_is_accepted_on_request_only(lab, evidence):
     assert (verdict.ok, verdict.tcb_status) == (True, "OutOfDate")
 
 
-BOTH_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE})
-
-
 @pytest.mark.parametrize(
     ("demand", "failures"),
     [
@@ -102,7 +94,7 @@ BOTH_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE})
         ({"rejected_advisories": frozenset({"INTEL-SA-00334"})}, ["advisories"]),
         ({"accepted_tcb_statuses": frozenset()}, ["tcb-status"]),
         ({"accepted_tcb_statuses": frozenset({TcbStatus.OUT_OF_DATE})}, ["tcb-status"]),
-        ({"accepted_tcb_statuses": BOTH_STATUSES}, []),
+        ({"accepted_tcb_statuses": frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE})}, []),
     ],
 )
 def test_debug_enclave_of_a_simulated_platform(lab, demand, failures):
@@ -181,9 +173,7 @@ def test_time_without_zone_or_before_the_epoch_is_refused(lab, evidence, now):
 def test_only_intels_and_requested_simulated_platforms_pass():
     asking, silent = Policy(allow_simulated=True), Policy()
     pairs = [(platform, policy) for platform in Platform for policy in (silent, asking)]
-    passing = [
-        (platform, policy) for platform, policy in pairs if platform_check(platform, policy).status.value == "passed"
-    ]
+    passing = [pair for pair in pairs if platform_check(*pair).status is CheckStatus.PASSED]
     assert passing == [(Platform.GENUINE, silent), (Platform.GENUINE, asking), (Platform.SIMULATED, asking)]
 
 
@@ -241,7 +231,6 @@ def test_what_is_not_authentic_never_reaches_dcap_qvl(lab, evidence, tampered, m
 
 
 def test_two_readings_of_one_quote_are_not_authentic(lab, evidence, monkeypatch):
-    root = evidence.trusted
     honest = evidence.appraisal()
     for lie in (
         replace(honest, root_key_id=INTEL_ROOT_KEY_ID),
@@ -250,7 +239,7 @@ def test_two_readings_of_one_quote_are_not_authentic(lab, evidence, monkeypatch)
         Rejection(Finding.OTHER, "something new"),
     ):
         monkeypatch.setattr(dcap_qvl_appraisal.Appraiser, "appraise", lambda *_arguments, lie=lie: lie)
-        verdict = verify_quote(evidence.quote, root, evidence.collateral, lab.policy, NOW)
+        verdict = evidence.verdict(lab.policy)
         assert verdict.kind is FALSE
         assert failed_codes(verdict) == ["appraisal"]
 

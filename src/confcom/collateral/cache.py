@@ -1,4 +1,4 @@
-"""A cache of collateral on disk, for many processes: a private directory whose files are replaced atomically."""
+"""A cache of collateral on disk that many processes can share; its files are private and replaced atomically."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ class CachedCollateral:
     """Collateral and its age."""
 
     collateral: Collateral
-    """The collateral of the quote's platform; not expired by the cache's clock."""
+    """The collateral of the quote's platform, which by the cache's clock has not expired."""
     age: timedelta
-    """The time since the oldest part was issued, the root's yearly revocation list not counted."""
+    """Time since the oldest part was issued, the root's revocation list (issued yearly) excepted."""
     problem: str = ""
-    """Why renewal failed; empty if it succeeded or was not due."""
+    """Why the renewal failed; empty if the renewal succeeded or was not due."""
 
 
 class CollateralCache:
-    """Keeps the collateral of one source on disk, for many processes, and renews it after half of its validity.
+    """Keeps one source's collateral on disk for many processes, and renews it after half its validity period.
 
-    `get` blocks while it fetches. While the source cannot be reached, or serves an expired set, stored
-    collateral is used until it expires. Files are treated as untrusted: if a file is damaged, or for
-    another platform, the collateral is fetched again.
+    `get` blocks while it fetches. If the source cannot be reached or serves an expired set, `get` returns the
+    stored collateral until the stored collateral expires. Files are not trusted: if a file is damaged or
+    belongs to another platform, `get` fetches the collateral again.
 
     Args:
         directory: the cache's directory, created with mode 0700 if missing; its files have mode 0600.
         source: the service from which collateral is fetched.
-        early: fetch early sets, as in `fetch_collateral`.
-        evaluation: fetch sets with this TCB evaluation data number.
+        early: whether to fetch early sets, as for `fetch_collateral`.
+        evaluation: the TCB evaluation data number of the sets to fetch.
         seconds: the time limit of one fetch.
-        clock: returns the present, with a time zone.
+        clock: a function that returns the present time with a time zone.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class CollateralCache:
         self._clock = clock
 
     def get(self, quote: QuoteInput) -> CachedCollateral:
-        """Return the collateral of a quote's platform, from disk or from the source. `quote` is as for `verify`.
+        """Return the collateral of a quote's platform from disk or the source. `quote` has any form of QuoteInput.
 
         Raises:
-            FetchError: no current collateral is stored or can be fetched; or the directory cannot be written.
+            FetchError: no current collateral is stored or can be fetched, or the directory is not writable.
             MalformedError: the quote has no readable PCK certificate.
         """
         data, now = bytes_of(quote), self._clock()
@@ -82,7 +82,7 @@ class CollateralCache:
         if kept is not None and kept.read().is_fresh(now):
             return _aged(kept, now)
         try:
-            # In a thread, because the caller's may run an event loop, as in a TLS handshake with RA-TLS.
+            # Fetch in a new thread: the caller's thread may run an event loop, as in an RA-TLS handshake.
             with ThreadPoolExecutor(1) as thread:
                 fetched = thread.submit(self._fetch, data).result()
             _require_current(fetched, self._source, now)

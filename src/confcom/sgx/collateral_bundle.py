@@ -1,7 +1,7 @@
 """Collateral: everything that verification needs besides the quote and the root certificate.
 
-The parts are the responses of Intel's PCS to tcb, qe/identity and pckcrl, and the root's revocation list; each is kept
-byte for byte.
+The parts are the root's revocation list and the responses of Intel's PCS to requests for tcb, qe/identity and
+pckcrl. Each part is kept byte for byte.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CollateralDocuments:
     pck_crl_issuers: tuple[x509.Certificate, ...]
     root_ca_crl: x509.CertificateRevocationList
     periods: tuple[tuple[str, datetime, datetime], ...]
-    """For each part with dates: name, issue date, date of the next issue. The root's list is the last entry."""
+    """Name, issue date and next issue date of each part with dates; the root's revocation list is last."""
 
     @property
     def expires(self) -> datetime:
@@ -51,7 +51,7 @@ class CollateralDocuments:
 
     @property
     def issued(self) -> tuple[str, datetime]:
-        """Name and issue date of the oldest part, without the root's list, which is renewed yearly, not monthly."""
+        """Name and issue date of the oldest part except the root's revocation list, which is only renewed yearly."""
         name, begin, _ = min(self.periods[:-1], key=lambda period: period[1])
         return name, begin
 
@@ -67,11 +67,11 @@ class CollateralBundle:
     tcb_info: bytes
     """`{"tcbInfo":{...},"signature":"..."}`"""
     tcb_info_issuer_chain: bytes
-    """PEM: the signer of the TCB info, then the root."""
+    """PEM certificates of the TCB info's signer and the root, in this order."""
     qe_identity: bytes
     """`{"enclaveIdentity":{...},"signature":"..."}`"""
     qe_identity_issuer_chain: bytes
-    """PEM: the signer of the QE identity, then the root."""
+    """PEM certificates of the QE identity's signer and the root, in this order."""
     pck_crl: bytes
     """Revocation list of the PCK's certificate authority, DER."""
     pck_crl_issuer_chain: bytes
@@ -81,7 +81,7 @@ class CollateralBundle:
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Make collateral from the contents of a directory's files, by name; other names are ignored.
+        """Make collateral from a directory's file contents, keyed by file name; other names are ignored.
 
         Raises:
             MalformedError: a file is missing, or cannot be parsed.
@@ -99,11 +99,11 @@ class CollateralBundle:
         return collateral
 
     def to_files(self) -> dict[str, bytes]:
-        """Return the contents of a directory's files, by name."""
+        """Return the contents of a collateral directory's files, keyed by file name."""
         return {name: getattr(self, field) for field, name in _FILES.items()}
 
     def require_well_formed(self) -> None:
-        """Raise MalformedError if a part cannot be parsed. `verify` decides whether it is authentic and current."""
+        """Raise MalformedError if a part cannot be parsed. `verify` decides whether a part is authentic and current."""
         self.read()
 
     def read(self) -> CollateralDocuments:

@@ -24,10 +24,10 @@ from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import Check, CheckStatus, utc_text
 
 MAX_KNOWN_KEYS: Final = 256
-"""Attestation keys whose certification is cached; a platform has one at a time. An entry has under 40 KiB and a
-key of at most 16 KiB, so the cache stays below 14 MiB."""
+"""Number of attestation keys whose certification is cached. A platform has one key at a time. Values have
+under 40 KiB and cache keys at most 16 KiB, so the cache stays below 14 MiB."""
 MAX_KNOWN_PART: Final = 16 * 1024
-"""Bytes of a cached key, QE report and certificates. Real ones have under 5 KiB; larger ones are not cached."""
+"""Limit in bytes of a cached key, QE report and certificates; real ones have under 5 KiB, more is not cached."""
 
 
 class CollateralError(MalformedError):
@@ -38,7 +38,7 @@ class CollateralError(MalformedError):
 class Collateral(CollateralBundle):
     """TCB info, QE identity and revocation lists of one kind of platform, each byte for byte as served.
 
-    `read_collateral`, `Collateral.from_json` and `confcom.collateral` make such objects.
+    `read_collateral`, `Collateral.from_json` and `confcom.collateral` make Collateral objects.
     """
 
     def __post_init__(self) -> None:
@@ -64,8 +64,8 @@ class Collateral(CollateralBundle):
             early: whether to use Intel's early set, which has the newest TCB recovery, instead of the standard set.
 
         Raises:
-            MalformedError: the file has another form, lacks the set, or has a part that cannot be parsed; or the quote
-                has no readable PCK certificate.
+            MalformedError: the file has another form, does not have the set, or has a part that cannot be
+                parsed; or the quote has no readable PCK certificate.
         """
         if not isinstance(data, (bytes, str)):
             raise WrongTypeError("the collateral", "bytes or text", data)
@@ -74,12 +74,12 @@ class Collateral(CollateralBundle):
         return collateral
 
     def to_json(self) -> str:
-        """Return dcap-qvl's JSON, which `from_json` reads."""
+        """Return the collateral in dcap-qvl's JSON form, which `from_json` reads."""
         return encode_json({field.name: getattr(self, field.name) for field in fields(self)})
 
     @property
     def expires(self) -> datetime:
-        """The instant at which the first part expires. Raises MalformedError if a part cannot be read."""
+        """The earliest instant at which a part expires. Raises MalformedError if a part cannot be read."""
         return self.read().expires
 
     @property
@@ -88,11 +88,11 @@ class Collateral(CollateralBundle):
         return self.read().tcb_info.tcb_evaluation_data_number
 
     def prepared(self, root: TrustedRoot | KnownRoot = INTEL, now: datetime | None = None) -> PreparedCollateral:
-        """Parse and check everything that does not depend on a quote, for many calls of `verify`.
+        """Parse and check, once for many calls of `verify`, everything that does not depend on a quote.
 
         Args:
             root: the root under which quotes will be verified.
-            now: the instant at which the collateral must be current; None means the present. `verify` checks again.
+            now: the instant at which the collateral must be current (None: the present); `verify` checks it again.
 
         Raises:
             CollateralError: a part is not current, another authority signed it, or its marks of simulation do not agree
@@ -113,7 +113,7 @@ class Collateral(CollateralBundle):
 
 
 def platform_kind(quote: bytes) -> PlatformKind:
-    """Return the kind of a quote's platform, by its PCK certificate.
+    """Return the kind of platform that made a quote, according to the quote's PCK certificate.
 
     Raises:
         MalformedError: the quote has no readable PCK certificate.
@@ -129,8 +129,8 @@ def platform_kind(quote: bytes) -> PlatformKind:
 class PreparedCollateral:
     """Collateral that was parsed and checked under one root, for many quotes; `Collateral.prepared` makes it.
 
-    Each `verify` checks its expiry. It caches the certification of the last 256 attestation keys. Threads may share it;
-    pickled for another process, it holds collateral and root, which that process parses again.
+    Each call of `verify` checks the expiry. The object caches the certification of the last 256 attestation keys.
+    Threads may share the object; pickled for another process, it holds collateral and root to be parsed there.
     """
 
     def __init__(self, collateral: CollateralBundle, root: TrustedRoot) -> None:
@@ -157,7 +157,7 @@ class PreparedCollateral:
         return f"PreparedCollateral({self.collateral!r}, root={self.root.key_id.hex()[:16]})"
 
     def certification(self, data: bytes, frame: QuoteFrame) -> KeyCertification:
-        """Return the certification of a quote's attestation key, by the quote's bytes and the frame parsed from them.
+        """Return the certification of a quote's attestation key. `frame` was parsed from `data`, the quote's bytes.
 
         Raises:
             MalformedError: the quote has malformed signature data, or no readable certificate chain.

@@ -1,7 +1,7 @@
 """The verifier: `verify`, the entry point for relying parties, runs every check on a quote, in order.
 
-`verify` raises no error for a bad quote or bad collateral, does not block, and fetches nothing. It raises an error for
-an invalid time, which is the caller's mistake.
+`verify` raises no error for a bad quote or bad collateral, does not block, and fetches nothing; it raises an
+error for an invalid time, which is the caller's mistake.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ def verify(
     """Decide whether to rely on a quote. Nothing is fetched, and no content of a quote raises an error.
 
     Threads may call `verify` concurrently. A call takes about a millisecond, nearly all of it under the GIL. A service
-    that verifies many quotes uses processes, which also confine a crash of dcap-qvl that forged input causes.
+    that verifies many quotes should use several processes, which also confine a crash of dcap-qvl by forged input.
 
     Args:
         quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text, or a path
             (`pathlib.Path`) of a file.
         policy: your demands on the quote.
         collateral: TCB info, QE identity and revocation lists of the quote's platform, or what `Collateral.prepared`
-            returned. With None no quote is verified: the verdict is unusable or not authentic.
-        root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means the root
-            of prepared collateral, otherwise INTEL.
+            returned. Without collateral, no quote is verified: the verdict is unusable or not authentic.
+        root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means
+            the root for which the collateral was prepared, or else INTEL.
         now: the instant, with time zone, at which all dates must be valid; None means the present.
 
     Returns:
-        The verdict. `verdict.require_ok()` returns the claims, or raises.
+        The verdict. `verdict.require_ok()` returns the claims or raises NotVerifiedError.
 
     Raises:
         WrongTypeError: an argument has the wrong type.
@@ -100,11 +100,11 @@ def verify(
 
 
 def bytes_of(quote: QuoteInput) -> bytes:
-    """Return the bytes of a quote in any form of QuoteInput; text that does not decode is only encoded."""
+    """Return the bytes of a quote in any form of QuoteInput; other text is only encoded."""
     if isinstance(quote, bytes):
         return quote
     if isinstance(quote, str):
-        # Text of neither form stays undecoded and fails to parse. Text over the limit is not decoded.
+        # Text that is neither hexadecimal nor base64 stays as it is. Text over the limit is not decoded.
         text = quote[: MAX_QUOTE_TEXT_SIZE + 1].encode(errors="replace")
         return text if len(quote) > MAX_QUOTE_TEXT_SIZE else decoded(text)
     if isinstance(quote, os.PathLike):
@@ -121,7 +121,7 @@ def verify_quote(
     policy: Policy,
     now: datetime,
 ) -> Verdict:
-    """Decide as `verify` does, for arguments of the right types; prepared collateral must be for `root`.
+    """Decide as `verify` does, but check no argument's type; prepared collateral must be for `root`.
 
     Every possible check is made and reported, so that one run shows all failures. URLs in a quote, a
     certificate or collateral are not followed, and nothing in the quote can replace the trust anchor.

@@ -1,5 +1,3 @@
-"""A provider that is slow, hangs, fails, panics, is lost or returns: answers to clients, and who waits."""
-
 import asyncio
 import threading
 import time

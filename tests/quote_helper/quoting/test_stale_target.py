@@ -40,18 +40,12 @@ def test_clients_init_again_until_the_window_ends(policy, clock):
     assert policy.code_for_rejected_report() is FINAL
 
 
-def test_a_changed_quoting_enclave_opens_the_window_again(policy, clock):
+@pytest.mark.parametrize("taken", [False, True], ids=["another enclave", "the path was taken"])
+def test_a_changed_quoting_enclave_opens_the_window_again(policy, clock, taken):
     policy.quotes_for(b"one")
     clock.now += 2 * WINDOW
     assert policy.code_for_rejected_report() is FINAL
-    policy.quotes_for(b"two")
-    assert policy.code_for_rejected_report() is ASK_AGAIN
-
-
-def test_taking_the_path_opens_the_window_again(policy, clock):
-    policy.quotes_for(b"one")
-    clock.now += 2 * WINDOW
-    policy.open_window()
+    policy.open_window() if taken else policy.quotes_for(b"two")
     assert policy.code_for_rejected_report() is ASK_AGAIN
     clock.now += WINDOW
     assert policy.code_for_rejected_report() is FINAL
@@ -63,10 +57,7 @@ async def test_an_identity_from_a_clients_call_opens_it_too(policy, clock, provi
     clock.now += 2 * WINDOW
     answers = asyncio.Queue()
     service = QuoteService(
-        lambda _, answer: answers.put_nowait(answer),
-        stale=policy,
-        limits=HelperLimits(),
-        clock=clock,
+        lambda _, answer: answers.put_nowait(answer), stale=policy, limits=HelperLimits(), clock=clock
     )
     service.provide(provider)
     service.respond(stale_quote, "peer", "asker")

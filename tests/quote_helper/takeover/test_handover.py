@@ -19,7 +19,6 @@ WITHOUT_QUOTE = dataclasses.replace(INTEL_QUOTE_EX, quote=INTEL_QUOTE_EX.quote[:
 
 @pytest.fixture
 def start_helper(start_helper):
-    """Start helpers with the usual hand-over time."""
     return functools.partial(start_helper, alterations={"rendering_seconds": 0})
 
 

@@ -1,5 +1,3 @@
-"""Access to the socket: modes and owners of socket and directory, and changes of them by tenants."""
-
 import os
 import shutil
 import stat

@@ -1,5 +1,3 @@
-"""The path of the AESM socket in all its states: which helper gets or keeps it, which files stay."""
-
 import asyncio
 import contextlib
 import errno
@@ -8,6 +6,7 @@ import os
 import shutil
 import socket
 import stat
+from unittest.mock import Mock
 
 import pytest
 
@@ -22,7 +21,6 @@ from testkit.users import as_user
 
 
 def listening(path, name=None):
-    """Another program's listening socket at the path."""
     path.parent.mkdir(exist_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(name or path))
@@ -38,25 +36,6 @@ async def updated(keeper):
     old, new = await keeper(1).quoting(), await keeper(2).quoting()
     await old.waits("newer-helper-serves")
     return old, new
-
-
-@pytest.fixture
-def refuse(monkeypatch):
-    """Make a function fail; the returned `undo` restores the function."""
-
-    def set_up(module, name, number):
-        def fail(*_, **__):
-            raise OSError(number, os.strerror(number))
-
-        monkeypatch.setattr(module, name, fail)
-        return monkeypatch.undo
-
-    return set_up
-
-
-def is_blocked(code):
-    """Whether a reason other than a just noticed loss of the path keeps the keeper from serving."""
-    return code not in {None, "path-lost"}
 
 
 def inode(path):
@@ -147,7 +126,7 @@ async def test_what_is_no_socket_while_it_runs_is_waited_for(keeper, path, occup
     running = await keeper(1).start()
     path.unlink()
     occupy(path)
-    await running.until(is_blocked)
+    await running.until(lambda code: code not in {None, "path-lost"})
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     await running.serves()
 
@@ -173,18 +152,19 @@ async def test_directories_of_root_are_an_error_for_other_users(keeper, path, oc
 
 @pytest.mark.parametrize("call", ["inspect_socket", "listen_at"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES], ids=errno.errorcode.get)
-async def test_a_directory_that_cannot_take_a_socket(keeper, path, refuse, call, number):
+async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, call, number):
     """At its start the helper ends with this error; later the helper waits."""
-    undo = refuse(socket_keeper, call, number)
+    failing = Mock(side_effect=OSError(number, os.strerror(number)))
+    monkeypatch.setattr(socket_keeper, call, failing)
     with pytest.raises(UnavailableError):
         await keeper(1).start()
-    undo()
+    monkeypatch.undo()
     running = await keeper(1).start()
-    undo = refuse(socket_keeper, call, number)
+    monkeypatch.setattr(socket_keeper, call, failing)
     path.unlink()
     await running.until(lambda code: code == "socket-path-unusable")
     assert os.strerror(number) in running.keeper.problem.reason
-    undo()
+    monkeypatch.undo()
     await running.serves()
 
 

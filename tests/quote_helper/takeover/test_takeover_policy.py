@@ -1,5 +1,3 @@
-"""Rules for which helper serves the path, as a table."""
-
 import pytest
 
 from confcom.daemon.socket_path import PathInspection, PathState, SocketHolder

@@ -265,7 +265,6 @@ async def test_who_sends_on_while_it_waits_is_not_read(serve):
 
 @pytest.mark.parametrize("size", [7, 566, 2_500, 8_201, 13_346, LARGEST])
 def test_what_is_counted_covers_what_the_kernel_takes(size):
-    """The count includes overhead besides the answer itself."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.send(bytes(size))

@@ -165,13 +165,6 @@ def connections():
     return Connections(HelperLimits(unread_memory=UNREAD_RESERVE))
 
 
-def serve_next(connections):
-    connection = connections.next_to_resume()
-    connections.resume(connection)
-    assert connections.serve(connection)
-    return connection
-
-
 def pause(connections, peer, *requests):
     paused = [new_connection(connections, peer, request) for request in requests]
     for connection in paused:
@@ -187,7 +180,9 @@ def test_paused_peers_take_turns_for_what_all_share(connections):
     order = []
     for _ in range(4):
         connections.end(served)
-        served = serve_next(connections)
+        served = connections.next_to_resume()
+        connections.resume(served)
+        assert connections.serve(served)
         order.append(served.peer.key)
     assert order == ["a", "b", "a", "b"]
 

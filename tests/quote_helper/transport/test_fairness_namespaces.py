@@ -99,23 +99,17 @@ def end(client):
             client.kill()
 
 
-def hierarchy():
-    """A cgroup hierarchy; None if the machine has none."""
-    mounted = hierarchies(Path("/proc/self/mountinfo").read_text())
-    usual_first = (each for name in HIERARCHIES for each in mounted if name in (each.type, *each.options.split(",")))
-    return next(usual_first, None)
-
-
 @pytest.fixture
 def make_pod():
     """Make the cgroup of a container in a new pod; return the pod's UID, and the file to enter the cgroup."""
     done = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"no PID namespace can be made: {done.stderr.strip()}")
-    mounted = hierarchy()
-    if mounted is None:
+    mounted = hierarchies(Path("/proc/self/mountinfo").read_text())
+    usual = [one for name in HIERARCHIES for one in mounted if name in (one.type, *one.options.split(","))]
+    if not usual:
         pytest.skip("no cgroup hierarchy is mounted")
-    root = mounted.mountpoint / f"confcom-test-{secrets.token_hex(4)}"
+    root = usual[0].mountpoint / f"confcom-test-{secrets.token_hex(4)}"
     with contextlib.ExitStack() as stack:
 
         def mkdir(path):
@@ -140,7 +134,6 @@ def make_pod():
 
 @pytest.fixture
 def start_client():
-    """Start a program in a container's cgroup, and in a new PID namespace."""
     with contextlib.ExitStack() as stack:
 
         def start(procs, program, *arguments):

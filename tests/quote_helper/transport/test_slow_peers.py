@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,8 +16,6 @@ GARBAGE = b"\xff" * 16
 
 
 class AllSlow(SlowPeers):
-    """A version in which every peer is slow."""
-
     def __contains__(self, peer):
         return True
 
@@ -135,10 +134,7 @@ async def test_what_waits_for_the_thread_may_be_shed(server):
 
 
 async def test_without_a_thread_sockets_are_closed_all_the_same(slow, monkeypatch):
-    def refuse(_):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
     ours, theirs = socket.socketpair()
     with ours, theirs:
         slow.close("peer", ours)

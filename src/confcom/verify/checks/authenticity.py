@@ -31,7 +31,7 @@ from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, utc_text
 
 MAX_QUOTE_SIZE = 64 * 1024
-"""Bytes. Real quotes have under 5 KiB, or under 14 KiB with the most certification data of Intel's library."""
+"""Largest quote in bytes. Real quotes have under 5 KiB, or under 14 KiB with Intel's longest certification data."""
 
 
 QE_AUTH_DATA_SIZE = 32
@@ -89,17 +89,17 @@ def signatures_check(signed: bytes, signature: bytes, certification: KeyCertific
 
 @dataclass(frozen=True, slots=True)
 class KeyCertification:
-    """Certification of an attestation key under a root; it is equal in all quotes of one running quoting enclave."""
+    """How a root certifies an attestation key; this is the same in all quotes of one running quoting enclave."""
 
     chain: PckChain
     period: tuple[datetime, datetime]
     """The first and the last instant at which all certificates of the chain are valid."""
     extension: PckExtension | MalformedError
-    """The leaf's SGX extension, or the error from reading it."""
+    """The leaf's SGX extension, or the error that reading it raised."""
     marks: CertifyingMarks
     key: ec.EllipticCurvePublicKey | None
     problem: str | None
-    """Why the root does not certify the key, dates and revocation not considered; None if the root does."""
+    """Why the root does not certify the key (dates and revocation aside); None if the root certifies it."""
     root_check: Check
     collateral_checks: tuple[Check, ...]
     """Checks of the key's platform and quoting enclave by the collateral; none without collateral."""
@@ -140,5 +140,5 @@ def _judged_by(
 
 
 def _describe(root: x509.Certificate) -> str:
-    """Return a root's fingerprint, SHA-256 of its DER as in `confcom simulation export`, and the root's name."""
+    """Return a root's fingerprint (the SHA-256 of its DER, as in `confcom simulation export`) and its name."""
     return f"{root.fingerprint(SHA256()).hex()} ({name_text(root.subject)})"

@@ -1,4 +1,4 @@
-"""The policy's checks: they compare the claims of an authentic quote with the relying party's demands. Pure."""
+"""The policy's checks: they compare the claims of an authentic quote with the relying party's demands. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from confcom.verify.verdict import Check, Claims, VerdictKind, failed_by, judged
 
 
 def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
-    """Check that the enclave is the expected one; fail if the policy names no enclave."""
+    """Check that the policy accepts the enclave; fail if the policy names no enclave."""
     if not policy.names_identity:
         yield _refused(
             "an expected mr_enclave, mr_signer or identities",
@@ -60,7 +60,7 @@ def report_data_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
 
 
 def platform_check(platform: Platform, policy: Policy) -> Check:
-    """Check the kind of platform: accept genuine always, simulated if the policy allows simulation, unknown never."""
+    """Accept genuine platforms always, simulated ones if the policy allows simulation, and unknown ones never."""
     required = "genuine or simulated" if policy.allow_simulated else "genuine"
     if platform is Platform.GENUINE:
         return passed(required, platform.value, code="platform")
@@ -125,7 +125,7 @@ def _status_in_grace(tcb: PlatformTcb, policy: Policy, now: datetime) -> tuple[T
 
 
 def _in_grace(date: datetime, period: timedelta, now: datetime) -> bool:
-    # Without a period there is no grace, not even with a date in the future.
+    # If the period is zero, no grace applies, even if the date is in the future.
     return bool(period) and now - date <= period
 
 
@@ -133,7 +133,7 @@ _NOT_OUT_OF_DATE = {
     TcbStatus.OUT_OF_DATE: TcbStatus.UP_TO_DATE,
     TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED: TcbStatus.CONFIGURATION_NEEDED,
 }
-"""Status with which an out-of-date platform counts during its grace period."""
+"""The status that counts during a platform's grace period, keyed by the platform's out-of-date status."""
 
 
 def _accepted_statuses(policy: Policy) -> str:

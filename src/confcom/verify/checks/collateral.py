@@ -1,7 +1,7 @@
-"""Checks of collateral: current, for the quote's platform, of one TCB recovery, from the TCB signer. Pure.
+"""Checks that collateral is current, for the quote's platform, of one TCB recovery and from the TCB signer.
 
-dcap-qvl compares neither the PCE id nor the names of certificates, and would accept TCB info for all platforms that a
-PCK, the key of one platform, signed.
+dcap-qvl compares neither the PCE id nor the names of certificates, so it would accept TCB info for all
+platforms even if the PCK of one platform signed the TCB info. The checks do no I/O.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from confcom.verify.checks.revocation import is_crl_of
 from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed, utc_text
 
 SIGNER_CHAIN_LENGTH = 2
-"""Certificates in an issuer chain: the signer's and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
+"""Number of certificates in an issuer chain: the signer and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
 
 TCB_SIGNER_NAME = "SGX TCB Signing"
 """Part of the common name of the certificate that signs TCB info and QE identity (Intel's QVL requires it too)."""
 
 
 def currency_check(collateral: CollateralDocuments | MalformedError | None, now: datetime) -> Check:
-    """Check that there is readable collateral, and that each part has been issued and has not expired at `now`."""
+    """Check that collateral is given and readable, and that at `now` each part is issued and not expired."""
     required = f"TCB info, QE identity and revocation lists that are current at {utc_text(now)}"
     if collateral is None:
         why = "without it, a verifier cannot tell whether the platform is revoked or out of date"

@@ -22,14 +22,14 @@ _REPORT_FIELDS = (
     *("cpu_svn", "misc_select", "reserved1", "attributes", "mr_enclave", "reserved2", "mr_signer", "reserved3"),
     *("isv_prod_id", "isv_svn", "reserved4", "report_data"),
 )
-"""Report body's fields in dcap-qvl, whose reserved fields contain those of Key Separation and Sharing."""
+"""The report body's fields in dcap-qvl, whose reserved fields include those of Key Separation and Sharing."""
 _INTEGER_SIZES = {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2}
-"""Bytes of the fields that dcap-qvl returns as numbers; it returns other fields as hexadecimal text."""
+"""Sizes in bytes of the fields that dcap-qvl returns as numbers, while others are hexadecimal text."""
 _DECODER: Final = json.JSONDecoder()
 _REPORT: Final = '"SgxEnclave":'
-"""Text before the report in dcap-qvl's claims; a JSON string cannot contain unescaped quotation marks."""
+"""Text before the report in dcap-qvl's claims; no JSON string contains it, because of its quotation marks."""
 MAX_KNOWN_CLAIMS: Final = 256
-"""Parsed claims, without the report, that are cached: one entry per platform, under 4 KiB of text each."""
+"""Limit of cached entries of parsed claims without report. A platform has one entry, under 4 KiB of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Rejection:
 
 
 def load_dcap_qvl() -> ModuleType:
-    """Import dcap-qvl at the first appraisal, because the quote helper's image does not include it.
+    """Import dcap-qvl at the first appraisal, because the quote helper's image does not have it.
 
     Raises:
         UnavailableError: dcap-qvl is not installed.
@@ -79,7 +79,7 @@ def load_dcap_qvl() -> ModuleType:
 
 
 class Appraiser:
-    """Verifies quotes with dcap-qvl, by one set of collateral and under one root."""
+    """Verifies quotes with dcap-qvl, one set of collateral and one root."""
 
     def __init__(self, root_der: bytes, collateral: CollateralBundle, documents: CollateralDocuments) -> None:
         self._root_der = root_der
@@ -90,7 +90,7 @@ class Appraiser:
         self._known_claims = functools.lru_cache(MAX_KNOWN_CLAIMS)(_claims)
 
     def appraise(self, quote: bytes, now: datetime) -> Appraisal | Rejection:
-        """Verify a quote at a time that `require_instant` returned."""
+        """Verify a quote at `now`, a time that `require_instant` returned."""
         dcap_qvl = load_dcap_qvl()
         seconds = int(now.timestamp())
         verifier, collateral = self._prepared = self._prepared or self._prepare(dcap_qvl)
