@@ -189,28 +189,32 @@ def below_every_level(lab, evidence):
 def collateral_cases():
     for part in ("tcb_info", "qe_identity"):
         stranger = edit(part, touch, key=OTHER_KEY)
-        yield Case(f"{part} changed", edit(part, touch, sign_again=False))
-        yield Case(f"{part} signed by a stranger", stranger)
+        yield Case(f"{part} changed", edit(part, touch, sign_again=False), kind=UNUSABLE)
+        yield Case(f"{part} signed by a stranger", stranger, kind=UNUSABLE)
         yield Case(f"{part} expired", edit(part, setting(nextUpdate="2026-11-24T00:00:00Z")), kind=UNUSABLE)
-        yield Case(f"{part} of a stranger", strangers(part))
-        yield Case(f"{part} signed by a PCK", signed_by_pck(part), DCAP)
+        yield Case(f"{part} of a stranger", strangers(part), kind=UNUSABLE)
+        yield Case(f"{part} signed by a PCK", signed_by_pck(part), DCAP, UNUSABLE)
         yield Case(f"{part} of another TCB recovery", edit(part, touch), DCAP, UNUSABLE)
     yield Case("tcb_info for another FMSPC", edit("tcb_info", setting(fmspc="53494D585858")), kind=UNUSABLE)
     yield Case("tcb_info for another PCE id", edit("tcb_info", setting(pceId="0100")), DCAP, UNUSABLE)
     yield Case("qe_identity for another MRSIGNER", edit("qe_identity", setting(mrsigner="00" * 32)))
+    yield Case("QE below every level", edit("qe_identity", qe_level(99)))
     yield Case("TCB revoked", status("tcb_info", "Revoked"))
     yield Case("QE revoked", status("qe_identity", "Revoked"))
     yield Case("leaf revoked", replaced("pck_crl", lambda lab: lab.crl(lab.platform.pki.pck_ca, lab.chain[0])))
     yield Case("intermediate revoked", revoked_by_root(lambda lab: lab.chain[1]))
-    yield Case("TCB signer revoked", revoked_by_root(lambda lab: lab.platform.pki.tcb_signer.certificate))
+    yield Case(
+        "TCB signer revoked", revoked_by_root(lambda lab: lab.platform.pki.tcb_signer.certificate), kind=UNUSABLE
+    )
     yield from crl_cases("pck_crl", "pck_ca")
     yield from crl_cases("root_ca_crl", "root")
     other_name = tcb_signer(common_name="SIMULATED SGX Thing - NOT INTEL")
-    yield Case("TCB signer with another common name", other_name, DCAP)
-    yield Case("TCB signer expired", tcb_signer(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1)))
-    yield Case("TCB signer's chain of a stranger", strangers("tcb_info_issuer_chain"))
+    yield Case("TCB signer with another common name", other_name, DCAP, UNUSABLE)
+    expired_signer = tcb_signer(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1))
+    yield Case("TCB signer expired", expired_signer, kind=UNUSABLE)
+    yield Case("TCB signer's chain of a stranger", strangers("tcb_info_issuer_chain"), kind=UNUSABLE)
     unread = strangers("pck_crl_issuer_chain")
-    yield Case("PCK revocation list's chain of a stranger", unread, DCAP, VERIFIED)
+    yield Case("PCK revocation list's chain of a stranger", unread, DCAP, UNUSABLE)
 
 
 def edit(part, change, **signing):
@@ -219,6 +223,10 @@ def edit(part, change, **signing):
 
 def status(part, value):
     return edit(part, lambda document: document["tcbLevels"][0].update(tcbStatus=value))
+
+
+def qe_level(isv_svn):
+    return lambda document: document.update(tcbLevels=[document["tcbLevels"][0] | {"tcb": {"isvsvn": isv_svn}}])
 
 
 def replaced(part, make):
@@ -253,9 +261,11 @@ def crl_cases(part, issuer):
 
     expired = replaced(part, lambda lab: lab.crl(own(lab), next_update=NOW - timedelta(hours=1)))
     yield Case(f"{part} expired", expired, kind=UNUSABLE)
-    yield Case(f"{part} of a stranger", replaced(part, lambda lab: lab.crl(getattr(lab.stranger.pki, issuer))))
+    yield Case(
+        f"{part} of a stranger", replaced(part, lambda lab: lab.crl(getattr(lab.stranger.pki, issuer))), kind=UNUSABLE
+    )
     forged = replaced(part, lambda lab: lab.crl(CertifiedKey(own(lab).certificate, OTHER_KEY)))
-    yield Case(f"{part} signed by a stranger's key", forged)
+    yield Case(f"{part} signed by a stranger's key", forged, kind=UNUSABLE)
 
 
 def tcb_signer(**changes):

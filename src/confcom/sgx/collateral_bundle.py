@@ -36,7 +36,7 @@ COLLATERAL_FILES = tuple(_FILES.values())
 class CollateralDocuments:
     tcb_info: TcbInfo
     tcb_info_issuers: tuple[x509.Certificate, ...]
-    """The issuer chain of the TCB info: the signer's certificate first. So are the other two."""
+    """The certificate of the TCB info's signer, then the root; the other two chains have the same order."""
     qe_identity: QeIdentity
     qe_identity_issuers: tuple[x509.Certificate, ...]
     pck_crl: x509.CertificateRevocationList
