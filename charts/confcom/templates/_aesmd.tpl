@@ -28,8 +28,8 @@
       {{- with $values.resources.limits }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
-      # Of the EPC that the device plugin sets aside, and the device that quoting needs. Until the kubelet has
-      # reported them, the scheduler has this Pod wait.
+      # EPC from the part that the device plugin sets aside, and the provision device, which quoting needs. This Pod
+      # stays Pending until the kubelet has reported both resources.
       {{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "helper") }}: {{ .root.Values.quoteHelper.epcMiB | quote }}
       {{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "provision") }}: "1"
   securityContext:
@@ -43,8 +43,8 @@
   {{- include "confcom.collateralMounts" .root | nindent 2 }}
 {{- end }}
 
-{{/* A probe that fails only if the helper asked within two minutes for the restart of this instance of aesmd. It passes
-if aesmd is slow or the helper is down. */}}
+{{/* A probe that fails only if, within the last two minutes, the helper has requested the restart of this instance of
+aesmd. The probe passes if aesmd is slow or the helper is down. */}}
 {{- define "confcom.aesmdProbe" -}}
 cd /var/run/aesmd && [ -e restart-requested ] || exit 0
 [ $(($(date +%s) - $(stat -c %Y restart-requested))) -gt 120 ] || [ "$(cat restart-requested)" != "$(stat -c '%i %Z' aesm.socket)" ]

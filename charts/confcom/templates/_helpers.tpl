@@ -91,8 +91,8 @@ type: RollingUpdate
 rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
 {{- end }}
 
-{{/* Called with (dict "root" $ "image" VALUES). A digest decides; a tag beside a digest has no effect. Only
-aesmd's image has its own registry and tag. */}}
+{{/* Called with (dict "root" $ "image" VALUES). If there is a digest, it selects the image, and a tag has no effect.
+Only aesmd's image has its own registry and tag. */}}
 {{- define "confcom.image" -}}
 {{- $registry := .image.registry | default .root.Values.image.registry }}
 {{- $tag := hasKey .image "tag" | ternary .image.tag .root.Values.image.tag }}

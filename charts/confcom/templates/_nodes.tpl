@@ -1,4 +1,5 @@
-{{/* Rules about nodes, for use of helm alone; they compare labels only: docs/adr, "Two rules about nodes". */}}
+{{/* Rules about nodes, for users of helm alone. The rules compare labels only: see docs/adr, "Two rules about nodes".
+*/}}
 
 {{/* The platform of an installed device plugin. */}}
 {{- define "confcom.platformOf" -}}
@@ -22,14 +23,14 @@
 {{- range $key, $value := $wanted }}
 {{- $chosen = and $chosen (hasKey $labels $key) (eq (get $labels $key) $value) }}
 {{- end }}
-{{- /* Of thousands of nodes, only those with the labels are looked up among the names. */}}
+{{- /* There may be thousands of nodes, so only the nodes with these labels are looked up among the names. */}}
 {{- if and $chosen (has .metadata.name $names | not) }}{{ $found = append $found .metadata.name }}{{ end }}
 {{- end }}
 {{- toJson $found }}
 {{- end }}
 
-{{/* The nodes of an installed DaemonSet: by its labels, or how many nodeSelectorTerms chose; called with (list
-DAEMONSET NODES). A JSON list, of names or of one text. */}}
+{{/* The nodes of an installed DaemonSet; called with (list DAEMONSET NODES). A JSON list: the names of the nodes with
+its labels, or, for nodeSelectorTerms, one text that says how many nodes the terms selected. */}}
 {{- define "confcom.served" -}}
 {{- $daemon := index . 0 }}
 {{- $count := dig "status" "desiredNumberScheduled" 0 $daemon | int }}
@@ -41,7 +42,8 @@ DAEMONSET NODES). A JSON list, of names or of one text. */}}
 {{- end }}
 
 {{/* Refuses an upgrade that would silently remove daemons from nodes whose workloads use them. confcom.checkConsent
-checks hardware that simulation would replace. nodeSelectorTerms are explicit, so their nodes are not checked. */}}
+checks nodes whose hardware would be replaced by simulation. nodeSelectorTerms are explicit, so their nodes are not
+checked. */}}
 {{- define "confcom.checkNodes" }}
 {{- $platforms := include "confcom.platforms" . | fromYamlArray }}
 {{- range $name := list "confcom-device-plugin" "confcom-device-plugin-simulated" }}
@@ -49,7 +51,8 @@ checks hardware that simulation would replace. nodeSelectorTerms are explicit, s
 {{- $simulated := include "confcom.platformOf" . | eq "simulated" }}
 {{- $labels := ternary $.Values.simulated.nodeSelector $.Values.nodeSelector $simulated }}
 {{- $stays := and (has (ternary "simulated" "hardware" $simulated) $platforms) (eq (toJson .spec.template.spec.nodeSelector) (toJson $labels)) }}
-{{- /* Where the same labels choose, no node loses anything; helm takes seconds for a list of thousands of nodes. */}}
+{{- /* If the labels that select nodes stay the same, no node loses its daemons, so the check is omitted: helm takes
+seconds for a list of thousands of nodes. */}}
 {{- if not $stays }}
 {{- $nodes := (lookup "v1" "Node" "" "").items }}
 {{- $served := include "confcom.served" (list . $nodes) | fromJsonArray }}
@@ -77,8 +80,9 @@ checks hardware that simulation would replace. nodeSelectorTerms are explicit, s
 {{- end }}
 {{- end }}
 
-{{/* For a platform that stays, each node must have the labels that will select it; called with (dict "daemon" DAEMONSET
-"nodes" NODES "served" ITS_NODES "labels" LABELS "hardware" HARDWARE_NODES "lose" TEXT "delete" COMMAND). */}}
+{{/* Refuses an upgrade that keeps a platform if one of the platform's nodes lacks the labels that will select it;
+called with (dict "daemon" DAEMONSET "nodes" NODES "served" ITS_NODES "labels" LABELS "hardware" HARDWARE_NODES "lose"
+TEXT "delete" COMMAND). */}}
 {{- define "confcom.checkLabels" }}
 {{- $selector := .daemon.spec.template.spec.nodeSelector }}
 {{- $kept := include "confcom.labelled" (list .labels .nodes list) | fromJsonArray }}
@@ -121,8 +125,9 @@ checks hardware that simulation would replace. nodeSelectorTerms are explicit, s
 {{- end }}
 {{- end }}
 
-{{/* simulated.enabled is consent to a cluster without hardware nodes; with them, besideHardware is needed. Hardware
-nodes are those of the hardware plugin, and those with nodeSelector's labels and without the label for simulation. */}}
+{{/* simulated.enabled is consent only for a cluster without hardware nodes. With hardware nodes, besideHardware is
+needed too. Hardware nodes are the nodes of the hardware plugin, and nodes with nodeSelector's labels but without the
+label for simulation. */}}
 {{- define "confcom.checkConsent" }}
 {{- if and .Values.simulated.enabled (not .Values.simulated.besideHardware) }}
 {{- $nodes := (lookup "v1" "Node" "" "").items }}
