@@ -1,6 +1,6 @@
-{{/* The content of sgx_default_qcnl.conf as a JSON object, so that it can always be parsed. With a malformed file,
-Intel's libraries report no error and make quotes that no verifier accepts. Retries are short, because every call waits
-for the retries, and every deadline of the helper must be longer. */}}
+{{/* The content of sgx_default_qcnl.conf as a JSON object, so that it can always be parsed.
+With a malformed file, Intel's libraries report no error and make quotes that no verifier accepts. Retries are short,
+because every call waits for the retries, and every deadline of the helper must be longer. */}}
 {{- define "confcom.qcnl" -}}
 {{- $collateral := .Values.quoteHelper.collateral }}
 {{- $intel := "https://api.trustedservices.intel.com/sgx/certification/v4/" }}

@@ -1,10 +1,10 @@
-{{/* "true" if the controller runs. Without the policy that adds the enclave device to containers, no node has its EPC
-as capacity. */}}
+{{/* "true" if the controller runs.
+Without the policy that adds the enclave device to containers, no node has its EPC as capacity. */}}
 {{- define "confcom.controllerOn" -}}
 {{- and .Values.controller.enabled (include "confcom.mutatingAdmission" . | eq "on") }}
 {{- end }}
 
-{{/* The names under which nodes of all platforms have EPC: a JSON list. */}}
+{{/* The resource names under which the nodes of all platforms have EPC: a JSON list. */}}
 {{- define "confcom.epcResources" -}}
 {{- $names := list }}
 {{- range $platform := include "confcom.platforms" . | fromYamlArray }}
@@ -13,8 +13,9 @@ as capacity. */}}
 {{- toJson (uniq $names) }}
 {{- end }}
 
-{{/* Label selectors for the SGX nodes that the values select, separated by semicolons; empty for all nodes. The label
-selectors may select more nodes than the values do, because they omit conditions on node names. */}}
+{{/* Label selectors for the SGX nodes that the values select, separated by semicolons.
+The result is empty for all nodes. The label selectors may select more nodes than the values do, because they omit
+conditions on node names. */}}
 {{- define "confcom.watchedNodes" -}}
 {{- $selectors := list }}
 {{- range $platform := include "confcom.platforms" . | fromYamlArray }}
@@ -33,8 +34,9 @@ selectors may select more nodes than the values do, because they omit conditions
 {{- if not (has "" $selectors) }}{{ uniq $selectors | join ";" }}{{ end }}
 {{- end }}
 
-{{/* Refuses node conditions that are invalid in a label selector: the chart puts each condition into a label selector
-and into CEL. No node can have labels that match the refused conditions. */}}
+{{/* Refuses conditions on nodes that are invalid in a label selector.
+The chart puts each condition into a label selector and into CEL. No node can have labels that match the refused
+conditions. */}}
 {{- define "confcom.checkNodeConditions" -}}
 {{- $expressions := list }}
 {{- $fields := list }}
@@ -61,8 +63,8 @@ and into CEL. No node can have labels that match the refused conditions. */}}
 {{- include "confcom.checkConditions" (list $fields "^metadata[.]name$" (dict "In" $name "NotIn" $name)) }}
 {{- end }}
 
-{{/* Called with (list CONDITIONS KEY RULES). KEY is the pattern of keys. RULES has, for each operator, the pattern of
-values, and their minimum and maximum number. */}}
+{{/* Called with (list CONDITIONS KEY RULES). KEY is the pattern of keys.
+RULES has, for each operator, the pattern of values, and their minimum and maximum number. */}}
 {{- define "confcom.checkConditions" -}}
 {{- $key := index . 1 }}
 {{- $rules := index . 2 }}
@@ -96,7 +98,7 @@ values, and their minimum and maximum number. */}}
 {{- join "," $all }}
 {{- end }}
 
-{{/* CEL: whether the values select a node as an SGX node; variables.labels and the node's name decide this. */}}
+{{/* CEL, from variables.labels and the node's name: whether the values select the node as an SGX node. */}}
 {{- define "confcom.chosenNode" -}}
 {{- $ways := list }}
 {{- range $platform := include "confcom.platforms" . | fromYamlArray }}
@@ -116,8 +118,8 @@ values, and their minimum and maximum number. */}}
 {{- join " || " $ways }}
 {{- end }}
 
-{{/* CEL: whether a node matches one of nodeSelectorTerms. A term without conditions matches no node, as in the
-scheduler. */}}
+{{/* CEL: whether a node matches one of nodeSelectorTerms.
+A term without conditions matches no node, as in the scheduler. */}}
 {{- define "confcom.termInCel" -}}
 {{- $all := list }}
 {{- range .matchExpressions }}

@@ -1,5 +1,5 @@
-{{/* Rules about nodes, for users of helm alone. The rules compare labels only: see docs/adr, "Two rules about nodes".
-*/}}
+{{/* Rules about nodes, for people who use helm without the confcom command.
+The rules compare labels only: see docs/adr, "Two rules about nodes". */}}
 
 {{/* The platform of an installed device plugin. */}}
 {{- define "confcom.platformOf" -}}
@@ -12,7 +12,8 @@
 {{- if eq "hardware" (get $labels "confcom.internal/platform") }}true{{ end }}
 {{- end }}
 
-{{/* The names of nodes with all of these labels, minus NAMES; called with (list LABELS NODES NAMES). A JSON list. */}}
+{{/* The names of the nodes that have all of LABELS, without the names in NAMES. Called with (list LABELS NODES NAMES).
+A JSON list. */}}
 {{- define "confcom.labelled" -}}
 {{- $wanted := index . 0 }}
 {{- $names := index . 2 }}
@@ -23,14 +24,15 @@
 {{- range $key, $value := $wanted }}
 {{- $chosen = and $chosen (hasKey $labels $key) (eq (get $labels $key) $value) }}
 {{- end }}
-{{- /* There may be thousands of nodes, so only the nodes with these labels are looked up among the names. */}}
+{{- /* There may be thousands of nodes, so only nodes that have the labels are looked up in NAMES. */}}
 {{- if and $chosen (has .metadata.name $names | not) }}{{ $found = append $found .metadata.name }}{{ end }}
 {{- end }}
 {{- toJson $found }}
 {{- end }}
 
-{{/* The nodes of an installed DaemonSet; called with (list DAEMONSET NODES). A JSON list: the names of the nodes with
-its labels, or, for nodeSelectorTerms, one text that says how many nodes the terms selected. */}}
+{{/* The nodes of an installed DaemonSet; called with (list DAEMONSET NODES).
+A JSON list: the names of the nodes with its labels, or, for nodeSelectorTerms, one text that says how many nodes the
+terms selected. */}}
 {{- define "confcom.served" -}}
 {{- $daemon := index . 0 }}
 {{- $count := dig "status" "desiredNumberScheduled" 0 $daemon | int }}
@@ -41,9 +43,9 @@ its labels, or, for nodeSelectorTerms, one text that says how many nodes the ter
 {{- end }}
 {{- end }}
 
-{{/* Refuses an upgrade that would silently remove daemons from nodes whose workloads use them. confcom.checkConsent
-checks nodes whose hardware would be replaced by simulation. nodeSelectorTerms are explicit, so their nodes are not
-checked. */}}
+{{/* Refuses an upgrade that would silently remove daemons from nodes whose workloads use them.
+confcom.checkConsent checks nodes whose hardware would be replaced by simulation. nodeSelectorTerms are explicit, so
+their nodes are not checked. */}}
 {{- define "confcom.checkNodes" }}
 {{- $platforms := include "confcom.platforms" . | fromYamlArray }}
 {{- range $name := list "confcom-device-plugin" "confcom-device-plugin-simulated" }}
@@ -51,8 +53,8 @@ checked. */}}
 {{- $simulated := include "confcom.platformOf" . | eq "simulated" }}
 {{- $labels := ternary $.Values.simulated.nodeSelector $.Values.nodeSelector $simulated }}
 {{- $stays := and (has (ternary "simulated" "hardware" $simulated) $platforms) (eq (toJson .spec.template.spec.nodeSelector) (toJson $labels)) }}
-{{- /* If the labels that select nodes stay the same, no node loses its daemons, so the check is omitted: helm takes
-seconds for a list of thousands of nodes. */}}
+{{- /* If the labels that select nodes stay the same, no node loses its daemons.
+The check is then omitted, because helm takes seconds for a list of thousands of nodes. */}}
 {{- if not $stays }}
 {{- $nodes := (lookup "v1" "Node" "" "").items }}
 {{- $served := include "confcom.served" (list . $nodes) | fromJsonArray }}
@@ -80,8 +82,8 @@ seconds for a list of thousands of nodes. */}}
 {{- end }}
 {{- end }}
 
-{{/* Refuses an upgrade that keeps a platform if one of the platform's nodes lacks the labels that will select it;
-called with (dict "daemon" DAEMONSET "nodes" NODES "served" ITS_NODES "labels" LABELS "hardware" HARDWARE_NODES "lose"
+{{/* Refuses an upgrade if a node of a platform that stays would lack the labels that select it.
+Called with (dict "daemon" DAEMONSET "nodes" NODES "served" ITS_NODES "labels" LABELS "hardware" HARDWARE_NODES "lose"
 TEXT "delete" COMMAND). */}}
 {{- define "confcom.checkLabels" }}
 {{- $selector := .daemon.spec.template.spec.nodeSelector }}
@@ -125,9 +127,9 @@ TEXT "delete" COMMAND). */}}
 {{- end }}
 {{- end }}
 
-{{/* simulated.enabled is consent only for a cluster without hardware nodes. With hardware nodes, besideHardware is
-needed too. Hardware nodes are the nodes of the hardware plugin, and nodes with nodeSelector's labels but without the
-label for simulation. */}}
+{{/* simulated.enabled is consent only for a cluster without hardware nodes.
+With hardware nodes, besideHardware is needed too. Hardware nodes are the nodes of the hardware plugin, and nodes with
+nodeSelector's labels but without the label for simulation. */}}
 {{- define "confcom.checkConsent" }}
 {{- if and .Values.simulated.enabled (not .Values.simulated.besideHardware) }}
 {{- $nodes := (lookup "v1" "Node" "" "").items }}
