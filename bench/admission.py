@@ -1,8 +1,7 @@
 """`python -m bench.admission`: time that the chart's policies add to the largest possible requests.
 
-A real API server answers dry runs in two namespaces: one has two policies (mutating, validating) with trivial
-expressions, the other has the chart's. Requests to the two namespaces take turns, and the quickest request of
-each namespace counts.
+A real API server answers dry runs in two namespaces: one has two policies with trivial expressions, the other
+has the chart's policies. The namespaces take turns, and the quickest request of each namespace counts.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from testkit.documentation import commands
 PAGE = "docs/how-to/change-accounting.md"
 OFFERED_MIB = 162
 BLOCK_SECONDS = 700.0
-"""Limit for one block: the longest waits 5.5 minutes, and `update` gives up after ten."""
+"""Seconds for one code block of the page: the longest waits 5.5 minutes, and `update` gives up after ten."""
 BACK_SECONDS = 180.0
-"""Time for the controller manager to create the Deployment's Pod again."""
+"""Seconds for the controller manager to create the Deployment's Pod again."""
 LABELS = {"app": "holds"}
 
 pytestmark = pytest.mark.timeout(1800, func_only=True)
@@ -64,7 +64,7 @@ def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant):
 
     run("drain")
     run("set")
-    assert accounting()[:2] == ("device", "kept-allocated")  # the record still names the devices of the drained Pod
+    assert accounting()[:2] == ("device", "kept-allocated")  # the kubelet's record still names the devices of the drained Pod
     run("kept-allocated")
     run("wait")
     assert accounting() == ("capacity", "set", OFFERED_MIB, OFFERED_MIB)
@@ -73,7 +73,7 @@ def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant):
 
     run("drain")
     run("devices")
-    assert accounting()[:2] == ("capacity", "kept-allocated")  # the record still names the drained Pod's enclave device
+    assert accounting()[:2] == ("capacity", "kept-allocated")  # the kubelet's record still names the drained Pod's enclave device
     run("kept-allocated")
     run("back")
     assert accounting() == ("device", "set", OFFERED_MIB, OFFERED_MIB)

@@ -19,9 +19,9 @@ RATE = 4.0
 """Attestations per second of each of eight clients."""
 AWAY_SECONDS = 30.0
 NOTICE_SECONDS = 150.0
-"""Time for `status` to name the fault: the API server calls a node lost after 50 s."""
+"""Seconds for `status` to name the fault; a node counts as lost after 50 s."""
 SEVERAL = 6
-"""Most kills until the kubelet delays the next start long enough for `status` to show it: two are usual."""
+"""Most kills until the kubelet delays the next start so long that `status` shows it; usually two."""
 
 
 def is_named(add_on: AddOn, code: str) -> bool:
@@ -63,7 +63,7 @@ def api_server_away(add_on: AddOn) -> Callable[[], object]:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of the first node: `begin` causes it and returns what ends it; it may lose quotes there."""
+    """A fault of the first node, which may lose quotes; `begin` causes the fault and returns what ends it."""
 
     name: str
     begin: Callable[[AddOn], Callable[[], object]]

@@ -58,7 +58,7 @@ def add_on(cluster, aesmd_images, tmp_path_factory):
     file = tmp_path_factory.mktemp("values") / "values.json"
     file.write_text(json.dumps({"quoteHelper": {**hardware, "aesmd": {"image": image}}}))
     uninstall(cluster)
-    for node in chosen:  # these nodes' kubelets may still have records of ended Pods, whose EPC a plugin keeps
+    for node in chosen:  # these kubelets may still have records of ended Pods, and a plugin keeps the EPC of these
         forget(cluster, node)
     made = AddOn(cluster, chosen, SMALLEST_NODE_MIB - SET_ASIDE_MIB)
     names = [node.name for node in chosen]
@@ -181,7 +181,7 @@ def test_faults_of_one_nodes_aesmd_are_named_and_end(add_on, start_load, party) 
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
     assert after["status"]["containerStatuses"][0]["restartCount"] == 0
     outcome = Outcome.verified(load, party)
-    # Clients of the sidecar wait for the answers of an aesmd that hangs.
+    # The sidecar's clients wait for an answer if aesmd hangs.
     slow = {line.split()[0] for line in outcome.not_offered(load.rate)}
     assert {pod.node for pod in load.pods if pod.name in slow} <= {sidecar.node.name}
     assert outcome.failures
