@@ -42,10 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Collect the logs of a failed case before its fixtures remove the objects that the logs are about."""
-    report = yield running = getattr(item, "funcargs", {}).get("cluster") if report.failed and
-    isinstance(running, Cluster) and running.places.logs.is_dir():  # a case may have its own cluster if LOGS
-    not in item.config.stash: item.config.stash[LOGS] = new_log_folder() folder = item.config.stash[LOGS]
-    running.collect_logs(folder / f"{item.name}-{report.when}") return report
+    report = yield
+    running = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(running, Cluster) and running.places.logs.is_dir():  # maybe the case's own
+        if LOGS not in item.config.stash:
+            item.config.stash[LOGS] = new_log_folder()
+        folder = item.config.stash[LOGS]
+        running.collect_logs(folder / f"{item.name}-{report.when}")
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

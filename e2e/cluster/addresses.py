@@ -71,7 +71,7 @@ class Places:
         self.logs = folder / "logs"
         self.home = folder / "home"
         self.alive = folder / "alive"
-        """A file that the control plane's first process keeps locked; it has the pid as the machine counts."""
+        """A file that the control plane's first process keeps locked; it has this process's pid outside."""
         self.control_plane = HostPlaces(folder / "control-plane", self.logs)
 
     def node(self, node: NodeIdentity) -> HostPlaces:

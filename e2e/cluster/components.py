@@ -56,7 +56,7 @@ def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
         "name": "pods",
         "plugins": [
             {
-                # Routed, not bridged: a reply to a service's client passes the node, which must undo the translation.
+                # Pods are routed, not bridged: Services' replies must pass the node, which translates them.
                 "type": "ptp",
                 "ipMasq": False,
                 "ipam": {

@@ -128,7 +128,7 @@ def start(places: Places, plan: Plan) -> int:
 
 
 def end(places: Places) -> None:
-    """End all processes and remove all remains, also of a cluster that crashed; the folder is locked."""
+    """End all processes and remove all remains, also of a crashed cluster; the caller locked the folder."""
     pid = first_pid(places)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):

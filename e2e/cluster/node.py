@@ -111,7 +111,7 @@ def _connected(control: Path) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of a running cluster; it may be off. In it, kubectl, helm and ctr reach the cluster."""
+    """A node of a running cluster; it may be off. Its environment makes kubectl, helm and ctr work."""
 
     identity: NodeIdentity
     cluster: Places

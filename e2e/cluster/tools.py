@@ -25,7 +25,7 @@ KUBERNETES = "kubernetes"
 """Folder of the default version; folders of other versions have the version after this name."""
 
 NAMES = ("pause", "etcd", "containerd", "helm")
-"""Other programs of every cluster, the quickest build first, so that a broken environment shows soon."""
+"""Other programs of every cluster; the quickest build comes first, to show a broken environment soon."""
 
 CNI_FOLDER = Path("/usr/lib/cni")
 """Where Debian and Ubuntu put the network plugins."""

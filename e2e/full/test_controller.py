@@ -39,7 +39,7 @@ def plugins():
 
 @pytest.fixture
 def objects(server):
-    """An administrator's client; objects that a case makes are removed after it."""
+    """An administrator's client; it removes the objects that a case made when the case ends."""
     made = Objects(server)
     yield made
     made.client.close()
@@ -123,7 +123,7 @@ OTHER_WAYS = {
     "proxy": ("GET", f"{NODE}/proxy/pods", None, PLAIN),
     "dry-run": ("PATCH", f"{STATUS}?dryRun=All", amounts({"cpu": "8"}), MERGE),
 }
-"""Requests about nodes other than patches of a status, or patches of other forms; the policy refuses them."""
+"""Requests about nodes that are not patches of a status, or have another form; the policy refuses them."""
 OWN_STATUS = {
     "merge": (STATUS, amounts({EPC: "10"}, {EPC: "10"}), MERGE),
     "strategic": (STATUS, amounts({EPC: "11"}), STRATEGIC),
@@ -158,7 +158,7 @@ def send(client, method, path, body=None, content_type=MERGE):
 
 
 def not_refused(answers, by):
-    """Status by name of the answers that are no refusal by the policy or by RBAC."""
+    """Statuses, keyed by name, of the answers that are no refusal by the policy or by RBAC."""
     return {name: one.status_code for name, one in answers.items() if one.status_code != 403 or by not in one.text}
 
 

@@ -16,9 +16,9 @@ from e2e.waiting import until
 
 PODS, GROUPS = 40, 8
 EPC_MIB, OFFERED_MIB = 168, 162
-"""MiB of EPC of a node, in all and without the part that is set aside for quote helpers."""
+"""MiB of EPC of a node: the total, and the total without the part that is set aside for quote helpers."""
 END_SECONDS = 20.0
-"""Limit from SIGTERM to a plugin's end, which takes under a second."""
+"""Seconds for a plugin to end after SIGTERM; usually less than one."""
 DEREGISTERED = "Deregistered client"
 IN_FLIGHT = "Pod was rejected: Allocate failed due to rpc error: "
 KINDS = ("epc", "enclave", "provision", "helper")
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(600, func_only=True)
 
 
 class Plugins:
-    """Plugin processes on the machine, with own resource names, that serve in the first node's directory."""
+    """Plugin processes outside of the cluster, with their own resource names, which serve the first node."""
 
     def __init__(self, cluster, folder):
         self.folder = folder
@@ -81,7 +81,7 @@ def registered(log, plugins, times=1):
 
 
 def replica_set(name, resource):
-    """Pods that hold a device each; the controller replaces every rejected Pod."""
+    """Pods that hold one device each; their controller replaces every rejected Pod."""
     labels = {"app": name}
     template = {
         "metadata": {"labels": labels},
@@ -103,7 +103,7 @@ def pods_in(cluster, namespace):
 
 
 def disconnected(log, plugins):
-    """Whether the kubelet has disconnected from an instance since the mark."""
+    """Whether the kubelet has disconnected from an instance since the log's mark."""
     return set(plugins.names) <= {event.values["name"] for event in log.events() if event.message == DEREGISTERED}
 
 
@@ -112,7 +112,7 @@ def disconnected(log, plugins):
 def test_a_hand_over_under_a_burst_of_pods(
     cluster, start_plugins, log, namespace, *, kubelet_version, first_to_end, number
 ):
-    """The old instance ends first in an update, the new one in a rolled back update."""
+    """In an update the old instance ends first; in an update that is rolled back, the new instance does."""
     keeps, plugins = kubelet_version >= (1, 37), start_plugins("plugins")
     old = plugins.start()
     until(lambda: registered(log, plugins), "the old instance is registered")

@@ -1,4 +1,4 @@
-"""Nodes that look like hardware, with the add-on for hardware: a sidecar makes quotes, through the relay."""
+"""Nodes that look like hardware, with the add-on for hardware: the helper relays a sidecar's quotes."""
 
 import json
 import time
@@ -25,7 +25,7 @@ RATE = 10.0
 AROUND_SECONDS = 10.0
 NOTICE_SECONDS = 150.0
 RESTARTED_SECONDS = HANG_SECONDS + 120.0
-"""Limit from the first hanging call: its deadline, the self-test's, the probe, and the grace period."""
+"""Seconds from the first hanging call: its deadline, the self-test's deadline, probe, grace period."""
 HARDWARE_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 AESMD = "aesmd"
 LOOK = """

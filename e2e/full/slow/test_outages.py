@@ -54,7 +54,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """Simultaneous outage of parts: node parts on the node whose helper is replaced, or on one node each."""
+    """Simultaneous outage of parts: a node's parts fail where the helper is replaced, or on one node each."""
 
     phase: Phase
     parts: tuple[Part, ...]
@@ -82,7 +82,7 @@ EVERY_PHASE = (
 WORST = Strike(Phase.STARTING, (Part.KUBELET,), unscheduled=True)
 """Worst case: a returned kubelet ends the old helper before the successor is scheduled."""
 WORST_SECONDS = 75.0
-"""Outage until a node is taken for lost, and its Pods for not ready: 50 to 60 s pass before that."""
+"""Seconds of an outage until a node counts as lost, and its Pods as not ready: it takes 50 to 60 s."""
 ROLLBACKS = ((strike(Phase.WAITING, Part.API_SERVER),), (strike(Phase.STARTING, Part.API_SERVER),))
 
 
