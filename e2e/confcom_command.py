@@ -29,7 +29,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def confcom(cluster: Cluster, *arguments: str, code: ExitCode = ExitCode.OK) -> Done:
-    """Run the command on the first node as the administrator, or as --as says; it must exit with `code`."""
+    """Run the command on the first node, as administrator or the user of --as; it must exit with `code`."""
     done = cluster.run([sys.executable, "-m", "confcom", *arguments], check=False, timeout=COMMAND_SECONDS)
     assert done.returncode == code, f"{arguments} ended with {done.returncode}\n{done.stdout}{done.stderr}"
     return done

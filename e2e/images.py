@@ -1,9 +1,10 @@
 """Build the images of images/Dockerfile without docker, a daemon or a registry, for a cluster on this machine.
 
-A test machine may reach neither a registry of images nor, from inside a build, the index of packages. So the base,
-`python:3.11-slim` by digest, is replaced (`--build-arg BASE=...`) by Debian 12 with its own Python, made by mmdebstrap,
-and packages are downloaded beforehand, by the same hashed locks. Results are kept by content; security updates of
-Debian reach a base only when it is made anew: remove the folder for that.
+A test machine may not reach a registry of images. From inside a build, it may not reach the index of
+packages. So the base, `python:3.11-slim` by digest, is replaced (`--build-arg BASE=...`) by Debian 12 with
+its own Python, made by mmdebstrap, and packages are downloaded beforehand, by the same hashed locks. Results
+are kept, keyed by content. A base gets Debian's security updates only when it is made anew; to force this,
+remove the folder.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from e2e.progress import alone, say, timed
 ROOT = Path(__file__).resolve().parent.parent
 
 IMAGES = ("device-plugin", "quote-helper", "controller", "sample-workload")
-"""Targets of the Dockerfile, which are also the last parts of the images' names."""
+"""Targets of the Dockerfile; the names of the images end with them."""
 
 LOCKS = ("build.lock", "controller.lock", "daemon.lock")
 """Lock files in requirements/ that the Dockerfile installs."""
@@ -40,10 +41,10 @@ REGISTRY = "registry.test"
 """Beginning of the images' names. Nobody can own a host of `.test` (RFC 6761) and publish other images there."""
 
 CHART_REGISTRY = f"image.registry={REGISTRY}"
-"""The registry as a value of the chart."""
+"""The registry as a value for the chart."""
 
 EPOCH = "1767225600"
-"""Time of every file in the images, a constant: 1 January 2026 (see reproducible-builds.org)."""
+"""The same modification time for every file in the images: 1 January 2026 (see reproducible-builds.org)."""
 
 PROGRAMS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 """Programs that are not on every Linux, and their packages."""
@@ -59,7 +60,7 @@ ln -s /usr/bin/python3 usr/local/bin/python3; ln -s python3 usr/local/bin/python
 """Script that removes files of this machine, and puts Python where the published image has it."""
 
 SUITE = "bookworm"
-"""Debian 12: the release with Python 3.11."""
+"""Debian 12, the release that has Python 3.11."""
 
 MMDEBSTRAP = (
     "mmdebstrap",
@@ -102,7 +103,7 @@ def version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """One use of the folder: `scratch` is removed at the end, `context` has a copy of the checkout's files."""
+    """Folders of one build: `scratch` is removed at the end, `context` has a copy of the checkout's files."""
 
     folder: Path
     scratch: Path
@@ -273,7 +274,7 @@ def build_all() -> dict[str, Path]:
         )
     folder = default_folder()
     with alone(folder / "lock", f"another build in {folder}"), contextlib.ExitStack() as stack:
-        for leftover in folder.glob("run-*"):  # of a build that was killed
+        for leftover in folder.glob("run-*"):  # remains of a killed build
             shutil.rmtree(leftover)
         (folder / "log.txt").write_bytes(b"")
         scratch = stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="run-"))

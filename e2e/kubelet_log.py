@@ -44,7 +44,7 @@ class KubeletLog:
             return list(parse(file.read().decode(errors="replace")))
 
     def lists(self, resource: str) -> list[Event]:
-        """Lists of a resource's devices that the kubelet has processed since the mark, except empty lists."""
+        """Non-empty lists of a resource's devices that the kubelet has processed since the marked moment."""
         return [
             event
             for event in self.events()

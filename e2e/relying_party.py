@@ -57,7 +57,7 @@ class RelyingParty:
         return bool(self.verdict(quote, challenge).get("ok"))
 
     def complaints(self, quotes: Sequence[Quoted]) -> list[str]:
-        """Reasons why quotes of a load's clients do not verify, for those that fail."""
+        """Reasons why some quotes of a load's clients do not verify; empty if all quotes verify."""
         root, collateral = read_root(self.trust / "root.pem"), read_collateral(self.trust / "collateral")
         now, enclave, signer = datetime.now(UTC), ENCLAVE.mr_enclave, ENCLAVE.mr_signer
         found = []

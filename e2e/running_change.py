@@ -28,12 +28,12 @@ while :; do
     done
     sleep 0.02
 done"""
-"""Script that stops the helm that changes the release; other helm processes only read."""
+"""Script that stops the helm process that changes the release; other helm processes only read."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningChange:
-    """A command in the background; its process IDs are those inside of the cluster."""
+    """A command in the background; the process IDs are those that the cluster sees."""
 
     cluster: Cluster
     pid: str

@@ -69,7 +69,7 @@ def test_less_epc_than_pods_request_is_told_and_not_taken(objects, plugins, serv
     objects.add_node("n1")
     plugin_on(objects, plugins, "n1")
     becomes(objects, "n1", "64")
-    objects.set_status("n1", {"capacity": {EPC: "0"}, "allocatable": {EPC: "0"}})  # as a kubelet that starts anew
+    objects.set_status("n1", {"capacity": {EPC: "0"}, "allocatable": {EPC: "0"}})  # like a starting kubelet
     becomes(objects, "n1", "64")
     objects.add_pod("tenant", "n1", mib=40)
     objects.delete_pod("plugin-n1", SYSTEM)

@@ -128,7 +128,7 @@ def test_a_hand_over_under_a_burst_of_pods(
             if group == GROUPS // 2:
                 plugins.end(old if first_to_end == "old" else new, number)
                 if not keeps:
-                    # Up to 1.36 the kubelet also takes the resource from the other instance, without notice.
+                    # Up to 1.36 the kubelet also takes the resource from the other instance, unannounced.
                     until(lambda: registered(log, plugins), "the other instance is registered again")
         if keeps:
             until(lambda: disconnected(log, plugins), "the kubelet has seen the end")
@@ -138,7 +138,7 @@ def test_a_hand_over_under_a_burst_of_pods(
             return sum(one["status"].get("readyReplicas", 0) for one in sets)
 
         until(lambda: ready() == PODS, "every controller has its pods running", seconds=120)
-        # The kubelet reports all resources at once: with a later plugin's in the report, these are in it too.
+        # The kubelet reports all resources at once; a report with a later plugin's resources has these too.
         later = start_plugins("later")
         later.start()
         wait_until_offered(cluster, later)
@@ -154,6 +154,6 @@ def test_a_hand_over_under_a_burst_of_pods(
     lists = [event.values for event in log.events() if event.message == LIST_PROCESSED]
     assert {one["healthyCount"] for one in lists if one["resourceName"] == plugins.epc} <= {str(OFFERED_MIB)}
     assert values == {str(OFFERED_MIB)}
-    if first_to_end == "old":  # the new plugin is asked by then; an ending plugin's open calls are lost
+    if first_to_end == "old":  # the new plugin gets the calls by then; an ending plugin loses open calls
         assert not rejected
     assert all(message.startswith(IN_FLIGHT) for message in rejected)

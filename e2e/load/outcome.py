@@ -50,7 +50,7 @@ class Outcome:
 
     @property
     def renewals(self) -> list[float]:
-        """Begin of each attestation in which a client got error 42 and called InitQuoteEx again."""
+        """When each attestation began in which a client got error 42 and called InitQuoteEx again."""
         return [one.began for done in self.attestations.values() for one in done for _ in range(one.renewals)]
 
     @property

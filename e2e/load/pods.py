@@ -1,4 +1,4 @@
-"""A load: Pods on several nodes, with one client in each, and the clients' results."""
+"""A load: Pods on several nodes, with one client in each Pod, and the clients' results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TAIL_BYTES = 64 * 1024
 """Bytes read at the end of results: more than the longest line, which has two quotes of 4.6 kB in base64."""
 
 START_SECONDS = 120.0
-"""Time for Pods to start on a busy machine."""
+"""Seconds for Pods to start on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class LoadPod:
 
     @property
     def latest(self) -> float:
-        """Begin of the client's newest attestation; -inf before the first."""
+        """When the client's newest attestation began; -inf before the first attestation."""
         path = self.folder / RESULTS
         if not path.exists():
             return float("-inf")
@@ -59,7 +59,7 @@ class LoadPod:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Pods that attest, each at this rate per second."""
+    """Pods that attest, each Pod at this rate per second."""
 
     cluster: Cluster
     namespace: str
@@ -81,7 +81,7 @@ class Load:
 
     @classmethod
     def run(cls, cluster: Cluster, namespace: str, pods: Sequence[LoadPod], *, rate: float) -> Load:
-        """Start these Pods, whose folders do not exist yet; return when all clients attest."""
+        """Start these Pods, whose folders must not exist yet; return when all clients attest."""
         for pod in pods:
             pod.folder.mkdir()
             pod.folder.chmod(0o777)  # the image's user is not ours

@@ -15,7 +15,7 @@ from e2e.tenants import Tenant, container, example, pod
 from e2e.waiting import until
 
 ROOT = {f"secrets/{SYSTEM}/{ROOT_SECRET}"}
-"""Object that an uninstall leaves: the simulated root."""
+"""The object that an uninstall leaves: the Secret with the simulated root."""
 PLACEHOLDER = "0" * 64
 
 

@@ -136,7 +136,7 @@ class Change:
             self.add_on.cluster.start(Part.SCHEDULER)
 
     def complete(self) -> None:
-        """Wait until the command has ended, repeated if needed, and only its helpers are left, all well."""
+        """Wait until the command has ended (repeat it if needed), and only its own helpers are left, well."""
         code = self._process.wait(COMMAND_SECONDS)
         until(self.add_on.cluster.ready, "the nodes are Ready", seconds=BACK_SECONDS)
         if code and not self.add_on.has_replaced(self.old):

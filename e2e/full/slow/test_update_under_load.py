@@ -87,7 +87,7 @@ class Story:
         return began, ended
 
     def break_and_undo(self, reason, image) -> None:
-        """Check that a broken update stops at its first node, where the old helper serves; roll it back."""
+        """Check that a broken update stops at its first node, whose old helper serves on; roll it back."""
         self.around()
         old = self.add_on.pods(HELPER)
         before = {node: self.add_on.quotes_by(pod) for node, pod in old.items()}
