@@ -1,10 +1,9 @@
 """Build the images of images/Dockerfile without docker, a daemon or a registry, for a cluster on this machine.
 
-A test machine may not reach a registry of images. From inside a build, it may not reach the index of
-packages. So the base, `python:3.11-slim` by digest, is replaced (`--build-arg BASE=...`) by Debian 12 with
-its own Python, made by mmdebstrap, and packages are downloaded beforehand, by the same hashed locks. Results
-are kept, keyed by content. A base gets Debian's security updates only when it is made anew; to force this,
-remove the folder.
+A test machine may reach no registry of images, and a build on it may reach no index of packages. So Debian 12
+with its own Python, made by mmdebstrap, replaces the base `python:3.11-slim` (`--build-arg BASE=...`), and
+packages are downloaded beforehand, from the same hashed lock files. Results are kept, keyed by content. A
+base gets Debian's security updates only when it is made anew; to force this, remove the folder.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ BASE = "localhost/confcom-base"
 """The stand-in for the published base, which the Dockerfile names by a digest that a local image cannot have."""
 
 REGISTRY = "registry.test"
-"""Beginning of the images' names. Nobody can own a host of `.test` (RFC 6761) and publish other images there."""
+"""Beginning of the images' names. Nobody can own a `.test` host (RFC 6761) and publish other images there."""
 
 CHART_REGISTRY = f"image.registry={REGISTRY}"
 """The registry as a value for the chart."""
@@ -50,7 +49,7 @@ PROGRAMS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 """Programs that are not on every Linux, and their packages."""
 
 DEBIAN_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
-"""File with the mirrors of a Debian 12 machine; on other machines, mmdebstrap uses its default."""
+"""File with a Debian 12 machine's package mirrors; on other machines, mmdebstrap uses its default mirrors."""
 
 CLEAN = """set -e; cd "$1"
 : > etc/resolv.conf; : > etc/hostname
@@ -88,11 +87,11 @@ _PRIVATE = ("setpriv", "--pdeathsig=KILL", *_UNSHARE)
 """Prefix of a command that ends with this process, together with all its child processes and mounts."""
 
 _WITH_CACHE = 'mkdir -p /var/lib/containers && mount --bind "$0" /var/lib/containers && exec "$@"'
-"""A cache of blobs' digests has its place built into buildah; this puts ours there, in the mount namespace only."""
+"""buildah's cache of blob digests has a fixed path; in this mount namespace, our cache is mounted there."""
 
 
 def references(image: str) -> tuple[str, str]:
-    """Names of an image in its archive: by version, and `latest` for the manifests in examples/."""
+    """Names of an image in its archive: with its version, and with `latest` for manifests in examples/."""
     name = f"{REGISTRY}/confcom/{image}"
     return f"{name}:{version()}", f"{name}:latest"
 

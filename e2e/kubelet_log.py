@@ -1,4 +1,4 @@
-"""Log of the kubelet's device manager (at --v=2), parsed as events: the kubelet's own view of a plugin."""
+"""The log of the kubelet's device manager (at --v=2), parsed into events: how a kubelet sees a plugin."""
 
 from __future__ import annotations
 

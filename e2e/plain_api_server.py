@@ -41,7 +41,7 @@ def _free_port() -> int:
 
 @dataclass(slots=True)
 class PlainApiServer:
-    """A running API server, which `serving` makes. `tokens` has the users' tokens, keyed by name."""
+    """A running API server, which `serving` makes. `users` maps each user's name to a token."""
 
     folder: Path
     tools: Tools

@@ -28,7 +28,7 @@ NO_CHALLENGE = "00" * 64
 
 @dataclass(frozen=True, slots=True)
 class RelyingParty:
-    """A relying party that trusts a folder of `confcom simulation export` and the sample workload."""
+    """A relying party that trusts the sample workload and what `confcom simulation export` wrote."""
 
     trust: Path
     mr_enclave: str

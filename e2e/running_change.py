@@ -18,7 +18,7 @@ from e2e.confcom_command import COMMAND_SECONDS, JSON, Done
 from e2e.waiting import until
 
 SLICE_SECONDS = 0.05
-"""Time for which helm runs between two stops, until it has recorded its change: less than its remaining time."""
+"""Seconds for which helm runs between two stops, until it has recorded its change: less than it needs."""
 STOP_HELM = r"""
 while :; do
     for helm in $(pgrep --parent "$1" --exact helm); do

@@ -1,6 +1,6 @@
 """The add-on, enabled on simulated nodes that may have different amounts of EPC in one cluster.
 
-The chart gives all nodes the same EPC. For each other size, the device plugin's DaemonSet is copied.
+The chart gives all nodes the same amount. For each further size, the device plugin's DaemonSet is copied.
 """
 
 from __future__ import annotations

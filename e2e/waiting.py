@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
-    """Repeat `condition` until its answer is true; a `ConfcomError` is an answer that may change."""
+    """Repeat `condition` until it returns a true value; a `ConfcomError` is an answer that may change."""
     deadline = time.monotonic() + seconds
     while True:
         last: object

@@ -48,7 +48,7 @@ def members(line):
 
 
 def quote_once(program, socket):
-    """Fields that the program prints: it writes a report's inputs, reads report and nonce, and writes the quote."""
+    """Fields that the program prints; it prints report inputs, reads report and nonce, and prints a quote."""
     with subprocess.Popen([program, socket], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             first = members(process.stdout.readline())

@@ -21,7 +21,7 @@ CLIENTS_PER_NODE = (
 """Clients on each node: eight of all five kinds; Gramine, which keeps its target info, on both nodes."""
 
 TAIL_BYTES = 64 * 1024
-"""Bytes read at the end of results: more than the longest line, which has two quotes of 4.6 kB in base64."""
+"""Bytes to read from the end of results: more than the longest line, with two quotes of 4.6 kB in base64."""
 
 START_SECONDS = 120.0
 """Seconds for Pods to start on a busy machine."""
@@ -111,7 +111,7 @@ class Load:
         }
 
     def stop(self) -> None:
-        """Let every client end after its present attestation; return when all Pods have ended themselves."""
+        """Make every client end after its present attestation; return when all Pods have ended themselves."""
         for pod in self.pods:
             (pod.folder / STOP).touch()
         succeeded = "--for=jsonpath={.status.phase}=Succeeded"

@@ -59,7 +59,7 @@ class Strike:
     phase: Phase
     parts: tuple[Part, ...]
     unscheduled: bool = False
-    """Whether the scheduler is away from before the first successor until LATE_SECONDS after these parts' return."""
+    """Whether the scheduler is away from before the first successor to LATE_SECONDS after the parts' end."""
 
 
 def strike(phase: Phase, *parts: Part) -> Strike:
