@@ -1,6 +1,6 @@
 """A measuring kubelet: it accepts registrations, follows lists, asks for devices, and records the times.
 
-It uses blocking gRPC: a call costs the kubelet about 0.1 ms of CPU, the same for every plugin. The kubelet
+This kubelet uses blocking gRPC: a call costs it about 0.1 ms of CPU, the same for every plugin. The kubelet
 decodes no message while it measures.
 """
 

@@ -86,7 +86,7 @@ class SchedulerTimes:
         """Read /proc/PID/task/*/schedstat, which has nanoseconds (Documentation/scheduler/sched-stats.rst)."""
         running = waiting = 0
         for task in (PROC / str(pid) / "task").iterdir():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
                 on_cpu, queued, _ = (task / "schedstat").read_text().split()
                 running += int(on_cpu)
                 waiting += int(queued)

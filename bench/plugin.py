@@ -168,7 +168,7 @@ def _allocate(epc: Registration, offer: Offer, size: int, times: int) -> Latency
 
 def confcom_plugin(mib: int, checkout: Checkout, directory: Path) -> CommandLine:
     """A checkout's device plugin on a simulated node of this size, with answered probes."""
-    host = directory.parent / "host"  # an empty one: no plugin simulates SGX beside an SGX driver
+    host = directory.parent / "host"  # empty, since no plugin simulates SGX beside an SGX driver
     host.mkdir()
     line = [
         *(checkout.python, "-m", "confcom.device_plugin", "--simulated", "--simulated-epc-mib", str(mib)),

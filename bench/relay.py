@@ -68,7 +68,7 @@ def measure_relay(sides: Mapping[str, Checkout], rounds: int, directory: Path) -
                 section.add(side, ADDED, "ms", added * 1e3)
                 section.add(side, BESIDE_BARE, "x", added / (alone["bare"].p50 - direct))
                 section.add(side, THROUGHPUT, "%", rates[side] / rates["direct"] * 100)
-            if os.geteuid() == 0:  # to run as another user
+            if os.geteuid() == 0:  # only root can run as another user
                 for kind in ("header", "flood"):
                     for side, server in in_turn(relays.items(), number):
                         work = attacking(kind, partial(str, server.socket))

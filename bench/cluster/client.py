@@ -1,7 +1,7 @@
 """One process of the load, in a Pod or on the node: python -m bench.cluster.client FOLDER ROUNDS QUOTES CLIENTS.
 
-For each round, the process makes its reports, and then creates a file to say that it is ready. It waits until
-another file appears, and then asks for quotes without a pause.
+For each round, the process makes its reports, and then creates a file to say that it is ready. The process
+waits until another file appears, and then asks for quotes without a pause.
 """
 
 from __future__ import annotations

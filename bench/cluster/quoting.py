@@ -119,5 +119,5 @@ def _command(folder: str, rounds: int) -> list[str]:
 def _process(directory: Path, name: str) -> Path:
     folder = directory / name
     folder.mkdir()
-    folder.chmod(0o777)  # the image's user is not ours
+    folder.chmod(0o777)  # the image runs as another user
     return folder

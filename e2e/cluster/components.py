@@ -103,7 +103,7 @@ class Component:
     """One process, or a host with a control group and namespaces of its own.
 
     `ready` is a URL that answers 200, or the path of a unix socket that accepts connections, once others may
-    use the component. It is empty if no other component waits for it.
+    use the component. `ready` is empty if no other component waits for this one.
     """
 
     name: str
@@ -126,7 +126,7 @@ def write_settings(places: Places, nodes: Sequence[NodeIdentity]) -> None:
 
 
 def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -> tuple[Component, ...]:
-    """Components of the first host; nodes come last. Each can use earlier components with a `ready`."""
+    """Components of the first host; nodes come last. Components may use earlier ones with a `ready`."""
     c = places.certificates
     etcd = etcd_flags(places.control_plane.folder / "etcd", ETCD_URL, "http://127.0.0.1:2380")
     api_server = f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}"

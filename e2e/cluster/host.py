@@ -101,7 +101,7 @@ class Supervisor:
         """End a component at once, by SIGKILL; for a host, end all its processes and control groups."""
         process = self._running.pop(name)
         if self.parts[name].host:
-            for child in _children(process.pid):  # the parent learns of its end when its whole namespace is gone
+            for child in _children(process.pid):  # a child's end is reported when its whole namespace is gone
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
             process.wait()
@@ -217,7 +217,7 @@ def main(folder: str, number: str = "") -> int:
             node = NodeIdentity(int(number))
             parts = components.of_node(places, plan.tools, node)
             serve(places, plan, places.node(node), parts, functools.partial(set_up_node, node))
-        pid = str(Path("/proc/self").readlink())  # its pid in the machine's PID namespace, whose /proc is still visible
+        pid = str(Path("/proc/self").readlink())  # our pid on the machine, whose /proc is still visible
         with places.alive.open("w") as alive:
             fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
             alive.write(pid)

@@ -99,7 +99,7 @@ def isolate(
         if Path(folder).is_dir() and not Path(folder).is_symlink():
             mount("--bind", folder, folder)
             mount("-o", "remount,bind,ro", folder)
-    mount("--make-rshared", "/")  # as on a host with systemd; mount propagation of pods needs it
+    mount("--make-rshared", "/")  # as systemd does on a host; mount propagation of pods needs it
 
 
 def _kernel_settings(shown: Path) -> None:

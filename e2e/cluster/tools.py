@@ -78,7 +78,7 @@ def build(name: str) -> Path:
     finished = _finished(name, version)
     if not finished.is_dir():
         with alone(finished.parent / f"{name}.lock", f"another build of {name} in {finished.parent}"):
-            if not finished.is_dir():  # no other process has built it meanwhile
+            if not finished.is_dir():  # no other process has built the programs meanwhile
                 _build(MODULES / name, finished, [go, "build", "-trimpath", "-ldflags", _flags(name)], version)
     return finished
 

@@ -84,7 +84,7 @@ class Load:
         """Start these Pods, whose folders must not exist yet; return when all clients attest."""
         for pod in pods:
             pod.folder.mkdir()
-            pod.folder.chmod(0o777)  # the image's user is not ours
+            pod.folder.chmod(0o777)  # the image runs as another user
         items = [pod.manifest(rate) for pod in pods]
         manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
         cluster.kubectl("create", f"--namespace={namespace}", "--filename=-", input=manifests)

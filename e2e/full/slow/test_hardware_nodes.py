@@ -58,7 +58,7 @@ def add_on(cluster, aesmd_images, tmp_path_factory):
     file = tmp_path_factory.mktemp("values") / "values.json"
     file.write_text(json.dumps({"quoteHelper": {**hardware, "aesmd": {"image": image}}}))
     uninstall(cluster)
-    for node in chosen:  # these kubelets may still have records of ended Pods, and a plugin keeps the EPC of these
+    for node in chosen:  # kubelets may still have records of ended Pods, whose EPC a plugin keeps
         forget(cluster, node)
     made = AddOn(cluster, chosen, SMALLEST_NODE_MIB - SET_ASIDE_MIB)
     names = [node.name for node in chosen]

@@ -78,7 +78,7 @@ EVERY_PHASE = (
     (strike(Phase.WAITING, Part.KUBELET, Part.CONTAINERD),),
     (strike(Phase.CHECKS, Part.CONTROLLER_MANAGER, Part.SCHEDULER, Part.KUBELET, Part.CONTAINERD),),
 )
-"""Each row is one update. Its outages follow one another, each on another node."""
+"""Each row is one update. The outages of an update follow one another, each on another node."""
 WORST = Strike(Phase.STARTING, (Part.KUBELET,), unscheduled=True)
 """Worst case: a returned kubelet ends the old helper before the successor is scheduled."""
 WORST_SECONDS = 75.0
