@@ -53,7 +53,7 @@ class SizedNode:
 def enabled(
     cluster: Cluster, nodes: Sequence[SizedNode], values: Mapping[str, object] | None = None
 ) -> Iterator[AddOn]:
-    """Enable the add-on on nodes without a trace of it, and remove all traces afterwards.
+    """Enable the add-on on nodes that have no trace of the add-on, and remove all traces afterwards.
 
     The chart gets the first node's size, and these additional values.
     """

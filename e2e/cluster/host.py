@@ -209,7 +209,7 @@ def serve(
 
 
 def main(folder: str, number: str = "") -> int:
-    """Isolate, start and serve; return only on failure."""
+    """Isolate the host, start its components, and serve orders; return only on failure."""
     places = Places(Path(folder))
     plan = Plan.read(places.plan)
     try:

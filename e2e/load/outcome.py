@@ -50,12 +50,12 @@ class Outcome:
 
     @property
     def renewals(self) -> list[float]:
-        """When each attestation began in which a client got error 42 and called InitQuoteEx again."""
+        """Begin times of the attestations in which a client got error 42 and called InitQuoteEx again."""
         return [one.began for done in self.attestations.values() for one in done for _ in range(one.renewals)]
 
     @property
     def quoting_enclaves(self) -> Counter[tuple[bytes, int]]:
-        """Number of quotes signed by each quoting enclave, by its MRENCLAVE and ISVSVN."""
+        """Number of quotes that each quoting enclave signed, keyed by the enclave's MRENCLAVE and ISVSVN."""
         bodies = (Quote.parse(quote).signature.qe_report_body for quote, _ in self.quotes)
         return Counter((body.mr_enclave, body.isv_svn) for body in bodies)
 
