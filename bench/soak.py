@@ -63,7 +63,7 @@ HELPERS: Sequence[tuple[str, Sequence[str]]] = (
 CHANGES = 2
 """Index of the update that changes the quoting enclave."""
 PROBE_SECONDS = 0.02
-"""Pause between probes of the event loop: too short for a stall of 50 ms between two probes."""
+"""Seconds between two probes of the event loop; no stall of 50 ms can fit between them."""
 MAX_STALL_SECONDS = 0.05
 """Longest stall of the event loop. Both measures are upper bounds: a probe takes several turns of the loop, and
 the helper's own metric includes time in which others had the CPU. So only a stall in both measures is a failure."""
@@ -114,7 +114,7 @@ one helper."""
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Time of an attack, in seconds of CLOCK_MONOTONIC."""
+    """Begin and end of an attack, in seconds of CLOCK_MONOTONIC."""
 
     attack: Attack
     begins: float

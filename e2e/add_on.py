@@ -36,7 +36,7 @@ CONTROLLER = "confcom-controller"
 COMPONENT = "app.kubernetes.io/component"
 PLUGIN, HELPER = DAEMONS = ("device-plugin", "quote-helper")
 PROGRAMS = {PLUGIN: "confcom.device_plugin", HELPER: "confcom.quote_helper", "controller": "confcom.controller"}
-"""Part of the command line of each component's process, by component."""
+"""Part of the command line of each component's process, keyed by component."""
 PROBES_PORT = 8080
 CONSENT = ("simulated.enabled=true",)
 CHECKPOINT = "kubelet_internal_checkpoint"

@@ -71,7 +71,7 @@ def measure_cluster(cluster: Cluster, rounds: int, directory: Path) -> Sequence[
 
 
 def daemons(cluster: Cluster) -> dict[tuple[str, str], int]:
-    """Process IDs of the daemons, by component and node."""
+    """Process IDs of the daemons, keyed by component and node."""
     found = {}
     for one in add_on.daemons(cluster):
         component = one["metadata"]["labels"][COMPONENT]

@@ -34,7 +34,7 @@ class Rejection:
 
 @dataclass(slots=True)
 class _Seen:
-    """State of a Pod. `restarts` come before a container ran: a killed kubelet may lose the first start."""
+    """State of a Pod. `restarts` happen before a container ran, as a killed kubelet may lose a start."""
 
     bound: float | None = None
     judged: bool = False
@@ -52,7 +52,7 @@ class Ledger:
     namespace: str
     epc_mib: Mapping[str, int]
     most: Counter[str] = field(default_factory=Counter)
-    """By node, the largest sum of EPC requests of bound Pods that have not ended."""
+    """Largest sum of EPC requests of bound Pods that have not ended, keyed by node."""
     ran: Counter[str] = field(default_factory=Counter)
     """Number of Pods that have been Running, by node."""
     complaints: list[str] = field(default_factory=list)
