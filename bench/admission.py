@@ -47,8 +47,9 @@ CHANGE = (
 """A trivial mutation of a field that is nested as deeply as a container's limits."""
 IN_FORCE_SECONDS = 15.0
 SMALLEST_PART, ANSWER_SECONDS = 16, 6.0
-"""Answer time for the largest objects. An API server's own time grows with the square of some objects' size, up to a
-time-out of 34 s, which allows no comparison; such objects are made smaller until they take about so long."""
+"""Answer time for the largest objects. An API server's own time grows with the square of some objects' size,
+up to a time-out of 34 s, which allows no comparison; such objects are made smaller until they take about this
+time."""
 SOURCE = "expression '"
 """Text before a policy's source in an API server's message about a failing expression."""
 

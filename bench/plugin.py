@@ -28,8 +28,8 @@ from e2e.waiting import end
 from testkit.helper_process import http_get
 
 USUAL_MIB, LARGEST_MIB = (168, 1_024, 2_048), 262_144
-"""Nodes' EPC in MiB. 168 is a Standard_DC8_v2, 2,048 the default maximum. The largest is measured in one round, to
-show the cost of size, and has no goals."""
+"""Nodes' EPC in MiB. 168 is a Standard_DC8_v2, 2,048 the default maximum. The largest node is measured in one
+round, to show the cost of size, and has no goals."""
 ALLOCATIONS = {10: 400, 1_024: 100}
 """Allocate calls in each round, keyed by the number of device IDs: a small and a large container."""
 STREAM_AGE_SECONDS = 1.1

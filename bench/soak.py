@@ -108,8 +108,8 @@ ATTACKS = (
     Attack("own-ends"),
     Attack("own-ends-by-users", ROOT),
 )
-"""The attacks in their order, all of the same length: no update comes during an attack on probes, whose path is of
-one helper."""
+"""The attacks in their order, all of the same length: no update comes during an attack on probes, because
+each helper has its own path for probes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ class Watched:
     name: str
     probes: int = 0
     longest_stall: float = 0.0
-    """Seconds of /livez, without the time in which the helper's threads and this one waited for a CPU, or the machine
-    for its host: a virtual machine may be stopped for 0.1 s (seen)."""
+    """Seconds of /livez, without the time in which the helper's threads or this thread waited for a CPU, or
+    the machine for its host: a virtual machine may stand still for 0.1 s (seen)."""
     long_stalls: int = 0
     """Number of stalls of more than 50 ms by the helper's own metric."""
     highest: int = 0

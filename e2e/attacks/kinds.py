@@ -40,8 +40,8 @@ Worth = Callable[[socket.socket, int], bool]
 """Whether a connection with these poll events is still worth holding."""
 
 AT_ONCE = 32
-"""Connections between two pauses, so some thousand a second. Attacks aim at the helper's memory and places: the
-kernel's backlog, which has no fair shares, can be filled by any process that connects."""
+"""Number of connections between two pauses: some thousands a second. Attacks aim at the helper's memory and
+places: the kernel's backlog, which has no fair shares, can be filled by any process that connects."""
 PAUSE_SECONDS = 0.005
 WHOLE_ANSWER = 16_000
 """Number of unread bytes from which on an answer is whole, and no refusal: a little less than LONGEST."""

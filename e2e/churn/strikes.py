@@ -21,11 +21,11 @@ from e2e.waiting import until
 ENCLAVE, PROVISION = "sgx.intel.com/enclave", "sgx.intel.com/provision"
 HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
 PAUSE_SECONDS = 5.0
-"""Longest pause between two kills of one order: the later kill comes before, during or after the earlier daemon's
-return."""
+"""Most seconds between two kills of one order: the second kill comes before, during or after the first
+daemon's return."""
 BACK_SECONDS = 180.0
-"""Time for all to be well again on a busy machine: the kubelet reports every 10 s, and waits 10 s before the second
-start of a container."""
+"""Seconds for all to be well again on a busy machine: the kubelet reports every 10 s, and waits 10 s before
+the second start of a container."""
 LATE_SECONDS = 1.0
 """Seconds by which the watch may report a binding later than the kubelet sees it, on a busy machine."""
 

@@ -34,8 +34,8 @@ mknod --mode=0666 /dev/sgx_enclave c 1 3
 mknod --mode=0660 /dev/sgx_provision c 1 3
 chgrp {SGX_PRV_GROUP} /dev/sgx_provision
 """
-"""Script that makes SGX devices as /dev/null, which every container may open by its cgroup's rules. cp ends with an
-error, because some files of sysfs cannot be read."""
+"""Script that makes SGX devices like /dev/null, which every container's cgroup rules let it open. cp ends
+with an error, because some files of sysfs cannot be read."""
 _REMOVE = f"""
 umount /sys/class/misc /sys/devices/system/node
 rm -rf /dev/sgx_enclave /dev/sgx_provision {_FOLDER}

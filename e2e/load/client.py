@@ -22,8 +22,8 @@ RESULTS, STOP = "attestations", "stop"
 """Files in the folder: one has the results, one per line; the client ends when the other appears."""
 
 ATTESTATIONS_PER_PROCESS = 100
-"""Attestations until a client starts anew. Gramine keeps the target info of its start until then. With this many, a new
-quoting enclave hardly ever comes just between two processes, which would hide that Gramine gets error 42."""
+"""Number of attestations until a client starts anew. Gramine keeps its target info until then. So a new
+quoting enclave hardly ever comes just between two processes, which would hide Gramine's error 42."""
 
 ENCLAVE = SimulatedEnclave.from_name("load")
 """The enclave that makes the reports of all clients."""

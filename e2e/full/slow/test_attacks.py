@@ -24,8 +24,8 @@ MORE_SECONDS = 15.0
 """Seconds for which attackers run on after the observed period, so that none ends within it."""
 SOCKET = "/var/run/aesmd/aesm.socket"
 MOST_LOG_LINES = 1_500
-"""Most log lines of a daemon in a phase: a helper allows some 500 a minute, and a phase lies in two of its minutes.
-Without a bound for all users, 600 of them cause 10,000 lines."""
+"""Most log lines of a daemon in a phase: a helper writes at most some 500 lines a minute, and a phase touches
+two minutes. Without a limit for all users, 600 users cause 10,000 lines."""
 ENFORCE = "pod-security.kubernetes.io/enforce"
 
 pytestmark = pytest.mark.timeout(1800, func_only=True)
