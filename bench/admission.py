@@ -48,8 +48,7 @@ CHANGE = (
 IN_FORCE_SECONDS = 15.0
 SMALLEST_PART, ANSWER_SECONDS = 16, 6.0
 """Answer time for the largest objects. An API server's own time grows with the square of some objects' size,
-up to a time-out of 34 s, which allows no comparison; such objects are made smaller until they take about this
-time."""
+up to a time-out of 34 s, which allows no comparison; smaller objects then take about this time."""
 SOURCE = "expression '"
 """Text before a policy's source in an API server's message about a failing expression."""
 
