@@ -203,9 +203,8 @@ def collateral_cases():
     yield Case("QE revoked", status("qe_identity", "Revoked"))
     yield Case("leaf revoked", replaced("pck_crl", lambda lab: lab.crl(lab.platform.pki.pck_ca, lab.chain[0])))
     yield Case("intermediate revoked", revoked_by_root(lambda lab: lab.chain[1]))
-    yield Case(
-        "TCB signer revoked", revoked_by_root(lambda lab: lab.platform.pki.tcb_signer.certificate), kind=UNUSABLE
-    )
+    revoked_signer = revoked_by_root(lambda lab: lab.platform.pki.tcb_signer.certificate)
+    yield Case("TCB signer revoked", revoked_signer, kind=UNUSABLE)
     yield from crl_cases("pck_crl", "pck_ca")
     yield from crl_cases("root_ca_crl", "root")
     other_name = tcb_signer(common_name="SIMULATED SGX Thing - NOT INTEL")
@@ -261,9 +260,8 @@ def crl_cases(part, issuer):
 
     expired = replaced(part, lambda lab: lab.crl(own(lab), next_update=NOW - timedelta(hours=1)))
     yield Case(f"{part} expired", expired, kind=UNUSABLE)
-    yield Case(
-        f"{part} of a stranger", replaced(part, lambda lab: lab.crl(getattr(lab.stranger.pki, issuer))), kind=UNUSABLE
-    )
+    strange = replaced(part, lambda lab: lab.crl(getattr(lab.stranger.pki, issuer)))
+    yield Case(f"{part} of a stranger", strange, kind=UNUSABLE)
     forged = replaced(part, lambda lab: lab.crl(CertifiedKey(own(lab).certificate, OTHER_KEY)))
     yield Case(f"{part} signed by a stranger's key", forged, kind=UNUSABLE)
 
@@ -348,5 +346,9 @@ def third_party(lab):
         evidence = lab.edit_json(evidence, part, unmark)
     pem = signer.public_bytes(Encoding.PEM) + root.pem
     return replace(evidence, root=root.certificate).with_collateral(
-        tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem, pck_crl=lab.crl(ca), root_ca_crl=lab.crl(root)
+        tcb_info_issuer_chain=pem,
+        qe_identity_issuer_chain=pem,
+        pck_crl=lab.crl(ca),
+        pck_crl_issuer_chain=ca.pem + root.pem,
+        root_ca_crl=lab.crl(root),
     )

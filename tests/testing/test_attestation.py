@@ -16,10 +16,10 @@ DEFECTS = {
     "none": ({}, VERIFIED, []),
     "another machine": ({"platform": "worker-2"}, VERIFIED, []),
     "debug": ({"debug": True}, REFUSED, ["debug"]),
-    "revoked": ({"revoked": True}, FALSE, ["appraisal"]),
+    "revoked": ({"revoked": True}, FALSE, ["pck-revoked"]),
     "expired": ({"expired": True}, UNUSABLE, ["collateral"]),
     "another enclave": ({"enclave": OTHER}, REFUSED, ["mr-enclave"]),
-    "TCB revoked": ({"tcb": "Revoked"}, FALSE, ["appraisal"]),
+    "TCB revoked": ({"tcb": "Revoked"}, FALSE, ["tcb-revoked"]),
     **{
         status.value: ({"tcb": status}, REFUSED, ["tcb-status"])
         for status in TcbStatus

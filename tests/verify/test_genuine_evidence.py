@@ -82,19 +82,19 @@ FORGERIES = {
     "the attestation key": (flip(*FIELDS["attestation key"]), "signatures"),
     "the quoting enclave": (flip(*FIELDS["QE report"]), "signatures"),
     "the trusted root": (lambda lab, ev: replace(ev, root=lab.platform.pki.root.certificate), "root"),
-    "the TCB's status": (revised("tcb_info", STATUS.encode(), b"UpToDate"), "appraisal"),
-    "the TCB info's dates": (revised("tcb_info", b"2025-07-19", b"2035-07-19"), "appraisal"),
-    "the QE identity's dates": (revised("qe_identity", b"2025-07-19", b"2035-07-19"), "appraisal"),
-    "the PCK revocation list": (edited("pck_crl", last_byte), "appraisal"),
-    "the root's revocation list": (edited("root_ca_crl", last_byte), "appraisal"),
-    "the collateral's signer": (strangers("tcb_info_issuer_chain"), "collateral-signer"),
+    "the TCB's status": (revised("tcb_info", STATUS.encode(), b"UpToDate"), "collateral-signature"),
+    "the TCB info's dates": (revised("tcb_info", b"2025-07-19", b"2035-07-19"), "collateral-signature"),
+    "the QE identity's dates": (revised("qe_identity", b"2025-07-19", b"2035-07-19"), "collateral-signature"),
+    "the PCK revocation list": (edited("pck_crl", last_byte), "collateral-crl"),
+    "the root's revocation list": (edited("root_ca_crl", last_byte), "collateral-crl"),
+    "the collateral's signer": (strangers("tcb_info_issuer_chain"), "collateral"),
 }
 
 
 @pytest.mark.parametrize(("tamper", "code"), FORGERIES.values(), ids=FORGERIES)
-def test_what_is_forged_is_not_authentic(lab, genuine, tamper, code):
+def test_forged_evidence_is_refused(lab, genuine, tamper, code):
     verdict = tamper(lab, genuine).verdict(ACCEPTING)
-    assert verdict.kind is VerdictKind.NOT_AUTHENTIC
+    assert verdict.kind is (VerdictKind.UNUSABLE if code.startswith("collateral") else VerdictKind.NOT_AUTHENTIC)
     assert failed_codes(verdict)[0] == code
     assert verdict.claims is None
 

@@ -23,12 +23,11 @@ def test_verifiers_and_our_verdict(lab, tampered, case):
 
 
 @pytest.mark.parametrize("case", [*tampering.cases()], ids=lambda case: case.name)
-def test_a_dcap_qvl_that_always_agrees_makes_no_bad_quote_good(lab, tampered, case, monkeypatch):
+def test_a_dcap_qvl_that_always_agrees_makes_no_bad_quote_good(lab, evidence, tampered, case, monkeypatch):
     """Our own judgement refuses every row alone."""
     found = tampered[case.name]
-    agreeing = replace(
-        lab.evidence().appraisal(), report_body=found.quote[REPORT_BODY], root_key_id=found.trusted.key_id
-    )
+    own = {"report_body": found.quote[REPORT_BODY], "root_key_id": found.trusted.key_id}
+    agreeing = replace(evidence.appraisal(), **own)
     monkeypatch.setattr(Appraiser, "appraise", lambda *_: agreeing)
     monkeypatch.setattr(Appraisal, "agrees_with", lambda *_: True)
     verdict = found.verdict(lab.policy)

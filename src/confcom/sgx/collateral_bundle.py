@@ -113,11 +113,11 @@ class CollateralBundle:
         root_ca_crl, root_ca_crl_period = _crl("the root's revocation list", self.root_ca_crl)
         return CollateralDocuments(
             tcb_info,
-            _issuers("the TCB info", self.tcb_info_issuer_chain),
+            self._issuers("tcb_info_issuer_chain"),
             qe_identity,
-            _issuers("the QE identity", self.qe_identity_issuer_chain),
+            self._issuers("qe_identity_issuer_chain"),
             pck_crl,
-            _issuers("the PCK revocation list", self.pck_crl_issuer_chain),
+            self._issuers("pck_crl_issuer_chain"),
             root_ca_crl,
             (
                 ("TCB info", tcb_info.issue_date, tcb_info.next_update),
@@ -127,9 +127,8 @@ class CollateralBundle:
             ),
         )
 
-
-def _issuers(name: str, chain: bytes) -> tuple[x509.Certificate, ...]:
-    return tuple(load_certificate(pem, f"a certificate of {name}'s issuer chain") for pem in split_pem_chain(chain))
+    def _issuers(self, name: str) -> tuple[x509.Certificate, ...]:
+        return tuple(load_certificate(pem, f"a certificate of {name}") for pem in split_pem_chain(getattr(self, name)))
 
 
 def _crl(name: str, der: bytes) -> tuple[x509.CertificateRevocationList, tuple[str, datetime, datetime]]:

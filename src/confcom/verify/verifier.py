@@ -38,7 +38,6 @@ from confcom.verify.verdict import (
 )
 
 _FORMAT = "an SGX quote of version 3 with the PCK certificate chain in it"
-_DIFFER = "verifiers-differ"
 _UNDECIDABLE = frozenset({VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE})
 _APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TCB info and QE identity"
 
@@ -172,7 +171,7 @@ def verify_quote(
         checks.append(not_checked(_APPRAISAL, "it needs collateral that is current", code="appraisal"))
     else:
         marks |= usable.present_marks
-        checks += [*certification.collateral_checks, *usable.checks]
+        checks += [*usable.checks, *certification.collateral_checks]
         # Some forged input makes dcap-qvl abort the process, so a quote that failed our own checks is not passed to it.
         if kind_of(checks) in _UNDECIDABLE or certification.tcb is None:
             checks.append(not_checked(_APPRAISAL, "an own check of confcom failed", code="appraisal"))
@@ -202,11 +201,13 @@ def _appraisal_check(
     if isinstance(result, Rejection):
         if result.is_of_debug_enclave and debug:
             return not_checked(_APPRAISAL, authorisation.DEBUG_CAVEAT, code="appraisal")
-        return failed(_APPRAISAL, f"dcap-qvl refuses: {result.text}", why, VerdictKind.NOT_AUTHENTIC, code=_DIFFER)
+        return failed(
+            _APPRAISAL, f"dcap-qvl refuses: {result.text}", why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ"
+        )
     if (result.report_body, result.root_key_id) == (body, root.key_id) and result.agrees_with(tcb):
         return passed(_APPRAISAL, "accepted", code="appraisal")
     found = f"dcap-qvl: {result.tcb_status.value}, confcom: {tcb.status.value}"
-    return failed(_APPRAISAL, found, why, VerdictKind.NOT_AUTHENTIC, code=_DIFFER)
+    return failed(_APPRAISAL, found, why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ")
 
 
 def _policy_checks(

@@ -68,7 +68,7 @@ class PckChain:
     def broken_link(self, trusted_root: x509.Certificate) -> str | None:
         """Return the first defect of the chain from leaf to `trusted_root`, or None if there is no defect.
 
-        Names, signatures and issuers' CA flags are checked; dates (see `outdated`) and revocation are not.
+        Names, signatures, CA flags and critical extensions are checked; dates (see `outdated`) and revocation are not.
         """
         path = self.certificates
         if len(path) != len(CHAIN_NAMES):
@@ -79,12 +79,10 @@ class PckChain:
                 return f"{name} was found instead of {expected}"
             if not is_issued_by(certificate, issuer):
                 return f"{name} was not issued by {name_text(issuer.subject)}"
-            if not is_certificate_authority(issuer):
-                return f"{name_text(issuer.subject)} is not a certificate authority"
+            if is_certificate_authority(certificate) is (certificate is self.leaf):
+                return f"{name} {'is' if certificate is self.leaf else 'is not'} a certificate authority"
             if unknown := _unknown_critical_extension(certificate):
                 return f"{name} has the unknown critical extension {unknown}"
-        if is_certificate_authority(self.leaf):
-            return f"{name_text(self.leaf.subject)} is a certificate authority"
         return None
 
     @property
