@@ -34,7 +34,7 @@ AT_ONCE = 8
 PAGE = 250
 """Objects per page of a list. A page has 2 MB of ordinary Pods, and 375 MB of Pods of the maximum size."""
 MAX_LOG_LINES = 2_000
-"""Number of lines read from a log's end. A daemon logs its state every 30 s, and rate-limits other lines."""
+"""Number of lines read from a log's end. A daemon logs its state every 30 s, and limits clients' lines."""
 PROBES_PORT = 8080
 """The port at which the daemons serve probes, metrics and inventory. The chart sets the same port."""
 HELM_MANAGER = "helm"
