@@ -26,17 +26,17 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, names
 LOGIN_SECONDS = 120.0
 """Timeout of the first request, during which a credential plugin may ask a person to log in."""
 API_SECONDS = 30.0
-"""Timeout of any other request. A busy API server needs a second to send one page of a list."""
+"""The usual timeout of a request; a busy API server needs a second to send one page of a list."""
 PODS_SECONDS = 5.0
 """Short timeout of a request that the API server forwards to a node, since the node may not answer."""
 AT_ONCE = 8
 """Maximum number of concurrent requests."""
 PAGE = 250
-"""Objects per page of a list. A page has 2 MB of ordinary Pods, and 375 MB of Pods of the maximum size."""
+"""Objects per page of a list: 250 ordinary Pods have 2 MB, and 250 Pods of the maximum size have 375 MB."""
 MAX_LOG_LINES = 2_000
-"""Number of lines read from a log's end. A daemon logs its state every 30 s, and limits clients' lines."""
+"""Lines read from a log's end. A daemon logs its state every 30 s, and limits the lines of its clients."""
 PROBES_PORT = 8080
-"""The port at which the daemons serve probes, metrics and inventory. The chart sets the same port."""
+"""The port at which the daemons serve probes, metrics and inventory; the chart sets the same port."""
 HELM_MANAGER = "helm"
 """The field manager under which helm 4 applies manifests."""
 _BASE_URL = "http://localhost"
@@ -50,7 +50,7 @@ CLUSTER_WIDE = (
     *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
     *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
 )
-"""The cluster-scoped kinds that the chart or confcom uses. All other kinds that they use are namespaced."""
+"""The cluster-scoped kinds that the chart or confcom uses; all their other kinds are namespaced."""
 
 Kind = type[Any]
 """A lightkube resource class whose objects are dictionaries."""
@@ -89,7 +89,7 @@ class RefusedError(ClusterAccessError):
 
 
 def plural(kind: str) -> str:
-    """Return the plural name of a kind's resource. The rule is right for every kind in the chart."""
+    """Return the plural name of a kind's resource, by a rule that is right for every kind in the chart."""
     word = kind.lower()
     if word.endswith(("s", "x", "ch")):
         return f"{word}es"
@@ -124,7 +124,7 @@ class Api:
     """A client of the API server. A method that fails raises ClusterAccessError or one of its subclasses."""
 
     def __init__(self, transport: httpx2.BaseTransport) -> None:
-        """Make a client that sends requests to kubectl proxy by `transport`. Threads may share it."""
+        """Make a client that sends requests to kubectl proxy over `transport`. Threads may share it."""
         # Decode once here: msgspec 0.22 crashes if two threads decode to a new type at once (measured).
         for decoded in (ObjectMeta, Status, ListMetadata):
             msgspec.convert({}, decoded)
@@ -178,7 +178,7 @@ class Api:
         return None
 
     def create(self, thing: KubernetesObject, *, dry_run: bool = False) -> bool:
-        """Create an object and return True. If it exists already, leave it unchanged and return False."""
+        """Create an object and return True; if the object exists already, change nothing and return False."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         with contextlib.suppress(ConflictError), _reported(f"the {made.kind} {name_of(thing)} cannot be created"):
             self._client.create(made, dry_run=dry_run, **_in(namespace_of(thing)))
@@ -186,7 +186,7 @@ class Api:
         return False
 
     def replace(self, thing: KubernetesObject) -> bool:
-        """Replace an object by `thing` if both have the same resourceVersion; return whether this was so."""
+        """Replace an object by `thing` and return True; if their resourceVersions differ, return False."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         failure = f"the {made.kind} {name_of(thing)} cannot be written"
         with contextlib.suppress(ConflictError, NotFoundError), _reported(failure):

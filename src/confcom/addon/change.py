@@ -91,7 +91,7 @@ def change_lease(
     remove: bool = False,
     renew_seconds: float = RENEW_SECONDS,
 ) -> Iterator[None]:
-    """Hold the Lease until the `with` block ends. With `remove`, then delete it, unless the block failed."""
+    """Hold the Lease during the `with` block. With `remove`, delete the Lease if the block succeeds."""
     lease = _ChangeLease(cluster, holder, now)
     lease.acquire()
     ended, delete = threading.Event(), False

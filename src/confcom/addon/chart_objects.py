@@ -74,7 +74,7 @@ def selected(daemons: Iterable[Workload], nodes: Iterable[Node]) -> tuple[Node, 
 
 def tolerating(daemons: Sequence[Workload], taints: Iterable[str]) -> str:
     """Return the options of `confcom enable` and `update` that make daemons tolerate these taints."""
-    # `--set` replaces the list's element at an index. Start behind the existing tolerations, so that none is lost.
+    # `--set` replaces the list's element at an index, so the first index must be behind the existing tolerations.
     first = min(len(daemon.selection.tolerations) for daemon in daemons)
     keys = dict.fromkeys(taint.partition("=")[0] for taint in taints)
     return " ".join(

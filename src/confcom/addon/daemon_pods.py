@@ -58,7 +58,7 @@ GONE = frozenset({PodState.ENDING, PodState.REJECTED})
 
 
 class Reason(NamedTuple):
-    """The reason why a Pod is not ready, and its code in the daemon's log; both are empty if unknown."""
+    """The reason why a Pod is not ready, and the code that the daemon logged; both are empty if unknown."""
 
     text: str = ""
     code: str = ""
@@ -191,7 +191,7 @@ def _reasons(pod: KubernetesObject, state: PodState, warning: str, logged: Reaso
 
 
 def _creation(pod: KubernetesObject) -> str:
-    """Return what the kubelet does for a starting Pod: an image pull that hangs has no other symptom."""
+    """Return what the kubelet is doing for a starting Pod; only this shows that an image pull hangs."""
     for one in objects.container_statuses(pod):
         if (reason := text(one, "state", "waiting", "reason")) and (image := text(one, "image")):
             return f"{reason}: the kubelet pulls {image}, or creates the container"

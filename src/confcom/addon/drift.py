@@ -19,18 +19,18 @@ from confcom.kubernetes.names import RELEASE
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, text
 
 MAX_VALUE_CHARACTERS = 80
-"""Maximum length of a value in messages. An image with a digest fits, unless its registry has a long name."""
+"""Maximum length of a value in messages; an image with a digest fits, unless its registry has a long name."""
 MAX_FIELDS = 3
 """Maximum number of differing fields in a message about an object; `--output json` has all fields."""
 _KEYS = ("name", "mountPath", "containerPort", "key")
-"""Fields that can identify the items of a list. The first of these fields that all items have is used."""
+"""Fields that can identify the items of a list; the first of these fields that all items have is used."""
 _COUNTED = frozenset({"deprecated.daemonset.template.generation", "deployment.kubernetes.io/revision"})
 """Annotations in which controllers count the versions of an object's Pod template."""
 _VOLATILE = frozenset({"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"})
 _HIDDEN = frozenset({"env", "data", "stringData"})
 """Fields whose values are not shown: they may be confidential."""
 _WORKLOADS = frozenset({"DaemonSet", "Deployment"})
-"""Kinds that a repair never deletes, since their Pods would end. Only the user deletes such an object."""
+"""Kinds that a repair never deletes, since their Pods would end; only the user deletes such an object."""
 _EFFECTS = (
     ("spec.matchConditions", "does not apply to requests for which a condition is false"),
     ("spec.match", "does not apply to all requests that the chart's applies to"),
@@ -47,14 +47,14 @@ class Effect(StrEnum):
     CHANGED = "changed"
     REMOVED = "removed"
     REPLACED = "replaced"
-    """A policy or permission has added fields, which an apply would keep. It is replaced instead (PUT)."""
+    """A PUT replaces the policy or permission: an apply would keep fields that somebody added to it."""
     RECREATED = "recreated"
     """Somebody's change has made every apply and PUT invalid: the object must be deleted and created anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """A field that an apply would change. A value that is not set is None; both values are None if they are hidden."""
+    """A field that an apply would change; an unset value is None, and both values are None if they are hidden."""
 
     path: str
     old: object = None
@@ -137,7 +137,7 @@ def replace(api: Api, manifest: KubernetesObject, namespace: str) -> None:
 def deletion(changes: Iterable[ObjectChange], namespace: str) -> str:
     """Return a kubectl command that deletes all workloads that must be recreated; empty if there are none.
 
-    The Pods run on, and the new workload adopts them, unless an immutable field differs, such as the selector.
+    The Pods keep running, and the new workload adopts them, unless an immutable field (a selector) differs.
     """
     lost = [one for one in changes if one.effect is Effect.RECREATED and one.kind in _WORKLOADS]
     orphans = ("" if "immutable" in one.shown_fields else " --cascade=orphan" for one in lost)

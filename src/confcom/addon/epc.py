@@ -61,7 +61,7 @@ def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
 
 
 def unmet_requests(node: Node, used: Mapping[tuple[str, str], int], *, selected: bool) -> Mapping[str, tuple[int, int]]:
-    """Return the resources of which Pods request more than the node offers, with (requested, offered).
+    """Return the resources of which Pods request more than the node offers, each with both amounts.
 
     If no DaemonSet selects the node, EPC that the controller wrote to its status counts as not offered.
     """

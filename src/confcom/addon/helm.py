@@ -25,9 +25,9 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, 
 from confcom.kubernetes.workload import Workload
 
 HELM_SECONDS = 300.0
-"""Timeout of one run of helm. It does not wait for Pods: it takes seconds, or minutes if the API is slow."""
+"""Timeout of one run of helm, which waits for no Pods: a run takes seconds (minutes if the API is slow)."""
 INTERRUPTED_SECONDS = 15.0
-"""Time for helm to end after an interruption. A change takes 2 s; a completed change leaves no pending revision."""
+"""Time for helm to end after an interruption: helm completes a change in 2 s, and then leaves no pending revision."""
 OVERWRITE = ("--server-side=true", "--force-conflicts")
 """Flags with which helm overwrites fields of its manifests even if another manager has written them."""
 _NOT_OURS = re.compile("HELM_KUBE|HELM_NAMESPACE")
@@ -35,14 +35,14 @@ _NOT_OURS = re.compile("HELM_KUBE|HELM_NAMESPACE")
 _CHART_AT_FAULT = re.compile(
     "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
 )
-"""Words in helm's message that blame the values or the chart. Without such words, the cluster is at fault."""
+"""Words in helm's message that blame the values or the chart; without such words, the cluster is at fault."""
 _CHART_REFUSAL = re.compile(
     r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)(\s*code: (?P<code>[a-z-]+))?",
     re.DOTALL,
 )
 """The chart's own error messages."""
 _CONTINUATION = re.compile(r"\n {8,}")
-"""A line with this indent is a command that continues the line before. A line with less indent is a new remedy."""
+"""In a remedy, a line with this indent is a command that continues the line before; less indent begins a new remedy."""
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
 """A rollback's description names the copied revision. helm before 4.3.0 records this number nowhere else."""
 _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
@@ -94,7 +94,7 @@ class Revision:
     updated: datetime | None = None
     """The time when the change that made this revision began; None if unknown."""
     copy_of: int = 0
-    """The number of the revision that a rollback copied to this revision; 0 if there was no rollback."""
+    """The number of the revision of which a rollback made this copy; 0 if this revision is no copy."""
 
     @classmethod
     def parse(cls, found: KubernetesObject) -> Revision:
@@ -110,7 +110,7 @@ class Revision:
 
     @property
     def is_deployed(self) -> bool:
-        """Whether helm has applied this revision completely, and no later revision."""
+        """Whether helm has applied this revision completely, and has applied no later revision."""
         return self.status == "deployed"
 
     @property
@@ -132,7 +132,7 @@ class Revision:
 class Rendering:
     manifests: tuple[KubernetesObject, ...]
     config: KubernetesObject
-    """The values that helm would store in the release: those set by users, without the chart's defaults."""
+    """The values that helm would store in the release: the user's values, without the chart's defaults."""
 
     @property
     def workloads(self) -> tuple[Workload, ...]:
@@ -237,7 +237,7 @@ class Helm:
             )
 
     def _call(self, failure: str, *arguments: str, operands: Sequence[str] = (RELEASE,), stdin: bytes = b"") -> Done:
-        """Run helm with a command and flags. `--` precedes operands, so that helm takes none for a flag."""
+        """Run helm; `--` precedes the operands, so that helm takes no operand for a flag."""
         flags = [f"--namespace={self.cluster.namespace}", *self.cluster.login.helm_flags()]
         try:
             return self.run(["helm", *arguments, *flags, "--", *operands], stdin)

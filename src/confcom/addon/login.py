@@ -1,6 +1,6 @@
 """Log in to a cluster: `kubectl proxy` logs in as the user's kubectl does, and serves a private socket.
 
-Thus kubectl handles exec plugins, OIDC, proxies, impersonation and a Pod's own account. The kubeconfig parser of
+The user's kubectl handles exec plugins, OIDC, proxies, impersonation and a Pod's own account. The kubeconfig parser of
 lightkube is not used: it ignores `as` silently, and does not know exec v1, `proxy-url` and `tls-server-name`.
 """
 
@@ -30,7 +30,7 @@ from confcom.errors import MAX_FOREIGN_CHARACTERS, shortened
 from confcom.kubernetes.objects import KubernetesObject, listing, text
 
 PROXY_SECONDS = 30.0
-"""Time within which kubectl proxy must listen on its socket. It listens before it logs in."""
+"""Time within which kubectl proxy must listen on its socket, which it does before it logs in."""
 _IN_CLUSTER = "in-cluster"
 """The context's name in messages if confcom runs in a Pod and uses the Pod's own ServiceAccount."""
 _PR_SET_PDEATHSIG = 1
@@ -93,7 +93,7 @@ def open_cluster(login: Login, namespace: str) -> Iterator[Cluster]:
 
 
 def _current_context(login: Login) -> tuple[str, str]:
-    """Return the current context and its server. The command keeps both if the user switches contexts."""
+    """Return the current context and its server; the command keeps both if the user switches contexts."""
     command = ["kubectl", "config", "view", "--minify", "--output=json", *login.kubectl_flags()]
     failure = "the kubeconfig's context cannot be read"
     try:

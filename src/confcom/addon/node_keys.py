@@ -26,7 +26,7 @@ FOREIGN_AFTER_SECONDS = REPORT_SECONDS + 60.0
 """If a resource is still allocatable this long after our plugin's end, another plugin offers it. The time allows for
 a busy kubelet, which reports up to a minute late."""
 CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + FOREIGN_AFTER_SECONDS
-"""Time after the plugins' end within which all keys must be removed. Idle kubelets need one minute less."""
+"""Time after the plugins' end within which all keys must be removed; idle kubelets need one minute less."""
 SETTLED_SECONDS = REPORT_SECONDS + 1.0
 """Time after which a removed key does not come back. A restarted kubelet reports 0 at once, and in every later report
 until five minutes have passed."""
@@ -34,7 +34,7 @@ until five minutes have passed."""
 
 class Stage(StrEnum):
     REMOVABLE = "to be removed"
-    """The status has 0 of the resource, or the controller wrote the resource."""
+    """The node's status has the amount 0, or the controller wrote the resource."""
     KEPT = "kept by the kubelet"
     SILENT = "the kubelet does not report"
 

@@ -1,4 +1,4 @@
-"""The checks before a change of the add-on. They find everything that could make the change fail. Pure."""
+"""The checks before a change of the add-on, which find everything that could make the change fail. Pure."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ FAILED, WARNING = Outcome.FAILED, Outcome.WARNING
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One result of a check. Like an error, it says what is wrong, why, and what to do, and has a code."""
+    """One result of a check. Like an error, a finding says what is wrong, why, and what to do; it has a code."""
 
     check: Check
     outcome: Outcome
@@ -82,7 +82,7 @@ class Finding:
 
 
 class PreflightError(ConfcomError):
-    """A check failed before the change, so nothing was changed; the findings were reported before."""
+    """A check failed before the change, so nothing was changed; the findings are already reported."""
 
     error_code = "preflight-failed"
 
@@ -188,7 +188,7 @@ class PreflightInputs:
     nodes: Nodes | None = None
     """All DaemonSets in the cluster, and all nodes. The nodes have the labels that the change will add."""
     admission: Mapping[str, ConfcomError] = field(default_factory=dict)
-    """Keyed by DaemonSet: the error (refused or unanswered) when its Pod was created in a dry run."""
+    """Keyed by DaemonSet: the error (a refusal or no answer) of creating its Pod in a dry run."""
     limit_ranges: Sequence[str] = ()
     """LimitRanges that require requests for Intel's EPC resource."""
     unknown_nodes: tuple[str, ...] = ()
@@ -231,7 +231,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
 
 
 def check_revision(new: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield why a revision does not fit the nodes, except for faults that the installed revision has too.
+    """Yield the faults of a revision on the present nodes, except those that the installed revision has too.
 
     `anyway` is the helm command that rolls back without these checks.
     """
@@ -308,8 +308,8 @@ def _owners(nodes: Nodes, others: Workloads, *, installed: bool) -> Iterator[Fin
             found.append(Finding(Check.OWNERS, FAILED, "other-device-plugin", what, why, remedy))
     offers = {node.name: node.extended & OURS for node in nodes}
     if not installed and not found:
-        # For five minutes after a plugin's end, its resources remain in capacity, but allocatable is 0. EPC that
-        # our controller has written remains allocatable.
+        # For five minutes after a plugin's end, its resources remain in capacity, but allocatable is 0.
+        # EPC that our controller has written remains allocatable.
         for node in nodes:
             offers[node.name] |= {name for name, count in node.allocatable.items() if count} - node.written
     if offering := [node for node, names in offers.items() if names]:
@@ -342,7 +342,7 @@ def _simulation(daemons: Workloads, nodes: Nodes, installed: Workloads, consent:
         yield _ok(Check.SIMULATION, "not wanted")
         return
     # If our simulated DaemonSet does not select a node, a plugin that offers the real names there is for SGX hardware.
-    # EPC alone does not prove a plugin: EPC that our controller has written stays when the plugin has gone.
+    # EPC alone does not prove that a plugin runs: EPC that our controller wrote stays after the plugin's end.
     resources = [name for name in REAL if name != REAL.epc or not chart.has_controller(installed)]
     offering = [node for node in nodes if any(node.allocatable.get(name) for name in resources)]
     simulating = chart.selected([*simulated, *(each for each in installed if each.simulates)], offering)

@@ -46,9 +46,9 @@ class ProblemGroup:
     nodes: tuple[str, ...]
     """The affected nodes; empty if the problem concerns the whole cluster."""
     count: int
-    """The number of problems in the group. One node may have several, for example during an update."""
+    """The number of problems in the group; one node may have several problems, as during an update."""
     same: bool
-    """Whether all problems have the same text. If not, the texts differ in names, counts or durations."""
+    """Whether all problems have the same text; if not, the texts differ in names, counts or durations."""
 
     def to_json(self) -> dict[str, object]:
         codes = {"code": self.code, "reason_code": self.reason_code}

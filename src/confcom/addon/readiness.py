@@ -17,11 +17,11 @@ POLL_SECONDS = 0.5
 STUCK_SECONDS = 60.0
 """The wait ends if a Pod fails for this time: enough for several restarts and pulls (back-off up to 40 s)."""
 MAX_STEPS = 60
-"""Maximum number of steps in a table. If there are more, the table shows a count and the first open steps."""
+"""Maximum number of steps in a table; for more steps, the table shows a count and the first open steps."""
 _MAX_OPEN = 10
 NOT_CREATED = frozenset({"pods-not-created"})
 NOT_SHOWN = frozenset({"epc-not-reported", "capacity-not-written"})
-"""Problem codes. NOT_CREATED: a daemon has no Pods yet. NOT_SHOWN: a node's status lacks the node's EPC."""
+"""Problem codes. NOT_CREATED: a daemon lacks its Pods. NOT_SHOWN: a node's status lacks the node's EPC."""
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ def retry_while_unreachable(
 
 
 def rows_of(status: AddOnStatus, problems: Sequence[Problem]) -> Iterator[Row]:
-    """Yield a progress table's rows: one for each step, or a count and the first open steps if there are too many."""
+    """Yield a progress table's rows: one for each step, or in a large cluster a count and the first open steps."""
     if not status.enabled:
         yield Row("add-on", f"not enabled in the namespace {status.namespace}", Mark.WAITING)
     for problem in problems[:_MAX_OPEN]:

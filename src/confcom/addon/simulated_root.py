@@ -99,7 +99,7 @@ def read_facts(cluster: Cluster, secret: str, now: datetime) -> RootFacts:
 
 
 def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
-    """Create a mutable Secret (kubelets would keep an immutable one); return whether it was created.
+    """Create a mutable Secret: kubelets keep a deleted immutable one. Return whether the Secret was created.
 
     First restart workloads that mount the Secret: their new Pods wait for the Secret, and use no older root.
     """

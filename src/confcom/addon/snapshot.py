@@ -37,7 +37,7 @@ MAX_LOGS = 8
 REFUSED_MINUTES = 20
 """Older events about refused Pods are ignored: a controller retries a creation at least every 17 minutes."""
 MAX_PLUGINS = 20
-"""Maximum number of device plugins that are asked for their inventory. Plugins of full nodes come first."""
+"""Maximum number of device plugins asked for their inventory; plugins on full nodes are asked first."""
 MAX_HELPERS = 20
 """Maximum number of quote helpers that are asked for their root; half are the oldest, half the newest."""
 
@@ -78,7 +78,7 @@ def read_daemons(cluster: Cluster) -> Snapshot:
 
 
 def read_root(cluster: Cluster, secret: str, now: Now) -> RootFacts:
-    """Read the Secret's root, and the roots that quote helpers and simulated PCS with this Secret use."""
+    """Read the Secret's root, and the roots of quote helpers and simulated PCS that mount the Secret."""
     own = _with_pods(cluster, _own_objects(cluster), cluster.api.list(kinds.POD, cluster.namespace), tuple)
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         return _ProbePages(cluster, pool, OptionalReads()).roots(own, secret, now())
@@ -204,7 +204,7 @@ class _ProbePages:
         return {node: one for node, one in found.items() if one.accounting.kind and one.epc.mib}
 
     def roots(self, snapshot: Snapshot, secret: str, now: datetime) -> RootFacts:
-        """Return the Secret's root, and the roots that quote helpers and simulated PCS with it use."""
+        """Return the Secret's root, and the roots of quote helpers and the PCS that mount the Secret."""
         workloads = (*snapshot.daemon_sets, *snapshot.deployments.values())
         mounting = [workload for workload in workloads if secret_name([workload]) == secret]
         owners = {workload.name for workload in mounting}

@@ -87,7 +87,7 @@ class AddOnStatus:
     enabled: bool
     simulated: bool
     staging: Staging
-    """The status of the simulated platform that its collateral rehearses."""
+    """The platform status that the simulated platform's collateral rehearses."""
     version: str
     nodes: tuple[NodeStatus, ...]
     """The nodes that have SGX, our daemons, or our resources."""
@@ -245,7 +245,7 @@ def _daemon_problems(
         why = f": {newest.described}" if newest and newest.state is PodState.REJECTED else ""
         yield Problem(f"no {component.words}{why}", code="daemon-missing")
     elif newest and newest.state is PodState.REJECTED and newest.revision != alive[-1].revision:
-        # A rejected Pod counts only if it is of the newest template. Any other has been replaced.
+        # A rejected Pod counts only if it is of the newest template; other rejected Pods have been replaced.
         alive += [newest] if newest.revision == templates.get(newest.owner) else []
     rest = "; another one serves meanwhile" if any(pod.state is PodState.READY for pod in pods) else ""
     for pod in alive:

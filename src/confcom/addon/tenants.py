@@ -88,7 +88,7 @@ class TenantWorkload:
 
 
 def workloads(pods: Iterable[TenantPod], refused: Iterable[TenantWorkload]) -> tuple[TenantWorkload, ...]:
-    """Return the workloads that use the add-on's resources: workloads in trouble first, then the most EPC."""
+    """Return the workloads that use the add-on's resources: workloads in trouble first, then the largest."""
     found = {(one.namespace, one.kind, one.name): one for one in refused}
     by_owner = defaultdict[tuple[str, str, str], list[TenantPod]](list)
     for pod in pods:
@@ -123,7 +123,7 @@ def _is_rejection(reason: str) -> bool:
 
 
 def refused_workloads(events: Iterable[KubernetesObject], after: datetime) -> tuple[TenantWorkload, ...]:
-    """Return the controllers whose Pods our policy or a quota of our resources refused, by events after `after`."""
+    """Return the controllers whose Pods our policy or a quota of our resources refused (events since `after`)."""
     found = {}
     recent = (event for event in events if (objects.time_of(event_time(event)) or after) > after)
     for event in sorted(recent, key=event_time):
