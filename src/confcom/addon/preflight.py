@@ -341,7 +341,7 @@ def _simulation(daemons: Workloads, nodes: Nodes, installed: Workloads, consent:
     if not simulated:
         yield _ok(Check.SIMULATION, "not wanted")
         return
-    # If our simulated DaemonSet does not select a node, a plugin that offers the real names there is for SGX hardware.
+    # If our simulated DaemonSet does not select a node, a plugin there that offers real names is for SGX hardware.
     # EPC alone does not prove that a plugin runs: EPC that our controller wrote stays after the plugin's end.
     resources = [name for name in REAL if name != REAL.epc or not chart.has_controller(installed)]
     offering = [node for node in nodes if any(node.allocatable.get(name) for name in resources)]
