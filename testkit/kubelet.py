@@ -21,9 +21,9 @@ class RegistryFrom137(PluginRegistry):
     A resource is lost with its last endpoint. Until then the latest list from any plugin gives the devices, and
     Allocate calls one of the remaining endpoints. The kubelet calls any of them; this class calls the oldest.
 
-    A registration of a path that has an endpoint is refused: "device plugin already connected". Like every failed
-    registration it removes all clients of the path, including the working one. From then on the end of that client's
-    stream goes unnoticed, its endpoint stays, and the path is refused until the kubelet restarts.
+    The kubelet refuses to register a path with an endpoint ("device plugin already connected"). Every failed
+    registration removes all clients of the path, including the working client. After this the kubelet overlooks
+    the end of that client's stream, keeps its endpoint, and refuses the path until the kubelet restarts.
     """
 
     def __init__(self):

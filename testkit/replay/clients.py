@@ -199,7 +199,7 @@ class ReplayedClient:
         return Exchange(step.call, self._clock() - started, code, "")
 
     def _checked(self, learnt: Mapping[str, Any]) -> dict[str, Any]:
-        """The quote without its padding. Clients look at sizes only; all this is checked for all of them."""
+        """Return the quote without padding. Real clients check only sizes; this method checks all parts."""
         known, padded = self._known, learnt["quote"]
         size = QUOTE_HEAD_SIZE + int.from_bytes(padded[QUOTE_HEAD_SIZE - 4 : QUOTE_HEAD_SIZE], "little")
         quote = padded[:size]
