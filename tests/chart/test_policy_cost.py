@@ -134,7 +134,7 @@ def test_no_walk_of_a_tenants_list_stands_in_another(spec):
 
 @pytest.mark.parametrize("key", TENANTS)
 def test_policies_have_no_conditions_and_read_no_annotation_of_ours(key):
-    """The API server converts an object of up to a million parts anew for each condition of each policy."""
+    """Each condition of each policy makes the API server convert the object, with up to a million parts."""
     assert "matchConditions" not in POLICIES[key]
     assert not any("confcom.internal/" in one and "annotations[" in one for one in expressions(POLICIES[key]))
 
