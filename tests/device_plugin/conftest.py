@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.01
 
 
 class PluginProcess:
-    """A process of `python -m confcom.device_plugin`, its probe socket, and its log unless its stderr was given."""
+    """A device plugin's process, its probe socket, and its log file, which is empty if `stderr` is given."""
 
     def __init__(self, process, probe, log):
         self.process, self.probe, self.log = process, probe, log
@@ -110,7 +110,7 @@ class PluginProcess:
 
 @pytest.fixture
 def directory(short_dir):
-    """The device plugin directory; gRPC reads the paths in it as URIs."""
+    """The device plugin directory; its name has characters with a meaning in URIs, which gRPC parses."""
     made = short_dir / "a b%20c#"
     made.mkdir()
     return made
