@@ -1,4 +1,4 @@
-"""Every command in the documentation is run, or checked against its program, or left out for a reason.
+"""Runs or parses every command in the documentation, or gives the reason why a command is left out.
 
 The add-on's commands on cluster pages run in the page's order on a cluster in memory. Other tests run the commands
 on the pages in RUN_BY. confcom parses all confcom commands. kubectl runs its commands until it connects to the API

@@ -1,4 +1,4 @@
-"""The image with Intel's aesmd: Dockerfile, installation and entry point; no test may fetch the packages."""
+"""Tests Dockerfile, installation and entry point of the aesmd image, but never fetches Intel's packages."""
 
 import json
 import os
@@ -15,7 +15,7 @@ INSTALL = IMAGES / "install-packages"
 TARGETS = ("aesmd", "aesmd-azure")
 PROVIDER = {"aesmd": "libsgx-dcap-default-qpl", "aesmd-azure": "az-dcap-client"}
 USER = "10001:10001"
-"""User and group of aesmd, the same as the helper's, so that both can use files in their shared directory."""
+"""User and group of aesmd and of the helper; they are equal so that both can use the shared directory."""
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_a_lock_has_the_dependencies_and_nothing_else(name):
             needed.add(package)
             ahead += map(Requirement, metadata.requires(package) or [])
     assert needed == set(locked)
-    assert {package: tested[package] for package in locked} == locked  # images contain the tested versions
+    assert {package: tested[package] for package in locked} == locked  # images have the tested versions
 
 
 def test_daemons_carry_nothing_of_the_command_line():

@@ -25,7 +25,7 @@ def start_helper(start_helper):
 class Load:
     """Runs clients in several threads until the block ends or a client fails, and records all failures.
 
-    A quoting client reads its target info once, and again after error 42; another client never quotes.
+    In each thread one client never quotes. The other client reads target info once, and again after error 42.
     """
 
     def __init__(self, path, threads=4):
