@@ -113,7 +113,7 @@ class FakeCluster:
         self.helm.ready, self.each = False, lambda: settle(self.api, broken)
 
     def state(self):
-        """All state that a change may alter, except for the Lease, which stays after every change."""
+        """All state that a change may alter, except for Leases, because a freed Lease may stay."""
         objects = [one for one in self.api.objects if one["kind"] != "Lease"]
         return copy.deepcopy((objects, self.helm.revisions))
 

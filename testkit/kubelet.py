@@ -1,4 +1,4 @@
-"""A kubelet in this process: the demo's device manager with either version's rules, a record, and faults."""
+"""A kubelet in this process: the demo's device manager, which here records calls and can misbehave."""
 
 import asyncio
 import collections
@@ -98,7 +98,7 @@ class Kubelet(DeviceManager):
         self.refuse = ""
         """Error message with which Register fails; empty if Register succeeds."""
         self.lost_answers = 0
-        """Number of coming Register calls that take effect but whose answers are lost."""
+        """Number of next Register calls that take effect but whose answers are lost."""
         self.ignore_stream = False
         """Whether the kubelet accepts registrations but never requests a list of devices."""
         self.end_streams = False

@@ -33,7 +33,7 @@ TIMEOUTS = {"/livez": 5.0, "/readyz": 2.0}
 PROBE_SECONDS, QUOTE_SECONDS = 0.1, 0.01
 """Pauses in seconds between probes of a path (a kubelet's period is 2 or 10 s), and between quotes."""
 NICE = 10
-"""Niceness of the flood, which must not test the kernel's scheduler instead of the daemon."""
+"""Niceness of the flood's process, so that the daemon is tested and not the kernel's scheduler."""
 GOAL_MS = 20.0
 
 

@@ -1,6 +1,6 @@
 """Tests each row of the page on the quote helper's intended deviations from Intel's service.
 
-`test_deadlines` is the row `deadlines` of docs/reference/aesm-deviations.md, etc.; ELSEWHERE has tests elsewhere.
+`test_deadlines` is for the row `deadlines` in docs/reference/aesm-deviations.md. ELSEWHERE names other tests.
 """
 
 import contextlib

@@ -89,7 +89,7 @@ print(json.dumps({"pid": os.getpid(), "failures": [failure for failure in failur
 
 
 def end(client):
-    """End a client by the end of its input; a killed client would leave its cgroup later than its parent."""
+    """End a client by closing its input; a killed client could leave its cgroup later than its parent."""
     with client:
         client.stdin.close()
         client.stdout.close()

@@ -118,7 +118,7 @@ def connect(listener, accept):
 
 @pytest.fixture
 def process(listener, accept):
-    """A process that connects, and ends at its input's end; with the accepted end of its connection."""
+    """Starts a process that connects and that ends with its input; returns the accepted end and the child."""
     with contextlib.ExitStack() as stack:
 
         def make(program=CONNECT, kind=socket.socket):
