@@ -2,8 +2,8 @@
 
 Usage: altered_helper.py ALTERATIONS FLAG ...
 
-ALTERATIONS is a JSON object. `limits` replaces fields of HelperLimits; for `rendering_seconds` all requests get
-the same metrics; a false `provider` never comes; a true `older_kernel` means a kernel without SO_PASSRIGHTS.
+ALTERATIONS is a JSON object. `limits` replaces fields of HelperLimits. Metrics are rendered again only after
+`rendering_seconds`. A false `provider` never comes. A true `older_kernel` is a kernel without SO_PASSRIGHTS.
 """
 
 from __future__ import annotations

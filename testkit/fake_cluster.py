@@ -44,7 +44,7 @@ class Kubelets:
     def __init__(self, api):
         self._api, self._ended, self._forgotten = api, {}, set()
         self.restarted = set()
-        """Nodes whose kubelet restarted after the plugin's end; it reports capacity 0 again and again."""
+        """Nodes whose kubelet restarted after the plugin's end, and now reports capacity 0 repeatedly."""
 
     def report(self, now):
         plugins = {

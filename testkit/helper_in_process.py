@@ -216,7 +216,7 @@ class RunningHelper:
         return (await self.ask(request)).error_code
 
     async def asking(self, request, connections=1):
-        """Start a task that returns an answer's code; wait until so many clients are connected."""
+        """Ask in a task, which returns the answer's code; wait until `connections` clients are connected."""
         task = asyncio.create_task(self.code(request))
         await self.reaches("connections", connections)
         return task

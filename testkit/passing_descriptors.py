@@ -1,4 +1,4 @@
-"""Attacks that pass file descriptors (SCM_RIGHTS), which a helper must close if it receives a message."""
+"""Attacks that pass descriptors (SCM_RIGHTS). A helper that receives or drops a message closes the files."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def flooding(program: Path, port: int, seconds: float, flood: Flood) -> Iterator[dict[str, int]]:
-    """Flood for these seconds, at least until the block ends; the yielded mapping then gets the counts."""
+    """Flood for `seconds` while the block runs; afterwards the yielded mapping has the generator's counts."""
     counts: dict[str, int] = {}
     command = ("nice", "-n", NICE, program, port, flood.addresses, flood.rate, seconds, flood.path, flood.kind)
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as process:

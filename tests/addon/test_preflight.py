@@ -206,7 +206,7 @@ KEPT = [
     # The EPC that an earlier change kept back is still kept back.
     (plugin_with(28), 162, 100, plugin_with(50), 44),
     (plugin_with(1_048_576), 1_048_570, 917_504, (plugin_with(1_048_576), limited(1_024)), 1_024),
-    # The next plugin keeps no EPC back.
+    # In these cases no EPC is kept back.
     (plugin_with(1_048_576), 1_048_570, 1_000, plugin_with(524_288), None),
     (plugin_with(168), 162, 100, plugin_with(200), None),
     (plugin_with(168), 162, 0, plugin_with(28), None),

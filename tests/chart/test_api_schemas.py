@@ -13,7 +13,7 @@ KUBERNETES = ("1.34", "1.35", "1.36", "1.37")
 FROM_1_36 = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
 """Kinds that API servers before 1.36 lack; renders for these API servers contain no such object."""
 OTHER_APIS = ("karpenter.sh/",)
-"""API groups of manifests in pages for which the tests have no schemas. Fragments have no kind at all."""
+"""API groups of manifests in pages for which the tests have no schemas. YAML without a kind is a fragment."""
 IN_PAGES = {
     f"{page}: {manifest['kind']} {manifest['metadata']['name']}": manifest
     for page in PAGES

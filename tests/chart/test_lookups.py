@@ -114,7 +114,7 @@ CASES = {
         [ANY_LABEL, "hw-1"],
     ),
     "hardware alone at first": Upgrade(HW | SIM, NOTHING, HARDWARE),
-    # Simulation replaces hardware.
+    # Cases in which simulation replaces hardware.
     "simulation for hardware": Upgrade(
         HW | SIM,
         HARDWARE,

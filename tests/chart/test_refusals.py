@@ -1,4 +1,4 @@
-"""Values that the chart refuses. A refusal has a code from templates/checks.yaml, or the schema's place."""
+"""Values that the chart refuses: templates/checks.yaml gives a code, the schema gives the value's place."""
 
 import json
 import re

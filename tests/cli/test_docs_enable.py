@@ -24,7 +24,7 @@ BROKEN = {
     MISSING: make.waiting("ImagePullBackOff", f'Back-off pulling image "{MISSING}"'),
 }
 FIRST_REPORT_SECONDS = 5.0
-"""Seconds until the kubelet shows a new resource; a person also pauses so long after each command."""
+"""Seconds until the kubelet shows a new resource; this is also the pause after each command."""
 COMPLAINT = {
     "level": "warning",
     "message": "not ready",

@@ -297,7 +297,7 @@ async def test_nodes_do_not_wait_for_those_whose_pods_take_long(setting, monkeyp
     await until(lambda: setting.patches._slow_nodes == set(slow))
     setting.patches.tick()
     setting.patches.wake()
-    await until(lambda: max(turns.values()) == 2)  # and keeps the place for slow nodes busy
+    await until(lambda: max(turns.values()) == 2)  # a slow node has its second turn
     setting.has(node({EPC: "0"}), 10)
     setting.patches.wake()
     begun = asyncio.get_running_loop().time()

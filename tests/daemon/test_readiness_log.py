@@ -7,7 +7,7 @@ from confcom.daemon.readiness_log import REPEAT_SECONDS, ReadinessLog
 
 
 async def test_a_reason_is_logged_again_after_its_own_pause(monkeypatch):
-    """The time of earlier checks does not change when a new reason is logged again."""
+    """The times of checks before a reason appears do not influence when the reason is logged again."""
     now, lines = 0.0, []
     log = ReadinessLog("starting", lambda: now)
     later = {100.0: lambda: log.tell("away", code="device-away"), 200.0: lambda: log.tell(None)}

@@ -92,7 +92,7 @@ async def test_a_deletion_asks_first_and_kills_later(node, short_dir):
 
 async def test_a_deletion_waits_for_a_container_that_is_being_started(node):
     pod = node.submit(sh("sleep 60", limits={RESOURCE: 1}))
-    while not pod.starting:  # noqa: ASYNC110 # no event reports this
+    while not pod.starting:  # noqa: ASYNC110 # no event reports the start
         await asyncio.sleep(0)
     await node.delete(pod, 0)
     assert (pod.ended, pod.process is None, node.ledger.allocated(RESOURCE)) == (True, False, 0)

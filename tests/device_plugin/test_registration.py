@@ -96,7 +96,7 @@ class Device(DeviceAvailability):
 
 @pytest.fixture
 async def device(registrar):
-    """A device that the test ends before the test's kubelet."""
+    """A fixture with a device, which ends before the kubelet of the test."""
     made = Device(registrar)
     yield made
     for task in made.tasks:
@@ -162,7 +162,7 @@ async def test_many_who_wait_for_a_kubelet_poll_as_one(kubelet, sleeps, director
 
 
 async def test_a_dying_kubelets_connection_is_tried_again_soon(kubelet, sleeps, registrar, device):
-    """The registrar repeats the connection sooner than gRPC, which would wait a second."""
+    """The registrar connects again sooner than gRPC alone, which would wait for a second."""
     codes = set()
     dying = await asyncio.start_unix_server(lambda _reader, writer: writer.close(), kubelet.directory / "kubelet.sock")
 

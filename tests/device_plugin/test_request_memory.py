@@ -21,7 +21,7 @@ HUGE = {
     "long IDs": [pb.ContainerAllocateRequest(devices_ids=["x" * 1000] * 3_700)],
     "empty containers": [pb.ContainerAllocateRequest()] * 1_850_000,
 }
-"""Parts of Allocate requests; each request has 3.7 MB."""
+"""Contents of Allocate requests; each request has 3.7 MB."""
 
 
 def peak_memory(pid):

@@ -44,7 +44,7 @@ def layers(contract):
 
 
 def permitted():
-    """Packages that a package may import by the layers and the other contracts, keyed by package."""
+    """Packages that a package may import under import-linter's contracts, keyed by package."""
     order = layers("layers")
     below = {
         package: {name for lower in order[number + 1 :] for name in lower}

@@ -28,7 +28,7 @@ HELMS_RECORD = {("list", "", "secrets", SYSTEM), ("get", "", "secrets", SYSTEM)}
 
 
 class Use(NamedTuple):
-    """A permission that a request needs; the namespace is empty for all namespaces, as for a tenant's."""
+    """A permission that a request needs. An empty `namespace` means all namespaces, tenants' included."""
 
     verb: str
     group: str
@@ -64,7 +64,7 @@ def granted(block):
 
 @pytest.fixture(scope="module")
 def uses():
-    """All requests that `status` may make. Failing daemons and refused Pods in the clusters cause them."""
+    """Permissions that requests of `status` need, also in clusters with failing daemons and refused Pods."""
     found = set(map(Use._make, HELMS_RECORD))
     for values in VALUES:
         nodes = (make.node("s", make.SIMULATED), make.node("h", make.HARDWARE))

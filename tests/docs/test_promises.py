@@ -1,4 +1,4 @@
-"""The page of promises names at least one existing test for each promise, and the benchmarks' goals."""
+"""The page of promises names at least one existing test for each promise, and has the benchmarks' goals."""
 
 import ast
 import importlib

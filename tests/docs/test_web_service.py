@@ -117,7 +117,7 @@ def test_what_is_no_quote_makes_nobody_fetch(service, quote):
 
 
 def test_the_pages_tests_pass(tmp_path):
-    """These tests check refusals: replay, OutOfDate, debug, other machines or enclaves, old collateral."""
+    """The page tests refusals of replay, OutOfDate, debug, another machine or enclave, and old collateral."""
     for name in ("service.py", "policy.toml", "test_service.py", "test_ratls.py"):
         (tmp_path / name).write_text(FILES[name])
     done = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path)

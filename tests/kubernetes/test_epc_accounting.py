@@ -75,7 +75,7 @@ TABLE = [
     (NEW, SUPPORTED, 1_000_000, SET_CAPACITY, None, held(16_384), DEVICE, 16_384, "kept-allocated"),
     (NEW, SUPPORTED, 1_000_000, SET_CAPACITY, None, held(1_000_000), DEVICE, 262_144, "kept-allocated"),
     (NEW, SUPPORTED, 100_000, SET_DEVICES, None, held(16_384), DEVICE, 16_384, "set"),
-    # If Pods may hold EPC capacity, small EPC or a maximum does not make the node count devices.
+    # If Pods may hold EPC capacity, neither a small EPC nor a maximum makes the node count devices.
     (NEW, NO_CONTROLLER, 100_000, AUTO, None, MAYBE_HELD, CAPACITY, 100_000, "kept-allocated"),
     (NEW, NO_CONTROLLER, 100_000, SET_DEVICES, None, MAYBE_HELD, CAPACITY, 100_000, "kept-allocated"),
     (NEW, NO_CONTROLLER, 2_000, AUTO, None, MAYBE_HELD, CAPACITY, 2_000, "kept-allocated"),

@@ -173,7 +173,7 @@ async def test_many_refused_clients_make_one_self_test(relaying, aesmd, code):
 
 
 async def test_the_next_ones_hang_is_not_the_last_ones_end(relaying, aesmd):
-    """While the next process is tested, the end of the previous process is no reason to be not ready."""
+    """While the next aesmd is tested, the end of the previous aesmd is no reason to be not ready."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.05,)) as running:
         await running.ready()
         aesmd.terminate()
@@ -186,7 +186,7 @@ async def test_the_next_ones_hang_is_not_the_last_ones_end(relaying, aesmd):
 
 
 async def test_the_next_one_is_tried_again_soon(relaying, aesmd):
-    """Failures of the previous process do not count. The second pause follows the next process's first failure."""
+    """Failures of the previous aesmd do not count. The second pause follows the next aesmd's first failure."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.01, 1.0, 3600)) as running:
         await running.ready()
         aesmd.lose_enclave()

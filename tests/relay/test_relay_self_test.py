@@ -148,7 +148,7 @@ def test_no_restart_is_requested_of_one_that_is_gone(backend, open_backend, aesm
 
 
 def test_the_pause_before_the_next_restart_is_known(backend, aesmd, clock, restarts):
-    """A client need not wait for aesmd if no restart is due soon, and gets its answer at once."""
+    """If no restart of aesmd is due soon, clients that wait for aesmd get their answers at once."""
     for began in (0, 5):
         aesmd.lose_enclave()
         with pytest.raises(QuoteProviderError):

@@ -311,7 +311,7 @@ def test_the_command_serves_until_it_is_told_to_end(state, quote, tmp_path, numb
             assert json.loads(facts)["evaluation_number"] == 2
             assert 'confcom_simulated_pcs_requests_total{status="200"} 4.0' in http_get(probes, "/metrics")[1]
             place = urlsplit(url)
-            with contextlib.closing(socket.create_connection((place.hostname, place.port))):  # open, but no obstacle
+            with contextlib.closing(socket.create_connection((place.hostname, place.port))):  # must not delay it
                 server.send_signal(number)
                 assert server.wait(40) == 0
             assert "/tcb?fmspc" not in server.stderr.read()

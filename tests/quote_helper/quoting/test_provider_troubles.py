@@ -20,7 +20,7 @@ RARE = {"self_test_interval_seconds": 3600.0}
 
 
 class Panic(BaseException):
-    """A panic of a Rust library, which Python gets as pyo3's PanicException; this is no Exception."""
+    """A panic of a Rust library. Python gets pyo3's PanicException, which is no subclass of Exception."""
 
 
 def failures(caplog):

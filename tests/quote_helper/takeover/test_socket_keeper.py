@@ -143,7 +143,7 @@ async def test_a_path_that_is_too_long_for_the_mark(keeper, short_dir):
     "occupied", [lambda path: path.mkdir(parents=True), lambda path: path.parent.mkdir(mode=0o755)]
 )
 async def test_directories_of_root_are_an_error_for_other_users(keeper, path, occupied):
-    """A directory of root is where the socket should be, or is the directory for the socket."""
+    """Root owns a directory at the socket's own path, or owns the directory for the socket."""
     occupied(path)
     with as_user(), pytest.raises(UnavailableError):
         await keeper(1).start()
@@ -153,7 +153,7 @@ async def test_directories_of_root_are_an_error_for_other_users(keeper, path, oc
 @pytest.mark.parametrize("call", ["inspect_socket", "listen_at"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES], ids=errno.errorcode.get)
 async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, call, number):
-    """If the error comes at its start, the helper ends; if the error comes later, the helper waits."""
+    """A helper that gets this error at its start ends; a helper that gets the error later waits."""
     failing = Mock(side_effect=OSError(number, os.strerror(number)))
     monkeypatch.setattr(socket_keeper, call, failing)
     with pytest.raises(UnavailableError):

@@ -79,7 +79,7 @@ async def test_connections_with_input_delay_no_new_one(monkeypatch, serve, provi
 
 @pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])
 async def test_without_places_an_incomplete_request_has_a_moment(serve, provider, shorter):
-    """Even a peer's only connection gets only this moment."""
+    """Without free places an incomplete request has little time, even on its peer's only connection."""
     server = serve(provider, max_connections=50, accept_retry_seconds=0.01, **NEVER | {shorter: 0.05})
     for number in range(300):
         server.connect(f"peer{number}", ASKS_NUM[:1])
