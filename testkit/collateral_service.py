@@ -12,7 +12,7 @@ from confcom.collateral.source import API_PATH
 
 
 def answers_of(collateral, *, pccs=True):
-    """Status, headers and body keyed by path, as PCS answers; a PCCS gives hexadecimal revocation lists."""
+    """Answers (status, headers, body) keyed by path. Like a PCCS, `pccs` gives revocation lists in hex."""
     chain = {
         name: quote(getattr(collateral, f"{name}_issuer_chain")) for name in ("tcb_info", "qe_identity", "pck_crl")
     }

@@ -1,4 +1,4 @@
-"""Pods that request the largest answers and read none, beside a victim. The script runs only the Pods.
+"""Pods that request the largest answers and read none, and a victim beside them. The script runs the Pods.
 
 Usage: sleeping_pods.py SOCKET PODS CONNECTIONS
 

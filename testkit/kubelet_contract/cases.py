@@ -296,7 +296,7 @@ class PodContract:
 
 
 class RemovalContract:
-    """A resource 5 minutes after its plugin's end. Only real kubelets remove it; the demo reports 0."""
+    """Cases 5 minutes after a plugin's end, only for real kubelets; the demo keeps the resource at 0."""
 
     async def test_a_resource_whose_plugin_stays_away_is_left_with_nothing(self, bench: Bench):
         plugin = await bench.plugin()

@@ -21,7 +21,7 @@ def enclave():
 
 
 QUICK = {"rendering_seconds": 0, "limits": {"accept_drain_seconds": 0.05}}
-"""Alterations for quick tests: every request gets newly rendered metrics, and a stop hardly waits."""
+"""Alterations for quick tests: each request gets newly rendered metrics; a stop barely waits for clients."""
 
 
 @pytest.fixture
