@@ -86,8 +86,8 @@ CAUSES = [
     Cause("PCCS: TLS certificate of an unknown CA", 1, 1, "0xe065", _pccs(0xE065)),
     Cause("the certificate's TCB is above the PCE's", _NO_CERTIFICATION, 1, "libsgx-ae-pce"),
 ]
-"""The list omits causes that no client notices (a changed TCB of the certificate, a missing init). The list also
-omits causes that aesmd reports as success: no quote provider library, another key after a microcode update."""
+"""The list omits causes that no client notices (a changed TCB of the certificate, a missing init), and causes
+that aesmd reports as success (no quote provider library, another key after a microcode update)."""
 
 LINES = (
     *dict.fromkeys(line for cause in CAUSES for line in cause.lines),

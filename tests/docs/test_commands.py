@@ -1,8 +1,8 @@
 """Runs or parses every command in the documentation, or gives the reason why a command is left out.
 
-The add-on's commands on cluster pages run in the page's order on a cluster in memory. Other tests run the commands
-on the pages in RUN_BY. confcom parses all confcom commands. kubectl runs its commands until it connects to the API
-server. helm renders the chart with the values of the commands that install the chart. make's targets must exist.
+The add-on's commands on cluster pages run in the page's order on a cluster in memory. Other tests run the
+commands on the pages in RUN_BY. confcom parses all its commands. kubectl runs its commands until it connects to
+the API server. helm renders the chart with the values of commands that install it. make's targets must exist.
 """
 
 import os
