@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 
 def own_authority(folder):
-    """A self-signed authority for 127.0.0.1: files of the certificate alone, and of certificate and key."""
+    """Make a self-signed certificate for 127.0.0.1; return its file, and a file with certificate and key."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string("CN=127.0.0.1")
     now = datetime.now(UTC)
     certificate = (

@@ -1,4 +1,4 @@
-"""The chart renders the checked-in files; `python -m testkit.chart_golden` writes new ones."""
+"""The chart renders exactly the checked-in files; `python -m testkit.chart_golden` writes new files."""
 
 import difflib
 

@@ -21,7 +21,7 @@ def aesmd():
 
 @pytest.fixture(params=["aesmd", "aesmd-azure"])
 def image(request):
-    """All instructions of a Dockerfile target, after the instructions of its base."""
+    """All instructions of a Dockerfile target, in order and with those of its base first."""
     stages = stages_of(IMAGES / "aesmd" / "Dockerfile")
     return [*stages["service"].instructions, *stages[request.param].instructions]
 
@@ -48,7 +48,7 @@ def test_the_reference_has_the_probe(aesmd):
 
 
 def test_who_waits_for_a_lost_enclave_outlasts_the_restart(aesmd):
-    """The end of aesmd, the start of the next one and its self-test took up to 3 s on a cluster."""
+    """On a cluster, aesmd's end, the start of the next aesmd and the self-test took up to 3 s together."""
     probe = aesmd["livenessProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] + 3 <= 9 < HelperLimits().provider_wait_seconds
 

@@ -18,7 +18,7 @@ FAILED = b'HTTP/1.1 200 OK\r\n\r\n{"type": "ERROR", "object": {"code": 500, "mes
 
 
 class Followed:
-    """Calls that a follower makes, with a clock that its pauses advance."""
+    """An informer, and a record of its calls; the informer's pauses advance the clock."""
 
     def __init__(self, server, connection):
         self.server = server
@@ -46,7 +46,7 @@ class Followed:
 
     @property
     def asked(self):
-        """Requests so far: the version at which each watch began; `list` for a list."""
+        """Requests so far: `list` for a list, and for a watch the version at which the watch began."""
         return [query.get("resourceVersion", "list") for _, path, query in self.server.log if path == NODES]
 
 

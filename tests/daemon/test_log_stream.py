@@ -21,7 +21,7 @@ from testkit.full_pipe import fill, full_pipe, lines_of, read_in_thread
 
 
 class Pipe:
-    """A log stream on a pipe that a test reads on demand."""
+    """A log stream that writes to a pipe, which a test reads on demand."""
 
     def __init__(self):
         self.reader, writer = os.pipe()
@@ -32,7 +32,7 @@ class Pipe:
         fill(self.file.fileno())
 
     def read_all(self):
-        """Read until the pipe is closed, which the finished stream does; return the text without the filling."""
+        """Finish the stream and read the pipe to its end; return the lines that the stream wrote."""
         thread, text = read_in_thread(self.reader)
         self.stream.finish(30)
         self.file.close()
@@ -60,7 +60,7 @@ def pipe():
 
 
 def test_records_arrive_in_order_and_none_is_missing_at_the_end(pipe):
-    os.set_blocking(pipe.file.fileno(), False)  # another process may set this
+    os.set_blocking(pipe.file.fileno(), False)  # another process may set this mode
     pipe.fill()
     for number in range(MAX_WAITING_RECORDS - 1):
         pipe.stream.write(f"{number}\n")
@@ -157,7 +157,7 @@ EXPLAINED = explain(UnavailableError("what", why="why", remedy="do")).splitlines
 )
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_process_ends_with_its_code_and_its_last_lines(ending, code, last, reads):
-    """At its end the interpreter flushes sys.stderr: its buffer must be empty, and its lock free."""
+    """The interpreter flushes sys.stderr at its end, so the buffer must be empty and the lock be free."""
     reader, writer = full_pipe()
     command = [sys.executable, "-c", PROGRAM, ending]
     process = subprocess.Popen(command, stderr=subprocess.PIPE if reads else writer, text=True)

@@ -52,7 +52,7 @@ def readiness():
 
 @pytest.fixture
 async def served(readiness):
-    """A probe server on a free port: (server, address)."""
+    """Start a probe server on a free port; yield the server and its address."""
     registry = CollectorRegistry()
     Counter("quotes", "made", registry=registry).inc(3)
     routes = standard_routes(lambda: readiness.reason, registry) | {
@@ -160,7 +160,7 @@ async def test_who_sends_byte_by_byte_is_read_at_a_bounded_rate(served, monkeypa
 
 
 class HeldSlices:
-    """An event loop of a server in which a test decides when a slice ends."""
+    """A server's event loop in which a test decides when a time slice of the server ends."""
 
     def __init__(self, server):
         self._loop = server._loop
@@ -188,7 +188,7 @@ HALF = b"GET /livez HTTP/1.1\r\n"
 
 
 def ask_at_once(address, count, source="127.0.0.1", request=b"GET /livez HTTP/1.1\r\n\r\n"):
-    """Open so many connections with a request in each; the kernel holds them until the server accepts."""
+    """Open `count` connections and send a request on each; the kernel holds them until the server accepts."""
     clients = []
     for _ in range(count):
         client = socket.socket()
@@ -201,7 +201,7 @@ def ask_at_once(address, count, source="127.0.0.1", request=b"GET /livez HTTP/1.
 
 
 def received(client):
-    """Bytes that have arrived; b"" at the end or after a reset, None if nothing has arrived."""
+    """Bytes that have arrived; b"" at the end or after a reset, and None if no bytes have arrived."""
     try:
         return client.recv(1 << 20)
     except BlockingIOError:
@@ -328,7 +328,7 @@ async def test_an_unread_page_is_dropped_at_its_deadline():
         now += 0.1
         await slices.advance()
         assert not server._held
-        with pytest.raises(ConnectionResetError):  # noqa: PT012 # what had arrived is read first
+        with pytest.raises(ConnectionResetError):  # noqa: PT012 # reads arrived bytes first
             while client.recv(1 << 20):
                 pass
         client.close()

@@ -13,7 +13,7 @@ from testkit.conditions import wait_until
 
 @pytest.fixture
 def signals():
-    """Threads that ran the handler of the watchdog's signal, one entry per signal."""
+    """Threads that have run the handler for the watchdog's signal, with one entry for each signal."""
     received = []
     before = signal.signal(SIGNAL, lambda *_: received.append(threading.current_thread()))
     yield received

@@ -23,7 +23,7 @@ main()
 
 @pytest.fixture
 def fails(play):
-    """Play the demo; expect this step to fail with this code after successful steps; return the error."""
+    """Plays the demo, and expects that only step `number` fails, with this code; returns the error."""
 
     async def run(number, code, **options):
         report = await play(**options)

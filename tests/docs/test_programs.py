@@ -1,4 +1,4 @@
-"""Every Python program in the pages passes mypy --strict unchanged, and uses public names only."""
+"""Every Python program in the pages passes mypy --strict unchanged and uses only public names."""
 
 import ast
 import importlib

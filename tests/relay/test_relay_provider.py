@@ -38,7 +38,7 @@ IDENTITY = NeedIdentity()
 
 
 class InLoop:
-    """A relay whose calls run in an event loop, as calls of the helper's clients do."""
+    """A relay whose calls run in an event loop, as the helper runs its clients' calls."""
 
     def __init__(self, relay):
         self.relay = relay
@@ -64,7 +64,7 @@ class InLoop:
 
 
 async def ended(calls, need):
-    """Outcome of a call; the callback never comes before `start` has returned."""
+    """Make a call and return its outcome; check that `start` returns before the callback is called."""
     future = asyncio.get_running_loop().create_future()
     calls.start(need, future.set_result)
     assert not future.done()
@@ -126,7 +126,7 @@ def test_identity_size_and_quote_are_the_upstreams(made, relay, platform, aesmd)
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 def test_what_causes_what(relay, aesmd, cause):
-    """If size or quote needs an init first (42), the relay makes it, and clients get the init's error."""
+    """After code 42 for size or quote, the relay makes an InitQuoteEx, and clients get its error."""
     report = report_for(relay)
     relay.quote_size()
     aesmd.codes = dict(zip((INIT, SIZE, QUOTE), map(Code, cause.codes), strict=True))
@@ -177,7 +177,7 @@ def test_a_quote_by_another_key_than_init_gave(relay):
 
 
 def test_a_wrong_target_info_is_renewed(made, relay, aesmd, platform):
-    """The wrong target info was given once; reports for the right one are quoted, without a client's init."""
+    """After aesmd gave a wrong target info once, a report for the right one is quoted without a new init."""
     relay = made(relay)
     aesmd.target_info = APPLICATION.target_info()
     relay.identity()
@@ -217,7 +217,7 @@ def test_a_refused_size_costs_one_renewal_per_instance(relay, aesmd):
 
 @pytest.mark.parametrize("refusal", [Code.ATT_KEY_CERT_DATA_INVALID, Code.PARAMETER_ERROR])
 def test_a_changed_certificate_is_renewed_after_another_refusal(relay, aesmd, refusal):
-    """Each change of the certificate's TCB costs one InitQuoteEx, and no client gets a refusal."""
+    """Each change of the certificate's TCB costs one InitQuoteEx, and clients notice none of the changes."""
     report = report_for(relay)
     relay.quote(report, None)
     aesmd.change_certificate()
@@ -235,7 +235,7 @@ def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
     aesmd.seconds = 0.2
     aesmd.restart()
     with pytest.raises(QuoteProviderError):
-        relay.quote(report, None)  # this quote would need four answers
+        relay.quote(report, None)  # this would need four answers
     assert len(aesmd.asked) <= 2
 
 
@@ -260,7 +260,7 @@ def certified_by(quote, kind, data):
 def test_unusable_certificates_are_those_of_pccs(relay, aesmd, platform):
     report = report_for(relay)
     chain = Quote.parse(platform.quote(report, None).quote).signature.certification.data
-    # Another program's page, as long as the chain, which aesmd relays unread.
+    # In place of the chain, aesmd relays another program's page of the same length.
     aesmd.altered = lambda quote: certified_by(quote, 5, b"<html>".ljust(len(chain))) if any(quote) else quote
     assert "PCCS" in refused(relay, "quote-malformed", report).remedy
 
@@ -302,7 +302,7 @@ def test_a_chain_to_another_root_is_never_relayed(aesmd):
 def test_a_quote_without_a_chain_is_refused_by_its_size(relay, aesmd):
     relay.identity()
     relay.quote_size()
-    # In place of the chain, zeros of another type's size; only the size counts.
+    # In place of the chain there are zeros with the size of another type, because only the size counts.
     aesmd.altered = lambda quote: certified_by(quote, 3, bytes(404)) if any(quote) else bytes(1456)
     with raises("quote-without-pck-chain", QuoteProviderError, "why", "remedy") as caught:
         relay.quote_size()

@@ -22,7 +22,7 @@ CRLS = {"pck_crl": "the PCK revocation list", "root_ca_crl": "the root's revocat
 
 @pytest.fixture(scope="module")
 def collateral():
-    """Collateral whose chains end in every way that real services use."""
+    """Collateral whose PEM chains have all the endings that real services use."""
     made = SimulatedPlatform.create(bytes(32), NOW).collateral(NOW)
     return replace(
         made,

@@ -165,7 +165,7 @@ def test_what_dcap_qvl_for_node_fetches_verifies(serve, platform, quote, pccs, c
 def test_by_tls_with_an_authority_of_its_own(serve, quote, judged, tmp_path):
     authority, both = own_authority(tmp_path)
     server = serve(tls=tls_context(both, None), deadline_seconds=2)
-    with contextlib.closing(connect(server)):  # this client never shakes hands
+    with contextlib.closing(connect(server)):  # a client without a TLS handshake
         collateral = fetch_collateral(quote, Source(server.url, ca_file=authority))
     assert judged(collateral).ok
     assert get_raw(server, b"GET /livez HTTP/1.1\r\n\r\n") == b""  # plain HTTP without TLS
@@ -231,7 +231,7 @@ def test_slow_and_half_requests_do_not_stop_others(serve):
         begun = time.monotonic()
         assert all(get(server)[0] == 200 for _ in range(20))
         assert time.monotonic() - begun < 3
-        with contextlib.suppress(ConnectionError):  # rare single bytes do not extend the deadline
+        with contextlib.suppress(ConnectionError):  # slow single bytes extend no deadline
             while time.monotonic() - begun < 10:
                 clients[0].sendall(b"x")
                 time.sleep(0.1)
@@ -303,7 +303,7 @@ def test_the_command_serves_until_it_is_told_to_end(state, quote, tmp_path, numb
     options = ("--state-dir", state, "--address", "127.0.0.1:0", "--probe-address", f"unix:{probes}")
     with run("serve", *options, "--staging", "early") as server:
         try:
-            server.stderr.readline()  # a log line of the probes
+            server.stderr.readline()  # skip a line about probes
             (url,) = re.findall(r"http://\S+", server.stderr.readline())
             fetched = run("fetch", tmp_path / "q.bin", "--from", url, "--early", "--out", tmp_path / "c", "-o", "json")
             facts, problems = fetched.communicate(timeout=50)
@@ -311,7 +311,7 @@ def test_the_command_serves_until_it_is_told_to_end(state, quote, tmp_path, numb
             assert json.loads(facts)["evaluation_number"] == 2
             assert 'confcom_simulated_pcs_requests_total{status="200"} 4.0' in http_get(probes, "/metrics")[1]
             place = urlsplit(url)
-            with contextlib.closing(socket.create_connection((place.hostname, place.port))):  # does not hold it back
+            with contextlib.closing(socket.create_connection((place.hostname, place.port))):  # must not delay it
                 server.send_signal(number)
                 assert server.wait(40) == 0
             assert "/tcb?fmspc" not in server.stderr.read()

@@ -31,7 +31,7 @@ TABLE = {
     (Staging.REVOKED, False): (2, "not-authentic", "refused", "STATUS_TCB_REVOKED"),
     (Staging.EXPIRED, False): (1, "unusable", "refused", "STATUS_SGX_CRL_EXPIRED"),
 }
-"""By staging, and early set or not: evaluation number, our verdict, dcap-qvl's status, the worst of Intel's."""
+"""Evaluation number, our verdict, dcap-qvl's and Intel's worst status, keyed by staging and early set."""
 
 
 def staged(staging, *, early=False):
@@ -94,7 +94,7 @@ def test_the_list_of_numbers_is_signed_and_of_intels_form(staging):
     rows = [(row["tcbEvaluationDataNumber"], row["tcbRecoveryEventDate"]) for row in document["tcbEvalNumbers"]]
     assert [number for number, _ in rows] == list(staging.numbers)
     year_ago = (NOW - timedelta(days=365)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert all((date <= year_ago) is (number == 1) for number, date in rows)  # how clients find the standard set
+    assert all((date <= year_ago) is (number == 1) for number, date in rows)  # so clients find the standard set
 
 
 def test_a_staged_platform_is_exported(tmp_path):

@@ -32,7 +32,7 @@ def listening(path, name=None):
 
 @pytest.fixture
 async def updated(keeper):
-    """A keeper that could quote, and a newer keeper that has taken the path from the first."""
+    """Two keepers. The older one could quote; the newer one has taken the path from it."""
     old, new = await keeper(1).quoting(), await keeper(2).quoting()
     await old.waits("newer-helper-serves")
     return old, new
@@ -47,7 +47,7 @@ async def ticks(running, count=5):
         await running.tick()
 
 
-# One helper, and the path.
+# Tests of one helper and its path.
 
 
 async def test_where_nobody_serves_the_path_is_bound_at_once(keeper, path):
@@ -143,7 +143,7 @@ async def test_a_path_that_is_too_long_for_the_mark(keeper, short_dir):
     "occupied", [lambda path: path.mkdir(parents=True), lambda path: path.parent.mkdir(mode=0o755)]
 )
 async def test_directories_of_root_are_an_error_for_other_users(keeper, path, occupied):
-    """Cases: a directory in place of the socket, and a directory that should hold the socket."""
+    """Root owns a directory at the socket's own path, or owns the directory for the socket."""
     occupied(path)
     with as_user(), pytest.raises(UnavailableError):
         await keeper(1).start()
@@ -153,7 +153,7 @@ async def test_directories_of_root_are_an_error_for_other_users(keeper, path, oc
 @pytest.mark.parametrize("call", ["inspect_socket", "listen_at"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES], ids=errno.errorcode.get)
 async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, call, number):
-    """At its start the helper ends with this error; later the helper waits."""
+    """A helper that gets this error at its start ends; a helper that gets the error later waits."""
     failing = Mock(side_effect=OSError(number, os.strerror(number)))
     monkeypatch.setattr(socket_keeper, call, failing)
     with pytest.raises(UnavailableError):
@@ -168,12 +168,12 @@ async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, 
     await running.serves()
 
 
-# Other programs.
+# Tests with sockets and files of other programs.
 
 
 @contextlib.contextmanager
 def of_another_user(path):
-    """A helper's mark alone does not make a socket a helper's."""
+    """Another user's socket with a helper's mark, which alone does not make the socket a helper's."""
     path.parent.mkdir()
     path.parent.chmod(0o777)
     with as_user():
@@ -242,7 +242,7 @@ async def test_a_socket_that_appears_after_the_look_stays(keeper, path, monkeypa
         await running.waits("foreign-socket")
 
 
-# Updates.
+# Tests of updates.
 
 
 async def test_a_live_helper_is_replaced_after_a_quote_not_before(keeper, path, caplog):
@@ -265,7 +265,7 @@ async def test_a_live_helper_is_replaced_after_a_quote_not_before(keeper, path, 
     ]
     await ticks(old)
     assert new.code is None
-    assert {record.levelname for record in caplog.records} == {"INFO"}  # an update causes no warning
+    assert {record.levelname for record in caplog.records} == {"INFO"}  # updates cause no warning
 
 
 async def test_the_old_one_lets_go_after_the_newer_one_serves(keeper, path):
@@ -310,7 +310,7 @@ async def test_when_the_newer_one_dies_the_old_one_takes_the_path_back(updated, 
 
 
 async def test_who_stops_serves_until_the_next_one_can_quote(keeper, path):
-    """After a rollback, the next helper may be an older version."""
+    """After a rollback, the next helper may have an older version."""
     old = await keeper(2).quoting()
     old.task.cancel()
     handing_over = asyncio.create_task(old.keeper.hand_over(WAIT_SECONDS))

@@ -1,4 +1,4 @@
-"""Peers whose messages make calls wait: the server alone with slow peers only, and the thread for them."""
+"""Tests of slow peers, whose messages make system calls wait, and of the thread that serves these peers."""
 
 import socket
 import threading
@@ -92,7 +92,7 @@ async def test_so_many_slow_peers_are_remembered(slow, clock):
 
     for peer in range(MAX_PEERS + 1):
         slow.timed(peer, call)
-    clock.now -= SLOW_SECONDS * 2 * MAX_PEERS  # no peer is forgotten for its age
+    clock.now -= SLOW_SECONDS * 2 * MAX_PEERS  # no peer is old enough to be forgotten
     assert (0 in slow, 1 in slow, MAX_PEERS in slow) == (False, True, True)
 
 
