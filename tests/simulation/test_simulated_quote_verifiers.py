@@ -21,7 +21,7 @@ def test_dcap_qvl_accepts_under_the_simulated_root_alone(any_platform, now, make
     appraisal = appraise(quote, any_platform.pki.root.der, collateral, now)
     assert isinstance(appraisal, Appraisal)
     assert appraisal.tcb.status is TcbStatus.UP_TO_DATE
-    assert appraisal.advisory_ids == ("SIMULATED-NOT-GENUINE-INTEL",)
+    assert appraisal.tcb.advisory_ids == ("SIMULATED-NOT-GENUINE-INTEL",)
     assert appraisal.root_key_id != INTEL_ROOT_KEY_ID
     assert isinstance(appraise(quote, intel_root().der, collateral, now), Rejection)
 
