@@ -39,7 +39,7 @@ _REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
 _REQUIRED: Final[Mapping[MessageKind, tuple[str, ...]]] = MappingProxyType(
     {kind: tuple(one.name for one in fields(message) if one.default is MISSING) for kind, message in _REQUESTS.items()}
 )
-"""The required fields of each request: its first fields, which have no default."""
+"""The required fields of each request, which are the first fields and have no default."""
 _RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyType(
     {message.kind: message for message in get_args(QuotingResponse)}
 )

@@ -75,7 +75,7 @@ class GetQuoteExRequest:
 
 @dataclass(frozen=True, slots=True)
 class SelectAttKeyIdRequest:
-    """Ask which of the listed attestation keys the service supports; without a list, which key it prefers."""
+    """Ask which of the listed keys the service supports or, without a list, which key the service prefers."""
 
     kind: ClassVar = MessageKind.SELECT_ATT_KEY_ID
 

@@ -102,7 +102,7 @@ class RunningConversation:
         self._session: ClientSession
 
     def start(self) -> None:
-        """Send the conversation's first request; if it has no request, end."""
+        """Send the conversation's first request; if there is none, end the conversation."""
         self._resume(lambda: next(self._talk))
         self._starting = False
 
@@ -147,7 +147,7 @@ class RunningConversation:
     def _connect(self) -> None:
         # Not loop.sock_connect, which takes EAGAIN (a full backlog) for a pending and then for a made connection.
         try:
-            # Not socket.socket, whose look-ups of enum members cost as much as the system call.
+            # socket.socket is not used: its look-ups of enum members cost as much as the system call.
             connection = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:  # no descriptor is left
             self._throw(error)
@@ -163,7 +163,7 @@ class RunningConversation:
                 self._throw(connect_error(self._client.socket_path, error))
             return
         self._connection = connection
-        self._session = ClientSession(self._request)  # the session is made while the service accepts
+        self._session = ClientSession(self._request)  # meanwhile the service accepts the connection
         try:
             # A request has at most 1.7 KB, so it fits into the empty buffer of a new socket.
             connection.send(self._session.data_to_send)

@@ -6,7 +6,7 @@ framework, which would cost a node daemon 11 MiB.
 A request that has arrived with its connection is answered at once, and the connection is closed. So probes queue
 only in the kernel, where clients cannot displace each other. A connection is held only while its request is
 incomplete or its page is too large for the moment. If too many connections are held, the address that recently held the
-most loses one. Held connections are served once per slice of time, so sending or reading in small pieces costs no more.
+most loses one. Held connections are served once per slice of time, so clients that use small pieces cost no more.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ RENDERING_SECONDS: Final = 1.0
 """Time for which all clients get the same rendering of a larger page; for a small page it is SLICE_SECONDS. Rendering
 metrics blocks the event loop for some milliseconds, which clients could otherwise cause in quick succession."""
 ACCEPT_BATCH: Final = 16
-"""Maximum number of connections accepted in one turn of the event loop, which takes about a millisecond."""
+"""Maximum number of connections accepted in one turn of the event loop; a turn takes about a millisecond."""
 FAILURE_LOG_SECONDS: Final = 60.0
 """Interval of log lines about failing routes, since any client can cause such lines."""
 _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
@@ -211,8 +211,8 @@ def standard_routes(
 def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> Iterator[ProbeAddress | None]:
     """Answer probes in the running event loop while the `with` block runs, unless the address is None.
 
-    Yields:
-        The address; the kernel's choice replaces port 0. The errors are the same as those of `listen`.
+    Yields: The address; port 0 is replaced by the port that the kernel chose. The errors are the same as
+        those of `listen`.
     """
     if address is None:
         yield None
@@ -256,7 +256,7 @@ class ProbeServer:
         self._held: dict[_Connection, float] = {}
         """The deadline of each held connection, in the order in which the connections were held."""
         self._uses: Counter[str] = Counter()
-        """How many connections of each address were held since `_counted_since`."""
+        """Number of connections of each address that were held since `_counted_since`."""
         self._counted_since = clock()
         self._slice_timer: asyncio.TimerHandle | None = None
         self._accepts_left = ACCEPTS_PER_SLICE

@@ -35,7 +35,7 @@ _STATES = {
     errno.ENOENT: PathState.FREE,
     errno.ECONNREFUSED: PathState.STALE,
     errno.EAGAIN: PathState.LIVE,  # the backlog is full
-    errno.ENOTCONN: PathState.LIVE,  # a signal ended the wait for room: Python's connect() returned (PEP 475)
+    errno.ENOTCONN: PathState.LIVE,  # a signal ended connect()'s wait for room (PEP 475)
 }
 """The state of the path, keyed by the error number of connect()."""
 
@@ -44,8 +44,8 @@ _STATES = {
 class FileIdentity:
     """Device and inode of a socket's file, which distinguish the file from another one at the same path.
 
-    The identity is valid only while the socket is open: then the kernel keeps the inode and its number.
-    Timestamps are no part of the identity, because link(2), rename(2) and chmod(2) change them.
+    The identity is valid only while the socket is open, because the kernel then keeps the inode and its
+    number. Timestamps are no part of the identity, because link(2), rename(2) and chmod(2) change them.
     """
 
     device: int

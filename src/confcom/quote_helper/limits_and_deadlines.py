@@ -12,7 +12,7 @@ ANSWER_OVERHEAD: Final = UNREAD_OVERHEAD + 1024
 """UNREAD_OVERHEAD plus the answer's bytes beside the quote, of which the QE's report takes 960."""
 MIB: Final = 1024 * 1024
 DEFAULT_MEMORY_LIMIT_MIB: Final = 256
-"""The chart's default for the container's memory limit."""
+"""Default of the chart for the container's memory limit."""
 UNREAD_MEMORY_PART: Final = 32
 """Unread answers may take one part in 32 of the container's memory. With 256 MiB, a helper uses 50 MiB by itself, 10
 for logs and metrics, 46 for 4,096 connections with the largest requests, 10 for 4,096 connections with unread answers,
@@ -58,7 +58,7 @@ class HelperLimits:
     16,384 clients are admitted in a second, more than the helper can accept, so no client waits in the backlog
     (with 1 s they waited a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
     accept_retry_seconds: float = 0.05
-    """How long accepting pauses if places or descriptors have run out and no connection may be closed yet."""
+    """Pause of accepting when no connection or descriptor is left and no connection may be closed yet."""
 
     turn_seconds: float = 0.005
     """Time for accepting, and again for calls of an inline provider, before the event loop runs other tasks: well
@@ -86,7 +86,7 @@ class HelperLimits:
     self_test_seconds: float = 15.0
     """Duration of one self-test (as long as Intel's client waits) after which the provider counts as hung."""
     self_test_retry_seconds: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
-    """Waits after self-tests that failed in a row; the last wait repeats."""
+    """Seconds to wait after the first, second ... failed self-test in a row; the last value repeats."""
     refusal_log_seconds: float = 1.0
     """Interval of debug lines about requests that the provider refuses, which any client can cause."""
     repeated_log_seconds: float = 60.0

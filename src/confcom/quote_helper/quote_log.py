@@ -40,7 +40,7 @@ MALFORMED_LINES_IN_ALL: Final = 60
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class MinuteLimit:
-    """Admits some events of each minute to the log, and counts the others by code.
+    """Admits some events of each minute to the log, and counts the others, keyed by code.
 
     A minute's limits are: `per_peer` events of one peer, `first` events that are their peer's first, and
     `further` other events. So peers with many events do not use up the lines of other peers.
@@ -51,7 +51,7 @@ class MinuteLimit:
     further: int
     clock: Callable[[], float]
     counted: Counter[int] = field(init=False, default_factory=Counter)
-    since: float = field(init=False, default=0.0)  # time of the minute's first event
+    since: float = field(init=False, default=0.0)  # time of the first event in this minute
     _admitted: dict[Hashable, int] = field(init=False, default_factory=dict)
     _further: int = field(init=False, default=0)
 

@@ -92,7 +92,7 @@ class Backend:
     self_test_seconds: float | None = None
     """Time limit of a self-test, after which the provider counts as hung; None for the helper's limit."""
     waits_for: str = "itself"
-    """Name, for messages, of the thing that a hung self-test waits for."""
+    """Name that messages use for the service that a hung self-test waits for."""
     problem: Callable[[], NotReady | None] = lambda: None
     """Returns a problem of the backend that its self-test does not detect."""
     in_loop: Callable[[], CallsInLoop] | None = None

@@ -52,7 +52,7 @@ _SIGNATURE: Final = slice(SIGNED_PART_SIZE + 4, SIGNED_PART_SIZE + 4 + SIGNATURE
 
 @dataclass(frozen=True, slots=True)
 class _Certified:
-    """What later quotes share with a quote that passed all checks, and the key that signs these quotes."""
+    """The bytes that later quotes share with a quote that passed all checks, and the key that signs them."""
 
     identity: QuotingTarget
     size: int
@@ -96,7 +96,7 @@ class QuoteChecker:
     def check(self, data: bytes, *, size: int, identity: QuotingTarget, now: datetime | None = None) -> None:
         """Reject a quote with another size, identity or root than expected, or without a valid signature.
 
-        `data` is a quote without padding, of the right report body. `size` and `identity` come from the
+        `data` is a quote without padding, with the expected report body. `size` and `identity` come from the
         service. If `now` is given, each certificate must be valid at that time.
 
         Raises:

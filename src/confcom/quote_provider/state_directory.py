@@ -162,7 +162,7 @@ def _read_values(folder: Path) -> dict[str, bytes]:
 
 
 def _place(state_dir: Path, root: RootSeed) -> bool:
-    """Create the complete folder; return False if it exists: rename(2) replaces no folder with files."""
+    """Create the complete folder; return False if it exists, as rename(2) replaces only empty folders."""
     new = Path(tempfile.mkdtemp(prefix=f".{ROOT_FOLDER}.", dir=state_dir))
     try:
         for name, value in root.encode().items():

@@ -32,7 +32,7 @@ T = TypeVar("T")
 CALL_SECONDS: Final = 30.0
 """Time limit of a client's request: twice that of Intel's client (15 s), as other requests may be first."""
 HANGS: Final = "aesmd-hangs"
-"""Error code for a call that did not return in time, while no other call returned either."""
+"""Error code for a call that did not return in time, if other calls did not return in this time."""
 UNREACHABLE: Final = "aesmd-unreachable"
 """Error code for a socket that does not exist, or that no process serves."""
 
@@ -51,7 +51,7 @@ plug-in that was missing at its start; a stopping aesmd also refuses some reques
 _SUSPICIOUS: Final = frozenset(
     {AesmErrorCode.UNEXPECTED_ERROR, AesmErrorCode.OUT_OF_EPC, AesmErrorCode.ENCLAVE_LOAD_ERROR}
 )
-"""Refusals before a run's first successful InitQuoteEx which may mean that the ID enclave was not loaded."""
+"""Codes which, before a run's first successful InitQuoteEx, may mean that the ID enclave was not loaded."""
 _EXPLAINED_BY_SELF_TEST: Final = frozenset(
     {
         AesmErrorCode.UNEXPECTED_ERROR,
@@ -61,7 +61,7 @@ _EXPLAINED_BY_SELF_TEST: Final = frozenset(
         AesmErrorCode.NO_PLATFORM_CERT_DATA,
     }
 )
-"""Refusals that every client may get. After such a refusal, the next self-test runs early."""
+"""Codes of refusals that every client may get. After such a refusal, the next self-test runs early."""
 
 
 class AesmdQuoteProvider:
@@ -181,7 +181,7 @@ class AesmdQuoteProvider:
         return identity
 
     def _judge(self, run: AesmdRun, refusal: QuoteProviderError) -> Conversation[None]:
-        """Find by GetQuoteSizeEx why the first InitQuoteEx of a run was refused (measured with Intel's code).
+        """Ask GetQuoteSizeEx why the first InitQuoteEx of a run was refused (measured with Intel's code).
 
         If PCCS refuses or the PCE was not loaded, GetQuoteSizeEx also returns 1 or 29. If the ID enclave was not
         loaded, GetQuoteSizeEx returns 42; then InitQuoteEx succeeds, but quotes carry an uninitialised QE id. Error 42

@@ -57,7 +57,7 @@ class SignedJson:
         return f'{{"{self.name}":'.encode() + self.body + f',"signature":"{self.signature.hex()}"}}'.encode()
 
     def read(self) -> JsonObject:
-        """Decode the inner object for typed access; duplicate keys are refused, and numbers that are no integers."""
+        """Decode the inner object for typed access; duplicate keys and non-integer numbers are refused."""
         try:
             value = json.loads(
                 self.body.decode(),

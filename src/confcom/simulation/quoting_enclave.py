@@ -95,8 +95,8 @@ class QuotingEnclave:
     def load(cls, seed: bytes, pki: Pki, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> Self:
         """Derive the attestation key and certify it with the PCK.
 
-        As on hardware, the key depends on the platform and on the QE's signer and SVN. So another SVN of the
-        QE gives another key, but neither a restart nor another MRENCLAVE alone does.
+        As on hardware, the key depends on the platform and on the QE's signer and SVN. So the key changes
+        with the QE's SVN, but not with a restart or with MRENCLAVE alone.
         """
         enclave = identity.enclave()
         label = f"attestation key of {identity.mr_signer.hex()} {QE_ISV_PROD_ID} {identity.isv_svn}"

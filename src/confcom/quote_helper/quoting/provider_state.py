@@ -56,7 +56,7 @@ class ProviderSupervisor:
         while True:
             losses, previous, instance = self._losses, instance, backend.instance()
             if not self.ready and instance not in (None, previous):
-                self._on_failure(Failure(PREPARING))  # these failures were another instance's
+                self._on_failure(Failure(PREPARING))  # the failures so far were those of another instance
             failure = await self._self_test(backend)
             if failure is None and losses != self._losses:
                 continue  # a client's call found the provider lost while the self-test was running
@@ -82,7 +82,7 @@ class ProviderSupervisor:
         return Failure(NotReady(str(error), code=error.error_code), None if waits else error.code)
 
     async def _wait(self, backend: Backend, instance: object, seconds: float) -> None:
-        """Wait for the next self-test; the wait ends early on a loss or another instance of the provider.
+        """Wait for the next self-test; stop waiting if the provider is lost or has a new instance.
 
         A refused or doubtful call of a client also ends the wait, but not before the shortest pause between self-tests.
         """
@@ -124,7 +124,7 @@ class ProviderSupervisor:
         if not done:
             hangs = f"the quote provider hangs: no quote within {seconds:g} s; it waits for {backend.waits_for}"
             self._on_failure(Failure(NotReady(hangs, code="provider-hangs")))
-            # Wait for the hanging self-test, since a second self-test would hang too, in another thread.
+            # Wait for the hanging self-test; a second self-test would only make another thread hang.
             await asyncio.wait({call})
         return call.result()
 

@@ -80,7 +80,7 @@ class QuoteService(Generic[A]):
         """Function that gives the answer to an asker who got a ticket from `respond`; it must not raise."""
         self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         self._refusal: AesmErrorCode | None = None
-        """Code with which requests are refused while there is no provider; with None, requests wait."""
+        """Code with which requests are refused while there is no provider; if it is None, requests wait."""
         self.refused = False
         """Whether a request was refused for lack of a provider. Each self-test sets `refused` to False."""
         self._in_loop: CallsInLoop | None = None  # None if the provider is called inline
@@ -147,7 +147,7 @@ class QuoteService(Generic[A]):
         return ticket
 
     def refuse_as_busy(self, request: Request) -> Response:
-        """Answer a request without calling the provider: with BUSY if the answer needs the provider."""
+        """Answer a request without calling the provider; the answer is BUSY if it would need the provider."""
         planned = plan(request)
         return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 

@@ -134,7 +134,7 @@ class SocketKeeper:
 
     def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> None:
         served = self._bound
-        try:  # not in a thread: no stop may come before `_bound` holds the socket
+        try:  # not in a thread, since no stop may come before `_bound` is set
             make_directory(self.path.parent, DIRECTORY_MODE)
             if stale is not None and FileIdentity.of(self.path) == stale:
                 self.path.unlink(missing_ok=True)

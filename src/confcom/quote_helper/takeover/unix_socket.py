@@ -1,4 +1,4 @@
-"""Listening unix sockets that never delete another program's path, and replace one only with `replace`.
+"""Listening unix sockets that never delete another program's path, and replace it only if `replace` is set.
 
 Intel's AESM unlinks the path by name at start and at stop, so an old instance that ends deletes its successor's socket.
 With this module, a path appears with its final mode and a listening socket; only its own program removes it.

@@ -25,13 +25,13 @@ has raised EPOLLOUT (sock_wfree). No buffer is that small."""
 
 
 class Stage(Enum):
-    """What a connection waits for."""
+    """The stages of a connection; each stage is a wait for something."""
 
-    RECEIVING = auto()  # the client's request
-    PAUSED = auto()  # its peer to fall below the peer's limits
-    ANSWERING = auto()  # its turn, or an answer of the provider
-    UNREAD = auto()  # the client to read its answer, which the kernel charges to the helper's memory
-    ENDED = auto()  # nothing
+    RECEIVING = auto()  # waits for the client's request
+    PAUSED = auto()  # waits for its peer to fall below the peer's limits
+    ANSWERING = auto()  # waits for its turn, or for an answer of the provider
+    UNREAD = auto()  # waits for the client to read the answer, which counts as the helper's memory
+    ENDED = auto()  # waits for nothing
 
 
 RECEIVING, PAUSED, ANSWERING, UNREAD, ENDED = Stage

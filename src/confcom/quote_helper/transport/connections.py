@@ -57,7 +57,7 @@ class Connections:
     before its request is served. Requests are not counted, since they are small and connections are limited.
 
     **Paused connections** cost nothing until the limits allow their next step. Peers take turns for the
-    shared resources. A peer that has used up its part of a resource is set aside until it holds less.
+    shared resources. A peer that has used up its part of a resource is set aside until the peer holds less.
     """
 
     def __init__(self, limits: HelperLimits) -> None:

@@ -81,7 +81,7 @@ class ConnectionHandler:
         self._connections = connections
         self._slow = slow_peers
         self.short_of_memory_at = -math.inf
-        """Time of the last refusal for lack of memory to a peer that held no memory itself."""
+        """Time when a peer that held no memory itself was last refused for lack of memory."""
         self._unread_events = _READ_EVENTS if slow_peers is None else _INPUT_EVENTS
         self._observer = observer
         self._clock = clock

@@ -69,7 +69,7 @@ class AesmServer:
         self._listeners: dict[int, socket.socket] = {}
         self.memory_problem: NotReady | None = None
         self._reserve = _open_reserve()
-        """A spare descriptor, closed to accept one client when no other descriptor is free."""
+        """A spare descriptor, which is closed when no other is free, so that one client can be accepted."""
         self._retry: asyncio.TimerHandle | None = None  # set while accepting is paused
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._epoll.fileno(), self._take_turn)
@@ -136,7 +136,7 @@ class AesmServer:
         # Connections before listeners: a socket accepted later may get the descriptor of a connection that ends here.
         ready, more = self._handler.poll()
         if more and self._retry is None:
-            ready = list(self._listeners)  # so events of thousands of connections delay no new client
+            ready = list(self._listeners)  # thousands of connections must not delay new clients
         if ready and self._reserve is None:
             self._reserve = _open_reserve()
         for listener in filter(None, map(self._listeners.get, ready)):
@@ -146,8 +146,8 @@ class AesmServer:
 
     def _accept_batch(self, listener: socket.socket) -> bool:
         room = self._handler.free_places
-        # At the limit (room 0), a client is accepted before a connection is shed: the backlog may be empty.
-        # If nothing can be shed, the new connection stays.
+        # At the limit (room 0), a client is accepted before a connection is shed, since the backlog may be
+        # empty. If no connection can be shed, the new one stays.
         if room < 0 and not self._shed():
             self._pause("all connection slots are in use, and none can be freed yet")
             return False

@@ -95,7 +95,7 @@ class SlowPeers:
             thread = threading.Thread(target=self._run, name="slow-peers", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the container may start no more threads
+            except RuntimeError:  # the container has reached its limit of threads
                 timed()
                 return
             self._thread = thread
