@@ -36,7 +36,7 @@ class MessageKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class InitQuoteExRequest:
-    """Ask for the quoting enclave's target info; without b_pub_key_id, only for the size of the public key id.
+    """Ask for the quoting enclave's target info or, without b_pub_key_id, for the public key id's size.
 
     The unit of `timeout` differs between clients (Intel: ms, Fortanix: us). So no server can honour
     `timeout`; Intel's server ignores it.
@@ -62,7 +62,7 @@ class GetQuoteSizeExRequest:
 
 @dataclass(slots=True)
 class GetQuoteExRequest:
-    """Ask for a quote of a report; with qe_report_info, also for the QE's own report about the quote."""
+    """Ask for a quote of a report and, with qe_report_info, for the QE's own report about the quote."""
 
     kind: ClassVar = MessageKind.GET_QUOTE_EX
 
@@ -104,7 +104,7 @@ class GetSupportedAttKeyIdsRequest:
 
 @dataclass(frozen=True, slots=True)
 class LegacyRequest:
-    """A request about EPID, launch tokens or the white list: only its field number is read, not its content."""
+    """A request about EPID, launch tokens or the white list. Only the field number is read, no content."""
 
     kind: MessageKind
 

@@ -97,7 +97,7 @@ class NeedQuote:
     def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
         """Return the quote, padded with zeros to the buffer's size, or error 3 if the buffer is too small.
 
-        Without `qe_report_info`, the answer repeats the request's: Fortanix's client panics if the field is missing.
+        If `qe_report_info` is None, the answer copies the request's, as Fortanix's client panics without it.
         """
         if len(quote) > self.buf_size:
             return self.refuse(AesmErrorCode.PARAMETER_ERROR)

@@ -93,7 +93,7 @@ class ServerSession:
         Empty `data` means the end of the peer's stream.
 
         Raises:
-            EOFError: the stream ended without a request (as in a liveness probe), or after a complete one.
+            EOFError: the stream ended without a request (as in a liveness probe) or after a complete request.
             ProtocolError: the bytes are no AESM request; close without an answer, as Intel's server does.
         """
         if not data:

@@ -72,8 +72,8 @@ class AsyncAesmClient(SocketClient):
 class RunningConversation:
     """A conversation that the event loop drives with callbacks instead of a task, over one connection at a time.
 
-    `ended` is called once with the outcome, after `start` has returned. The time limit is for each request or
-    for the `whole` conversation. `watch` registers a callback for a readable descriptor; `unwatch` ends this.
+    `ended` is called once with the outcome, after `start` has returned. The time limit is per request or, if
+    `whole`, per conversation. `watch` registers a callback for a readable descriptor; `unwatch` removes it.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class RunningConversation:
             self._deadline.cancel()
 
     def _connect(self) -> None:
-        # Not loop.sock_connect, which takes EAGAIN (a full backlog) for a pending and then for a made connection.
+        # loop.sock_connect would take EAGAIN (a full backlog) for a pending and then for a made connection.
         try:
             # socket.socket is not used: its look-ups of enum members cost as much as the system call.
             connection = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

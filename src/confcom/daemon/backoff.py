@@ -1,4 +1,4 @@
-"""Doubling pauses after failures, and between repeated actions on one object. No I/O except reading the clock."""
+"""Pauses that double, after failures or between actions on one object. No I/O except reading the clock."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ def retry_pause(
     first: float = FIRST_PAUSE_SECONDS,
     longest: float = LONGEST_PAUSE_SECONDS,
 ) -> float:
-    """Return the seconds to wait after another failure: 50 to 100 % of the pause, so that clients spread."""
+    """Return the seconds to wait after another failure: a random 50 to 100 % of the pause."""
     return min(first * 2.0 ** min(failures, 16), longest) * (1 - jitter() / 2)
 
 

@@ -5,7 +5,7 @@ framework, which would cost a node daemon 11 MiB.
 
 A request that has arrived with its connection is answered at once, and the connection is closed. So probes queue
 only in the kernel, where clients cannot displace each other. A connection is held only while its request is
-incomplete or its page is too large for the moment. If too many connections are held, the address that recently held the
+incomplete or its page is too large to send yet. If too many connections are held, the address that recently held the
 most loses one. Held connections are served once per slice of time, so clients that use small pieces cost no more.
 """
 
@@ -38,9 +38,9 @@ from confcom.errors import SettingsError, UnavailableError
 _logger = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES: Final = 8192
-"""Limit of request line plus headers. The kubelet and Prometheus send less than 1 KiB; common servers allow 8 KiB."""
+"""Limit of request line plus headers in bytes. A kubelet and Prometheus send under 1 KiB; servers allow 8 KiB."""
 DEADLINE_SECONDS: Final = 5.0
-"""Time limit of each held connection. By default, a kubelet's probe waits 1 s, a Prometheus scrape 10 s."""
+"""Time limit of each held connection. A kubelet's probe waits 1 s by default, and a scrape 10 s."""
 MAX_HELD: Final = 32
 """Maximum number of held connections. A scraper and a person need two; probes need none. If all are pages of
 0.2 MB that nobody reads, the kernel holds 6 MB."""
@@ -107,7 +107,7 @@ class ProbeAddress:
 
     @classmethod
     def parse(cls, text: str) -> ProbeAddress:
-        """Parse the value of a flag; raise ValueError with the reason if the text has neither form."""
+        """Parse the value of a flag; raise ValueError with the reason if the text is no address."""
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if not path:

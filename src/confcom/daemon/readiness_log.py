@@ -28,7 +28,7 @@ class NotReady:
 
 
 class ReadinessLog:
-    """A log of why a daemon is not ready: a line for each new reason, repeated every REPEAT_SECONDS while it lasts.
+    """A log of why a daemon is not ready: a line for each new reason, and every REPEAT_SECONDS the same line again.
 
     `first` is the reason during the start of the daemon. It is not logged at once.
     """

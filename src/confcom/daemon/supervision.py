@@ -18,7 +18,7 @@ from confcom.errors import ConfcomError, ExitCode, explain
 _logger = logging.getLogger(__name__)
 
 STOP_DEADLINE_SECONDS = 20.0
-"""Seconds from the first signal to the exit. A kubelet kills later, after 30 s (terminationGracePeriodSeconds)."""
+"""Seconds from the first signal to the exit. A kubelet kills after 30 s (terminationGracePeriodSeconds)."""
 LIBRARY_SECONDS = 1.0
 """Timeout for tasks that libraries have left running when the daemon is done; gRPC's need a few turns of
 the event loop (grpcio 1.85, seen)."""
@@ -27,7 +27,7 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
-    """Run `main(stop)` to its end. SIGTERM, SIGINT or SIGHUP sets `stop`; `main` then has `stop_deadline` seconds.
+    """Run `main(stop)`. SIGTERM, SIGINT or SIGHUP sets `stop`; `main` then has `stop_deadline` seconds to end.
 
     A SIGINT after the first signal, or the deadline, cancels `main`. Another SIGTERM or SIGHUP does not
     cancel `main`: containerd repeats SIGTERM after its own restart, and if a terminal closes, its shell and
@@ -48,7 +48,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
 
 
 async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
-    """Run services concurrently until `stop` is set; a service that fails, or returns too early, ends all.
+    """Run services concurrently until `stop` is set; if a service fails or returns early, all end.
 
     Raises:
         ConfcomError: a service failed with it, or returned before `stop` was set.

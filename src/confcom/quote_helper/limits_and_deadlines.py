@@ -93,7 +93,7 @@ class HelperLimits:
     """Interval of log lines of one kind: about a failing provider, failing connections, or repaired modes."""
 
     socket_tick_seconds: float = 0.5
-    """Interval of checks of the socket's path, each a few system calls. A lost path is repaired within a second."""
+    """Interval of checks of the socket's path. A check takes few system calls; a lost path is back in 1 s."""
     hand_over_look_seconds: float = 0.02
     """Interval of the checks after SIGTERM whether another instance has taken the socket's path."""
 
@@ -109,11 +109,11 @@ class HelperLimits:
 
     @property
     def descriptors(self) -> int:
-        """Number of descriptors for all connections, without an answer or with an unread answer."""
+        """Number of descriptors for all connections, both without an answer and with an unread answer."""
         return self.max_connections + self.unread_memory // UNREAD_OVERHEAD
 
     def with_descriptors(self, available: int) -> HelperLimits:
-        """Return limits with fewer connections and unread answers, which need only `available` descriptors."""
+        """Return limits with fewer connections and unread answers that need only `available` descriptors."""
         places = max(1, min(self.max_connections, available - ceil(available / UNREAD_DESCRIPTORS_PART)))
         return replace(
             self,

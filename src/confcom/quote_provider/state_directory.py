@@ -102,7 +102,7 @@ def open_or_create_platform(
 
 
 def exposure(state_dir: Path) -> str | None:
-    """Describe a file mode that lets other users of this machine read or replace the stored root; else None.
+    """Describe a file mode that lets other users of this machine read or replace the root; else return None.
 
     Callers should only warn, because the mode may be intended. Read-only file systems, such as a mounted Secret's
     volume, are skipped: their modes do not show who has access.

@@ -30,14 +30,14 @@ from confcom.sgx.report import QeReportInfo, Report
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
-"""Time limit of a client's request: twice that of Intel's client (15 s), as other requests may be first."""
+"""Time limit of a client's request: twice Intel's client's limit (15 s), as other requests may be first."""
 HANGS: Final = "aesmd-hangs"
 """Error code for a call that did not return in time, if other calls did not return in this time."""
 UNREACHABLE: Final = "aesmd-unreachable"
 """Error code for a socket that does not exist, or that no process serves."""
 
 _ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR})
-"""Refusals that InitQuoteEx or GetQuoteSizeEx may end: no attestation key yet, or a changed quote size."""
+"""Codes of refusals that InitQuoteEx or GetQuoteSizeEx may end: no key yet, or a changed quote size."""
 _ENDED_BY_IDENTITY: Final = frozenset({OTHER_KEY, OTHER_ENCLAVE, WRONG_SIZE})
 """Error codes for quotes that do not match the earlier answers to InitQuoteEx and GetQuoteSizeEx."""
 _QUOTING_CALLS: Final = frozenset(
@@ -158,7 +158,7 @@ class AesmdQuoteProvider:
 
     @contextlib.contextmanager
     def _renewing(self, reason: QuoteProviderError) -> Iterator[None]:
-        """Record if InitQuoteEx does not end a refusal; otherwise each request would cause four calls."""
+        """Record that InitQuoteEx does not end a refusal, or each request would cause four calls."""
         try:
             yield
         except QuoteProviderError as error:
@@ -184,8 +184,8 @@ class AesmdQuoteProvider:
         """Ask GetQuoteSizeEx why the first InitQuoteEx of a run was refused (measured with Intel's code).
 
         If PCCS refuses or the PCE was not loaded, GetQuoteSizeEx also returns 1 or 29. If the ID enclave was not
-        loaded, GetQuoteSizeEx returns 42; then InitQuoteEx succeeds, but quotes carry an uninitialised QE id. Error 42
-        also comes if a certificate's TCB is above the PCE's, or if PCCS recovers meanwhile. Either costs a restart.
+        loaded, GetQuoteSizeEx returns 42; then InitQuoteEx succeeds, but quotes carry an uninitialised QE id. The code
+        is also 42 if a certificate's TCB is above the PCE's, or if PCCS recovers meanwhile. Either costs a restart.
         """
         try:
             yield from self._ask(conversation.quote_size())

@@ -23,7 +23,7 @@ HANG_SECONDS: Final = 180.0
 """Duration of one call of the self-test after which aesmd counts as hung and is restarted. With Intel's configuration a
 call may wait for PCCS for over a minute, and for two earlier calls of clients."""
 SELF_TEST_SECONDS: Final = 45.0
-"""Duration of a self-test (five calls, each may ask PCCS) after which nothing is relayed until it passes."""
+"""Duration of a self-test (five calls; each may ask PCCS) after which no call is relayed until it passes."""
 NO_KEYS: Final = code_of(AesmErrorCode.SERVICE_UNAVAILABLE)
 """Code of aesmd's answer to GetSupportedAttKeyIDNum if aesmd has not loaded the quoting enclave."""
 FULL_TEST_SECONDS: Final = 60.0
@@ -36,7 +36,7 @@ Intel's aesmd gives the first, a quote helper the second while the report may be
 def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
     """Get identity and quote size, and check that the quoting enclave refuses a report with a wrong MAC.
 
-    The helper has no enclave for a valid report. A refusal is enough: only a running quoting enclave checks MACs.
+    The helper has no enclave to make a valid report. A refusal is enough, as only a running QE checks MACs.
     """
     identity = provider.identity()
     provider.quote_size()

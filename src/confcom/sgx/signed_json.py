@@ -21,7 +21,7 @@ SIGNATURE_SIZE = 64
 MAX_DOCUMENT_SIZE = 1024 * 1024
 """Largest document in bytes; TCB info takes about 20 KiB. Decoding takes memory of about ten times its size."""
 MAX_INTEGER = 0x7FFF_FFFF
-"""Greatest number in a document. No number needs more than 31 bits; verifiers store numbers in 32 bits."""
+"""Greatest number allowed. No number needs more than 31 bits; verifiers store numbers in 32 bits."""
 
 _SIGNATURE_TAIL = re.compile(rb',"signature":"([0-9a-fA-F]{128})"\}')
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")

@@ -195,7 +195,7 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 # the library's name
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Count requests by the answer's status; they are not logged, as logs could fill the node's disk."""
+        """Count requests by the answer's status, and do not log them, as logs could fill the node's disk."""
         del size
         self.server.count(str(code.value if isinstance(code, HTTPStatus) else code))
 

@@ -87,7 +87,7 @@ def report_key(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, 
 
 
 class ReportMac:
-    """Computes AES-128-CMACs with one 16-byte key. The cipher is reused: its set-up costs two MACs."""
+    """Computes AES-128-CMACs with one 16-byte key, and reuses the cipher, as its set-up costs two MACs."""
 
     __slots__ = ("_cmac",)
 

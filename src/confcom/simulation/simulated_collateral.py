@@ -59,7 +59,7 @@ _STAGED_STATUS = {
 """The platform's status, keyed by the staging, in the set that has the staged TCB recovery."""
 
 _SUPERSEDED = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
-"""Statuses that an update of the platform would cure; with these, TCB info also has a newer, higher level."""
+"""Statuses that an update of the platform would cure. For these, TCB info also has a newer, higher level."""
 
 Document = Mapping[str, object]
 

@@ -24,7 +24,7 @@ _SOON_OVER: Final = frozenset({AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a self-test or a call failed, and the code for refusing requests; if it is None, requests wait."""
+    """Why a self-test or a call failed, and the code of refusals; if the code is None, requests wait."""
 
     problem: NotReady
     refusal: AesmErrorCode | None = None
@@ -137,7 +137,7 @@ class ProviderSupervisor:
             _logger.info("the self-test passed")
         problem = backend.problem()
         if problem is not None:
-            _logger.warning("%s", problem.reason)  # logged each time: `confcom status` shows only the end
+            _logger.warning("%s", problem.reason)  # each time: `confcom status` shows only a log's end
         if not self.ready or problem != self.problem:
             self.ready, self.problem = True, problem
             self.changed()

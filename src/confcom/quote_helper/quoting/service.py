@@ -95,7 +95,7 @@ class QuoteService(Generic[A]):
 
     @property
     def prompt(self) -> bool:
-        """Whether requests are served within a few turns of the event loop, so no connection needs watching."""
+        """Whether requests are served in a few turns of the event loop; then connections need no watching."""
         return self._provider is not None and self._in_loop is None
 
     def provide(
@@ -104,7 +104,7 @@ class QuoteService(Generic[A]):
         in_loop: Callable[[], CallsInLoop] | None = None,
         on_lost: Callable[[QuoteProviderError], None] = lambda _: None,
     ) -> None:
-        """Set the provider (always the same) and serve waiting requests; without `in_loop`, call it inline.
+        """Set the provider (always the same one) and serve waiting requests, inline if `in_loop` is None.
 
         OSError: no descriptor is left for calls in the loop. A call that finds the provider lost calls `on_lost`.
         """
@@ -152,7 +152,7 @@ class QuoteService(Generic[A]):
         return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 
     def abandon(self, ticket: Ticket[A]) -> None:
-        """Forget a ticket whose client disconnected; its running call still counts as an active call."""
+        """Forget a ticket whose client disconnected; a running call for the ticket still counts as active."""
         ticket.abandoned = True
         self._waiting.discard(ticket.owner, ticket)
 

@@ -55,7 +55,7 @@ class SocketKeeper:
     )
     """Why this instance does not serve the path, or why some clients cannot reach the socket; else None."""
     _bound: BoundUnixSocket | None = field(init=False, default=None)
-    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # including sockets without the path
+    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # also sockets that lost the path
     _can_quote: bool = field(init=False, default=False)
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
@@ -80,7 +80,7 @@ class SocketKeeper:
     async def hand_over(self, seconds: float) -> None:
         """Serve the path until another instance that can quote has taken it, but at most `seconds`. Call after `run`.
 
-        Instances do not replace a newer instance's socket, so the path gets a new socket with the oldest mark.
+        First, a new socket with the oldest mark takes the path, since instances replace only older sockets.
         """
         if self._bound is None or not self._bound.owns_path():
             return

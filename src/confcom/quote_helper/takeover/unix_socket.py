@@ -1,7 +1,7 @@
 """Listening unix sockets that never delete another program's path, and replace it only if `replace` is set.
 
 Intel's AESM unlinks the path by name at start and at stop, so an old instance that ends deletes its successor's socket.
-With this module, a path appears with its final mode and a listening socket; only its own program removes it.
+This module adds a path once its socket has its final mode and listens. Only the socket's program removes it.
 
 A socket is bound to a name beside its path. The socket then gets the path by link(2), which never replaces a file,
 or by rename(2), which replaces it atomically: no client finds the path missing. getpeername(2) still reports the

@@ -30,7 +30,7 @@ class Stage(Enum):
     RECEIVING = auto()  # waits for the client's request
     PAUSED = auto()  # waits for its peer to fall below the peer's limits
     ANSWERING = auto()  # waits for its turn, or for an answer of the provider
-    UNREAD = auto()  # waits for the client to read the answer, which counts as the helper's memory
+    UNREAD = auto()  # waits for the client to read the answer, whose memory the kernel charges to the helper
     ENDED = auto()  # waits for nothing
 
 
@@ -49,7 +49,7 @@ class Account:
     unread: int = 0
     """Kernel memory in bytes for unread answers, and for the future answers to waiting requests."""
     pooled: int = 0  # bytes of `unread` from the pool that peers share
-    sheddable: dict[Connection, float] = field(default_factory=dict)  # starts of waiting; the oldest first
+    sheddable: dict[Connection, float] = field(default_factory=dict)  # when each began to wait; oldest first
 
 
 @dataclass(slots=True, eq=False, repr=False)

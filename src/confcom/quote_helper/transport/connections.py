@@ -52,8 +52,8 @@ class Connections:
     **Waiting requests** are all answered in the end, so one peer may have as many as the limit leaves free.
 
     **Unread answers** take kernel memory until the client reads them, even after the helper has ended; the helper
-    cannot reclaim this memory when other peers come. So each peer has a reserve for an answer of any size, which
-    others cannot take. Further memory comes from a pool, of which one peer may hold a part. An answer is counted
+    cannot reclaim this memory when other peers come. So memory for one answer of any size is set aside for
+    each peer. Further memory comes from a pool, of which one peer may hold a part. An answer is counted
     before its request is served. Requests are not counted, since they are small and connections are limited.
 
     **Paused connections** cost nothing until the limits allow their next step. Peers take turns for the

@@ -29,7 +29,7 @@ _INPUT_EVENTS: Final = _READ_EVENTS | select.EPOLLIN
 """_READ_EVENTS and input, where clients can pass descriptors. If a client passes its own end of the connection and
 exits, the answer stays unread, and the connection ends only when the helper receives that end."""
 EVENTS_PER_TURN: Final = 64
-"""Connections read in one turn: the largest request takes under 0.3 ms, and the loop may be blocked for 50 ms."""
+"""Number of connections read in one turn. A request takes under 0.3 ms; the loop may be blocked for 50 ms."""
 READ_SECONDS: Final = 0.001
 """Delay of the check whether a client has read its answer; while connections resume, epoll reports it."""
 TICK_SECONDS: Final = 0.1
@@ -64,7 +64,7 @@ class Observer(Protocol):
 
 
 class ConnectionHandler:
-    """Handles connections; an exception ends one connection. `slow_peers` is None if the kernel refuses descriptors."""
+    """Handles connections; an exception ends one of them. `slow_peers` is None if the kernel refuses descriptors."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class ConnectionHandler:
         self._run(self._receive_in_turn, connection)
 
     def poll(self) -> tuple[list[int], bool]:
-        """Handle one turn's events; return the listeners with events, and whether more may be ready."""
+        """Handle one turn's events; return listeners with events, and whether more events may be ready."""
         others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
         for descriptor, events in ready:
             connection = self._watched.get(descriptor)
@@ -158,7 +158,7 @@ class ConnectionHandler:
             self._serve(connection)
 
     def _read(self, connection: Connection, receive: Outcome) -> bool:
-        """Read what has arrived; return whether the request is whole, else the connection waits or ends."""
+        """Read what arrived; return whether the request is complete. If not, the connection waits or ends."""
         try:
             request = connection.session.receive(receive() if self._slow is None else self._timed(connection, receive))
         except BlockingIOError:
@@ -277,7 +277,7 @@ class ConnectionHandler:
             self.drop(connection, DropReason.GONE)
 
     def _receive_needless(self, connection: Connection) -> None:
-        """Receive what a client sends after its request, so that descriptors in it are closed."""
+        """Receive bytes that a client sends after its request, so that descriptors with them are closed."""
         if self._is_slow(connection):
             self._receive_in_thread(connection, self._drop_received)
         else:

@@ -11,7 +11,7 @@ A reader in a cgroup namespace of its own, such as a container on cgroup v2, see
 paths, for example `/../../pod<uid>/<id>`, which need not contain `kubepods`.
 
 The outermost Pod counts. A container that may make cgroups makes them below its own cgroup, so it cannot take
-another Pod's name. A user of the host with a delegated subtree can take such a name, but is not a container.
+another Pod's name. Users of the host with a delegated subtree can take such a name, but are no containers.
 """
 
 import errno
@@ -110,7 +110,7 @@ class ByPod:
 
     Before Linux 6.5 the kernel gives no pidfd of the peer. So the pidfd is opened by process ID, and the connection
     must also be open at both ends. A connection closes with its process, unless another process inherited it.
-    A container that arranges this, and whose process ID is reused before accept(), is taken for another one.
+    A container that arranges this is taken for another one if its process ID is reused before accept().
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
@@ -136,7 +136,7 @@ class ByPod:
         try:
             try:
                 cgroup = self._parse(_read(f"{self._proc}/{pid}/cgroup"))
-                # Other threads may run on. The process state is read only in this case, since reading doubles the cost.
+                # Other threads may run. The process state is read only in this case, since reading doubles the cost.
                 if cgroup.perhaps_exiting and _main_thread_has_ended(f"{self._proc}/{pid}/stat"):
                     raise ProcessLookupError(errno.ESRCH, "the main thread of the process that connected has ended")
             except (FileNotFoundError, PermissionError):
@@ -202,7 +202,7 @@ def _has_event(descriptor: int, events: int) -> bool:
 def parse_pod_cgroup(text: str) -> PodCgroup:
     """Parse /proc/PID/cgroup of cgroup v1, v2 or both at once; never raise.
 
-    The result is the first cgroup that names a container, else the first that names a pod, else one without a pod.
+    The result is the first cgroup that names a container, else the first that names a pod, else UNKNOWN.
     """
     lines = text[:MAX_CGROUP_SIZE].split("\n")
     if len(text) >= MAX_CGROUP_SIZE:
@@ -219,5 +219,5 @@ def _parse_path(path: str) -> PodCgroup:
     pod = next(filter(None, map(_POD.fullmatch, names)), None)
     if pod is None:
         return UNKNOWN
-    container = next(filter(None, map(_CONTAINER.fullmatch, names)), None)  # only names after the Pod's
+    container = next(filter(None, map(_CONTAINER.fullmatch, names)), None)  # only after the Pod's name
     return PodCgroup(pod["uid"].replace("_", "-"), container["id"] if container else "")

@@ -24,7 +24,7 @@ from confcom.quote_helper.transport.slow_peers import SlowPeers
 _logger = logging.getLogger(__name__)
 
 ACCEPT_BATCH: Final = 32
-"""Number of connections accepted before the first is read: clients have sent by then; limits are checked often."""
+"""Number of connections accepted before one is read. Clients have sent by then; limits are checked often."""
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """accept() lacks a descriptor or memory (accept(2)); the connection stays in the backlog."""
 MEMORY_LOOK_SECONDS: Final = 1.0
@@ -133,7 +133,7 @@ class AesmServer:
             self._reserve = None
 
     def _take_turn(self) -> None:
-        # Connections before listeners: a socket accepted later may get the descriptor of a connection that ends here.
+        # Connections are handled first, since a later socket may get the descriptor of a connection that ends here.
         ready, more = self._handler.poll()
         if more and self._retry is None:
             ready = list(self._listeners)  # thousands of connections must not delay new clients
@@ -176,7 +176,7 @@ class AesmServer:
         return True
 
     def _free_descriptor(self, error: OSError) -> bool:
-        """Free a descriptor: use the reserve, else shed a connection, else pause; return whether one was freed."""
+        """Free a descriptor: the reserve, else a shed connection's, else pause; return whether one was freed."""
         if self._reserve is not None:
             os.close(self._reserve)
             self._reserve = None
