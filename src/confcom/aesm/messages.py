@@ -111,7 +111,7 @@ class LegacyRequest:
 
 @dataclass(frozen=True, slots=True)
 class IncompleteRequest:
-    """A request of a known kind that lacks required fields; the answer is an error for the same kind."""
+    """A known kind of request that lacks required fields; the answer is an error for the same kind."""
 
     kind: MessageKind
     missing: tuple[str, ...]

@@ -43,7 +43,7 @@ from confcom.sgx.key_id import ATT_KEY_ID_COMPARED, ATT_KEY_ID_SIZE, ECDSA_P256_
 from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, TARGET_INFO_SIZE, QeReportInfo, Report, TargetInfo
 
 PUB_KEY_ID_SIZE: Final = 32
-"""Bytes of a public key id, which is a SHA-256 digest. Intel's ql wrapper fails on any other size."""
+"""Bytes of a public key id, which is a SHA-256 digest. Intel's ql wrapper fails on ids of other sizes."""
 
 MAX_QUOTE_BUFFER_SIZE: Final = 16 * 1024
 """Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits the
@@ -51,7 +51,7 @@ memory of an unread answer. Intel's library makes quotes of at most 13,346 bytes
 12,294), Gramine asks for 8,192; Intel's server accepts up to 64 MiB."""
 
 MAX_LISTED_KEY_IDS: Final = 10
-"""SelectAttKeyID rejects lists with more key ids, as Intel's quote_ex service does."""
+"""Maximum number of key ids in a list that SelectAttKeyID accepts, as in Intel's quote_ex service."""
 
 _LIST_HEADER: Final = struct.Struct("<HHI")
 """sgx_att_key_id_list_t: id, version, number of entries."""

@@ -18,7 +18,7 @@ from confcom.errors import ConfcomError, ExitCode, explain
 _logger = logging.getLogger(__name__)
 
 STOP_DEADLINE_SECONDS = 20.0
-"""Seconds from the first signal to the exit. A kubelet kills after 30 s (terminationGracePeriodSeconds)."""
+"""Seconds from first signal to exit. A kubelet kills a Pod after 30 s (terminationGracePeriodSeconds)."""
 LIBRARY_SECONDS = 1.0
 """Timeout for tasks that libraries have left running when the daemon is done; gRPC's need a few turns of
 the event loop (grpcio 1.85, seen)."""
@@ -89,7 +89,7 @@ def exit_status(body: Callable[[LogStream], int], *, stderr: TextIO) -> int:
     """Run a daemon's main and return its exit code; errors are written to stderr.
 
     A ConfcomError is explained; any other exception is a bug and is written with its traceback. While
-    `body` runs, sys.stderr is the stream that `body` gets, so that no write to it blocks.
+    `body` runs, sys.stderr is the stream that `body` gets, so that no write to sys.stderr blocks.
     """
     stream = LogStream(stderr)
     try:

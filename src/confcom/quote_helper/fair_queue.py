@@ -1,4 +1,4 @@
-"""A queue in which peers take turns. It has waiting requests, paused connections, or calls for slow peers."""
+"""A queue with turns for peers; it holds waiting requests, paused connections or calls for slow peers."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator

@@ -93,7 +93,7 @@ class HelperLimits:
     """Interval of log lines of one kind: about a failing provider, failing connections, or repaired modes."""
 
     socket_tick_seconds: float = 0.5
-    """Interval of checks of the socket's path. A check takes few system calls; a lost path is back in 1 s."""
+    """Interval of checks of the socket's path (few system calls). A lost path is bound again in a second."""
     hand_over_look_seconds: float = 0.02
     """Interval of the checks after SIGTERM whether another instance has taken the socket's path."""
 

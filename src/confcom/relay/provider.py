@@ -158,7 +158,7 @@ class AesmdQuoteProvider:
 
     @contextlib.contextmanager
     def _renewing(self, reason: QuoteProviderError) -> Iterator[None]:
-        """Record that InitQuoteEx does not end a refusal, or each request would cause four calls."""
+        """Record that InitQuoteEx did not end a refusal; otherwise each request would cause four calls."""
         try:
             yield
         except QuoteProviderError as error:

@@ -18,7 +18,7 @@ INTEL_ROOT_KEY_ID = bytes.fromhex(
 
 PEM_BEGIN = b"-----BEGIN "
 MAX_ROOT_SIZE = 64 * 1024
-"""Largest root certificate file in bytes. Roots have under 1 KiB; chains fit, to get a helpful error."""
+"""Largest root certificate file in bytes. A root has under 1 KiB; a chain fits, and gets a helpful error."""
 
 
 def load_certificate(data: bytes, what: str) -> x509.Certificate:

@@ -1,4 +1,4 @@
-"""HTTP server that limits connections. Each connection has a thread, one request and deadlines."""
+"""HTTP server that limits connections. Each connection has its own thread, one request, and deadlines."""
 
 import contextlib
 import io

@@ -45,7 +45,7 @@ class Instance:
 
     @property
     def mark(self) -> str:
-        """The end of the name of each of this instance's sockets, as `ss -xl` shows it."""
+        """The suffix in the names of this instance's sockets, as `ss -xl` shows it."""
         return f"confcom-{self.started_ms:010x}-{self.token:06x}"
 
 

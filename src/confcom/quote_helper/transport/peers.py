@@ -61,13 +61,13 @@ class Peer(NamedTuple):
     key: Hashable
     """Equal for connections of one container, or of one uid if the container is unknown. GONE for ended processes."""
     uid: int
-    pid: int  # 0 if it is in a PID namespace that is not visible here
+    pid: int  # 0 if the process is in a PID namespace that is not visible here
     pod: str = ""  # UID, empty if unknown
     container: str = ""  # ID, empty if unknown
 
     @property
     def share_key(self) -> Hashable:
-        """Equal for connections that share turns and limits, such as all connections of a Pod's containers."""
+        """A key that is equal for connections that share turns and limits, such as those of one Pod."""
         return self.pod or self.key
 
 
@@ -202,7 +202,7 @@ def _has_event(descriptor: int, events: int) -> bool:
 def parse_pod_cgroup(text: str) -> PodCgroup:
     """Parse /proc/PID/cgroup of cgroup v1, v2 or both at once; never raise.
 
-    The result is the first cgroup that names a container, else the first that names a pod, else UNKNOWN.
+    The result is the first cgroup with a container, else the first with a pod, else a cgroup without a pod.
     """
     lines = text[:MAX_CGROUP_SIZE].split("\n")
     if len(text) >= MAX_CGROUP_SIZE:

@@ -176,7 +176,7 @@ class AesmServer:
         return True
 
     def _free_descriptor(self, error: OSError) -> bool:
-        """Free a descriptor: the reserve, else a shed connection's, else pause; return whether one was freed."""
+        """Close the spare descriptor, shed a connection, or else pause; return whether a descriptor is free."""
         if self._reserve is not None:
             os.close(self._reserve)
             self._reserve = None
