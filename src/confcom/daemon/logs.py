@@ -60,7 +60,7 @@ class LogLevel(StrEnum):
 
 class LogFormat(StrEnum):
     AUTO = "auto"
-    """Text when stderr is a terminal, else JSON."""
+    """Log lines are text if stderr is a terminal, otherwise JSON."""
     TEXT = "text"
     JSON = "json"
 

@@ -66,7 +66,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SocketHolder:
-    """The kernel's data about a live socket's owner. The bound name proves nothing: any program can bind this name."""
+    """The kernel's data about a live socket's owner. The bound name is no proof, since any program can bind it."""
 
     bound_name: str
     """The name to which the socket was bound, even if that file was replaced; empty if there was no name."""

@@ -99,7 +99,7 @@ class HelperLimits:
 
     @property
     def unread_pool(self) -> int:
-        """Bytes of memory for unread answers that are not set aside for single peers."""
+        """Bytes of memory for unread answers, beyond the memory that is set aside for each peer."""
         return max(0, self.unread_memory - PEERS * self.unread_reserve)
 
     @property

@@ -45,7 +45,7 @@ newest set whose recovery is twelve months old. A staged recovery has the date o
 
 _QE_ATTRIBUTES = "11000000000000000000000000000000"
 _QE_ATTRIBUTES_MASK = "FBFFFFFFFFFFFFFF0000000000000000"
-"""As in Intel's QE identity: INITTED and PROVISION_KEY set, DEBUG clear, MODE64BIT and XFRM ignored."""
+"""Like Intel's, requires INITTED and PROVISION_KEY set and DEBUG clear, and ignores MODE64BIT and XFRM."""
 
 _SIMULATION = {"genuine": False, "comment": marks.NS_COMMENT}
 

@@ -34,7 +34,7 @@ class Failure:
 class ProviderSupervisor:
     """Opens the backend, and runs the backend's self-test periodically.
 
-    The service has the provider only while the last self-test succeeded; otherwise its requests wait or fail.
+    The service has the provider only if the last self-test succeeded; otherwise requests wait or fail.
     `changed` is called when `ready` or `problem` may have changed, `lost` when a working provider was lost.
     """
 

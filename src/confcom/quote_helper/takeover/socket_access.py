@@ -33,8 +33,8 @@ class SocketAccess:
     def open_directory(self) -> NotReady | None:
         """Restore the directory's mode; return the reason if some users still cannot enter the directory.
 
-        A directory keeps its mode if other programs share it (it has the sticky bit, like /tmp) or if it is behind a
-        symbolic link, since it may be another program's. Inspecting the socket needs the right to enter the directory.
+        The mode is kept if other programs share the directory (it has the sticky bit, like /tmp), or if a symbolic
+        link leads to it, since it may be another program's. To inspect a socket, a program must be able to enter.
         """
         if not self.open_to_all:
             return None
@@ -48,7 +48,7 @@ class SocketAccess:
         try:
             found = directory.stat()
         except OSError:
-            return None  # binding fails for the same reason, and reports it
+            return None  # bind() will fail too, and report the reason
         if found.st_mode & stat.S_IXOTH:
             return None
         mode, me = f"{DIRECTORY_MODE:04o}", os.geteuid()

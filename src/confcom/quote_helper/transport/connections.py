@@ -5,7 +5,7 @@
         +--> PAUSED --+
 
 A complete request is served if its peer's limits allow the request and its answer; else it is paused. Until the peer
-holds less, its further connections are paused unread and cost other peers no time. A connection may end in any stage.
+holds less, its further connections are paused unread, at no cost for other peers. A connection may end in any stage.
 """
 
 from collections import OrderedDict

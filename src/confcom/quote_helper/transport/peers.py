@@ -59,7 +59,7 @@ class Peer(NamedTuple):
     """
 
     key: Hashable
-    """Equal for connections of one container, or of one uid if the container is unknown. GONE for ended processes."""
+    """Key of all connections of one container, or of a uid if the container is unknown. GONE for ended processes."""
     uid: int
     pid: int  # 0 if the process is in a PID namespace that is not visible here
     pod: str = ""  # UID, empty if unknown

@@ -56,7 +56,7 @@ class SlowPeers:
                 self._remember(peer)
 
     def receive(self, peer: Hashable, receive: Callable[[], bytes], done: Callable[[Outcome], None]) -> None:
-        """Have the thread call `receive`; in the event loop, `done` gets a function with the same outcome."""
+        """Call `receive` in the thread; then call `done` in the event loop with a function of its outcome."""
 
         def call() -> None:
             outcome: Future[bytes] = Future()
