@@ -147,7 +147,7 @@ def plan(request: Request) -> Plan:
             planned = NeedQuoteSize() if refusal is None else NeedQuoteSize().refuse(refusal)
         case LegacyRequest():
             planned = refuse(request.kind, AesmErrorCode.SERVICE_UNAVAILABLE)
-        case _:  # IncompleteRequest, the only remaining type
+        case _:  # IncompleteRequest is the only remaining type
             planned = refuse(request.kind, AesmErrorCode.UNEXPECTED_ERROR)
     return planned
 

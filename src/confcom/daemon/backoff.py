@@ -1,4 +1,4 @@
-"""Pauses that double, after failures or between actions on one object. No I/O except reading the clock."""
+"""Pauses that double: after failures, and between actions on one object. No I/O except reading the clock."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

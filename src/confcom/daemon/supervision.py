@@ -29,9 +29,9 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
     """Run `main(stop)`. SIGTERM, SIGINT or SIGHUP sets `stop`; `main` then has `stop_deadline` seconds to end.
 
-    A SIGINT after the first signal, or the deadline, cancels `main`. Another SIGTERM or SIGHUP does not
-    cancel `main`: containerd repeats SIGTERM after its own restart, and if a terminal closes, its shell and
-    the kernel send one SIGHUP each. If SIGHUP is ignored from the start (nohup), it stays ignored.
+    `main` is cancelled at the deadline, or by a SIGINT after the first signal. Another SIGTERM or SIGHUP does
+    not cancel `main`: containerd repeats SIGTERM after its own restart, and if a terminal closes, its shell
+    and the kernel send one SIGHUP each. If SIGHUP is ignored from the start (nohup), it stays ignored.
 
     `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS to end; then
     they are cancelled, and their names are logged.

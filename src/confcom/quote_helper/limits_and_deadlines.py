@@ -58,7 +58,7 @@ class HelperLimits:
     16,384 clients are admitted in a second, more than the helper can accept, so no client waits in the backlog
     (with 1 s they waited a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
     accept_retry_seconds: float = 0.05
-    """Pause of accepting when no connection or descriptor is left and no connection may be closed yet."""
+    """Pause of accepting at the limit of connections or descriptors, if no connection may be closed yet."""
 
     turn_seconds: float = 0.005
     """Time for accepting, and again for calls of an inline provider, before the event loop runs other tasks: well

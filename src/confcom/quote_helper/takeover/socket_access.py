@@ -34,7 +34,7 @@ class SocketAccess:
         """Restore the directory's mode; return the reason if some users still cannot enter the directory.
 
         The mode is kept if other programs share the directory (it has the sticky bit, like /tmp), or if a symbolic
-        link leads to it, since it may be another program's. To inspect a socket, a program must be able to enter.
+        link leads to it (perhaps another program's). To inspect the socket, a program must enter the directory.
         """
         if not self.open_to_all:
             return None

@@ -25,7 +25,7 @@ has raised EPOLLOUT (sock_wfree). No buffer is that small."""
 
 
 class Stage(Enum):
-    """The stages of a connection; each stage is a wait for something."""
+    """Stages of a connection; in each stage, the connection waits for a certain event."""
 
     RECEIVING = auto()  # waits for the client's request
     PAUSED = auto()  # waits for its peer to fall below the peer's limits

@@ -217,8 +217,8 @@ class Connections:
     def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
         """Return the connection to shed; None if no connection may be shed.
 
-        The oldest connection is shed if it began by `began_before`; else the oldest of the peer with the most
-        places, if this peer has more than a few; else the oldest if it began by `began_before_if_many`.
+        The choices, in this order: the oldest connection if it began by `began_before`; the oldest one of the
+        peer with the most places (more than a few); the oldest one if it began by `began_before_if_many`.
         """
         oldest, since = next(iter(self.sheddable.items()), (None, began_before))
         if since <= began_before:
