@@ -85,7 +85,7 @@ class PckChain:
 
     @property
     def period(self) -> tuple[datetime, datetime]:
-        """First and last instant when all certificates are valid; if the last is earlier, there is none."""
+        """Start and end of the common validity of all certificates; an end before the start means never."""
         return (
             max(certificate.not_valid_before_utc for certificate in self.certificates),
             min(certificate.not_valid_after_utc for certificate in self.certificates),
