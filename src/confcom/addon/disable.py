@@ -56,7 +56,7 @@ class Disabled:
 def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     """Remove the policies, then the daemons, then the add-on's resources from the nodes' status.
 
-    Without a helm release, the add-on's objects are found by their labels. With `wait`, wait until the
+    If there is no helm release, the add-on's objects are found by their labels. With `wait`, wait until the
     kubelets have forgotten the resources (five minutes). After a NotReadyError, a new call removes the rest.
     """
     cluster, helm = add_on.cluster, add_on.helm

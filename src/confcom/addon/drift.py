@@ -25,7 +25,7 @@ MAX_FIELDS = 3
 _KEYS = ("name", "mountPath", "containerPort", "key")
 """Fields that can identify the items of a list; the first of these fields that all items have is used."""
 _COUNTED = frozenset({"deprecated.daemonset.template.generation", "deployment.kubernetes.io/revision"})
-"""Annotations in which controllers count the versions of an object's Pod template."""
+"""Annotations in which controllers store the version number of an object's Pod template."""
 _VOLATILE = frozenset({"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"})
 _HIDDEN = frozenset({"env", "data", "stringData"})
 """Fields whose values are not shown: they may be confidential."""
@@ -39,7 +39,7 @@ _EFFECTS = (
     ("rules", "has other permissions than the chart's"),
     ("subjects", "gives permissions to others than the chart's"),
 )
-"""Pairs of the start of a field's path and the effect of a change there on an object of EXACT_GROUPS."""
+"""Pairs: the start of a field's path, and what a change below this path does (objects of EXACT_GROUPS)."""
 
 
 class Effect(StrEnum):
@@ -47,14 +47,14 @@ class Effect(StrEnum):
     CHANGED = "changed"
     REMOVED = "removed"
     REPLACED = "replaced"
-    """A PUT replaces the policy or permission: an apply would keep fields that somebody added to it."""
+    """A PUT replaces the policy or permission, because an apply would keep fields that somebody added."""
     RECREATED = "recreated"
     """Somebody's change has made every apply and PUT invalid: the object must be deleted and created anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """A field that an apply would change; an unset value is None, and both values are None if they are hidden."""
+    """A field that an apply would change. An unset value is None. If values are hidden, both are None."""
 
     path: str
     old: object = None
@@ -131,7 +131,7 @@ def replace(api: Api, manifest: KubernetesObject, namespace: str) -> None:
     """Make an object in the cluster equal its manifest, except for metadata; do not create a missing object."""
     place = place_of(manifest, namespace)
     while (live := api.get(*place)) and not api.replace(_exactly(manifest, live)):
-        pass  # somebody changed the object after the get
+        pass  # somebody changed the object after this GET
 
 
 def deletion(changes: Iterable[ObjectChange], namespace: str) -> str:
@@ -195,7 +195,7 @@ def _owned_by(namespace: str) -> Mapping[str, str]:
 
 
 def _is_releases(live: KubernetesObject | None, namespace: str) -> bool:
-    """Return whether an object belongs to the release. helm refuses to change an object that does not."""
+    """Return whether an object belongs to the release. helm refuses to change other objects."""
     return live is not None and _owned_by(namespace).items() <= mapping(live, "metadata", "annotations").items()
 
 

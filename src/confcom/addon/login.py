@@ -41,7 +41,7 @@ _LOG_LINE = re.compile(rb"[IWEF][0-9]{4} ")
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The user's options that choose a cluster. For an empty option, kubectl and helm use their default."""
+    """The user's options that choose a cluster. If an option is empty, kubectl and helm use their default."""
 
     context: str = ""
     kubeconfig: str = ""
@@ -83,7 +83,7 @@ OpensCluster = Callable[[Login, str], contextlib.AbstractContextManager[Cluster]
 
 @contextlib.contextmanager
 def open_cluster(login: Login, namespace: str) -> Iterator[Cluster]:
-    """Log in to a cluster with kubectl proxy, which ends with the `with` block, or with this process."""
+    """Log in to a cluster with kubectl proxy, which ends when the `with` block or this process ends."""
     context, server = _current_context(login)
     login = Login("" if context == _IN_CLUSTER else context, login.kubeconfig, login.user, login.groups)
     with _kubectl_proxy(login) as path, httpx2.HTTPTransport(uds=str(path)) as transport:
@@ -135,7 +135,7 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
     parent = "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 # our folder in /tmp has mode 0700
     with tempfile.TemporaryDirectory(prefix="confcom-", dir=parent, ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "api.sock"
-        # kubectl proxy has its own session, to survive a Ctrl-C: afterwards, the command still needs the cluster.
+        # kubectl proxy has its own session, so it survives a Ctrl-C; the command still needs the cluster then.
         # A login program in this session can still read the terminal.
         command = ["kubectl", "proxy", f"--unix-socket={path}", *login.kubectl_flags()]
         with subprocess.Popen(

@@ -188,7 +188,7 @@ class PreflightInputs:
     nodes: Nodes | None = None
     """All DaemonSets in the cluster, and all nodes. The nodes have the labels that the change will add."""
     admission: Mapping[str, ConfcomError] = field(default_factory=dict)
-    """Keyed by DaemonSet: the error (a refusal or no answer) of creating its Pod in a dry run."""
+    """Keyed by DaemonSet: the error (refusal or timeout) of a dry run that creates the DaemonSet's Pod."""
     limit_ranges: Sequence[str] = ()
     """LimitRanges that require requests for Intel's EPC resource."""
     unknown_nodes: tuple[str, ...] = ()
@@ -231,7 +231,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
 
 
 def check_revision(new: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield the faults of a revision on the present nodes, except those that the installed revision has too.
+    """Yield the faults of a revision on the present nodes, except faults that the installed revision has too.
 
     `anyway` is the helm command that rolls back without these checks.
     """

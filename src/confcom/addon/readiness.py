@@ -83,7 +83,7 @@ def retry_while_unreachable(
 
 
 def rows_of(status: AddOnStatus, problems: Sequence[Problem]) -> Iterator[Row]:
-    """Yield a progress table's rows: one for each step, or in a large cluster a count and the first open steps."""
+    """Yield a progress table's rows: a row for each step; in a large cluster, a count and the first open steps."""
     if not status.enabled:
         yield Row("add-on", f"not enabled in the namespace {status.namespace}", Mark.WAITING)
     for problem in problems[:_MAX_OPEN]:

@@ -62,7 +62,7 @@ class Snapshot:
     inventories: Mapping[str, Inventory] = field(default_factory=dict)
     refused: tuple[TenantWorkload, ...] = ()
     root: RootFacts | None = None
-    """The simulated root; None if no quote helper simulates, or if the root was not read."""
+    """The simulated root; None if no quote helper simulates SGX, or if the root was not read."""
     history: tuple[Revision, ...] = ()
     drift: Comparison = field(default_factory=Comparison)
     """How the cluster differs from helm's record of the release."""
@@ -173,7 +173,7 @@ def _with_pods(
     # Read logs only from Ready nodes: the kubelet sends the log, and a silent kubelet would cost a timeout.
     reachable = {node.name for node in nodes() if node.ready}
     for name in [name for name in unexplained if own[name].node in reachable][:MAX_LOGS]:
-        with contextlib.suppress(ClusterAccessError):  # then the reason is the Pod's state
+        with contextlib.suppress(ClusterAccessError):  # the reason is then the Pod's state
             logged = daemon_pods.own_reason(cluster.api.log(name, cluster.namespace))
             own[name] = daemon_pod(*unexplained[name], logged)
     oldest_first = sorted(own.values(), key=lambda pod: (pod.created, pod.name))
