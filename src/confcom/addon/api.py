@@ -34,7 +34,7 @@ AT_ONCE = 8
 PAGE = 250
 """Objects per page of a list: 250 ordinary Pods take 2 MB, and 250 Pods of the maximum size 375 MB."""
 MAX_LOG_LINES = 2_000
-"""Number of last lines read from a log; a daemon logs its state every 30 s, and limits its clients' lines."""
+"""Number of a log's last lines to read. A daemon logs its state every 30 s, and limits its clients' lines."""
 PROBES_PORT = 8080
 """The port at which the daemons serve probes, metrics and inventory; the chart sets the same port."""
 HELM_MANAGER = "helm"

@@ -91,7 +91,7 @@ def change_lease(
     remove: bool = False,
     renew_seconds: float = RENEW_SECONDS,
 ) -> Iterator[None]:
-    """Hold the Lease during the `with` block. With `remove`, delete the Lease if the block succeeds."""
+    """Hold the Lease during the `with` block. `remove` deletes the Lease if the block succeeds."""
     lease = _ChangeLease(cluster, holder, now)
     lease.acquire()
     ended, delete = threading.Event(), False

@@ -39,7 +39,7 @@ _NOT_YET = re.compile(r"Unhealthy: (Readiness|Startup) probe failed: .*(connecti
 _MANY_RESTARTS = 2
 """A Pod that is not ready counts as failing after this many restarts of a container, even if it runs now."""
 _ERROR_LINES = 3
-"""The number of lines of an error with which a program of the add-on ends (confcom.errors.explain)."""
+"""The number of lines of the error that an ending program of the add-on prints (confcom.errors.explain)."""
 
 
 class PodState(StrEnum):

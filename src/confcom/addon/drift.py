@@ -1,4 +1,4 @@
-"""Find differences between a release's manifests and the cluster by a server-side dry run of helm's apply.
+"""Compare a release's manifests with the cluster by means of a server-side dry run of helm's apply.
 
 In the dry run, the API server fills in defaults and converts quantities, so this module need not know them. A field
 that another manager added is legitimate, and stays. Containers, volumes and variables added to our Pod templates
@@ -71,7 +71,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class ObjectChange:
-    """An apply's change of one object. `fields` is empty if the apply would create or remove the object."""
+    """An apply's effect on one object. `fields` is empty if the apply would create or remove the object."""
 
     kind: str
     name: str
@@ -214,7 +214,7 @@ def added_names(manifest: KubernetesObject, live: KubernetesObject) -> Iterator[
 
 
 def _differences(old: object, new: object, path: str) -> Iterator[FieldChange]:
-    """Yield the differing fields, depth first. Items of lists are matched by their keys, if all have keys."""
+    """Yield the differing fields, depth first. List items are matched by keys if every item has a key."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         skipped = {"": {"status"}, "metadata": _VOLATILE, "metadata.annotations": _COUNTED}.get(path, ())
         for key in [*new, *(one for one in old if one not in new)]:

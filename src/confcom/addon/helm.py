@@ -81,7 +81,7 @@ class Values:
 
     @property
     def flags(self) -> list[str]:
-        """The flags for helm, which reads the stored values from its standard input."""
+        """The values as flags for helm; helm reads the stored values from its stdin."""
         sets = [*(f"--set={one}" for one in self.settings), *(f"--set-string={one}" for one in self.texts)]
         return ["--values=-", *(f"--values={path}" for path in self.files), *sets]
 
@@ -94,7 +94,7 @@ class Revision:
     updated: datetime | None = None
     """The time when the change that made this revision began; None if unknown."""
     copy_of: int = 0
-    """The number of the revision of which a rollback made this copy; 0 if this revision is no copy."""
+    """The number of the revision that a rollback copied to make this one; 0 if this revision is no copy."""
 
     @classmethod
     def parse(cls, found: KubernetesObject) -> Revision:
@@ -132,7 +132,7 @@ class Revision:
 class Rendering:
     manifests: tuple[KubernetesObject, ...]
     config: KubernetesObject
-    """The values that helm would store in the release: the user's values, without the chart's defaults."""
+    """The user's values, without the chart's defaults, as helm would store them in the release."""
 
     @property
     def workloads(self) -> tuple[Workload, ...]:

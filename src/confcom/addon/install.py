@@ -23,7 +23,7 @@ from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 
 
 def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
-    """Install the add-on, or change it as requested; idempotent. After a NotReadyError, the add-on is installed."""
+    """Install the add-on, or change it as requested; idempotent. After NotReadyError, the add-on is installed."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     with change.reporting_interruption(add_on.helm):
         if not dry_run and api.get(NAMESPACE, namespace) is None:

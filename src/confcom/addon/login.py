@@ -93,7 +93,7 @@ def open_cluster(login: Login, namespace: str) -> Iterator[Cluster]:
 
 
 def _current_context(login: Login) -> tuple[str, str]:
-    """Return the current context and its server; the command keeps both if the user switches contexts."""
+    """Return the current context and its server; the command uses both even if the user switches later."""
     command = ["kubectl", "config", "view", "--minify", "--output=json", *login.kubectl_flags()]
     failure = "the kubeconfig's context cannot be read"
     try:
@@ -161,7 +161,7 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
 
 
 def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
-    """Return a function that makes a child end when this process ends, even by SIGKILL; None if not Linux."""
+    """Return a function that ties a child's life to this process, even on SIGKILL; None except on Linux."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -1,7 +1,7 @@
 """Remove the add-on's resource names (keys) from the nodes' status after the device plugins have ended.
 
 A kubelet keeps a resource for five minutes after its plugin has gone, then reports 0 and forgets the resource, but its
-key stays in the node's status. A kubelet does not know resources that the controller wrote: their keys are removed at
+key stays in the node's status. No kubelet knows resources that the controller wrote, so their keys are removed at
 once. Keys are removed, not set to 0: a starting kubelet that finds 0 ends Pods that still use the resource.
 """
 

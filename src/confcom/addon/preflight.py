@@ -1,4 +1,4 @@
-"""The checks before a change of the add-on, which find everything that could make the change fail. Pure."""
+"""Checks before a change of the add-on: they find everything that could make the change fail. No I/O."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class PreflightError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Permission for one verb on one resource in `namespace`; if it is empty, in the whole cluster."""
+    """Permission for one verb on one resource in `namespace`; empty for the whole cluster."""
 
     verb: str
     resource: str
@@ -128,7 +128,7 @@ class Need(StrEnum):
 
 
 MARKING = ("patch", "pods")
-"""The permission (verb, resource) to mark Pods. `disable` works without this permission, but takes longer."""
+"""The permission (verb, resource) to annotate Pods. Without it, `disable` works too, but takes longer."""
 _PERMISSIONS: tuple[tuple[Need, str, str, str, bool], ...] = (
     (Need.ALWAYS, "list", "nodes pods", "", False),
     (Need.ALWAYS, "list", "daemonsets", "apps", False),
@@ -395,7 +395,7 @@ def check_quotes(new: Workloads, nodes: Nodes, installed: Workloads, pods: Seque
 
 
 def _losses(daemons: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield a finding if nodes with EPC would lose the daemons though the revision serves their kind of SGX."""
+    """Yield a finding if EPC nodes would lose the daemons although the revision serves their kind of SGX."""
     serving = [node for node in nodes if any(node.allocatable.get(names.epc) for names in SETS)]
     kept = set(_names(chart.selected(daemons, nodes)))
     for simulated in (False, True):

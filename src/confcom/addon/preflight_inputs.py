@@ -36,7 +36,7 @@ _USUAL = (("daemonsets", "apps", True), ("validatingadmissionpolicies", "admissi
 
 @dataclass(frozen=True, slots=True)
 class InstallRequest:
-    """The requested installation. Each of `simulated_nodes` gets the simulation label if that is missing."""
+    """The requested installation. The simulation label is added to `simulated_nodes` that lack the label."""
 
     chart: Path
     values: Values

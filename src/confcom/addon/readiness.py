@@ -15,7 +15,7 @@ from confcom.errors import ConfcomError, ExitCode
 
 POLL_SECONDS = 0.5
 STUCK_SECONDS = 60.0
-"""The wait ends if a Pod fails for this time: enough for several restarts and pulls (back-off up to 40 s)."""
+"""The wait ends if a Pod fails for this time, which allows several restarts and pulls (back-off to 40 s)."""
 MAX_STEPS = 60
 """Maximum number of steps in a table; for more steps, the table shows a count and the first open steps."""
 _MAX_OPEN = 10

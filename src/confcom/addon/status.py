@@ -24,7 +24,7 @@ _WITHOUT = {
     Component.CONTROLLER: "until it runs, new or zeroed nodes get no EPC as capacity; all others keep theirs",
     Component.SIMULATED_PCS: "until it runs, it serves no collateral; quotes are made as before",
 }
-"""What users lack while a Deployment has no ready Pod."""
+"""Keyed by a Deployment's component: the effect on users while the Deployment has no ready Pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class AddOnStatus:
 
     @property
     def problem_groups(self) -> tuple[ProblemGroup, ...]:
-        """Groups of similar problems. Mere consequences of a node that is not Ready are left out."""
+        """Groups of similar problems. Problems that a node has because it is not Ready are left out."""
         consequences = {one for node in self.nodes if not node.ready for one in node.problems[1:]}
         pods = {pod.name for node in self.nodes for pod in (*node.plugins, *node.helpers)}
         names = pods | {node.name for node in self.nodes}
