@@ -119,7 +119,7 @@ class Connection:
                 return await _body(response)
 
     async def list(self, path: str, query: Mapping[str, str], limit: int, take: Callable[[Raw], None]) -> str:
-        """Call `take` with each object, and return the list's version. Only `limit` objects are in memory."""
+        """Call `take` with each object, and return the list's version. At most `limit` objects are kept."""
         token = ""
         while True:
             page = {**query, "limit": str(limit)} | ({"continue": token} if token else {})
@@ -213,7 +213,7 @@ def error_of(status: int, message: str) -> UnavailableError:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn errors of msgspec, the HTTP library and lightkube (it may run login programs) into our errors."""
+    """Turn errors of msgspec, the HTTP library and lightkube (also of its login programs) into our errors."""
     try:
         yield
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
