@@ -238,7 +238,7 @@ async def daemons(demo: Demo, report: StepReport) -> None:
 
 
 def _epc_missing(node: Node) -> str:
-    """Return "" once the node offers EPC, else what it offers. StepError if the EPC is not the platform's."""
+    """Return "" once the node offers EPC, else the node's offer. StepError if the EPC's size is wrong."""
     allocatable = node.ledger.allocatable()
     offered = [allocatable.get(name, 0) for name in (REAL.epc, REAL.helper)]
     if not all(offered):

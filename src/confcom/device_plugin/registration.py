@@ -142,7 +142,7 @@ class Registrar:
                 await self._pause()
 
     async def end(self) -> None:
-        """Close only after older plugins had time to see this socket, so that they detect its end."""
+        """Close once older plugins have had time to see this socket, and can notice its removal."""
         remaining = self._offered_at + MIN_VISIBLE_SECONDS - self.clock()
         if remaining > 0 and self.peers.any_alive():
             await self.sleep(remaining)
