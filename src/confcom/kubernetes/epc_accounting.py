@@ -2,7 +2,7 @@
 
 After a restart, a 1.36 kubelet stalls for a time proportional to all devices times allocated devices. From 1.36 on,
 large EPC is therefore a number in the node's status, which confcom's controller writes. A node whose containers hold
-EPC keeps its accounting, and offers at least the held EPC, since a restarted kubelet fails Pods that do not fit.
+EPC keeps its accounting and offers at least the held EPC, as a restarted kubelet fails Pods that do not fit.
 """
 
 from __future__ import annotations
