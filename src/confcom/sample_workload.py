@@ -1,6 +1,6 @@
 """The program in the demo's container: it creates a simulated enclave's report for a challenge, and prints its quote.
 
-It uses the AESM socket and the SGX device node. An import contract forbids it the quote provider's keys.
+It uses the AESM socket and the SGX device node. An import contract keeps the quote provider's keys away.
 """
 
 import argparse

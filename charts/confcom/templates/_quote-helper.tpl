@@ -94,7 +94,7 @@ unchanged; checks.yaml refuses to remove the helper this way. */}}
     items: [{key: seed, path: seed}, {key: created, path: created}, {key: check, path: check}]
 {{- end }}
 
-{{/* Checksums. They change with the values, so that new values replace the helper's Pods.
+{{/* Checksums of values, so that the helper's Pods are replaced when the values change.
 Intel's library reads its configuration only once, and the helper reads its root only once. */}}
 {{- define "confcom.helperChecksums" -}}
 {{- if eq .platform "hardware" }}

@@ -32,7 +32,7 @@ LEASE_NAME = "confcom-change"
 RENEW_SECONDS = 10.0
 """Time between renewals of the Lease. Two renewals in a row may fail before the Lease expires."""
 EXPIRES_SECONDS = 30
-"""Time after which a Lease expires if its holder, which was killed, say, does not renew it."""
+"""Time after which a Lease expires if it is not renewed, for example because its holder was killed."""
 AGAIN = "run the same command again to complete the change; `confcom status` shows the state"
 HELM_QUIET_SECONDS = 60.0
 """Age at which an unfinished revision counts as interrupted. No other confcom changes the release, since this

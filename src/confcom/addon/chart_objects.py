@@ -26,7 +26,7 @@ POLICY_KINDS = (
     "ValidatingAdmissionPolicyBinding",
     "ValidatingAdmissionPolicy",
 )
-"""Kinds that can refuse Pods, in the order of removal: a binding without its policy fails every Pod."""
+"""Kinds that can refuse Pods, in the order of removal. A binding without its policy fails every Pod."""
 EXACT_GROUPS = frozenset({"admissionregistration.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io"})
 """API groups of the chart's policies and permissions. An object of these groups may have only the chart's fields: an
 added selector would switch a policy off, and an added rule would grant a permission."""

@@ -21,7 +21,7 @@ from confcom.kubernetes.objects import KubernetesObject, condition, listing, map
 REVISION_LABEL = "controller-revision-hash"
 FAILED_CREATE = "FailedCreate"
 _HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling", "FailedDaemonPod"})
-"""Reasons of ignored warning events. Such events do not stop a Pod's start, or repeat the Pod's status."""
+"""Reasons of ignored warning events. Such events do not harm a Pod's start, or only repeat its status."""
 _FAILURE_REASONS = {
     "ImagePullBackOff",
     "ErrImagePull",

@@ -39,7 +39,7 @@ _EFFECTS = (
     ("rules", "has other permissions than the chart's"),
     ("subjects", "gives permissions to others than the chart's"),
 )
-"""Pairs: the start of a field's path, and what a change below this path does (objects of EXACT_GROUPS)."""
+"""Pairs of a path and a text: what a policy or permission does if a field below the path was changed."""
 
 
 class Effect(StrEnum):
@@ -54,7 +54,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """A field that an apply would change. An unset value is None. If values are hidden, both are None."""
+    """A field that an apply would change. A value that is not set, or is hidden, is None."""
 
     path: str
     old: object = None

@@ -25,7 +25,7 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, 
 from confcom.kubernetes.workload import Workload
 
 HELM_SECONDS = 300.0
-"""Timeout of one run of helm, which waits for no Pods: a run takes seconds (minutes if the API is slow)."""
+"""Timeout of a run of helm. Since helm waits for no Pods, it takes seconds (minutes if the API is slow)."""
 INTERRUPTED_SECONDS = 15.0
 """Time that helm gets to end after an interruption; it completes a change in 2 s and leaves no pending revision."""
 OVERWRITE = ("--server-side=true", "--force-conflicts")

@@ -30,7 +30,7 @@ from confcom.errors import MAX_FOREIGN_CHARACTERS, shortened
 from confcom.kubernetes.objects import KubernetesObject, listing, text
 
 PROXY_SECONDS = 30.0
-"""Time within which kubectl proxy must listen on its socket, which it does before it logs in."""
+"""Time within which kubectl proxy must listen on its socket; kubectl proxy logs in only afterwards."""
 _IN_CLUSTER = "in-cluster"
 """The context's name in messages if confcom runs in a Pod and uses the Pod's own ServiceAccount."""
 _PR_SET_PDEATHSIG = 1
@@ -93,7 +93,7 @@ def open_cluster(login: Login, namespace: str) -> Iterator[Cluster]:
 
 
 def _current_context(login: Login) -> tuple[str, str]:
-    """Return the current context and its server; the command uses both even if the user switches later."""
+    """Return the current context and its server; the command keeps using them if the user switches."""
     command = ["kubectl", "config", "view", "--minify", "--output=json", *login.kubectl_flags()]
     failure = "the kubeconfig's context cannot be read"
     try:
@@ -161,7 +161,7 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
 
 
 def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
-    """Return a function that ties a child's life to this process, even on SIGKILL; None except on Linux."""
+    """Return a function that ends a child when this process ends, even by SIGKILL. Off Linux, return None."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -47,13 +47,13 @@ class NodeKeys:
     others: tuple[str, ...] = ()
     """Resources that another device plugin offers on this node; they are not removed."""
     failure: str = ""
-    """Why an attempt to remove the keys failed; empty if none failed."""
+    """The reason why an attempt to remove the keys failed; empty if no attempt failed."""
 
 
 def node_keys(node: Node, *, ours: bool = False, passed: float = 0) -> NodeKeys:
     """Return the state that the add-on's keys have on a node `passed` seconds after our plugin's end.
 
-    Names that other plugins use too count as ours if the node has, or had (`ours`), a name that only we use.
+    A name that others also use counts as ours if the node has, or had (`ours`), a name that only we use.
     """
     left = node.capacity
     if not ours and left.keys() <= SHARED:

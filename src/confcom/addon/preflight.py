@@ -174,7 +174,7 @@ class PreflightInputs:
     helm_version: str = ""
     server_version: str = ""
     errors: Mapping[Check, ConfcomError] = field(default_factory=dict)
-    """Keyed by check: the error with which reading the check's inputs failed."""
+    """Keyed by check: the error that occurred when the check's inputs were read."""
     allow_no_nodes: bool = False
     history: tuple[Revision, ...] = ()
     installed: Sequence[KubernetesObject] = ()
@@ -341,7 +341,7 @@ def _simulation(daemons: Workloads, nodes: Nodes, installed: Workloads, consent:
     if not simulated:
         yield _ok(Check.SIMULATION, "not wanted")
         return
-    # If our simulated DaemonSet does not select a node, a plugin there that offers real names is for SGX hardware.
+    # A plugin that offers real names is for SGX hardware if our simulated DaemonSet does not select its node.
     # EPC alone does not prove that a plugin runs: EPC that our controller wrote stays after the plugin's end.
     resources = [name for name in REAL if name != REAL.epc or not chart.has_controller(installed)]
     offering = [node for node in nodes if any(node.allocatable.get(name) for name in resources)]

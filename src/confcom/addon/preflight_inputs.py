@@ -44,7 +44,7 @@ class InstallRequest:
     allow_no_nodes: bool = False
     """Whether to install even if the cluster has no SGX node yet."""
     new_root: bool | None = None
-    """Whether to create a missing Secret of the simulated root; None: only if no quote helper simulates."""
+    """Whether to create the simulated root's Secret if missing. None: only if no quote helper simulates."""
 
 
 def gather_preflight_inputs(helm: Helm, request: InstallRequest, now: Now) -> PreflightInputs:

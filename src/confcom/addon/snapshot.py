@@ -85,7 +85,7 @@ def read_root(cluster: Cluster, secret: str, now: Now) -> RootFacts:
 
 
 def read_cluster(helm: Helm, now: Now) -> Snapshot:
-    """Read everything that `status` shows. Only the nodes and our namespace have to be readable."""
+    """Read everything that `status` shows. The user needs access only to nodes and our namespace."""
     cluster, api, reads = helm.cluster, helm.cluster.api, OptionalReads()
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         nodes, release = pool.submit(read_nodes, api), pool.submit(_release, helm, reads)
@@ -116,7 +116,7 @@ def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Co
     """Return helm's revisions, the cluster's differences from helm's record, and our unrecorded objects."""
     api, namespace = helm.cluster.api, helm.cluster.namespace
     history = reads.read("the release", helm.history)
-    # An unfinished change is not compared, as it will be undone; a failed change is, as it will be repeated.
+    # Skip an unfinished change, which will be undone, but compare a failed change, which will be repeated.
     if history is None or (history and history[-1].status not in {"deployed", "failed"}):
         return history or (), Comparison(), ()
     read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple

@@ -74,7 +74,7 @@ class NodeStatus:
 class DeploymentStatus:
     component: Component
     waits_for: str = ""
-    """Why the newest template is not rolled out yet; empty if the rollout is complete."""
+    """The reason why the newest template is not rolled out yet; empty if the rollout is complete."""
     updating: bool = False
     """Whether a Pod of an older template still has to be replaced."""
     failing: bool = False

@@ -31,7 +31,7 @@ class TenantPod:
     requests: Mapping[str, int]
     reason: str = ""
     message: str = ""
-    """The kubelet gives a failed Pod's reason and message; the scheduler gives a pending Pod's."""
+    """The kubelet gives a failed Pod's reason and message; the scheduler gives them for a pending Pod."""
 
     @property
     def epc_mib(self) -> int:

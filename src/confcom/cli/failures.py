@@ -19,7 +19,7 @@ OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, e
 """Errors of write(2) on stdout: full disk, quota, file size limit, removed terminal or disk, closed
 descriptor."""
 TRACEBACK_VARIABLE = "CONFCOM_TRACEBACK"
-"""If this variable is not empty, a program that ends by a bug prints the exception's traceback."""
+"""If this variable is not empty, an exception that is a bug is printed with its traceback."""
 
 
 def show_error(error: ConfcomError, *, as_json: bool) -> None:

@@ -59,7 +59,7 @@ def open_closed_streams() -> None:
 
 
 def drop_unwritten_output() -> None:
-    """Discard output that stdout refused. The ending interpreter would write it again, and exit with 120."""
+    """Discard output that stdout refused. Otherwise the interpreter writes it again, and exits with 120."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -13,7 +13,7 @@ MAX_NODES = 20
 MAX_ROWS = 10
 """Maximum rows of a table of workloads or many nodes, and maximum lines of a section: 50 lines in all."""
 USUAL_WIDTH = 50
-"""Maximum width of a column unless half of its cells are wider. Cloud nodes' names have 20 to 45; DNS allows 253."""
+"""Maximum column width unless half the cells are wider. Cloud nodes' names have 20 to 45 characters, at most 253."""
 _NODES = (
     *("NODE", "SGX", "EPC MiB FOUND", "OFFERED", "REQUESTED", "FREE"),
     *("COUNTED AS", "DEVICE PLUGIN", "QUOTE HELPER"),

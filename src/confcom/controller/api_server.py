@@ -38,7 +38,7 @@ WAITED_SECONDS = 0.005
 PAGE = 250
 """Number of objects (nodes or our Pods) in a page of a list. A page of nodes takes 3 MB (12 kB per node)."""
 SHORT_WATCH_SECONDS = 10.0
-"""A pause follows a watch that lasted less. An API server lets a watch last for at least half an hour."""
+"""A pause follows a watch shorter than this. An API server lets a watch last for at least half an hour."""
 
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}  # a compressed answer could have any size
 _WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
@@ -248,7 +248,7 @@ class Informer:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     synced: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     problem: str = ""
-    """Why the last list or watch failed; empty after a success."""
+    """The reason why the last list or watch failed; empty after a success."""
     last_contact: float = dataclasses.field(init=False)
     _version: str = ""
 

@@ -53,7 +53,7 @@ class PluginPod(NamedTuple):
 
 
 class Requested(NamedTuple):
-    """MiB of one resource that a node's Pods request: a sum for bound Pods, and one for accepted Pods."""
+    """MiB of one resource that a node's Pods request: sums for bound Pods, and for accepted Pods."""
 
     bound: int = 0
     accepted: int = 0

@@ -1,4 +1,4 @@
-"""Applies decisions: patches nodes' status, at once or after the node's Pods have been read."""
+"""Applies decisions by patches of nodes' status, at once or after a node's Pods have been read."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ NOT_ENDED = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
 class NodePatches:
     """Decides about changed nodes, and patches them. Patches that do not depend on Pods are written at once.
 
-    Nodes whose Pods must be read wait in a queue. Slow nodes have their own queue, lest they delay others.
+    Nodes whose Pods must be read wait in a queue. A second queue keeps slow nodes from delaying others.
     """
 
     state: ClusterState

@@ -27,15 +27,15 @@ PROBE_SECONDS = 10.0
 """Deadline in seconds of a probe container, which usually takes 0.1 s. A slower machine could not run the demo."""
 
 MAX_MESSAGE_BYTES = 2048
-"""The maximum number of last bytes of a failed start's output that the error contains."""
+"""Maximum number of bytes that the error quotes from the end of a failed start's output."""
 
 SIGNAL_EXIT_BASE = 128
-"""If a signal ends a program, shells and runtimes add this number to the signal's to get the exit code."""
+"""If a signal ends a program, its exit code is this number plus the signal's number (shells, runtimes)."""
 
 AUTO = "auto"
 
 HOST_DEVICE = "/dev/null"
-"""The only device that containers can get. At SGX's paths, it stands for the simulated enclave device."""
+"""The only device that containers can get. At SGX's paths, this device is the simulated enclave device."""
 
 SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
 

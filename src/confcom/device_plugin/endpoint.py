@@ -126,7 +126,7 @@ class Endpoint:
             self.metrics.allocate_failures.labels(name).inc()
             refusal = str(error)
         if response is None:
-            # Not in the except block, where the traceback would keep all IDs of the request in memory.
+            # Not done in the except block, whose traceback would keep all IDs of the request in memory.
             del request
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
         self.metrics.allocate_seconds.labels(name).observe(self.clock() - started)

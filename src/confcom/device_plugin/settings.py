@@ -25,7 +25,7 @@ DEFAULT_SIMULATED_EPC_MIB = 168
 """MiB of EPC of a Standard_DC8_v2, the largest VM size for which counting EPC as devices was designed."""
 
 DEFAULT_INSTALLATION = "confcom"
-"""The installation of plugins to which none is given; they replace each other in an update."""
+"""The default installation. Plugins of one installation replace each other in an update."""
 
 _DESCRIPTION = """\
 Offer this node's EPC to the kubelet as kubernetes.azure.com/sgx_epc_mem_in_MiB (one device is one MiB), and the SGX

@@ -72,7 +72,7 @@ class PeerInstances:
     _stale: frozenset[str] = frozenset()
 
     def record_registration(self, own: Path, *, within: float) -> None:
-        """Record that we have registered: now only the end of later instances matters.
+        """Record that we have registered. Now only the end of instances that register later matters.
 
         If a socket is older than ours by more than `within` (the maximum seconds of a Register), its instance
         had registered before us. An instance that registers again uses a new socket, unless its last

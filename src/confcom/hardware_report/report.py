@@ -87,7 +87,7 @@ def collect(node: Node) -> Facts:
 
 
 def _guarded(read: Callable[[], Facts]) -> Facts:
-    """Read a section. A bug (on a machine that we cannot test, say) loses only this section."""
+    """Read a section. If a bug appears on a machine that we cannot test, only this section is lost."""
     try:
         return read()
     except ConfcomError as error:

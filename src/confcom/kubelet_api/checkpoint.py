@@ -66,7 +66,7 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
 
 
 def _typed(kind: type[T], value: object) -> T:
-    """Return `value` if its type is `kind`. Null, which Go writes for empty maps and lists, is empty."""
+    """Return `value` if its type is `kind`. Null (Go writes it for empty maps and lists) counts as empty."""
     if value is None:
         return kind()
     if not isinstance(value, kind):

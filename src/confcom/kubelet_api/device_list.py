@@ -19,7 +19,7 @@ FIRST_DECIMAL = ALPHABET.index("0") * len(ALPHABET) ** 2
 """212,992: the first device whose ID could be another plugin's decimal number."""
 
 MAX_CONTAINERS = 16
-"""Maximum containers of an AllocateRequest. The kubelet (up to 1.37) sends 1; the API permits more."""
+"""Maximum containers per AllocateRequest. The kubelet (up to 1.37) sends 1; the API permits more."""
 _CONTAINER_BYTES = 1 + 3
 """Bytes of a ContainerAllocateRequest's tag (1) and length (3, which is enough for MAX_DEVICES IDs)."""
 

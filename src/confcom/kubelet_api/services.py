@@ -106,7 +106,7 @@ class DevicePluginStub:
 
 
 def unix_target(path: str) -> str:
-    """Return the gRPC address of a unix socket. It is a URI, so the path's special characters are escaped."""
+    """Return a unix socket's gRPC address, which is a URI: the path's special characters are escaped."""
     return "unix:" + quote(os.fsencode(path))
 
 

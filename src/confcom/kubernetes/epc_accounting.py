@@ -98,7 +98,7 @@ class EpcInUse:
     held_count: int = 0
     """The smallest number of devices that includes all held devices; 0 if no device is held, or unknown."""
     capacity_held: bool = False
-    """Whether containers may hold EPC as capacity: they have an enclave device, and EPC has no devices."""
+    """Whether containers may hold EPC as capacity, as they have an enclave device, but no EPC devices."""
     enclaves_held: bool = False
     """Whether containers have the enclave device on a node that offers no device: its plugin was away for
     more than five minutes, so the kubelet has forgotten how EPC was counted."""
@@ -170,7 +170,7 @@ class OfferedEpc(NamedTuple):
 def changed_epc(
     old: Callable[[str], str], new: Callable[[str], str], *, now: OfferedEpc, held: int, limit: int | None
 ) -> int | None:
-    """Return the MiB that a node will offer after all Pods end that hold EPC; None if new flags act at once.
+    """Return the MiB that a node will offer once no Pod holds EPC; None if new flags take effect at once.
 
     While Pods hold EPC (`held` MiB, at least 1), a lower amount or another accounting has to wait. `old`
     returns the value of a flag of the present device plugin, and `new` of the next one; a missing flag is
