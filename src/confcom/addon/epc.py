@@ -61,7 +61,7 @@ def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
 
 
 def unmet_requests(node: Node, used: Mapping[tuple[str, str], int], *, selected: bool) -> Mapping[str, tuple[int, int]]:
-    """Return the resources that Pods over-request on the node, each with the requested and offered amounts.
+    """Return the resources that Pods request in excess of the offer, with the requested and offered amounts.
 
     If no DaemonSet selects the node, EPC that the controller wrote to the node does not count as offered.
     """

@@ -144,7 +144,7 @@ def chart_folder() -> Path:
 
 
 def run_helm(arguments: Sequence[str], stdin: bytes) -> Done:
-    """Run helm in its own session, with files as outputs: it survives a Ctrl-C, a kill of confcom, and a closed pipe.
+    """Run helm in its own session, with files as outputs: helm survives Ctrl-C, a killed confcom, and a closed pipe.
 
     After an interruption, wait a while for helm to end by itself, so that it records the release correctly.
     """
