@@ -32,9 +32,9 @@ PODS_SECONDS = 5.0
 AT_ONCE = 8
 """Maximum number of concurrent requests."""
 PAGE = 250
-"""Objects per page of a list: 250 ordinary Pods have 2 MB, and 250 Pods of the maximum size have 375 MB."""
+"""Objects per page of a list: 250 ordinary Pods take 2 MB, and 250 Pods of the maximum size 375 MB."""
 MAX_LOG_LINES = 2_000
-"""Number of last lines read from a log; a daemon logs its state every 30 s, and limits its clients' lines."""
+"""Number of a log's last lines to read. A daemon logs its state every 30 s, and limits its clients' lines."""
 PROBES_PORT = 8080
 """The port at which the daemons serve probes, metrics and inventory; the chart sets the same port."""
 HELM_MANAGER = "helm"
@@ -50,7 +50,7 @@ CLUSTER_WIDE = (
     *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
     *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
 )
-"""The cluster-scoped kinds that the chart or confcom uses; all their other kinds are namespaced."""
+"""The cluster-scoped kinds that the chart or confcom uses; all other kinds in use are namespaced."""
 
 Kind = type[Any]
 """A lightkube resource class whose objects are dictionaries."""
@@ -207,7 +207,7 @@ class Api:
             return found
 
     def replaced(self, thing: KubernetesObject) -> KubernetesObject:
-        """Return `thing` with the API's default values, as `replace` would write it (a dry run)."""
+        """Return `thing` as `replace` would write it, with the API's default values (a dry run)."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         with _reported(f"the {made.kind} {name_of(thing)} cannot be compared"):
             found: KubernetesObject = self._client.replace(made, dry_run=True, **_in(namespace_of(thing)))
@@ -254,7 +254,7 @@ def _in(namespace: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _reported(failure: str, silent: str = "the API server does not answer") -> Iterator[None]:
-    """Turn errors of lightkube and httpx2 into errors of confcom; `silent` is the cause if nobody answers."""
+    """Turn errors of lightkube and httpx2 into errors of confcom; `silent` is the cause if no answer came."""
     try:
         yield
     except httpx2.HTTPStatusError as error:
@@ -267,7 +267,7 @@ def _reported(failure: str, silent: str = "the API server does not answer") -> I
     except httpx2.HTTPError as error:
         why = f"{silent}: {error or type(error).__name__}"
         raise ClusterAccessError(failure, why=why) from error
-    except (ValueError, TypeError, AttributeError) as error:  # the answer is no JSON object
+    except (ValueError, TypeError, AttributeError) as error:  # the answer is not a JSON object
         why = f"the answer is not the API server's: {error}"
         raise ClusterAccessError(failure, error_code="answer-not-understood", why=why) from error
 

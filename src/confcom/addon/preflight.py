@@ -1,4 +1,4 @@
-"""The checks before a change of the add-on, which find everything that could make the change fail. Pure."""
+"""Checks before a change of the add-on: they find everything that could make the change fail. No I/O."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class PreflightError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Permission for one verb on one resource in `namespace`; if it is empty, in the whole cluster."""
+    """Permission for one verb on one resource in `namespace`; empty for the whole cluster."""
 
     verb: str
     resource: str
@@ -128,7 +128,7 @@ class Need(StrEnum):
 
 
 MARKING = ("patch", "pods")
-"""The permission (verb, resource) to mark Pods. `disable` works without this permission, but takes longer."""
+"""The permission (verb, resource) to annotate Pods. Without it, `disable` works too, but takes longer."""
 _PERMISSIONS: tuple[tuple[Need, str, str, str, bool], ...] = (
     (Need.ALWAYS, "list", "nodes pods", "", False),
     (Need.ALWAYS, "list", "daemonsets", "apps", False),
@@ -174,7 +174,7 @@ class PreflightInputs:
     helm_version: str = ""
     server_version: str = ""
     errors: Mapping[Check, ConfcomError] = field(default_factory=dict)
-    """Keyed by check: the error with which reading the check's inputs failed."""
+    """Keyed by check: the error that occurred when the check's inputs were read."""
     allow_no_nodes: bool = False
     history: tuple[Revision, ...] = ()
     installed: Sequence[KubernetesObject] = ()
@@ -188,7 +188,7 @@ class PreflightInputs:
     nodes: Nodes | None = None
     """All DaemonSets in the cluster, and all nodes. The nodes have the labels that the change will add."""
     admission: Mapping[str, ConfcomError] = field(default_factory=dict)
-    """Keyed by DaemonSet: the error (a refusal or no answer) of creating its Pod in a dry run."""
+    """Keyed by DaemonSet: the error (refusal or timeout) of a dry run that creates the DaemonSet's Pod."""
     limit_ranges: Sequence[str] = ()
     """LimitRanges that require requests for Intel's EPC resource."""
     unknown_nodes: tuple[str, ...] = ()
@@ -231,7 +231,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
 
 
 def check_revision(new: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield the faults of a revision on the present nodes, except those that the installed revision has too.
+    """Yield the faults of a revision on the present nodes, except faults that the installed revision has too.
 
     `anyway` is the helm command that rolls back without these checks.
     """
@@ -341,7 +341,7 @@ def _simulation(daemons: Workloads, nodes: Nodes, installed: Workloads, consent:
     if not simulated:
         yield _ok(Check.SIMULATION, "not wanted")
         return
-    # If our simulated DaemonSet does not select a node, a plugin there that offers real names is for SGX hardware.
+    # A plugin that offers real names is for SGX hardware if our simulated DaemonSet does not select its node.
     # EPC alone does not prove that a plugin runs: EPC that our controller wrote stays after the plugin's end.
     resources = [name for name in REAL if name != REAL.epc or not chart.has_controller(installed)]
     offering = [node for node in nodes if any(node.allocatable.get(name) for name in resources)]
@@ -395,7 +395,7 @@ def check_quotes(new: Workloads, nodes: Nodes, installed: Workloads, pods: Seque
 
 
 def _losses(daemons: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield a finding if nodes with EPC would lose the daemons though the revision serves their kind of SGX."""
+    """Yield a finding if EPC nodes would lose the daemons although the revision serves their kind of SGX."""
     serving = [node for node in nodes if any(node.allocatable.get(names.epc) for names in SETS)]
     kept = set(_names(chart.selected(daemons, nodes)))
     for simulated in (False, True):

@@ -101,7 +101,7 @@ def read_facts(cluster: Cluster, secret: str, now: datetime) -> RootFacts:
 def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
     """Create a mutable Secret: kubelets keep a deleted immutable one. Return whether the Secret was created.
 
-    First restart workloads that mount the Secret: their new Pods wait for the Secret, and use no older root.
+    First restart workloads that mount the Secret; their new Pods wait for the Secret, and use no older root.
     """
     patch = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED: f"new-root-{root.created}"}}}}}
     for kind in (DAEMON_SET, DEPLOYMENT):

@@ -62,7 +62,7 @@ class Snapshot:
     inventories: Mapping[str, Inventory] = field(default_factory=dict)
     refused: tuple[TenantWorkload, ...] = ()
     root: RootFacts | None = None
-    """The simulated root; None if no quote helper simulates, or if the root was not read."""
+    """The simulated root; None if no quote helper simulates SGX, or if the root was not read."""
     history: tuple[Revision, ...] = ()
     drift: Comparison = field(default_factory=Comparison)
     """How the cluster differs from helm's record of the release."""
@@ -85,7 +85,7 @@ def read_root(cluster: Cluster, secret: str, now: Now) -> RootFacts:
 
 
 def read_cluster(helm: Helm, now: Now) -> Snapshot:
-    """Read everything that `status` shows. Only nodes and the add-on's namespace must be readable."""
+    """Read everything that `status` shows. The user needs access only to nodes and our namespace."""
     cluster, api, reads = helm.cluster, helm.cluster.api, OptionalReads()
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         nodes, release = pool.submit(read_nodes, api), pool.submit(_release, helm, reads)
@@ -116,7 +116,7 @@ def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Co
     """Return helm's revisions, the cluster's differences from helm's record, and our unrecorded objects."""
     api, namespace = helm.cluster.api, helm.cluster.namespace
     history = reads.read("the release", helm.history)
-    # Do not compare an unfinished change: it will be undone. Compare a failed change: it will be repeated.
+    # Skip an unfinished change, which will be undone, but compare a failed change, which will be repeated.
     if history is None or (history and history[-1].status not in {"deployed", "failed"}):
         return history or (), Comparison(), ()
     read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple
@@ -173,7 +173,7 @@ def _with_pods(
     # Read logs only from Ready nodes: the kubelet sends the log, and a silent kubelet would cost a timeout.
     reachable = {node.name for node in nodes() if node.ready}
     for name in [name for name in unexplained if own[name].node in reachable][:MAX_LOGS]:
-        with contextlib.suppress(ClusterAccessError):  # then the reason is the Pod's state
+        with contextlib.suppress(ClusterAccessError):  # the reason is then the Pod's state
             logged = daemon_pods.own_reason(cluster.api.log(name, cluster.namespace))
             own[name] = daemon_pod(*unexplained[name], logged)
     oldest_first = sorted(own.values(), key=lambda pod: (pod.created, pod.name))

@@ -26,13 +26,13 @@ from confcom.kubelet_api.services import (
 )
 
 MAX_STREAMS = 8
-"""Maximum number of open ListAndWatch streams. The kubelet has one stream; the rest is for other clients."""
+"""Maximum number of open ListAndWatch streams. The kubelet has one stream; other clients get the rest."""
 MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
 """The kubelet makes one call at a time beside its stream. Calls beyond the limit are refused, so that
 requests do not fill the memory. A request has at most 10 KiB for 2,048 devices and 1.3 MiB for 262,144.
 Twelve requests of 1.3 MiB take 16 MiB of the 128 MiB that the plugin has in the chart."""
 STOP_SECONDS = 1.0
-"""Seconds for open calls when the server stops: streams have ended before, and Allocate takes under 1 ms."""
+"""Seconds that a stopping server gives open calls. Streams have ended before; Allocate takes under 1 ms."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Endpoint:
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     """`opened` is set when the kubelet opens its stream, and `lost` is set when this stream has ended."""
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """An event that ends every ListAndWatch stream, as a stopping gRPC server waits for open streams."""
+    """An event that ends every ListAndWatch stream, because a stopping gRPC server waits for open streams."""
     _streams: int = 0
     _server: grpc.aio.Server | None = None
 
@@ -90,7 +90,7 @@ class Endpoint:
         server, self._server = self._server, None
         try:
             if server is not None:
-                # shield() is for Python 3.11: there gRPC's call of asyncio.wait_for may lose a cancellation.
+                # shield() is for Python 3.11, where gRPC's call of asyncio.wait_for may lose a cancellation.
                 await asyncio.shield(server.stop(STOP_SECONDS))
         finally:
             with contextlib.suppress(OSError):
@@ -126,7 +126,7 @@ class Endpoint:
             self.metrics.allocate_failures.labels(name).inc()
             refusal = str(error)
         if response is None:
-            # Inside the except block, the traceback would keep all IDs of the request in memory.
+            # Not done in the except block, whose traceback would keep all IDs of the request in memory.
             del request
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
         self.metrics.allocate_seconds.labels(name).observe(self.clock() - started)

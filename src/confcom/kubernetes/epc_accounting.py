@@ -2,7 +2,7 @@
 
 After a restart, a 1.36 kubelet stalls for a time proportional to all devices times allocated devices. From 1.36 on,
 large EPC is therefore a number in the node's status, which confcom's controller writes. A node whose containers hold
-EPC keeps its accounting, and offers at least the held EPC: a restarted kubelet fails Pods that do not fit.
+EPC keeps its accounting and offers at least the held EPC, as a restarted kubelet fails Pods that do not fit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HELPERS = 2
 """Maximum number of quote helpers on a node. In an update, the new helper starts before the old one ends."""
 
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})\+?")
-"""A version; some providers append a plus to the minor number."""
+"""A version of Kubernetes; some providers append a plus to the minor number."""
 
 
 class AccountingSetting(StrEnum):
@@ -87,7 +87,7 @@ def parse_api_version(text: str) -> ApiVersion:
 
 @dataclass(frozen=True, slots=True)
 class EpcInUse:
-    """What the kubelet knows about this node's EPC when the plugin starts."""
+    """The kubelet's knowledge about this node's EPC when the plugin starts."""
 
     devices: int = 0
     """Number of EPC devices that the kubelet knows. If it is 0 and no device is held, EPC is not counted as
@@ -96,14 +96,14 @@ class EpcInUse:
     """Whether containers hold devices of EPC. The kubelet also reports devices of containers that ended,
     until it allocates a device to another container."""
     held_count: int = 0
-    """The smallest count of devices that includes all held devices; 0 if none is held, or if unknown."""
+    """The smallest number of devices that includes all held devices; 0 if no device is held, or unknown."""
     capacity_held: bool = False
-    """Whether containers may hold EPC as capacity: they have an enclave device, and EPC has no devices."""
+    """Whether containers may hold EPC as capacity, as they have an enclave device, but no EPC devices."""
     enclaves_held: bool = False
     """Whether containers have the enclave device on a node that offers no device: its plugin was away for
     more than five minutes, so the kubelet has forgotten how EPC was counted."""
     doubt: str = ""
-    """Why the kubelet's checkpoint could not be used; empty if it was used or does not exist."""
+    """The reason why the kubelet's checkpoint could not be used; empty if it was used or does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class AccountingSettings:
 
     @property
     def stalls(self) -> bool:
-        """Whether the kubelet's version may be one that stalls after a restart with many devices."""
+        """Whether the kubelet's version may stall after a restart with many devices."""
         return self.api_server is None or self.api_server >= FIRST_STALLING
 
 
@@ -127,11 +127,11 @@ class AccountingSettings:
 class AccountingDecision:
     kind: AccountingKind
     max_mib: int | None
-    """Maximum MiB to offer; None for no maximum."""
+    """Maximum MiB to offer; None if there is no maximum."""
     choice: AccountingReason
     why: str
     held_mib: int = 0
-    """Minimum MiB to offer, even if the node has less EPC, because containers hold so many devices."""
+    """Minimum MiB to offer, because containers hold this many devices, even if the node has less EPC."""
 
     def offered(self, mib: int) -> int:
         """Return the MiB to offer if the node has `mib` for tenants."""
@@ -139,7 +139,7 @@ class AccountingDecision:
 
 
 def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: int) -> AccountingDecision:
-    """Decide how to count a node's EPC. `epc_mib` is the tenants' MiB, 0 only if containers hold EPC."""
+    """Decide how to count a node's EPC. `epc_mib` (tenants' MiB) is 0 only if containers hold EPC."""
     wanted = _wanted(settings, epc_mib)
     if in_use.devices or in_use.devices_held:
         return _keep_held(_keep_devices(settings, wanted, in_use), in_use.held_count, epc_mib)
@@ -172,9 +172,9 @@ def changed_epc(
 ) -> int | None:
     """Return the MiB that a node will offer once no Pod holds EPC; None if new flags take effect at once.
 
-    A lower amount or another accounting waits while Pods hold EPC: `held` MiB, at least 1. `old` and `new`
-    return the value of a flag of the present and of the next device plugin, or empty text if the flag is not
-    given. `limit` is the next controller's maximum.
+    While Pods hold EPC (`held` MiB, at least 1), a lower amount or another accounting has to wait. `old`
+    returns the value of a flag of the present device plugin, and `new` of the next one; a missing flag is
+    empty text. `limit` is the maximum of the next controller.
     """
     as_devices = now.kind is AccountingKind.DEVICE
 
@@ -252,7 +252,7 @@ def _devices(settings: AccountingSettings, choice: AccountingReason, why: str) -
 
 
 def _keep_devices(settings: AccountingSettings, wanted: AccountingDecision, in_use: EpcInUse) -> AccountingDecision:
-    """Return accounting as devices, at least as many as now unless the operator gave a maximum.
+    """Return accounting as devices: at least the present number, unless the operator gave a maximum.
 
     The setting `capacity` switches a node to capacity once no device is held; `auto` never switches.
     """

@@ -36,7 +36,7 @@ def component(labels: Mapping[str, str]) -> Component | None:
     """Return the component of an object with these labels; None if the object is not from the chart."""
     if labels.get(NAME_LABEL) != RELEASE:
         return None
-    # If hardware nodes exist, simulated nodes' DaemonSets have labels with a suffix: device-plugin-simulated.
+    # If hardware nodes exist, the labels of simulated DaemonSets have a suffix: device-plugin-simulated.
     label = str(labels.get(COMPONENT_LABEL))
     return next((one for one in Component if label == one or label.startswith(f"{one}-")), None)
 

@@ -214,7 +214,7 @@ def _policy(demands: dict[str, Any], file: Path | None) -> Policy:
         note = f"Note: {len(challenge)} bytes of report data are filled up with zeros to {REPORT_DATA_SIZE}."
         click.echo(note, err=True)
     demands["report_data"] = None if challenge is None else report_data(challenge)
-    # The comparison is with `is`: 0 equals False, but 0 is a demand.
+    # Compare with `is`, since 0 equals False, but 0 is a valid demand.
     given = {name: value for name, value in demands.items() if value is not None and value is not False and value != ()}
     return Policy(**(policy_arguments(file) if file else {}) | given)
 
