@@ -105,7 +105,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def resident_bytes(pid: int, *, peak: bool = False) -> int:
-    """Resident memory of a process, shared pages included: now (VmRSS), or at most so far (VmHWM)."""
+    """Resident memory of a process, with shared pages: the present amount (VmRSS) or the highest (VmHWM)."""
     name = "VmHWM:" if peak else "VmRSS:"
     for line in (PROC / str(pid) / "status").read_text().splitlines():
         if line.startswith(name):

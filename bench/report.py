@@ -30,7 +30,7 @@ Measured = tuple[Sequence["Section"], Mapping[str, Any]]
 
 
 def in_turn(sides: Iterable[T], number: int) -> Sequence[T]:
-    """Alternate the order, reversed in odd rounds, so that a drift of the machine's speed affects all sides."""
+    """Reverse the order in odd rounds, so that a drift of the machine's speed affects all sides."""
     return list(sides)[:: -1 if number % 2 else 1]
 
 

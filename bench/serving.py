@@ -33,7 +33,7 @@ class Server:
     socket: Path
     log: Path = Path(os.devnull)
     start_seconds: float = 0.0
-    """Seconds from before fork() until the server is ready; a helper has made a whole quote by then."""
+    """Seconds from before fork() until the server is ready; before that, a helper has made a whole quote."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ class Soaked:
     older_kernel: bool = False
     """Whether helpers act as on a kernel that cannot refuse descriptors; they may then stall longer."""
     changed_at: float = float("inf")
-    """Start time of the helper with another quoting enclave: before it, no client may get error 42."""
+    """Start time of the helper with another quoting enclave. Before this time, no client may get error 42."""
     unverified: list[str] = field(default_factory=list)
 
     def failures(self) -> Iterator[str]:

@@ -19,7 +19,7 @@ class RegistryFrom137(PluginRegistry):
     """The rules from 1.37 on. The end of a stream disconnects only the client with that socket path.
 
     A resource is lost with its last endpoint. Until then the latest list from any plugin gives the devices, and
-    Allocate calls one of the remaining endpoints. The kubelet calls any of them; this class calls the oldest.
+    Allocate calls one of the remaining endpoints. A kubelet calls any of these; this class calls the oldest.
 
     The kubelet refuses to register a path with an endpoint ("device plugin already connected"). Every failed
     registration removes all clients of the path, including the working client. After this the kubelet overlooks
@@ -72,7 +72,7 @@ class History(Changes):
     def __init__(self, ledger):
         super().__init__()
         self.allocatable = []
-        """Pairs of a time in monotonic seconds and the allocatable devices then, keyed by resource."""
+        """Pairs of a time in monotonic seconds and the number of allocatable devices, keyed by resource."""
         self._ledger = ledger
 
     def notify(self):

@@ -2,7 +2,7 @@
 
 Usage: python -m e2e.attacks.kinds KIND SECONDS WHERE...
 
-A separate process attacks each WHERE.
+A separate process attacks each address WHERE.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ AT_ONCE = 32
 places: the kernel's backlog, which has no fair shares, can be filled by any process that connects."""
 PAUSE_SECONDS = 0.005
 WHOLE_ANSWER = 16_000
-"""Number of unread bytes from which on an answer is whole, and no refusal: a little less than LONGEST."""
+"""An answer with this number of unread bytes or more is whole and no refusal; a little less than LONGEST."""
 UIDS = (100_000, 2_000_000_000)
 """Range of random user IDs; no distribution assigns any of them."""
 PER_PROCESS = 256
-"""Connections of a process that then exits; it has exited before the helper accepts the last of so many."""
+"""Connections of a process that then exits, before the helper has accepted the last of the connections."""
 COMPLAINERS = 600
 """Number of user IDs that cause log lines."""
 PROBES = (b"/metrics", b"/readyz")
@@ -276,7 +276,7 @@ def gone_peers(path: str, over: Over, *, held: bool = False) -> Counts:
 
 
 def complaints(path: str, over: Over) -> Counts:
-    """Cause log lines about 600 users whose processes have exited, by malformed requests and by quotes."""
+    """With malformed requests and quotes, cause log lines about 600 users whose processes have exited."""
     counts, quote = Counts(), quote_request(path, over)
     uids = itertools.cycle(range(UIDS[0], UIDS[0] + COMPLAINERS))
     while not over():

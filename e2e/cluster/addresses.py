@@ -16,7 +16,7 @@ HOST_PREFIX_BITS = 24
 POD_NETWORK = "10.244.0.0/16"
 SERVICE_NETWORK = "10.96.0.0/16"
 API_SERVICE_ADDRESS = "10.96.0.1"
-"""The API server's address in SERVICE_NETWORK: always the first."""
+"""The API server's address in SERVICE_NETWORK: always the network's first address."""
 
 API_PORT = 6443
 ETCD_URL = "http://127.0.0.1:2379"

@@ -1,7 +1,7 @@
 """The first process of a host: it starts components, reaps processes, and stops or starts one when asked to.
 
 When it ends, the kernel ends every other process of its PID namespace. Nodes are components of the control
-plane's host, whose PID namespace contains theirs. A host ends when a component ends without an order, because
+plane's host, whose PID namespace contains theirs. A host ends when a component ends unasked, because
 a cluster that repairs itself would hide errors from a test.
 
 Usage: python -m e2e.cluster.host FOLDER [NODE'S NUMBER] (only by lifecycle.py, and by itself for the nodes)
@@ -52,7 +52,7 @@ ORDER_BYTES = 4096
 
 
 class EndedError(ConfcomError):
-    """A component ended without an order, so the host ends too."""
+    """A component ended although nobody asked for it, so the host ends too."""
 
 
 @dataclass(slots=True)

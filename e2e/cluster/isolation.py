@@ -64,7 +64,7 @@ def make_groups(name: str, hierarchies: Sequence[Hierarchy]) -> tuple[Path, ...]
 def separated(groups: Sequence[Path], hierarchies: Sequence[Hierarchy], program: Sequence[str]) -> list[str]:
     """The command that runs a program with existing groups, one in each hierarchy, as its root groups.
 
-    The program's process is the only child of the command's process, which ends with it.
+    The program's process is the only child of the command's process, which ends when this child ends.
     """
     return [
         *("sh", "-c", _JOIN, " ".join(map(str, groups)), "unshare", "--cgroup", "--propagation=private"),

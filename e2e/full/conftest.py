@@ -1,4 +1,4 @@
-"""The cluster's kubelet for the contract suite, which the demo's device manager runs too."""
+"""The cluster's kubelet for the contract suite, which also tests the demo's device manager."""
 
 import asyncio
 import secrets

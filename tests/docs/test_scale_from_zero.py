@@ -1,4 +1,4 @@
-"""The page on scaling from zero has the same sizes as chart and `status`, and tags that autoscalers can read."""
+"""The page on scaling from zero shows the sizes of the chart and of `status`. Autoscalers can read its tags."""
 
 import re
 from pathlib import Path

@@ -54,12 +54,12 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """Simultaneous outage of parts: a node's parts fail where the helper is replaced, or on one node each."""
+    """Parts that fail together: parts of the node whose helper is replaced, or each part on another node."""
 
     phase: Phase
     parts: tuple[Part, ...]
     unscheduled: bool = False
-    """Whether the scheduler is away from before the first successor to LATE_SECONDS after the parts' end."""
+    """Whether the scheduler is away, from before the first successor until LATE_SECONDS after the outage."""
 
 
 def strike(phase: Phase, *parts: Part) -> Strike:
@@ -136,7 +136,7 @@ class Change:
             self.add_on.cluster.start(Part.SCHEDULER)
 
     def complete(self) -> None:
-        """Wait until the command has ended (repeat it if needed), and only its own helpers are left, well."""
+        """Wait until the command (repeated if needed) has ended, and all helpers are new and well."""
         code = self._process.wait(COMMAND_SECONDS)
         until(self.add_on.cluster.ready, "the nodes are Ready", seconds=BACK_SECONDS)
         if code and not self.add_on.has_replaced(self.old):
