@@ -70,7 +70,7 @@ def on_core(core: int) -> Iterator[None]:
 
 
 def stolen_seconds() -> float:
-    """Return how long the host did not run the machine's cores since its start (proc(5): `steal`)."""
+    """Return how long the host has not run the machine's cores since boot (proc(5): `steal`)."""
     return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 

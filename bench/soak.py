@@ -79,8 +79,8 @@ class Attack:
     Args: kind: its name in `e2e.attacks`; empty for none. uid: the attacking user. on_probes: whether the
         attack is on probes and metrics, and not on the AESM socket. takes_all: whether it takes all memory
         that clients share, as thousands of users at once. Processes outside of Pods can do this, and so can
-        root in a Pod if the helper does not tell Pods apart. Attestations that then fail are reported, but do
-        not count as failures. fills_backlog: whether it connects faster than any helper can accept. The
+        root in a Pod if the helper does not tell Pods apart. Attestations that fail in it are reported, but
+        do not count as failures. fills_backlog: whether it connects faster than any helper can accept. The
         kernel then refuses a connect() that may not wait with EAGAIN, before a helper sees it. The soak
         reports this too, but does not count it as a failure.
     """

@@ -25,7 +25,7 @@ IMAGE: Final = "registry.example.com/enclave:1.0"
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A container as admitted; its requests equal its limits. None: the variable has no literal value."""
+    """A container as admitted; its requests equal its limits. A variable of None has no literal value."""
 
     limits: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str | None] = field(default_factory=dict)

@@ -34,7 +34,7 @@ class Rejection:
 
 @dataclass(slots=True)
 class _Seen:
-    """State of a Pod. `restarts` happen before a container ran, as a killed kubelet may lose a start."""
+    """State of a Pod. `restarts` counts restarts before a container ran; killed kubelets may lose a start."""
 
     bound: float | None = None
     judged: bool = False

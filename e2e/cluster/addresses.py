@@ -1,4 +1,4 @@
-"""Names, addresses and paths of the cluster's hosts; only its namespaces see them, so they may be fixed."""
+"""Fixed names, addresses and paths of the cluster's hosts, which only the cluster's namespaces see."""
 
 from __future__ import annotations
 

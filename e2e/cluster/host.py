@@ -1,4 +1,4 @@
-"""The first process of a host: it starts components, reaps processes, and stops or starts one when asked to.
+"""The first process of a host: it starts components, reaps processes, and stops or starts them on request.
 
 When it ends, the kernel ends every other process of its PID namespace. Nodes are components of the control
 plane's host, whose PID namespace contains theirs. A host ends when a component ends unasked, because

@@ -1,7 +1,7 @@
 """Bring the cluster up and take it down, from outside of its namespaces.
 
 The control plane's first process, whose PID namespace contains all others, holds a lock on a file for as long
-as it lives. If nobody holds it, only the folder and control groups can be left; `down` and `up` remove these.
+as it lives. If the lock is free, only folder and control groups can be left; `down` and `up` remove these.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def disconnected(log, plugins):
 def test_a_hand_over_under_a_burst_of_pods(
     cluster, start_plugins, log, namespace, *, kubelet_version, first_to_end, number
 ):
-    """In an update the old instance ends first; in an update that is rolled back, the new instance does."""
+    """In an update the old instance ends first; if the update is rolled back, the new instance ends first."""
     keeps, plugins = kubelet_version >= (1, 37), start_plugins("plugins")
     old = plugins.start()
     until(lambda: registered(log, plugins), "the old instance is registered")
@@ -138,7 +138,7 @@ def test_a_hand_over_under_a_burst_of_pods(
             return sum(one["status"].get("readyReplicas", 0) for one in sets)
 
         until(lambda: ready() == PODS, "every controller has its pods running", seconds=120)
-        # The kubelet reports all resources at once; a report with a later plugin's resources has these too.
+        # One report has all resources, so a report with the later plugin's resources has `plugin`'s too.
         later = start_plugins("later")
         later.start()
         wait_until_offered(cluster, later)

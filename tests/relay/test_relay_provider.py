@@ -235,7 +235,7 @@ def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
     aesmd.seconds = 0.2
     aesmd.restart()
     with pytest.raises(QuoteProviderError):
-        relay.quote(report, None)  # this would need four answers
+        relay.quote(report, None)  # a success would need four answers
     assert len(aesmd.asked) <= 2
 
 

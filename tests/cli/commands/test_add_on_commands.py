@@ -236,7 +236,7 @@ def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled)
     confcom.ok(*DEBUG)
     a_helm(enabled, CHANGES[0], "uninstalling")
     enabled.time += 61
-    confcom.error(ExitCode.REFUSED, "change-running", *CHANGES[0], "--dry-run")  # it cannot end the removal
+    confcom.error(ExitCode.REFUSED, "change-running", *CHANGES[0], "--dry-run")  # this cannot end a removal
     confcom.error(ExitCode.REFUSED, "not-enabled", *DEBUG)
     assert confcom(*CHANGES[0]).exit_code == ExitCode.REFUSED  # kubelets report the plugin's end later
     enabled.sleep(10)
