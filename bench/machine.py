@@ -52,7 +52,7 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """A core for the server and a core for the clients; if there is one core, clients disturb the server."""
+    """A core for the server and a core for the clients; on a single core, clients disturb the server."""
 
     server: int = field(default_factory=lambda: max(os.sched_getaffinity(0)))
     clients: int = field(default_factory=lambda: min(os.sched_getaffinity(0)))

@@ -72,7 +72,7 @@ class Row:
     """Reason why there are no values."""
 
     def ratio(self, side: str, other: str) -> Spread | None:
-        """One side's values divided by the other's, by round; None if the sides cannot be compared."""
+        """Ratios of the two sides' values, round by round; None if the sides cannot be compared."""
         mine, theirs = (self.values.get(each, []) for each in (side, other))
         if not mine or len(mine) != len(theirs) or not all(theirs):
             return None

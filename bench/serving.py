@@ -45,7 +45,7 @@ class Place:
 
     @classmethod
     def create(cls, directory: Path, core: int) -> Place:
-        directory.chmod(0o755)  # some clients are other users
+        directory.chmod(0o755)  # some clients run as other users
         open_or_create_platform(directory / STATE)
         return cls(directory, core)
 

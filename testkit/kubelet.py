@@ -98,7 +98,7 @@ class Kubelet(DeviceManager):
         self.refuse = ""
         """Error message with which Register fails; empty if Register succeeds."""
         self.lost_answers = 0
-        """Number of next Register calls that take effect but whose answers are lost."""
+        """Number of Register calls, from now on, that take effect but whose answers are lost."""
         self.ignore_stream = False
         """Whether the kubelet accepts registrations but never requests a list of devices."""
         self.end_streams = False

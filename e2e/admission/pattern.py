@@ -35,8 +35,8 @@ class Made:
 class Pattern:
     """A way to ask for EPC: the containers as admitted, or a part of the refusal's text.
 
-    A user who applies a template of the Pod gets a warning: the refusal's text, or `warned`. `trusted`: its
-    namespace may ask for the provision device. `used`: people or projects that have such manifests.
+    A user who applies a template of the Pod gets a warning: the refusal's text, or `warned`. `trusted`: the
+    Pod's namespace may ask for the provision device. `used`: people or projects that have such manifests.
     """
 
     name: str

@@ -115,7 +115,7 @@ class Held:
         return len(self._held) >= self._most
 
     def look(self) -> None:
-        """Every LOOK_SECONDS, close connections not worth holding, and if full, some of the oldest."""
+        """Every LOOK_SECONDS, close connections not worth holding; when full, also some of the oldest."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -226,7 +226,7 @@ class Holding:
     worth: Worth
     by_users: bool = False
     most: int = 1 << 20
-    """Most simultaneous connections, if there are descriptors for them."""
+    """Largest number of simultaneous connections, if there are descriptors for all of them."""
 
     def __call__(self, path: str, over: Over) -> Counts:
         request, uids = self.request(path, over), _random_uids()

@@ -56,7 +56,7 @@ def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
         "name": "pods",
         "plugins": [
             {
-                # Pods are routed, not bridged: Services' replies must pass the node, which translates them.
+                # Pods are routed and not bridged, because the node must translate Services' replies.
                 "type": "ptp",
                 "ipMasq": False,
                 "ipam": {

@@ -38,7 +38,7 @@ from e2e.cluster.tools import ROOT
 from e2e.waiting import end
 
 READY_SECONDS = 60.0
-"""Seconds for one component's start on a busy machine; the API server, the slowest, needs 3 to 4 s idle."""
+"""Seconds for one component's start on a busy machine; on an idle machine, the API server needs 3 to 4 s."""
 
 STOP_SECONDS = 15.0
 """Seconds from SIGTERM to SIGKILL; the kubelet ends in under a second."""

@@ -44,7 +44,7 @@ BOOT_ID = "kernel/random/boot_id"
 LEFT_READ_ONLY = ("/usr", "/etc", "/opt")
 """Folders of the machine's system that the host can only read."""
 NAMESPACES = ("mount", "net", "pid", "uts", "ipc")
-"""Namespaces that unshare(1) makes; the process enters its group and a `cgroup` namespace before."""
+"""Namespaces that unshare(1) makes; before that, the process enters its group and a `cgroup` namespace."""
 
 _JOIN = 'for group in $0; do echo $$ > "$group/cgroup.procs" || exit; done; exec "$@"'
 BRIDGE = "nodes"

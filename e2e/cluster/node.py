@@ -166,6 +166,6 @@ class Node:
         self.start(component)
 
     def reboot(self) -> None:
-        """End every process of the node at once, and start it again: its /run and /dev are new, its /var stays."""
+        """End the node's processes at once, and start the node again with new /run and /dev, and its old /var."""
         order(self.cluster.control_plane.control, "stop", self.name)
         order(self.cluster.control_plane.control, "start", self.name)

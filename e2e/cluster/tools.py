@@ -28,7 +28,7 @@ NAMES = ("pause", "etcd", "containerd", "helm")
 """Other programs of every cluster; the quickest build comes first, to show a broken environment soon."""
 
 CNI_FOLDER = Path("/usr/lib/cni")
-"""Where Debian and Ubuntu put the network plugins."""
+"""Folder in which Debian and Ubuntu install the network plugins."""
 
 PACKAGES = {
     "runc": "runc",
