@@ -81,7 +81,7 @@ class Attack:
         that clients share, as thousands of users at once. Processes outside of Pods can do this, and so can
         root in a Pod if the helper does not tell Pods apart. Attestations that fail in it are reported, but
         do not count as failures. fills_backlog: whether it connects faster than any helper can accept. The
-        kernel then refuses a connect() that may not wait with EAGAIN, before a helper sees it. The soak
+        kernel then answers a connect() that may not wait with EAGAIN; no helper sees this connect(). The soak
         reports this too, but does not count it as a failure.
     """
 
@@ -278,7 +278,7 @@ def _attesting(sequence: ClientSequence, path: Path) -> Work:
 
 
 def _watch_and_update(start: Callable[[Sequence[str]], Started], running: Started, part: float, result: Soaked) -> None:
-    """Watch each helper for its part of the time, start the next helper, and then end the watched one."""
+    """Watch each helper for its part of the time, start the next helper, and then end the watched helper."""
     for number, (name, _) in enumerate(HELPERS):
         helper, memory = running
         watched = Watched(name)

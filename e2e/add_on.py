@@ -143,7 +143,7 @@ def is_remembered(cluster: Cluster, node: str) -> bool:
 
 
 def forget(cluster: Cluster, node: Node) -> None:
-    """Make a node look as if it never had our daemons. By itself, a kubelet forgets a plugin in 5 min."""
+    """Make a node look as if it never had our daemons. A kubelet would forget a plugin only after 5 min."""
     node.stop("kubelet")
     node.run(["rm", "--recursive", "--force", str(DEVICE_PLUGINS / CHECKPOINT), "/run/aesmd"])
     node.start("kubelet")

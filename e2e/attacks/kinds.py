@@ -295,7 +295,7 @@ def complaints(path: str, over: Over) -> Counts:
 def _connect_and_exit(path: str, socks: list[socket.socket], uids: Iterator[int], requests: Sequence[bytes]) -> None:
     """Connect as several users in a process that then exits; the users send these requests in turn.
 
-    Sockets in `socks` stay open in this process. Without them, the child makes sockets that its exit closes.
+    Sockets in `socks` stay open in this process. If `socks` is empty, the child makes and closes sockets.
     """
     chosen = list(itertools.islice(uids, PER_PROCESS))
     child = os.fork()

@@ -71,7 +71,7 @@ class Places:
         self.logs = folder / "logs"
         self.home = folder / "home"
         self.alive = folder / "alive"
-        """A file that the control plane's first process keeps locked. It has the pid as on the machine."""
+        """A locked file of the control plane's first process, with the process's pid on the machine."""
         self.control_plane = HostPlaces(folder / "control-plane", self.logs)
 
     def node(self, node: NodeIdentity) -> HostPlaces:

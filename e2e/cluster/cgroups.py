@@ -36,7 +36,7 @@ class Hierarchy:
 
     @property
     def leaf(self) -> str:
-        """Group for processes: version 2 allows no process in a group with controlled groups below it."""
+        """Group for processes, because version 2 allows no process in a group above controlled groups."""
         return "init" if self.type == "cgroup2" else ""
 
     def open_to_groups(self) -> None:

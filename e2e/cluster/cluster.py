@@ -46,7 +46,7 @@ class Cluster:
     def up(cls, folder: Path | None = None, shape: Shape = ONE_NODE) -> Cluster:
         """The running cluster of this folder; if there is none, or it is broken, a new cluster.
 
-        A running cluster with more nodes than that is used as it is. A failure leaves nothing behind.
+        A running cluster with more nodes than needed is used as it is. A failure leaves nothing behind.
         """
         places = Places(folder or lifecycle.default_folder())
         plan = Plan(shape.nodes, prepare(shape.kubernetes))

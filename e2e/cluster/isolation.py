@@ -1,7 +1,7 @@
 """Isolation of a host: its first process begins by building a machine of its own from new namespaces.
 
 The machine's file system stays visible, but everything that a host writes has its own place: /run, /dev,
-/var, /sys and /proc. Of /proc/sys, only the network namespace's own part can be written.
+/var, /sys and /proc. In /proc/sys, only the network namespace's own part can be written.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ FOLDER_BYTES = 60
 """Longest path of the cluster's folder: sockets below it must stay under 108 bytes (unix(7))."""
 
 DOWN_SECONDS = 30.0
-"""Seconds for the kernel to end every process of the namespace; usually one."""
+"""Seconds for the kernel to end every process of the namespace; usually one second."""
 
 OURS = "confcom-e2e"
 """A file that marks a cluster's folder."""

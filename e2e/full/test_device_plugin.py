@@ -18,7 +18,7 @@ PODS, GROUPS = 40, 8
 EPC_MIB, OFFERED_MIB = 168, 162
 """MiB of EPC of a node: the total, and the total without the part that is set aside for quote helpers."""
 END_SECONDS = 20.0
-"""Seconds for a plugin to end after SIGTERM; usually less than one."""
+"""Seconds for a plugin to end after SIGTERM; usually less than a second."""
 DEREGISTERED = "Deregistered client"
 IN_FLIGHT = "Pod was rejected: Allocate failed due to rpc error: "
 KINDS = ("epc", "enclave", "provision", "helper")

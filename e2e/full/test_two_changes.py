@@ -1,4 +1,4 @@
-"""One change at a time: a second command beside a running one, Ctrl-C and kill -9, with the real helm."""
+"""One change at a time: a second command beside a running command, Ctrl-C and kill -9, with the real helm."""
 
 import re
 import sys

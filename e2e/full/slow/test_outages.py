@@ -82,7 +82,7 @@ EVERY_PHASE = (
 WORST = Strike(Phase.STARTING, (Part.KUBELET,), unscheduled=True)
 """Worst case: a returned kubelet ends the old helper before the successor is scheduled."""
 WORST_SECONDS = 75.0
-"""Seconds of an outage until a node counts as lost, and its Pods as not ready: it takes 50 to 60 s."""
+"""Seconds of an outage until a node counts as lost, and its Pods as not ready, which takes 50 to 60 s."""
 ROLLBACKS = ((strike(Phase.WAITING, Part.API_SERVER),), (strike(Phase.STARTING, Part.API_SERVER),))
 
 

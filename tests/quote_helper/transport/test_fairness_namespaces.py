@@ -101,7 +101,7 @@ def end(client):
 
 @pytest.fixture
 def make_pod():
-    """Makes a container's cgroup in a new pod; returns the pod's UID and the file with which to enter it."""
+    """Makes a container's cgroup in a new pod; returns the pod's UID and the file to enter the cgroup."""
     done = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"no PID namespace can be made: {done.stderr.strip()}")
