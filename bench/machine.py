@@ -149,6 +149,6 @@ def describe_machine() -> dict[str, object]:
 def with_byte_code(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """An environment in which Python keeps byte code below a directory, as images contain all byte code.
 
-    Some environments switch byte code off: every start would compile the program. The first start writes it.
+    Some environments switch byte code off, so every start would compile. The first start writes byte code.
     """
     return {**environ, "PYTHONPYCACHEPREFIX": str(directory / "byte-code"), "PYTHONDONTWRITEBYTECODE": ""}

@@ -76,7 +76,7 @@ class Place:
 
     @contextlib.contextmanager
     def aesmd(self, core: int) -> Iterator[Server]:
-        """A stand-in for Intel's aesmd that serves one call at a time, as slowly as Intel's."""
+        """A stand-in for Intel's aesmd that serves one call at a time, as slowly as Intel's aesmd."""
         place = self.below("aesmd")
         path = place / "aesm.socket"
         stub = StubAesmd(path, SimulatedQuoteProvider(open_platform(place / STATE)))

@@ -52,7 +52,7 @@ MEMORY_LIMIT = 256 * 1024 * 1024
 NEW_QE = dataclasses.replace(DEFAULT_QE_IDENTITY, mr_enclave=secrets.token_bytes(32), isv_svn=2)
 NEW_FLAGS = ("--simulated-qe-mrenclave", NEW_QE.mr_enclave.hex(), "--simulated-qe-isvsvn", str(NEW_QE.isv_svn))
 PODS = ("--identify-pods",)
-"""Flags as in the chart. From the second update on, peers are users only, as with the chart's hostPID=false."""
+"""Flags as in the chart. From the second update on, each user is one peer, as with hostPID=false."""
 HELPERS: Sequence[tuple[str, Sequence[str]]] = (
     ("first helper", PODS),
     ("first update, the same quoting enclave", PODS),

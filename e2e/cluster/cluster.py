@@ -83,7 +83,7 @@ class Cluster:
 
     @classmethod
     def down(cls, folder: Path | None = None) -> bool:
-        """Remove the cluster of this folder, or a cluster's remains; return whether there was anything."""
+        """Remove the cluster of this folder, or its remains; return whether there was anything to remove."""
         places = Places(folder or lifecycle.default_folder())
         with lifecycle.alone(places.folder, create=False) as there:
             if there:

@@ -128,7 +128,7 @@ def test_a_hand_over_under_a_burst_of_pods(
             if group == GROUPS // 2:
                 plugins.end(old if first_to_end == "old" else new, number)
                 if not keeps:
-                    # Up to 1.36 the kubelet also takes the resource from the other instance, unannounced.
+                    # Up to 1.36 the kubelet also takes the resource from the other instance, without notice.
                     until(lambda: registered(log, plugins), "the other instance is registered again")
         if keeps:
             until(lambda: disconnected(log, plugins), "the kubelet has seen the end")
