@@ -147,7 +147,7 @@ def describe_machine() -> dict[str, object]:
 
 
 def with_byte_code(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which Python keeps byte code below a directory, as images contain all byte code.
+    """An environment in which Python keeps byte code in a directory, because images contain all byte code.
 
     Some environments switch byte code off, so every start would compile. The first start writes byte code.
     """

@@ -22,7 +22,7 @@ class RegistryFrom137(PluginRegistry):
     Allocate calls one of the remaining endpoints. A kubelet calls any of these; this class calls the oldest.
 
     The kubelet refuses to register a path with an endpoint ("device plugin already connected"). Every failed
-    registration removes all clients of the path, even the working client. After a failure the kubelet overlooks
+    registration removes all clients of the path, even the working client. After that the kubelet overlooks
     the end of that client's stream, keeps its endpoint, and refuses the path until the kubelet restarts.
     """
 

@@ -210,7 +210,7 @@ def _unread_or_open(sock: socket.socket, events: int) -> bool:
 
 
 def _open(_: socket.socket, events: int) -> bool:
-    """Whether the helper has neither answered nor closed."""
+    """Whether the helper has neither answered nor closed the connection."""
     return not events
 
 

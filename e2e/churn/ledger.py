@@ -128,7 +128,7 @@ def _restarts(pod: Mapping[str, Any]) -> int:
 
 
 def _lost(pod: Mapping[str, Any], kind: str, seen: _Seen) -> str:
-    """Reason why a Pod that its maker has not deleted is lost; empty if the Pod is not lost."""
+    """Reason why a Pod is lost, unless its maker deleted the Pod; empty if the Pod is not lost."""
     if seen.ran and _restarts(pod) > seen.restarts:
         return f"its container was restarted: {container_statuses(pod)}"
     if text(pod, "status", "phase") == "Failed":

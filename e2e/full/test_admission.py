@@ -39,7 +39,7 @@ OPT_OUT = "confcom.internal/epc-names"
 POLICIES = ("epc-names-mutating-policy", "pods-validating-policy", "templates-warning-policy")
 TEMPLATES = ("Job", "CronJob", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
 NOBODY = {"schedulerName": "nobody"}
-"""Field of a Pod that is stored but never runs."""
+"""A field of a Pod; the Pod is stored but never runs."""
 ORDERS = 10
 """How often one case makes the API server choose a new random order of its mutating policies."""
 LARGE = 50

@@ -138,7 +138,7 @@ def test_a_hand_over_under_a_burst_of_pods(
             return sum(one["status"].get("readyReplicas", 0) for one in sets)
 
         until(lambda: ready() == PODS, "every controller has its pods running", seconds=120)
-        # One report has all resources, so a report with the later plugin's resources has `plugin`'s too.
+        # One report has all resources, so a report with the later plugin's resources has the others too.
         later = start_plugins("later")
         later.start()
         wait_until_offered(cluster, later)

@@ -297,7 +297,7 @@ def test_ctrl_c_says_the_state_and_the_same_command_continues(confcom, enabled, 
     error = error_of(done)
     assert error["code"] == "interrupted"
     assert words in error["why"]
-    assert ("same command again" in error["do"]) is (command[0] != "rollback")  # it would go further back
+    assert ("same command again" in error["do"]) is (command[0] != "rollback")  # a repeat goes further back
     assert done.stderr.endswith(f"  do:  {error['do']}\n")
     assert not any(one["spec"]["holderIdentity"] for one in enabled.api.find("Lease"))
     enabled.sleep(1)

@@ -161,7 +161,7 @@ def test_the_peer_with_the_most_places_is_shed_first():
 
 @pytest.fixture
 def connections():
-    """Connections with shared memory for one large answer, all of which one peer may hold."""
+    """Connections with shared memory for one large answer; one peer may hold all of this memory."""
     return Connections(HelperLimits(unread_memory=UNREAD_RESERVE))
 
 
