@@ -28,7 +28,7 @@ QUOTES, CLIENTS = 4000, 64
 CALLS = 70
 """How often each kind of single call, and each whole sequence, is measured in a round."""
 SIGNATURES = 1000
-"""Number of signatures in one measurement of the unit, before and after each server; they take 25 ms."""
+"""Number of signatures that measure the CPU unit before and after each server; they take 25 ms."""
 
 CPU, MEMORY, START = "CPU per quote", "resident memory", "exec() to ready"
 DEFAULT = "default"

@@ -32,7 +32,7 @@ CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 )
-"""Largest message in bytes, above a real kubelet's 4 MiB: the benchmark does not test whether lists fit."""
+"""Largest message in bytes; a kubelet takes up to 4 MiB. The benchmark does not test whether lists fit."""
 DIAL_BACK_SECONDS = 10.0
 """Seconds for the connection to the plugin, which a real kubelet makes while it answers Register."""
 WAIT_SECONDS = 30.0

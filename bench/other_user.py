@@ -28,7 +28,7 @@ def stopped(parent: Connection, seconds: float = 0.0) -> bool:
 
 
 def attacking(kind: str, find: Callable[[], str], begins: float = 0.0, ends: float = math.inf) -> Work:
-    """An attack of `e2e.attacks` on a path that is looked up when it begins; its counts are the result."""
+    """An attack of `e2e.attacks` on a path that is looked up when the attack begins; returns the counts."""
 
     def run(parent: Connection) -> dict[str, Any]:
         if stopped(parent, max(0.0, begins - time.monotonic())):

@@ -30,7 +30,7 @@ Measured = tuple[Sequence["Section"], Mapping[str, Any]]
 
 
 def in_turn(sides: Iterable[T], number: int) -> Sequence[T]:
-    """Alternate the order, reversed in odd rounds, so that a drift of the machine's speed affects all sides."""
+    """Reverse the order in odd rounds, so that a drift of the machine's speed affects all sides."""
     return list(sides)[:: -1 if number % 2 else 1]
 
 
@@ -72,7 +72,7 @@ class Row:
     """Reason why there are no values."""
 
     def ratio(self, side: str, other: str) -> Spread | None:
-        """One side's values divided by the other's, by round; None if the sides cannot be compared."""
+        """Ratios of the two sides' values, round by round; None if the sides cannot be compared."""
         mine, theirs = (self.values.get(each, []) for each in (side, other))
         if not mine or len(mine) != len(theirs) or not all(theirs):
             return None

@@ -77,7 +77,7 @@ def is_installed(cluster: Cluster, nodes: Sequence[str]) -> bool:
 
 
 def changes_pods(cluster: Cluster) -> bool:
-    """Whether the API server can have the chart's policies for Intel's name of EPC, as from 1.36 on."""
+    """Whether the API server supports the chart's policies for Intel's name of EPC (1.36 or later)."""
     listed = cluster.kubectl("api-resources", "--api-group=admissionregistration.k8s.io", "--output=name").stdout
     return "mutatingadmissionpolicies" in listed
 
@@ -143,7 +143,7 @@ def is_remembered(cluster: Cluster, node: str) -> bool:
 
 
 def forget(cluster: Cluster, node: Node) -> None:
-    """Make a node look as if it never had our daemons; its kubelet would remember the plugin for 5 min."""
+    """Make a node look as if it never had our daemons. A kubelet would forget a plugin only after 5 min."""
     node.stop("kubelet")
     node.run(["rm", "--recursive", "--force", str(DEVICE_PLUGINS / CHECKPOINT), "/run/aesmd"])
     node.start("kubelet")

@@ -118,7 +118,7 @@ class AddOn:
         return len(there) == len(self.nodes) and there.isdisjoint(helpers)
 
     def quotes_by(self, pod: dict[str, Any]) -> int:
-        """Number of quotes in a helper's metrics, through the API server's proxy; may be a second old."""
+        """Number of quotes in a helper's metrics, by the API server's proxy; it may be a second old."""
         path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod['metadata']['name']}:{PROBES_PORT}/proxy/metrics"
         families = text_string_to_metric_families(self.cluster.kubectl("get", "--raw", path).stdout)
         made = {"request": "GetQuoteEx", "result": "success"}

@@ -38,7 +38,7 @@ class Changes:
 def import_other(
     cluster: Cluster, folder: Path, image: str, *, repository: str = "", changes: Changes | None = None
 ) -> str:
-    """Derive an image from a built one, and import it on every node; return its name, `REPOSITORY@DIGEST`."""
+    """Derive an image from a built image; import it on every node; return its name, `REPOSITORY@DIGEST`."""
     archive, name = folder / "other-image.tar", f"{REGISTRY}/{repository or f'confcom/{image}'}"
     digest = _derive(images.build_all()[image], archive, name, changes or Changes())
     cluster.import_image(archive)

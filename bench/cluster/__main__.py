@@ -93,7 +93,7 @@ def process_of(uid: str, module: str) -> int:
 
 
 def daemons_at_rest(pids: Mapping[tuple[str, str], int]) -> Section:
-    """CPU and memory of all daemons while only the kubelet's probes ask; a value for each node."""
+    """CPU and memory of all daemons while only the kubelet probes them; one value for each node."""
     section = Section(f"Daemons, idle for {IDLE_SECONDS:g} s, and after all quotes", ["use"])
     before = {key: SchedulerTimes.of(pid).running for key, pid in pids.items()}
     began = time.monotonic()

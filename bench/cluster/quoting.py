@@ -25,7 +25,7 @@ PODS, NODE = "from Pods", "from the node"
 PROCESSES, CLIENTS, QUOTES = 4, 16, 1000
 """Number of Pods, of clients in each Pod, and of each client's quotes in a round."""
 SIGNATURES = 1000
-"""Number of signatures with which the unit is measured before and after each round; they take 25 ms."""
+"""Number of signatures that measure the CPU unit before and after each round; they take 25 ms."""
 ROUND_SECONDS = 180.0
 """Seconds within which one round must end on a busy machine; usually a round takes some seconds."""
 

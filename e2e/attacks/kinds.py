@@ -2,7 +2,7 @@
 
 Usage: python -m e2e.attacks.kinds KIND SECONDS WHERE...
 
-A separate process attacks each WHERE.
+A separate process attacks each address WHERE.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ AT_ONCE = 32
 places: the kernel's backlog, which has no fair shares, can be filled by any process that connects."""
 PAUSE_SECONDS = 0.005
 WHOLE_ANSWER = 16_000
-"""Number of unread bytes from which on an answer is whole, and no refusal: a little less than LONGEST."""
+"""An answer with this number of unread bytes or more is whole and no refusal; a little less than LONGEST."""
 UIDS = (100_000, 2_000_000_000)
 """Range of random user IDs; no distribution assigns any of them."""
 PER_PROCESS = 256
-"""Connections of a process that then exits; it has exited before the helper accepts the last of so many."""
+"""Connections of a process that then exits, before the helper has accepted the last of the connections."""
 COMPLAINERS = 600
 """Number of user IDs that cause log lines."""
 PROBES = (b"/metrics", b"/readyz")
@@ -115,7 +115,7 @@ class Held:
         return len(self._held) >= self._most
 
     def look(self) -> None:
-        """Every LOOK_SECONDS, close connections not worth holding, and if full, some of the oldest."""
+        """Every LOOK_SECONDS, close connections not worth holding; when full, also some of the oldest."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -210,7 +210,7 @@ def _unread_or_open(sock: socket.socket, events: int) -> bool:
 
 
 def _open(_: socket.socket, events: int) -> bool:
-    """Whether the helper has neither answered nor closed."""
+    """Whether the helper has neither answered nor closed the connection."""
     return not events
 
 
@@ -226,7 +226,7 @@ class Holding:
     worth: Worth
     by_users: bool = False
     most: int = 1 << 20
-    """Most simultaneous connections, if there are descriptors for them."""
+    """Largest number of simultaneous connections, if there are descriptors for all of them."""
 
     def __call__(self, path: str, over: Over) -> Counts:
         request, uids = self.request(path, over), _random_uids()
@@ -276,7 +276,7 @@ def gone_peers(path: str, over: Over, *, held: bool = False) -> Counts:
 
 
 def complaints(path: str, over: Over) -> Counts:
-    """Cause log lines about 600 users whose processes have exited, by malformed requests and by quotes."""
+    """With malformed requests and quotes, cause log lines about 600 users whose processes have exited."""
     counts, quote = Counts(), quote_request(path, over)
     uids = itertools.cycle(range(UIDS[0], UIDS[0] + COMPLAINERS))
     while not over():
@@ -295,7 +295,7 @@ def complaints(path: str, over: Over) -> Counts:
 def _connect_and_exit(path: str, socks: list[socket.socket], uids: Iterator[int], requests: Sequence[bytes]) -> None:
     """Connect as several users in a process that then exits; the users send these requests in turn.
 
-    Given sockets stay open in this process; otherwise the child process makes sockets, which its exit closes.
+    Sockets in `socks` stay open in this process. If `socks` is empty, the child makes and closes sockets.
     """
     chosen = list(itertools.islice(uids, PER_PROCESS))
     child = os.fork()

@@ -37,7 +37,7 @@ def attacker(kind: str, node: str, seconds: float, places: tuple[str, ...], *, r
     """A Pod that attacks these addresses, as root with default capabilities, or as a user without any."""
     main = container(
         "main",
-        limits={EPC: 1},  # the plugin mounts the directory of the helper's socket for it
+        limits={EPC: 1},  # the plugin mounts the socket's directory into the Pod
         environment={"PYTHONPATH": CODE},
         securityContext={"runAsUser": 0} if root else RESTRICTED,
         volumeMounts=[{"name": "code", "mountPath": CODE, "readOnly": True}],

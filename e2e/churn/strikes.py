@@ -122,7 +122,7 @@ class Strikes:
         return "" if len(pods) == 2 * len(self.sizes) + 1 else f"{len(pods)} daemons are there"
 
     def _replace_restarted(self) -> None:
-        """Replace Pods whose containers have restarted: the kubelet delays each further start for longer.
+        """Replace Pods whose containers have restarted, because the kubelet delays further starts longer.
 
         A plugin's Pod is replaced as in an update: its successor serves before it ends.
         """

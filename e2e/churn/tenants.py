@@ -31,10 +31,10 @@ HOLD = "trap 'exit 0' TERM; sleep 3600 & wait $!"
 
 
 def tenant_pod(name: str, node: str, limits: dict[str, int | str], *, seconds: float | None) -> Manifest:
-    """A Pod that runs a program for some seconds, or, for None, holds its EPC until it is deleted."""
+    """A Pod that runs a program for this time; with None, the Pod holds its EPC until it is deleted."""
     program = HOLD if seconds is None else f"sleep {seconds:.2f}"
     main = container("main", limits=limits, command=["/bin/sh", "-c", program])
-    # The kubelet restarts a container that holds EPC and ends, and this restart shows that it ended.
+    # The kubelet restarts a container with EPC that ends; this restart shows that the container ended.
     restart = "Always" if seconds is None else "Never"
     return pod(name, main, node=node, restartPolicy=restart, automountServiceAccountToken=False)
 

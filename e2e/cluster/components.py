@@ -56,7 +56,7 @@ def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
         "name": "pods",
         "plugins": [
             {
-                # Pods are routed, not bridged: Services' replies must pass the node, which translates them.
+                # Pods are routed and not bridged, because the node must translate Services' replies.
                 "type": "ptp",
                 "ipMasq": False,
                 "ipam": {
@@ -72,7 +72,7 @@ def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
 
 
 def kubelet_configuration(certificates: Path, host: HostPlaces) -> Mapping[str, Any]:
-    """The kubelet's file. Defaults that tests could notice stay: timing, feature gates, eviction of Pods."""
+    """The kubelet's file. Defaults that affect tests are kept: timing, feature gates, eviction of Pods."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -126,7 +126,7 @@ def write_settings(places: Places, nodes: Sequence[NodeIdentity]) -> None:
 
 
 def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -> tuple[Component, ...]:
-    """Components of the first host; nodes come last. Components may use earlier ones with a `ready`."""
+    """Components of the first host; nodes come last. Components may use earlier components with `ready`."""
     c = places.certificates
     etcd = etcd_flags(places.control_plane.folder / "etcd", ETCD_URL, "http://127.0.0.1:2380")
     api_server = f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}"

@@ -1,7 +1,7 @@
 """Isolation of a host: its first process begins by building a machine of its own from new namespaces.
 
 The machine's file system stays visible, but everything that a host writes has its own place: /run, /dev,
-/var, /sys and /proc. Of /proc/sys, only the network namespace's own part can be written.
+/var, /sys and /proc. In /proc/sys, only the network namespace's own part can be written.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BOOT_ID = "kernel/random/boot_id"
 LEFT_READ_ONLY = ("/usr", "/etc", "/opt")
 """Folders of the machine's system that the host can only read."""
 NAMESPACES = ("mount", "net", "pid", "uts", "ipc")
-"""Namespaces that unshare(1) makes; the process enters its group and a `cgroup` namespace before."""
+"""Namespaces that unshare(1) makes; before that, the process enters its group and a `cgroup` namespace."""
 
 _JOIN = 'for group in $0; do echo $$ > "$group/cgroup.procs" || exit; done; exec "$@"'
 BRIDGE = "nodes"
@@ -64,7 +64,7 @@ def make_groups(name: str, hierarchies: Sequence[Hierarchy]) -> tuple[Path, ...]
 def separated(groups: Sequence[Path], hierarchies: Sequence[Hierarchy], program: Sequence[str]) -> list[str]:
     """The command that runs a program with existing groups, one in each hierarchy, as its root groups.
 
-    The program's process is the only child of the command's process, which ends with it.
+    The program's process is the only child of the command's process, which ends when this child ends.
     """
     return [
         *("sh", "-c", _JOIN, " ".join(map(str, groups)), "unshare", "--cgroup", "--propagation=private"),

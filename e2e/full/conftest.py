@@ -1,4 +1,4 @@
-"""The cluster's kubelet for the contract suite, which the demo's device manager runs too."""
+"""The cluster's kubelet for the contract suite, which also tests the demo's device manager."""
 
 import asyncio
 import secrets
@@ -19,7 +19,7 @@ from testkit.kubelet_contract.plugin import Plugin
 GENEROUS_SECONDS = 40.0
 """Seconds for the kubelet to report to the API, as it does every 10 s, or to restart a failed container."""
 FORGET_SECONDS = 400.0
-"""Seconds for a kubelet to forget a plugin: 5 minutes (endpointStopGracePeriod), and its next report."""
+"""Seconds for a kubelet to forget a plugin: 5 minutes (endpointStopGracePeriod), until its next report."""
 
 
 class RealKubelet:

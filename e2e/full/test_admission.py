@@ -39,7 +39,7 @@ OPT_OUT = "confcom.internal/epc-names"
 POLICIES = ("epc-names-mutating-policy", "pods-validating-policy", "templates-warning-policy")
 TEMPLATES = ("Job", "CronJob", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
 NOBODY = {"schedulerName": "nobody"}
-"""Field of a Pod that is stored but never runs."""
+"""A field of a Pod; the Pod is stored but never runs."""
 ORDERS = 10
 """How often one case makes the API server choose a new random order of its mutating policies."""
 LARGE = 50
@@ -131,7 +131,7 @@ def test_enclaves_without_epc_may_be_refused(cluster: Cluster, asking: Tenant, v
 @pytest.mark.parametrize("how", [(), ("--server-side", "--force-conflicts")], ids=["by the client", "by the server"])
 @pytest.mark.parametrize("limits", [{BYTES: "10Mi"}, {BYTES: 5242881}, {BYTES: "10Mi", MIB: 70}, {MIB: 10}], ids=str)
 def test_a_pod_is_applied_again(tenant: Tenant, limits: dict[str, object], how: tuple[str, ...]) -> None:
-    manifest = pod(container("app", limits, env={BUDGET: "3", "OTHER": "x"}), **NOBODY)  # the MiB replace the 3
+    manifest = pod(container("app", limits, env={BUDGET: "3", "OTHER": "x"}), **NOBODY)  # the amount replaces 3
     assert apply(tenant, manifest, *how).returncode == 0
     before = tenant.get("probe")["spec"]
     again = apply(tenant, manifest, *how)

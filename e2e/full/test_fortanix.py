@@ -1,4 +1,4 @@
-"""Fortanix' own client, the real crate, against a real helper. Cargo is needed, but neither cluster nor root.
+"""Fortanix' own client, the real crate, against a real helper. It needs Cargo, but no cluster and no root.
 
 Here a simulated enclave makes the report; the crate makes every request to AESM.
 """

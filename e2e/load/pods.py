@@ -18,7 +18,7 @@ CLIENTS_PER_NODE = (
     (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, GRAMINE),
     (FORTANIX, GRAMINE, OPEN_ENCLAVE, INTEL_QUOTE_EX),
 )
-"""Clients on each node: eight of all five kinds; Gramine, which keeps its target info, on both nodes."""
+"""Clients of the nodes: eight in all, of five kinds. Gramine, which keeps target info, is on both nodes."""
 
 TAIL_BYTES = 64 * 1024
 """Bytes to read from the end of results: more than the longest line, with two quotes of 4.6 kB in base64."""

@@ -139,7 +139,7 @@ CASES = [
     ({"nodes": (offering(),), "daemon_sets": (PLUGIN,)}, SIMULATION, "ok", "passed", "no node has SGX hardware"),
     ({"nodes": (BOTH,)}, SIMULATION, "FAILED", "node-chosen-twice", "label node both confcom.internal/simulated-sgx-"),
     (plan(PLUGIN, OWN_PLUGIN) | {"nodes": (OWN_NODE,)}, SIMULATION, "FAILED", "node-chosen-twice", "simulated-sgx-"),
-    # Amounts from the controller stay on a node that once simulated; only a plugin offers the enclave device.
+    # Amounts from the controller stay on a once simulated node; only a plugin offers the enclave device.
     (COUNTED | {"nodes": (NODE, offering("was", {}))}, SIMULATION, "ok", "passed", "no node has SGX hardware"),
     (COUNTED | {"nodes": (NODE, OFFERS_ENCLAVES)}, SIMULATION, "FAILED", "hardware-in-cluster", "was"),
     ({"nodes": ()}, NODES, "FAILED", "no-nodes", "confcom.internal/simulated-sgx=true"),
@@ -194,7 +194,7 @@ def many_devices(version):
 
 
 KEPT = [
-    # The columns are the present plugin, MiB that the node offers, its Pods' MiB, the next plugin, MiB then.
+    # The columns are the present plugin, MiB that the node offers, its Pods' MiB, the next plugin, its MiB.
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_024), 1_018),
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_048_576, "--reserve-epc-mib=1000000"), 48_570),
     (plugin_with(168), 162, 100, plugin_with(168, "--reserve-epc-mib=100"), 62),

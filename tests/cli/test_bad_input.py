@@ -207,7 +207,7 @@ def run(place, monkeypatch):
 
 
 def fault(case, done):
-    """What is wrong with the command's exit code or output; empty if nothing is wrong."""
+    """Description of a wrong exit code or a wrong output; empty if nothing is wrong."""
     out, err = done.stdout, done.stderr
     if done.returncode not in set(ExitCode) - {ExitCode.OK}:
         return f"exit code {done.returncode}"

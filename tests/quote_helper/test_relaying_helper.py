@@ -140,7 +140,7 @@ async def test_in_the_pause_between_restarts_a_loss_is_known_at_once(relaying, a
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["before its first success", "after it"])
 async def test_pccs_is_asked_again_for_clients_and_nothing_restarts(relaying, aesmd, request_file, fresh):
-    """If PCCS refuses (500, 429, 503), each call gets code 1. Without clients the next self-test is in an hour."""
+    """If PCCS refuses (500, 429, 503), each call gets code 1. Without calls the next self-test is in an hour."""
     if fresh:
         aesmd.codes = dict.fromkeys((INIT, SIZE, QUOTE), Code.UNEXPECTED_ERROR)
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.05, 3600)) as running:

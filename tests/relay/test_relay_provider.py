@@ -177,7 +177,7 @@ def test_a_quote_by_another_key_than_init_gave(relay):
 
 
 def test_a_wrong_target_info_is_renewed(made, relay, aesmd, platform):
-    """After aesmd gave a wrong target info once, a report for the right one is quoted without a new init."""
+    """After aesmd gave a wrong target info once, a report for the right enclave needs no new init."""
     relay = made(relay)
     aesmd.target_info = APPLICATION.target_info()
     relay.identity()
@@ -235,7 +235,7 @@ def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
     aesmd.seconds = 0.2
     aesmd.restart()
     with pytest.raises(QuoteProviderError):
-        relay.quote(report, None)  # this would need four answers
+        relay.quote(report, None)  # a success would need four answers
     assert len(aesmd.asked) <= 2
 
 

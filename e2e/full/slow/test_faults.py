@@ -39,7 +39,7 @@ def component_killed(component: str):
 
 
 def daemon_killed(component: str):
-    """Kill the daemon whenever it runs again, until `status` names it."""
+    """Kill the daemon whenever it runs again, until `status` names the daemon."""
 
     def fault(add_on: AddOn) -> Callable[[], object]:
         node = add_on.nodes[0]

@@ -54,12 +54,12 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """Simultaneous outage of parts: a node's parts fail where the helper is replaced, or on one node each."""
+    """Parts that fail together: parts of the node whose helper is replaced, or each part on another node."""
 
     phase: Phase
     parts: tuple[Part, ...]
     unscheduled: bool = False
-    """Whether the scheduler is away from before the first successor to LATE_SECONDS after the parts' end."""
+    """Whether the scheduler is away, from before the first successor until LATE_SECONDS after the outage."""
 
 
 def strike(phase: Phase, *parts: Part) -> Strike:
@@ -82,7 +82,7 @@ EVERY_PHASE = (
 WORST = Strike(Phase.STARTING, (Part.KUBELET,), unscheduled=True)
 """Worst case: a returned kubelet ends the old helper before the successor is scheduled."""
 WORST_SECONDS = 75.0
-"""Seconds of an outage until a node counts as lost, and its Pods as not ready: it takes 50 to 60 s."""
+"""Seconds of an outage until a node counts as lost, and its Pods as not ready, which takes 50 to 60 s."""
 ROLLBACKS = ((strike(Phase.WAITING, Part.API_SERVER),), (strike(Phase.STARTING, Part.API_SERVER),))
 
 
@@ -136,7 +136,7 @@ class Change:
             self.add_on.cluster.start(Part.SCHEDULER)
 
     def complete(self) -> None:
-        """Wait until the command has ended (repeat it if needed), and only its own helpers are left, well."""
+        """Wait until the command (repeated if needed) has ended, and all helpers are new and well."""
         code = self._process.wait(COMMAND_SECONDS)
         until(self.add_on.cluster.ready, "the nodes are Ready", seconds=BACK_SECONDS)
         if code and not self.add_on.has_replaced(self.old):

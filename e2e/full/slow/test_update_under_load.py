@@ -17,7 +17,7 @@ from e2e.waiting import until
 
 SMALLEST_NODE_MIB = 28
 RATE = 10.0
-"""Attestations per second of each client: 80 together, with about 100 quotes and 400 calls."""
+"""Attestations per second of each client; all clients make 80, with about 100 quotes and 400 calls."""
 AROUND_SECONDS = 10.0
 """Seconds of load before and after each change."""
 SERVED = 1_000

@@ -1,4 +1,4 @@
-"""While Pods with EPC run, first the API server is upgraded from 1.35 to 1.36, then the kubelets are.
+"""The API server and then the kubelets are upgraded from 1.35 to 1.36, while Pods with EPC run.
 
 The old controller manager and scheduler stay, which a newer API server permits.
 """

@@ -236,7 +236,7 @@ def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled)
     confcom.ok(*DEBUG)
     a_helm(enabled, CHANGES[0], "uninstalling")
     enabled.time += 61
-    confcom.error(ExitCode.REFUSED, "change-running", *CHANGES[0], "--dry-run")  # it cannot end the removal
+    confcom.error(ExitCode.REFUSED, "change-running", *CHANGES[0], "--dry-run")  # this cannot end a removal
     confcom.error(ExitCode.REFUSED, "not-enabled", *DEBUG)
     assert confcom(*CHANGES[0]).exit_code == ExitCode.REFUSED  # kubelets report the plugin's end later
     enabled.sleep(10)
@@ -297,7 +297,7 @@ def test_ctrl_c_says_the_state_and_the_same_command_continues(confcom, enabled, 
     error = error_of(done)
     assert error["code"] == "interrupted"
     assert words in error["why"]
-    assert ("same command again" in error["do"]) is (command[0] != "rollback")  # it would go further back
+    assert ("same command again" in error["do"]) is (command[0] != "rollback")  # a repeat goes further back
     assert done.stderr.endswith(f"  do:  {error['do']}\n")
     assert not any(one["spec"]["holderIdentity"] for one in enabled.api.find("Lease"))
     enabled.sleep(1)

@@ -32,7 +32,7 @@ def listening(path, name=None):
 
 @pytest.fixture
 async def updated(keeper):
-    """Two keepers. The older one could quote; the newer one has taken the path from it."""
+    """Two keepers. The older helper could quote; the newer helper has taken the path from the older one."""
     old, new = await keeper(1).quoting(), await keeper(2).quoting()
     await old.waits("newer-helper-serves")
     return old, new
