@@ -341,7 +341,7 @@ def _simulation(daemons: Workloads, nodes: Nodes, installed: Workloads, consent:
     if not simulated:
         yield _ok(Check.SIMULATION, "not wanted")
         return
-    # A plugin that offers names of REAL is for SGX hardware, unless our simulated plugin selects its node.
+    # A plugin that offers names of REAL is for hardware, unless our simulated DaemonSet selects its node.
     # EPC alone does not prove that a plugin runs: EPC that our controller wrote stays after the plugin's end.
     resources = [name for name in REAL if name != REAL.epc or not chart.has_controller(installed)]
     offering = [node for node in nodes if any(node.allocatable.get(name) for name in resources)]

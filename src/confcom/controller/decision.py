@@ -6,7 +6,7 @@ The rules for each resource of a node:
 * If a plugin offers EPC as capacity, its offer is written, up to the configured maximum. The amount is never
   lowered below bound Pods' requests: a restarted kubelet fails or rejects Pods that do not fit.
 * An amount of zero is raised to what accepted Pods request, even above the offer. Other bound Pods do not
-  count, since any user can create and bind a Pod. Without a capacity key, a kubelet accepts any request.
+  count, as a Pod's creator can bind it to a node. Without a capacity key, a kubelet accepts any request.
 * If a plugin does not answer, no amount changes.
 * A key that the controller wrote is removed after a configured time without a plugin and without bound Pods
   with EPC. Zero is never written, because a restarted kubelet would then fail running Pods.
@@ -142,7 +142,7 @@ def decide(
         if plugins.counted_by_devices(resource):
             continue
         offered = plugins.offered(resource)
-        # If the plugin offers no EPC, but Pods use EPC, the amount is lowered to these Pods' requests.
+        # If the plugin offers tenants 0 MiB, but Pods use EPC, the amount is lowered to these Pods' requests.
         if offered or (offered == 0 and amount.ours and amount.capacity and (requested is None or asked.bound)):
             limited = min(offered, rules.maximum_mib)
             if requested is None and amount.capacity is not None and not 0 < amount.capacity <= limited:

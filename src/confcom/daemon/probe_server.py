@@ -6,7 +6,7 @@ framework, which would cost a node daemon 11 MiB.
 A request that has arrived with its connection is answered at once, and the connection is closed. So probes queue
 only in the kernel, where clients cannot displace each other. A connection is held only while its request is
 incomplete or its page is too large to send yet. If too many connections are held, one is closed: a connection of the
-address that recently held most. Each held connection is served once per slice of time, even if it sends small pieces.
+address that recently held most. A held connection is served once per slice of time, so small pieces cost no more.
 """
 
 from __future__ import annotations
