@@ -34,7 +34,7 @@ AT_ONCE = 8
 PAGE = 250
 """Objects per page of a list: 250 ordinary Pods take 2 MB, and 250 Pods of the maximum size 375 MB."""
 MAX_LOG_LINES = 2_000
-"""Number of a log's last lines to read. A daemon logs its state every 30 s, and limits its clients' lines."""
+"""Number of last lines to read. A daemon logs its state every 30 s, and limits lines that clients cause."""
 PROBES_PORT = 8080
 """The port at which the daemons serve probes, metrics and inventory; the chart sets the same port."""
 HELM_MANAGER = "helm"
@@ -80,7 +80,7 @@ class ConflictError(ClusterAccessError):
 
 
 class RefusedError(ClusterAccessError):
-    """Admission or validation refused an object; an `invalid` object is refused in every namespace."""
+    """Admission or validation refused an object. If it is `invalid`, every namespace refuses this object."""
 
     error_code = "object-refused"
 
@@ -125,7 +125,7 @@ class Api:
 
     def __init__(self, transport: httpx2.BaseTransport) -> None:
         """Make a client that sends requests to kubectl proxy over `transport`. Threads may share it."""
-        # Decode once here: msgspec 0.22 crashes if two threads decode to a new type at once (measured).
+        # Prepare types: msgspec 0.22 crashes if two threads decode to a new type simultaneously (measured).
         for decoded in (ObjectMeta, Status, ListMetadata):
             msgspec.convert({}, decoded)
         # The socket has no TLS. `insecure` keeps lightkube from loading all CA certificates, which takes 0.1 s.
@@ -254,7 +254,7 @@ def _in(namespace: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _reported(failure: str, silent: str = "the API server does not answer") -> Iterator[None]:
-    """Turn errors of lightkube and httpx2 into errors of confcom; `silent` is the cause if no answer came."""
+    """Turn errors of lightkube and httpx2 into errors of confcom. The cause is `silent` if no answer came."""
     try:
         yield
     except httpx2.HTTPStatusError as error:

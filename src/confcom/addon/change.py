@@ -134,7 +134,7 @@ class _ChangeLease:
 
     def renew_until(self, ended: threading.Event, seconds: float) -> None:
         while not ended.wait(seconds):
-            # Failures are ignored: while the API server is away, no command can take the Lease.
+            # Ignore failures: while the API server is away, no other command can take the Lease either.
             with contextlib.suppress(ClusterAccessError):
                 found = self._read()
                 if text(found, "spec", "holderIdentity") == self.holder:

@@ -17,7 +17,7 @@ SUPPORT_FLAG = "--capacity-support"
 VERSION_FLAG = "--api-server"
 """The device plugin's flag with the API server's version at the time when helm rendered the chart."""
 STAGING_LABEL = "confcom.internal/staging"
-"""This label on the simulated quote helpers' DaemonSet names the Staging of the simulated platform's collateral."""
+"""This label on the simulated quote helpers' DaemonSet has the chart's value simulated.staging (a Staging)."""
 REMOVAL_ANNOTATION = "confcom.internal/removal"
 """This annotation on a quote helper's Pod has the time when the add-on's removal began, in Unix seconds."""
 POLICY_KINDS = (
@@ -26,7 +26,7 @@ POLICY_KINDS = (
     "ValidatingAdmissionPolicyBinding",
     "ValidatingAdmissionPolicy",
 )
-"""Kinds that can refuse Pods, in the order of removal. A binding without its policy fails every Pod."""
+"""Kinds that can refuse Pods, in the order of removal. A binding whose policy is missing refuses all Pods."""
 EXACT_GROUPS = frozenset({"admissionregistration.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io"})
 """API groups of the chart's policies and permissions. An object of these groups may have only the chart's fields: an
 added selector would switch a policy off, and an added rule would grant a permission."""

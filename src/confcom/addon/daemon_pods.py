@@ -32,7 +32,7 @@ _FAILURE_REASONS = {
     "CreateContainerError",
     "RunContainerError",
 }
-"""Reasons that the kubelet gives for a waiting container which seldom starts without intervention."""
+"""The kubelet's reasons why a container waits. With these reasons, a container seldom starts by itself."""
 _UNINFORMATIVE_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
 _NOT_YET = re.compile(r"Unhealthy: (Readiness|Startup) probe failed: .*(connection refused|statuscode: 503)")
 """Probe warnings about a daemon that does not listen yet, or that answers 503 and logs the reason itself."""
@@ -136,7 +136,7 @@ def daemon_pod(pod: KubernetesObject, warning: str = "", logged: Reason = UNKNOW
 
 
 def needs_log(pod: KubernetesObject) -> bool:
-    """Return whether only a log can tell why a Pod is not ready, because a container runs or ran before."""
+    """Return whether a Pod is not ready although a container runs or ran: only a log tells the reason."""
     statuses = listing(pod, "status", "containerStatuses")
     ran = any(mapping(one, "state", "running") or mapping(one, "lastState", "terminated") for one in statuses)
     return ran and _state(pod) in {PodState.NOT_READY, PodState.FAILING}
@@ -208,7 +208,7 @@ def _container_reasons(pod: KubernetesObject, status: KubernetesObject, logged: 
         logs = f"kubectl logs -n {objects.namespace_of(pod)} {name_of(pod)} -c {AESMD} --previous"
         yield Reason(f"its container {AESMD} ended ({ending}): see why with `{logs}`", "aesmd-does-not-start")
     elif killed or (waiting == "CrashLoopBackOff" and ended):
-        said = own_reason(text(ended, "message"))  # has the log's end: the chart sets FallbackToLogsOnError
+        said = own_reason(text(ended, "message"))  # the log's end: the chart sets FallbackToLogsOnError
         last = said if said.text else logged
         yield Reason(_joined(_joined(waiting, ending), last.text), last.code)
     if waiting not in _UNINFORMATIVE_REASONS:

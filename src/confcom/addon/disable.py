@@ -130,7 +130,7 @@ def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: boo
 
 
 def _mark_removal(add_on: AddOn) -> None:
-    """Annotate the quote helpers' Pods, so that no helper waits for a replacement before it ends.
+    """Annotate the quote helpers' Pods, so that a helper that is told to end waits for no replacement.
 
     The kubelet copies the annotation into a file, which the helper reads when it is told to end.
     """

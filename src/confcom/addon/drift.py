@@ -23,7 +23,7 @@ MAX_VALUE_CHARACTERS = 80
 MAX_FIELDS = 3
 """Maximum number of differing fields in a message about an object; `--output json` has all fields."""
 _KEYS = ("name", "mountPath", "containerPort", "key")
-"""Fields that can identify the items of a list; the first of these fields that all items have is used."""
+"""Fields that can identify a list's items. Items are matched by the first field that every item has."""
 _COUNTED = frozenset({"deprecated.daemonset.template.generation", "deployment.kubernetes.io/revision"})
 """Annotations in which controllers store the version number of an object's Pod template."""
 _VOLATILE = frozenset({"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"})
@@ -39,7 +39,7 @@ _EFFECTS = (
     ("rules", "has other permissions than the chart's"),
     ("subjects", "gives permissions to others than the chart's"),
 )
-"""Pairs of a path and a text: what a policy or permission does if a field below the path was changed."""
+"""Pairs: a path, and what a policy or permission does if a field below this path was changed."""
 
 
 class Effect(StrEnum):

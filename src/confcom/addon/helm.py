@@ -44,11 +44,11 @@ _CHART_REFUSAL = re.compile(
 _CONTINUATION = re.compile(r"\n {8,}")
 """A line of a remedy with this indent is a command that belongs to the line before; less indent begins a new remedy."""
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
-"""A rollback's description names the copied revision. helm before 4.3.0 records this number nowhere else."""
+"""A rollback's description has the copied revision's number, which helm before 4.3.0 records nowhere else."""
 _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
 """Descriptions of revisions that were not applied completely, even if a later rollback marks them as superseded."""
 _LOOKED_UP = "error calling lookup: "
-"""These words in helm's message follow the location in a template and precede the API server's refusal."""
+"""Words in helm's message between the location in a template and the text of the API server's refusal."""
 _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
 
 

@@ -83,7 +83,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         delete_objects(cluster, inputs.unrecorded, add_on.reporter.say)
     else:
         add_on.reporter.say("The release already has the requested state.")
-    # Label nodes only after helm has applied the change: an earlier helper would keep the old EPC accounting.
+    # Label nodes after helm's change: a helper that starts before the change keeps the old EPC accounting.
     for node in inputs.unlabelled_nodes:
         api.merge(NODE, node, {"metadata": {"labels": {SIMULATED_LABEL: "true"}}})
         add_on.reporter.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
@@ -101,7 +101,7 @@ def _check(
     inputs = gather_preflight_inputs(add_on.helm, request, add_on.now)
     findings = preflight.run_checks(inputs)
     change.report_findings(add_on, findings, quiet=quiet)
-    if inputs.rendering is None:  # a failed finding then says why
+    if inputs.rendering is None:  # one of the findings has failed, and says why
         raise PreflightError(findings)
     return inputs, inputs.rendering, findings
 

@@ -136,7 +136,7 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="confcom-", dir=parent, ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "api.sock"
         # kubectl proxy has its own session, so it survives a Ctrl-C; the command still needs the cluster then.
-        # A login program in this session can still read the terminal.
+        # A login program that kubectl proxy starts in this session can still read the terminal.
         command = ["kubectl", "proxy", f"--unix-socket={path}", *login.kubectl_flags()]
         with subprocess.Popen(
             command,

@@ -1,8 +1,8 @@
 """Remove the add-on's resource names (keys) from the nodes' status after the device plugins have ended.
 
 A kubelet keeps a resource for five minutes after its plugin has gone, then reports 0 and forgets the resource, but its
-key stays in the node's status. No kubelet knows resources that the controller wrote, so their keys are removed at
-once. Keys are removed, not set to 0: a starting kubelet that finds 0 ends Pods that still use the resource.
+key stays in the node's status. The kubelet does not know a resource that the controller wrote, so this resource's key
+is removed at once. Keys are removed, not set to 0: a kubelet that starts and finds 0 ends Pods with EPC.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -53,7 +53,7 @@ class NodeKeys:
 def node_keys(node: Node, *, ours: bool = False, passed: float = 0) -> NodeKeys:
     """Return the state that the add-on's keys have on a node `passed` seconds after our plugin's end.
 
-    A name that others also use counts as ours if the node has, or had (`ours`), a name that only we use.
+    Names in SHARED count as ours only if the node also has, or had (`ours`), a name that only we use.
     """
     left = node.capacity
     if not ours and left.keys() <= SHARED:

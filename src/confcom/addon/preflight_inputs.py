@@ -44,7 +44,7 @@ class InstallRequest:
     allow_no_nodes: bool = False
     """Whether to install even if the cluster has no SGX node yet."""
     new_root: bool | None = None
-    """Whether to create the simulated root's Secret if missing. None: only if no quote helper simulates."""
+    """Whether to create a missing Secret of the simulated root. If None: only if no helper simulates yet."""
 
 
 def gather_preflight_inputs(helm: Helm, request: InstallRequest, now: Now) -> PreflightInputs:
@@ -175,7 +175,7 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
         rendering = helm.render(folder, values)
     inputs = replace(inputs, history=history, values=values, installed=installed, rendering=rendering)
     kept = {(text(one, "kind"), name_of(one)) for one in (*rendering.manifests, *installed)}
-    with contextlib.suppress(ConfcomError):  # such objects stay if this user may not list them
+    with contextlib.suppress(ConfcomError):  # objects that this user may not list are kept
         found = filter(is_helms, owned_objects(helm.cluster))
         return replace(inputs, unrecorded=tuple(one for one in found if (one["kind"], name_of(one)) not in kept))
     return inputs

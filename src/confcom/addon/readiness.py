@@ -34,7 +34,7 @@ class NotReadyError(ConfcomError):
 
 
 def wait_until_ready(add_on: AddOn, *, timeout: float, until_gone: Collection[str] = NOT_CREATED) -> AddOnStatus:
-    """Wait until all daemons are ready on their nodes, Deployments run, and no problem has a code of `until_gone`.
+    """Wait until all daemons are ready on their nodes, Deployments run, and no problem's code is in `until_gone`.
 
     A device plugin is ready when the kubelet has all of the plugin's resources.
     """

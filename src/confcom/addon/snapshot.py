@@ -116,7 +116,7 @@ def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Co
     """Return helm's revisions, the cluster's differences from helm's record, and our unrecorded objects."""
     api, namespace = helm.cluster.api, helm.cluster.namespace
     history = reads.read("the release", helm.history)
-    # Skip an unfinished change, which will be undone, but compare a failed change, which will be repeated.
+    # Do not compare an unfinished change: it will be undone. Compare a failed change: it will be repeated.
     if history is None or (history and history[-1].status not in {"deployed", "failed"}):
         return history or (), Comparison(), ()
     read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple
@@ -138,7 +138,7 @@ def read_nodes(api: Api) -> tuple[Node, ...]:
 
 
 def _own_objects(cluster: Cluster) -> Snapshot:
-    """Read our objects except Pods. Pods are read later, so that no DaemonSet is newer than its Pods."""
+    """Read our objects except Pods. Pods are read later: their data must be newer than the DaemonSets'."""
     api, namespace = cluster.api, cluster.namespace
     daemon_sets = workloads_in(api.list(kinds.DAEMON_SET, namespace))
     deployments = workloads_in(api.list(kinds.DEPLOYMENT, namespace))
@@ -173,7 +173,7 @@ def _with_pods(
     # Read logs only from Ready nodes: the kubelet sends the log, and a silent kubelet would cost a timeout.
     reachable = {node.name for node in nodes() if node.ready}
     for name in [name for name in unexplained if own[name].node in reachable][:MAX_LOGS]:
-        with contextlib.suppress(ClusterAccessError):  # the reason is then the Pod's state
+        with contextlib.suppress(ClusterAccessError):  # without the log, the Pod's state is the reason
             logged = daemon_pods.own_reason(cluster.api.log(name, cluster.namespace))
             own[name] = daemon_pod(*unexplained[name], logged)
     oldest_first = sorted(own.values(), key=lambda pod: (pod.created, pod.name))
@@ -193,7 +193,7 @@ class _ProbePages:
         ready = (pod for pod in snapshot.pods if pod.state is PodState.READY)
         plugins = {pod.node: pod for pod in ready if pod.component is Component.DEVICE_PLUGIN}
         used, nodes = used_by_node(snapshot.epc_pods or ()), snapshot.nodes
-        # Ask full nodes' plugins first: only they know whether a node is to have less EPC than Pods request.
+        # Ask full nodes' plugins first: only a plugin knows whether it offers less EPC than Pods request.
         full = {node.name for node in nodes if 0 < used.get((node.name, node.resources.epc), 0) >= node.epc_mib}
         ordered = sorted(plugins.values(), key=lambda pod: pod.node not in full)
         what = "the EPC that its device plugin found"

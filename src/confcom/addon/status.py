@@ -87,7 +87,7 @@ class AddOnStatus:
     enabled: bool
     simulated: bool
     staging: Staging
-    """The platform status that the simulated platform's collateral shows, to rehearse it."""
+    """A platform status for rehearsals: the simulated platform's collateral shows this status."""
     version: str
     nodes: tuple[NodeStatus, ...]
     """The nodes that have SGX, our daemons, or our resources."""
@@ -255,7 +255,7 @@ def _daemon_problems(
 
 
 def _step(node: str, daemon: Workload, pods: Sequence[DaemonPod], templates: Mapping[str, str]) -> Step:
-    """Return the step of a daemon on a node. A rejected Pod only explains why the node has no other Pod."""
+    """Return the step of a daemon on a node. A rejected Pod's reason is shown only if there is no new Pod."""
     own = [pod for pod in pods if pod.owner == daemon.name]
     admitted = [pod for pod in own if pod.state is not PodState.REJECTED]
     newest = templates.get(daemon.name, "")

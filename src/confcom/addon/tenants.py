@@ -123,7 +123,7 @@ def _is_rejection(reason: str) -> bool:
 
 
 def refused_workloads(events: Iterable[KubernetesObject], after: datetime) -> tuple[TenantWorkload, ...]:
-    """Return controllers whose Pods our policy or a quota on our resources refused (events since `after`)."""
+    """Return controllers whose Pods were refused by our policy or a quota on our resources since `after`."""
     found = {}
     recent = (event for event in events if (objects.time_of(event_time(event)) or after) > after)
     for event in sorted(recent, key=event_time):

@@ -116,7 +116,7 @@ def quote_in(response: GetQuoteExResponse, report: Report, qe_report_info: QeRep
 
 
 def qe_report_in(response: GetQuoteExResponse, requested: QeReportInfo | None, quote: bytes) -> QeReportInfo | None:
-    """Check nonce and quote in the QE's report, if requested, and return it; the client's enclave checks the MAC."""
+    """Return the QE's report if requested; check its nonce and quote. The client's enclave must check its MAC."""
     if requested is None:
         return None
     returned = QeReportInfo.parse(response.qe_report_info or b"")

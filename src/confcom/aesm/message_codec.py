@@ -49,7 +49,7 @@ def encode_request(request: QuotingRequest) -> bytes:
     """Encode a request's body, as Intel's client does."""
     wire = messages_pb2.Request()
     sub = _sub_message(wire, request.kind)
-    sub.SetInParent()  # otherwise protobuf leaves out a sub-message without any field
+    sub.SetInParent()  # without this call, protobuf omits a sub-message that has no fields set
     _write(sub, request)
     return wire.SerializeToString()
 

@@ -111,7 +111,7 @@ class LegacyRequest:
 
 @dataclass(frozen=True, slots=True)
 class IncompleteRequest:
-    """A known kind of request that lacks required fields; the answer is an error for the same kind."""
+    """A request of a known kind without all required fields. The answer is an error response of this kind."""
 
     kind: MessageKind
     missing: tuple[str, ...]

@@ -97,7 +97,7 @@ class NeedQuote:
     def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
         """Return the quote, padded with zeros to the buffer's size, or error 3 if the buffer is too small.
 
-        If `qe_report_info` is None, the answer copies the request's, as Fortanix's client panics without it.
+        If `qe_report_info` is None, the request's value is used: Fortanix's client panics without a value.
         """
         if len(quote) > self.buf_size:
             return self.refuse(AesmErrorCode.PARAMETER_ERROR)
@@ -107,7 +107,7 @@ class NeedQuote:
         )
 
     def reject_report(self, code: AesmErrorCode, quote_size: int) -> GetQuoteExResponse:
-        """Return the refusal of a report that was not made for this QE: `code`, or error 3 if the buffer is too small.
+        """Refuse a report that was not made for this QE. Return error `code`, or error 3 if the buffer is too small.
 
         Intel's library checks the buffer's size before the QE checks the report.
         """
@@ -209,7 +209,7 @@ def _select(listed: bytes | None) -> SelectAttKeyIdResponse:
     entries = _listed_key_ids(listed)
     if not entries:
         return SelectAttKeyIdResponse(AesmErrorCode.PARAMETER_ERROR)
-    # The client's own entry is returned, because the bytes that are not compared belong to the client.
+    # Return the client's entry, not our constant: only a prefix is compared; the rest belongs to the client.
     chosen = next((entry for entry in entries if entry.startswith(_SUPPORTED_PREFIX)), None)
     return SelectAttKeyIdResponse(AesmErrorCode.SUCCESS if chosen else AesmErrorCode.UNSUPPORTED_ATT_KEY_ID, chosen)
 

@@ -48,7 +48,7 @@ class FrameDecoder:
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> bytes | None:
-        """Consume received bytes; return the body when the frame is complete, and None before and afterwards.
+        """Consume received bytes. Return the body once, when the frame is complete; otherwise return None.
 
         After a FrameError (the frame's length is 0 or too large), the decoder ignores later bytes.
         """

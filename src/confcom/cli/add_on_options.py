@@ -110,7 +110,7 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, to have the Lease freed and the state printed."""
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that the Lease is freed and the state is printed."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -21,7 +21,7 @@ def main() -> None:
     try:
         _run()
     except KeyboardInterrupt:
-        raise SystemExit(130) from None  # as confcom.errors.ExitCode, which may not be imported yet
+        raise SystemExit(130) from None  # as in confcom.errors.ExitCode, which is perhaps not imported yet
     finally:
         drop_unwritten_output()
 
@@ -42,14 +42,14 @@ def _run() -> None:
 def open_closed_streams() -> None:
     """Open each closed standard stream, so that no file gets the stream's descriptor later.
 
-    Python sets a closed stream to None, and drops its output without an error. Characters that stdout cannot
-    encode are printed as escapes.
+    Python sets a closed stream to None, and drops output to this stream without an error. Characters that
+    stdout cannot encode are printed as escapes.
     """
     for descriptor, mode in _DESCRIPTORS.items():
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, mode)  # open returns the lowest free descriptor, which is this one
+            os.open(os.devnull, mode)  # open returns the lowest free descriptor: `descriptor`
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     # The stream has no buffer, because a flush at the interpreter's end would fail once more.
     sys.stdout = sys.stdout or io.TextIOWrapper(os.fdopen(1, "wb", buffering=0, closefd=False), write_through=True)
@@ -59,7 +59,7 @@ def open_closed_streams() -> None:
 
 
 def drop_unwritten_output() -> None:
-    """Discard output that stdout refused. Otherwise the interpreter writes it again, and exits with 120."""
+    """Discard output that stdout refused. The interpreter would write the output again, and exit with 120."""
     try:
         sys.stdout.flush()
     except OSError:

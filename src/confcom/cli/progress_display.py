@@ -18,7 +18,7 @@ _COLOURS = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red
 NOTE_SECONDS = 10.0
 """Seconds between two lines that print how long the command has waited."""
 _VARYING = re.compile(r"[0-9]+|(?<=-)[bcdfghjklmnpqrstvwxz2456789]{5}\b")
-"""Parts of a reason that vary though the cause is one: ports, seconds, restarts, ends of generated names."""
+"""Parts of a reason that vary for the same cause: ports, seconds, restarts, ends of generated names."""
 
 
 class LineReporter:

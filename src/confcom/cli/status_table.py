@@ -11,7 +11,7 @@ from confcom.addon.tenants import TenantWorkload
 MAX_NODES = 20
 """Maximum number of nodes with a row each; a terminal of 24 lines shows this many rows at once."""
 MAX_ROWS = 10
-"""Maximum rows of a table of workloads or many nodes, and maximum lines of a section: 50 lines in all."""
+"""Maximum rows of a table of workloads or many nodes, and lines of a section: the output has 50 lines."""
 USUAL_WIDTH = 50
 """Maximum column width unless half the cells are wider. Cloud nodes' names have 20 to 45 characters, at most 253."""
 _NODES = (

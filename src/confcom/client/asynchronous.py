@@ -118,7 +118,7 @@ class RunningConversation:
         except StopIteration as finished:
             result = finished.value
             self._end(lambda: result)
-        except BaseException as error:  # noqa: BLE001 # the caller of the outcome gets the error
+        except BaseException as error:  # noqa: BLE001 # the conversation's outcome raises the error
             self._end(functools.partial(_raise, error))
         else:
             if self._deadline is None or not self._whole:
@@ -145,7 +145,7 @@ class RunningConversation:
             self._deadline.cancel()
 
     def _connect(self) -> None:
-        # loop.sock_connect would take EAGAIN (a full backlog) for a pending and then for a made connection.
+        # loop.sock_connect misreads EAGAIN (a full backlog): it reports a connection that was not made.
         try:
             # socket.socket is not used: its look-ups of enum members cost as much as the system call.
             connection = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

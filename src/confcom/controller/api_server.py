@@ -33,12 +33,12 @@ GATHER_SECONDS = 0.5
 """Pause of a watch after an event that it had to wait for. Events that arrive in the pause are read together,
 which takes a third of the CPU per event. 5,000 kubelets send 17 reports per second."""
 WAITED_SECONDS = 0.005
-"""A longer read of a watch had to wait for an event; an event that has arrived is read in a millisecond."""
+"""If a read of a watch takes longer, it waited for an event. Other reads of events take a millisecond."""
 
 PAGE = 250
 """Number of objects (nodes or our Pods) in a page of a list. A page of nodes takes 3 MB (12 kB per node)."""
 SHORT_WATCH_SECONDS = 10.0
-"""A pause follows a watch shorter than this. An API server lets a watch last for at least half an hour."""
+"""A pause follows a watch that ends sooner. An API server lets a watch last for at least half an hour."""
 
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}  # a compressed answer could have any size
 _WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
@@ -160,7 +160,7 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         except (TimeoutError, StopAsyncIteration):
             break
         waited = clock() - begun > WAITED_SECONDS
-        # Lines are split as bytes: text has more line ends, such as U+0085, which JSON need not escape.
+        # Split bytes, not text: str.splitlines() would also split at U+0085, which JSON need not escape.
         *ends, rest = part.split(b"\n")
         for end in ends:
             line += end

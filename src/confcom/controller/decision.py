@@ -5,14 +5,14 @@ The rules for each resource of a node:
 * If a plugin offers EPC as devices, the kubelet counts them, and the controller writes nothing.
 * If a plugin offers EPC as capacity, its offer is written, up to the configured maximum. The amount is never
   lowered below bound Pods' requests: a restarted kubelet fails or rejects Pods that do not fit.
-* Pods that the kubelet has accepted can raise an amount of zero above the offer. Bound Pods do not suffice:
-  any user who may create a Pod can bind it to a node. Without a capacity key, a kubelet accepts any request.
+* An amount of zero is raised to what accepted Pods request, even above the offer. Other bound Pods do not
+  count, as a Pod's creator can bind it to a node. Without a capacity key, a kubelet accepts any request.
 * If a plugin does not answer, no amount changes.
 * A key that the controller wrote is removed after a configured time without a plugin and without bound Pods
   with EPC. Zero is never written, because a restarted kubelet would then fail running Pods.
 
-Decisions that depend on a node's Pods wait until these Pods have been read. A node's first amount and a
-larger amount are written without reading Pods, so these decisions find no shortfall.
+Decisions that depend on a node's Pods wait until these Pods have been read. Pods are not read to write
+a node's first amount, or to raise an amount that is not zero, so no shortfall is found in these cases.
 """
 
 from collections.abc import Sequence
@@ -142,7 +142,7 @@ def decide(
         if plugins.counted_by_devices(resource):
             continue
         offered = plugins.offered(resource)
-        # If the plugin offers tenants nothing, a used node's amount is lowered to what its Pods request.
+        # If the plugin offers tenants 0 MiB, but Pods use EPC, the amount is lowered to these Pods' requests.
         if offered or (offered == 0 and amount.ours and amount.capacity and (requested is None or asked.bound)):
             limited = min(offered, rules.maximum_mib)
             if requested is None and amount.capacity is not None and not 0 < amount.capacity <= limited:

@@ -29,7 +29,7 @@ from confcom.kubernetes.objects import KubernetesObject, name_of
 DEEPEST = 12_000
 """Python's recursion limit, which must allow the 10,000 levels of JSON that an API server accepts."""
 STALE_SECONDS = 180.0
-"""Seconds without contact to the API server until the controller becomes unready: two quiet watches, a retry."""
+"""Seconds without contact to the API server until the controller is unready: twice QUIET_SECONDS, and a retry."""
 STOP_SECONDS = 5.0
 """Timeout in seconds of the orderly stop, which takes milliseconds."""
 

@@ -21,7 +21,7 @@ INVENTORY_SECONDS = 5.0
 PLUGINS_AT_ONCE = 16
 """Maximum number of simultaneous requests to plugins. With 16 requests at once, 1,000 nodes take seconds."""
 REFRESH_SECONDS = 600.0
-"""Seconds from a plugin's answer to the next request. A plugin's answer changes only with its Pod."""
+"""Seconds from a plugin's answer to the next request. The answer changes only if the Pod changes."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -77,7 +77,7 @@ class PluginInventories:
             offer = Inventory.from_json(await self.fetch(plugin.address)).accounting
         except ConfcomError as error:
             self.metrics.inventory_failures.labels(error.error_code).inc()
-            if failures == 1:  # one failure is usual; later failures tell nothing new
+            if failures == 1:  # log only the second failure; one failure is usual
                 failure = {"pod": plugin.name, "reason": str(error), "code": error.error_code}
                 _logger.warning("a device plugin cannot be asked", extra=failure)
             pause, failures = retry_pause(failures, self.jitter), failures + 1

@@ -11,7 +11,7 @@ from confcom.controller.decision import Decision, NodeFacts, NodePods, PluginPod
 from confcom.kubernetes.inventory import EpcOffer
 
 NOTHING, UNKNOWN = "nothing", "unknown"
-"""A plugin's states in the metrics: it has found no SGX yet; the controller has no answer from it."""
+"""A plugin's states in the metrics: NOTHING if it has found no SGX yet, UNKNOWN if it has not answered."""
 
 
 @dataclass(slots=True)

@@ -36,9 +36,9 @@ _TO_JSON = json.JSONEncoder(default=str, ensure_ascii=False).encode
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 MAX_WAITING_RECORDS: Final = 1000
-"""Maximum number of queued records. They usually take 0.4 MB, and at most 8 MB (within the memory limit)."""
+"""Maximum number of queued records. Their size is usually 0.4 MB, at most 8 MB (within the memory limit)."""
 MAX_RECORD_BYTES: Final = 8 << 10
-"""Size limit. A longer record loses its middle, as its end shows the cause. A traceback takes a few KiB."""
+"""Size limit. A longer record is cut in the middle: its end shows the cause. A traceback takes a few KiB."""
 CUT_MARK: Final = b" ... (cut) ... "
 RECORDS_PER_WRITE: Final = 64
 """Maximum number of records that one call writes. The interpreter gives a thread beside a busy event loop about 200

@@ -5,8 +5,8 @@ framework, which would cost a node daemon 11 MiB.
 
 A request that has arrived with its connection is answered at once, and the connection is closed. So probes queue
 only in the kernel, where clients cannot displace each other. A connection is held only while its request is
-incomplete or its page is too large to send yet. If too many connections are held, the address that recently held the
-most loses one. Held connections are served once per slice of time, so clients that use small pieces cost no more.
+incomplete or its page is too large to send yet. If too many connections are held, one is closed: a connection of the
+address that recently held most. A held connection is served once per slice of time, so small pieces cost no more.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> I
     try:
         yield address
     finally:
-        # Compare before closing: while the socket is open, no later instance's socket can have its inode.
+        # Compare while the socket is open: later, another instance's socket can get the same inode number.
         if address.path and FileIdentity.of(address.path) == bound:
             address.path.unlink(missing_ok=True)
         server.close()

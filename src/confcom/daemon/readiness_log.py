@@ -30,7 +30,7 @@ class NotReady:
 class ReadinessLog:
     """A log of why a daemon is not ready: a line for each new reason, and every REPEAT_SECONDS the same line again.
 
-    `first` is the reason during the start of the daemon. It is not logged at once.
+    `first` is the reason during the daemon's start. This reason is first logged after REPEAT_SECONDS.
     """
 
     def __init__(self, first: str | None, clock: Callable[[], float]) -> None:
@@ -41,7 +41,7 @@ class ReadinessLog:
         self._logged_at = clock()
 
     def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> str | None:
-        """Log that the daemon is ready, or why it is not, unless this was just logged; return the reason."""
+        """Log that the daemon is ready, or why it is not, but repeat no recent line. Return the reason."""
         now = self._clock()
         if reason == self.reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
             return reason

@@ -66,7 +66,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SocketHolder:
-    """The kernel's data about a live socket's owner. The bound name is no proof, since any program can bind it."""
+    """The kernel's data about a live socket's owner. `bound_name` proves nothing: any program can bind a name."""
 
     bound_name: str
     """The name to which the socket was bound, even if that file was replaced; empty if there was no name."""
@@ -84,7 +84,7 @@ class PathInspection:
 
 
 def inspect_socket(path: Path, *, patience: float = 0) -> PathInspection:
-    """Return what is at a path, and the owner of a live socket if its backlog has room in `patience` seconds.
+    """Return what is at a path. If a live socket's backlog is full, wait `patience` seconds for the owner.
 
     Raises:
         UnavailableError: the path cannot be inspected.

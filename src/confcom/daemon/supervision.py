@@ -40,7 +40,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
         OK after an orderly stop, FAILED when the stop had to be forced.
 
     Raises:
-        ConfcomError: `main` failed with it; of several failures, the first ConfcomError is raised.
+        ConfcomError: `main` failed with this error; of several errors, the first ConfcomError is raised.
     """
     factory = importlib.import_module("uvloop").new_event_loop if use_uvloop else None
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -51,7 +51,7 @@ async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, 
     """Run services concurrently until `stop` is set; if a service fails or returns early, all end.
 
     Raises:
-        ConfcomError: a service failed with it, or returned before `stop` was set.
+        ConfcomError: a service failed with this error, or returned before `stop` was set.
     """
 
     async def serve(service: Coroutine[Any, Any, None]) -> None:

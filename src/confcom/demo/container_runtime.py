@@ -24,7 +24,7 @@ TOOLS = ("chroot", "env", "ln", "mkdir", "mount", "setpriv", "sh", "unshare")
 """The programs that start a container with namespaces."""
 
 PROBE_SECONDS = 10.0
-"""Deadline in seconds of a probe container, which usually takes 0.1 s. A slower machine could not run the demo."""
+"""Deadline in seconds of a probe container, which usually takes 0.1 s. A slower machine cannot run the demo."""
 
 MAX_MESSAGE_BYTES = 2048
 """Maximum number of bytes that the error quotes from the end of a failed start's output."""
@@ -94,7 +94,7 @@ class ContainerPlan:
 
 
 def sample_image(environ: Mapping[str, str]) -> Image:
-    """Return the image of the examples, whose program finds the modules that this interpreter finds."""
+    """Return the examples' image. The image's program can import the same modules as this interpreter."""
     env = {"PATH": DEFAULT_PATH, "HOME": environ.get("HOME", "/")}
     if "PYTHONPATH" in environ:
         env["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, environ["PYTHONPATH"].split(os.pathsep)))
@@ -302,7 +302,7 @@ class _Script:
         self._tmpfs(directory)
         self._own.add(directory)
         names = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
-        # The directory that contains the new root is bound first. A later bind would show other mounts again.
+        # Bind the directory that contains the new root first; later, it would contain the mounts made so far.
         for name in sorted(names, key=lambda name: directory / name not in self._root.parents):
             if name not in without:
                 self._copy(directory / name)

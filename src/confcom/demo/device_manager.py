@@ -131,7 +131,7 @@ class PluginRegistry:
     map *endpoints* (manager.go) decides which client gets Allocate calls.
 
     A registration is `dialling`, then `failed` or `connected`, and later `ended`. A failed registration also
-    removes the resource's client: the plugin registered before keeps working, but the end of its stream is ignored.
+    removes the resource's client. A plugin that registered before keeps working, but the end of its stream is ignored.
     """
 
     def __init__(self) -> None:

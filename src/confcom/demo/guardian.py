@@ -54,7 +54,7 @@ def clear(folder: Path) -> None:
 def main(folder: str, remove: str) -> None:
     """Ignore signals, wait for the end of standard input, then end the processes and clear the folder.
 
-    The folder's path is the mark's value. `remove` is "remove", or "keep" for a folder that the user owns.
+    The folder's path is the mark's value. If `remove` is "keep", the user owns the folder, and it stays.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

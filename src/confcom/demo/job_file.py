@@ -123,7 +123,7 @@ def read_job(path: Path) -> Job:
     for name in container.resources.limits:
         if not extended_resource(name):
             raise _unusable(path, f"{name} is no resource of a device plugin, and the demo counts no other")
-    if "=" in "".join(container.command[:1]):  # env(1), which starts the program, would set a variable
+    if "=" in "".join(container.command[:1]):  # env(1) starts the program, and would take A=B for a variable
         raise _unusable(path, f"a program cannot have the name {container.command[0]}")
     return Job(
         name=file.metadata.name,

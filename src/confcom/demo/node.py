@@ -1,4 +1,4 @@
-"""A node: the kubelet's device manager, and the pods, from the scheduler's decision until a pod's end."""
+"""A node: the kubelet's device manager, and each pod from the scheduler's decision to the pod's end."""
 
 import asyncio
 import itertools

@@ -38,7 +38,7 @@ class StepError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """The demo's processes. All have the mark. Each has its own session, so Ctrl-C reaches only the demo.
+    """The demo's processes. Every process has the mark and its own session, so Ctrl-C reaches only the demo.
 
     Attributes: inherited: the environment of every process, to which the mark is added. replacements: command
     name -> argv prefix that replaces `confcom NAME`. Tests use replacements to make steps fail. variables:

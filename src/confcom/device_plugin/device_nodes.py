@@ -91,7 +91,7 @@ def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDev
 
 
 def mounted_noexec(mountinfo: str, path: str) -> bool:
-    """Return whether a path's mount is noexec. This mount is the last of the deepest mounts above the path.
+    """Return whether a path's mount is noexec: the last mount with the longest mount point above the path.
 
     `path` is absolute and contains no links. Lines that are not in mountinfo's format are ignored.
     """

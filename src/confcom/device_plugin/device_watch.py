@@ -1,7 +1,7 @@
 """Inspects the host periodically: waits until the node has SGX, then detects lost and returned devices.
 
-Resources, device IDs and paths are decided once, at the start. When an SGX device is lost, the kubelet's
-streams are ended. A device list never loses single devices.
+Resources, device IDs and paths are decided once, at the start. When an SGX device is lost, the plugin ends
+the streams to the kubelet; it does not send a shorter device list.
 """
 
 import asyncio

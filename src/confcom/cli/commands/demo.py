@@ -82,7 +82,7 @@ def demo(*, verbose: bool, keep: bool, mode: str, folder: Path | None, output: s
 
 
 async def _until_signal(main: Coroutine[Any, Any, DemoReport]) -> DemoReport | signal.Signals:
-    """Run `main`. The first signal cancels `main` and is returned. Later signals do not stop the cleanup."""
+    """Run `main` and return its result, or the first signal, which cancels `main`. Ignore later signals."""
     task = asyncio.create_task(main)
     received: list[signal.Signals] = []
 
