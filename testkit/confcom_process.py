@@ -87,7 +87,7 @@ def call(case, place):
             main()
         except SystemExit as error:
             code = int(error.code or 0)
-        except Exception:  # noqa: BLE001 # the interpreter also prints any error
+        except Exception:  # noqa: BLE001 # print any error, as the interpreter does
             traceback.print_exc()
             code = 1
     return subprocess.CompletedProcess(case.arguments, code, stdout.buffer.getvalue(), stderr.buffer.getvalue())

@@ -1,4 +1,4 @@
-"""Checks expected errors by class and code. Only docs/reference/codes.md fixes the wording."""
+"""Checks expected errors by class and code. The wording is fixed only in docs/reference/codes.md."""
 
 from __future__ import annotations
 

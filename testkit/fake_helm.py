@@ -18,7 +18,7 @@ def golden_manifests(name, namespace):
 
 
 class FakeHelm:
-    """Installs given manifests, or what `render` returns for merged values; its ValueError is helm's error."""
+    """Installs given manifests, or those that `render(values)` returns; helm fails if it raises ValueError."""
 
     def __init__(self, api, render=(), *, ready=True, version="v4.3.1"):
         self.api, self.ready, self.version = api, ready, version

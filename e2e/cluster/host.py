@@ -111,7 +111,7 @@ class Supervisor:
             process.wait()
 
     def reap(self) -> None:
-        """Reap ended processes. An orphan's end is ignored; the end of a component ends everything."""
+        """Reap ended processes. An orphan's end has no effect, but a component's end ends the whole host."""
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             for name, process in self._running.items():
                 if process.pid == ended.si_pid:

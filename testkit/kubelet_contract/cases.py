@@ -308,7 +308,7 @@ class RemovalContract:
         late = await bench.run("late", nodeName=bench.kubelet.node_name)
         await rejected(bench, late, f"cannot allocate unregistered device {bench.resource}")
         await bench.kubelet.delete(held)
-        # The kubelet releases held devices only when a Pod requests one, so it rejects this first Pod too.
+        # The kubelet releases held devices when the next Pod requests one, but still rejects this next Pod.
         await rejected(bench, await bench.run("later", nodeName=bench.kubelet.node_name))
         latest = await bench.ended(await bench.run("latest", nodeName=bench.kubelet.node_name))
         assert (latest.phase, latest.reason) == ("Failed", f"OutOf{bench.resource}")

@@ -370,7 +370,7 @@ def test_helper_and_aesmd_share_one_private_directory(name):
     assert not {"readinessProbe", "startupProbe", "lifecycle", "ports", "command"} & aesmd.keys()
     probe = aesmd["livenessProbe"]
     assert set(probe) & {"exec", "httpGet"} == {"exec"}
-    # A slow start of the probe's shell is a failed probe; the helper's restart request lasts for two minutes.
+    # A slow start of the probe's shell also fails the probe; the helper's restart request lasts two minutes.
     assert 1 < probe["failureThreshold"] < 120 / (probe["periodSeconds"] + probe["timeoutSeconds"])
 
 

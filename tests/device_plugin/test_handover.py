@@ -84,7 +84,7 @@ def held(kubelet):
 
 
 def gaps(kubelet):
-    """Durations in seconds in which the kubelet reported less than the full EPC, one for each such loss."""
+    """Seconds for which the kubelet reported less than the full EPC: one number for each such period."""
     found, lost_at = [], None
     for at, allocatable in kubelet.history.allocatable:
         is_full = allocatable.get(REAL.epc) == EPC_MIB

@@ -91,7 +91,7 @@ class NodeModel:
         if REAL.epc in self.lists:
             self.capacity = self.lists[REAL.epc]
         elif had_devices:
-            self.capacity = None  # stands for the kubelet's 0, which the controller overwrites
+            self.capacity = None  # in this model, None is the kubelet's 0, which the controller overwrites
         self.reconcile()
 
     def reconcile(self):

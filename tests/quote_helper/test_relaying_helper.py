@@ -52,7 +52,7 @@ def attest(path):
 
 async def test_clients_calls_take_no_thread(in_process, backend):
     for call in ("identity", "quote_size", "quote"):
-        setattr(backend.provider, call, None)  # fails blocking calls; the self-test has its own provider
+        setattr(backend.provider, call, None)  # so blocking calls fail; the self-test has its own provider
     async with in_process(None, open_backend=lambda _: backend) as running:
         await running.ready()
         await asyncio.to_thread(attest, running.socket)

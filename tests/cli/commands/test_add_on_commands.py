@@ -73,7 +73,7 @@ def test_enable_ends_before_nodes_show_epc_and_status_waits(confcom, cluster):
 
 
 def test_disable_waits_for_a_first_report_of_the_kubelet(confcom, enabled):
-    """The earlier change ended before this report; even so the kubelet keeps resources for five minutes."""
+    """Although the earlier change ended before this report, the kubelet keeps resources for five minutes."""
     nodes, begun = [one["status"] for one in enabled.api.find("Node")], enabled.time
     for status in nodes:
         status["capacity"], status["allocatable"] = {}, {}
@@ -213,7 +213,7 @@ def another_confcom(cluster, command):
 
 
 def a_helm(cluster, command, status=""):
-    """Record a change of a helm process that still runs or that was killed; return the status."""
+    """Record a change by a helm process that still runs, or that was killed; return the change's status."""
     status = status or f"pending-{CHANGE_NAMES[command[0]]}"
     cluster.helm.revisions[-1] |= {"status": status, "updated": cluster.now().isoformat()}
     return status
