@@ -56,7 +56,7 @@ class Case:
 
 
 def execute(case, place, **streams):
-    """Run a case in a new process, as a shell does. File modes bind confcom even if root runs the tests."""
+    """Run a case in a new process, as a shell does. File modes hold for confcom even if root runs tests."""
     environ, capabilities = case.prepare(place), DAC_CAPABILITIES if os.geteuid() == 0 else ()
     begin = BEGIN.format(capabilities=capabilities, drop=PR_CAPBSET_DROP, closed=case.closed)
     with (place / "stdin").open("rb") as stdin:

@@ -18,7 +18,7 @@ def raises(
 ) -> Iterator[pytest.ExceptionInfo[ConfcomError]]:
     """Expect an error of this class with this `error_code`.
 
-    `parts` names parts that the error must have (`why`, `remedy`). The error's `what` must contain `naming`.
+    `parts` names parts that the error must have (`why`, `remedy`). Its `what` must contain the text `naming`.
     """
     import pytest
 

@@ -27,7 +27,7 @@ class FakeHelm:
         self.now = lambda: datetime.now(UTC)
 
     def fail(self, command, stderr, *, status=""):
-        """Let the next call of a command (`render`: the dry run) fail, and leave a revision if `status` is given."""
+        """Let the next call of a command fail (`render` is the dry run); with `status`, also leave a revision."""
         self._planned[command] = stderr, status
 
     def __call__(self, arguments, stdin):

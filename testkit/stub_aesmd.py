@@ -77,7 +77,7 @@ class StubAesmd:
         """Bytes that are sent instead of each answer; if empty, the normal answers are sent."""
         self.altered = lambda quote: quote
         self.target_info = None
-        """Target info that InitQuoteEx gives instead of the quoting enclave's target info, unless None."""
+        """Target info that InitQuoteEx gives instead of the quoting enclave's; None stands for the latter."""
         self.lines = ()
         """Lines that the stand-in logs with each refusal that `codes` causes."""
         self.asked = []

@@ -296,7 +296,7 @@ class PodContract:
 
 
 class RemovalContract:
-    """Cases 5 minutes after a plugin's end, only for real kubelets; the demo keeps the resource at 0."""
+    """Cases 5 minutes after a plugin's end, for real kubelets only; the demo's resource stays at 0."""
 
     async def test_a_resource_whose_plugin_stays_away_is_left_with_nothing(self, bench: Bench):
         plugin = await bench.plugin()

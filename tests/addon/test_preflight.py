@@ -194,7 +194,7 @@ def many_devices(version):
 
 
 KEPT = [
-    # The columns are the present plugin, MiB that the node offers, its Pods' MiB, the next plugin, its MiB.
+    # Columns: the present plugin, the node's MiB, its Pods' MiB, the next plugin, and that plugin's MiB.
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_024), 1_018),
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_048_576, "--reserve-epc-mib=1000000"), 48_570),
     (plugin_with(168), 162, 100, plugin_with(168, "--reserve-epc-mib=100"), 62),

@@ -364,7 +364,7 @@ def test_helper_and_aesmd_share_one_private_directory(name):
     assert (settings.provider, settings.aesmd_socket) == (ProviderKind.AESMD, DEFAULT_AESMD_SOCKET)
     assert str(settings.aesmd_socket.parent) == here["aesmd-private"]["mountPath"]
     assert not any("secret" in volume for volume in pod["volumes"])
-    # The container is a sidecar. It starts after the directory is made, and only its own probe can end it.
+    # The container is a sidecar. It starts after the directory is made; only the sidecar's probe can end it.
     assert [one["name"] for one in pod["initContainers"]] == ["aesmd-directory", "aesmd"]
     assert aesmd["restartPolicy"] == "Always"
     assert not {"readinessProbe", "startupProbe", "lifecycle", "ports", "command"} & aesmd.keys()

@@ -98,7 +98,7 @@ class Walks:
     def _macro(self, tokens, at, loops, name, found):
         loop = tokens[at][1]
         self._walk(name, found, loops)
-        # The loop variable is a source only if the list has one; elements of literals keep their own sources.
+        # The loop variable is a source only if the list has a source; elements of literals keep their own.
         depth = max((one[1] for one in loops.values()), default=0)
         inner = {loop: ({loop} if found else set(), depth + bool(found))}
         inside, at = self._parts(tokens, at + 2, {**loops, **inner})

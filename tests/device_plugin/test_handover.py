@@ -138,7 +138,7 @@ async def test_a_lost_answer_to_register_is_asked_for_again(kubelet, start):
 
 async def test_rolled_back_updates_leave_the_old_instance(kubelet, old, start, rules):
     before = await hold(kubelet)
-    # Up to 1.36 the older stream stays open. When it closes, the kubelet disconnects the next plugin.
+    # Up to 1.36 the older stream stays open. When the stream closes, the kubelet disconnects the next plugin.
     times, cause = (1, "sibling_ended") if rules == "1.37" else (2, "stream_lost")
     for number, ending in enumerate((signal.SIGKILL, signal.SIGTERM), start=1):
         new = await start()

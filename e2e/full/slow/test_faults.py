@@ -88,7 +88,7 @@ def test_faults_are_named_and_clients_go_on(add_on, start_load, party):
         end = fault.begin(add_on)
         load.wait_past(time.monotonic())
         end()
-        # A lost node is Ready when its kubelet watches again; the pauses between its attempts grow.
+        # A lost node is Ready when its kubelet watches the API again; the pauses between attempts grow.
         until(add_on.cluster.ready, "the nodes are Ready", seconds=NOTICE_SECONDS)
         add_on.wait_for_epc()
         until(add_on.is_well, "all is well again", seconds=NOTICE_SECONDS)

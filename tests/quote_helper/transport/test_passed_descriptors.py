@@ -105,7 +105,7 @@ def test_sockets_that_linger_keep_nobody_waiting(helper, refuses, connected, soc
 
 
 def test_an_unread_answer_ends_with_the_last_process_that_had_it(helper, refuses):
-    """A client passes its own end of the connection and closes it, so no client holds the connection."""
+    """A client passes its end of the connection and closes its own copy, so no client has the connection."""
     for _ in range(8):
         assert pass_own_end(str(helper.socket), frame(INIT)) is not refuses
     wait_until(lambda: helper.metric("confcom_quote_helper_connections") == 0)
