@@ -203,7 +203,7 @@ def serve(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(host.control))
         listener.listen()
-        os.write(sys.stdout.fileno(), b"ready\n")  # our parent waits for this line; if it is gone, we end too
+        os.write(sys.stdout.fileno(), b"ready\n")  # our parent awaits this; if our parent is gone, we end too
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the starting process may end now
         supervisor.serve(listener)
 
