@@ -25,7 +25,7 @@ from e2e.relay import Relay
 from e2e.waiting import until
 
 APPEARING = 10
-"""Number of plugins that appear in turn, without and with load; also the number of nodes set to zero."""
+"""Number of plugins that appear in turn, once without and once with load; as many nodes are set to zero."""
 STATUS_SECONDS = 300
 """Interval of a kubelet's reports of a node's status when nothing changes."""
 CHURN, TENANTS = 50, 20

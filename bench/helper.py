@@ -86,7 +86,7 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
 def _load(
     section: Section, servers: Sequence[tuple[tuple[str, str], Server]], cores: Cores
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Run one round, and measure the unit before and after each server; yield quotes to be verified."""
+    """Run one round; measure a signature before and after each server; yield quotes to be verified."""
     before = _signature(cores)
     for (side, title), server in servers:
         prepared = prepare(*target_of(server.socket), QUOTES)
@@ -113,7 +113,7 @@ def _signature(cores: Cores) -> float:
 
 
 def _time_calls(section: Section, side: str, server: Server) -> None:
-    """Measure calls, from before connect() to the answer's end, and attestations, one client at a time."""
+    """Measure calls (from before connect() to the answer's end) and attestations, one client at a time."""
     seconds = defaultdict(list)
     for _ in range(CALLS):
         # The second InitQuoteEx call needs the provider, and the second quote has qe_report_info.

@@ -100,7 +100,7 @@ class MeasuringKubelet:
             return fresh()
 
     def seconds_to_reregister(self, resource: str) -> float:
-        """Disconnect from the resource's plugin, as a kubelet up to 1.36 does, until its next Register is answered."""
+        """Disconnect a resource's plugin, as kubelets up to 1.36 do; time how soon its new Register is answered."""
         lost = time.perf_counter()
         self._newest[resource].channel.close()
         return self.registered([resource], since=lost)[resource].answered - lost
@@ -131,5 +131,5 @@ class MeasuringKubelet:
                 self._changed.notify_all()
             for _ in stream:  # as a kubelet does, accept further lists from a plugin
                 pass
-        except (grpc.RpcError, ValueError):  # the plugin ended; ValueError: channel closed before the call
+        except (grpc.RpcError, ValueError):  # the plugin ended; ValueError if the channel was closed before
             return

@@ -87,7 +87,7 @@ def prepare(target: TargetInfo, quote_size: int, count: int) -> list[PreparedQuo
 
 
 def serve_all(path: Path, prepared: list[PreparedQuote], *, clients: int) -> Served:
-    """Ask for all quotes, `clients` at a time: the next request follows each answer at once."""
+    """Request all quotes, `clients` at a time. After each answer, send the next request at once."""
     address = str(path)
     waiting: dict[int, tuple[socket.socket, PreparedQuote, float]] = {}
     latencies: list[float] = []

@@ -27,7 +27,7 @@ THIS, OTHER = "this one", "the other"
 """Names, in tables and JSON, of this checkout and of the other checkout that is measured beside it."""
 LIBRARIES = ("cryptography", "grpcio", "uvloop", "protobuf", "prometheus-client")
 SETTLE_SECONDS = 0.02
-"""Seconds to wait for a server's work after its last answer (closing, counting): far more than it needs."""
+"""Seconds to wait after a server's last answer; the server closes and counts connections much faster."""
 
 
 class Checkout:
@@ -122,7 +122,7 @@ def cpu_seconds(pid: int) -> float:
 def seconds_per_signature(count: int) -> float:
     """CPU time of one ECDSA signature, P-256 with SHA-256, over as many bytes as in a quote.
 
-    The library's random nonces cost less than RFC 6979's, with which the simulated platform signs.
+    The library uses random nonces, which cost less CPU than the simulated platform's nonces of RFC 6979.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     message = secrets.token_bytes(SIGNED_PART_SIZE)

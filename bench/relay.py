@@ -1,4 +1,4 @@
-"""The relay to aesmd, beside direct requests to a stand-in for aesmd: 2.5 ms per quote, one at a time."""
+"""The relay to aesmd, compared with direct requests to an aesmd stand-in that makes one quote per 2.5 ms."""
 
 from __future__ import annotations
 

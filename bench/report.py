@@ -21,12 +21,12 @@ RESULTS = Path(__file__).parent / "results"
 TITLE, VALUE, OTHER = 66, 32, 18
 """Widths of columns."""
 TOLERANCE = 1.25
-"""Factor by which a goal is clearly missed: a miss by more than a quarter happens on every machine."""
+"""Factor above which a goal is clearly missed. Every machine reproduces a miss by more than a quarter."""
 
 T = TypeVar("T")
 
 Measured = tuple[Sequence["Section"], Mapping[str, Any]]
-"""Result of a benchmark: its sections, and further JSON fields, of which `failures` are printed."""
+"""Result of a benchmark: its sections and further JSON fields. The field `failures` is also printed."""
 
 
 def in_turn(sides: Iterable[T], number: int) -> Sequence[T]:

@@ -24,7 +24,7 @@ from testkit.stub_aesmd import StubAesmd
 CALL_SECONDS = 0.0025
 """Seconds that Intel's aesmd takes for a quote (measured in simulation mode)."""
 STATE = "state"
-"""Folder of the platform, below the folder of each server."""
+"""Name of the platform's folder in each server's folder."""
 
 
 @dataclass(frozen=True, slots=True)

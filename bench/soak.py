@@ -33,7 +33,7 @@ from testkit.replay.verification import QuoteVerifier
 ATTACKER, MISBEHAVING, WELL_BEHAVED, ROOT = 65_530, 65_533, 65_532, 0
 """User IDs that no distribution assigns, and root, which can become any user."""
 NICE = 10
-"""Niceness of attackers, because the soak tests the helper's fairness, and not the kernel's."""
+"""Niceness of attackers, because the soak tests the helper's fairness and not the kernel scheduler's."""
 RATE = 5.0
 """Attestations per second of each well-behaved client."""
 CLIENTS = (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, GRAMINE, FORTANIX)
@@ -76,13 +76,13 @@ Started = tuple[RunningHelper, MemoryGroup]
 class Attack:
     """One attack of `e2e.attacks`.
 
-    Args: kind: its name in `e2e.attacks`; empty for none. uid: the attacking user. on_probes: whether the
-        attack is on probes and metrics, and not on the AESM socket. takes_all: whether it takes all memory
-        that clients share, as thousands of users at once. Processes outside of Pods can do this, and so can
-        root in a Pod if the helper does not tell Pods apart. Attestations that fail in it are reported, but
-        do not count as failures. fills_backlog: whether it connects faster than any helper can accept. The
-        kernel then answers a connect() that may not wait with EAGAIN; no helper sees this connect(). The soak
-        reports this too, but does not count it as a failure.
+    Args: kind: the attack's name in `e2e.attacks`; empty for none. uid: the attacking user. on_probes:
+        whether the attack is on probes and metrics, and not on the AESM socket. takes_all: whether the attack
+        acts as thousands of users, and takes all memory that clients share. Processes outside of Pods can do
+        this, and so can root in a Pod if the helper does not tell Pods apart. Attestations that fail in such
+        an attack are reported, but do not count as failures. fills_backlog: whether the attack connects
+        faster than any helper can accept. The kernel then answers a connect() that may not wait with EAGAIN;
+        no helper sees this connect(). The soak reports this too, but does not count it as a failure.
     """
 
     kind: str

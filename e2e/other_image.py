@@ -19,7 +19,7 @@ from e2e.cluster.pause import tar_of
 from e2e.images import REF_NAME, REGISTRY
 
 LABEL = "org.opencontainers.image.revision"
-"""Label with an image's source revision; a changed value gives a second image that does the same."""
+"""Label with an image's source revision. Another value makes a second image that behaves like the first."""
 
 _NAME = "io.containerd.image.name"
 """Annotation with a full image name, which containerd's import uses."""
@@ -27,7 +27,7 @@ _NAME = "io.containerd.image.name"
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Differences of an image: files by absolute path, its program, its default arguments, and added variables."""
+    """Differences of an image: files keyed by absolute path, program, default arguments, and further variables."""
 
     files: Mapping[str, bytes] = field(default_factory=dict)
     entrypoint: Sequence[str] = ()

@@ -39,7 +39,7 @@ GOAL_MS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """A flood with `rate` requests per second from so many addresses; the C source explains the kinds."""
+    """A flood with `rate` requests per second from a number of addresses; the C source explains the kinds."""
 
     kind: str
     path: str

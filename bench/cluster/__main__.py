@@ -118,7 +118,7 @@ def platform_of(cluster: Cluster, directory: Path) -> Path:
 
 
 def pod_starts(cluster: Cluster, namespace: str, pairs: int) -> Section:
-    """Start Pods in turn, with EPC and without, of one image on one node, until `kubectl wait` reports Ready."""
+    """Start Pods of one image on one node, in turn with and without EPC; wait until kubectl reports Ready."""
     section = Section("Pod start: one image on one node, in turn, until `kubectl wait` sees it Ready", [WITH, WITHOUT])
     here = f"--namespace={namespace}"
     for number in range(pairs):

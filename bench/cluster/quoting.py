@@ -85,7 +85,7 @@ def _wait(processes: Sequence[Path], state: str, turn: int) -> None:
 
 @contextmanager
 def in_pods(cluster: Cluster, namespace: str, rounds: int, directory: Path) -> Iterator[list[Path]]:
-    """Run each client process in a Pod with 1 MiB of EPC, until the namespace's end; yield their folders."""
+    """Run each client process in a Pod with 1 MiB of EPC until the namespace ends; yield Pods' folders."""
     processes = [_process(directory, f"client-{number}") for number in range(PROCESSES)]
     command, node = _command(CLIENT_RESULTS, rounds), cluster.node.name
     items = [client_pod(one.name, command, "bench", one, node=node, epc_mib=1) for one in processes]

@@ -20,7 +20,7 @@ from e2e.cluster import Cluster
 WATCH_SECONDS = 3600
 """Seconds after which the API server ends the watch: longer than any case takes."""
 REJECTED = ("UnexpectedAdmissionError", "OutOf")
-"""Prefixes of a kubelet's reasons, about resources, for rejecting a Pod."""
+"""If a kubelet rejects a Pod because of its resources, the reason begins with one of these prefixes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Strikes:
         """Rejections of Pods outside of the periods of kills and recoveries.
 
         A kubelet without a plugin knows at once that the devices are gone, and tells the API server up to ten
-        seconds later. The kubelet rejects Pods bound in this time, with any vendor's plugin.
+        seconds later. Pods that are bound in between are rejected; this happens with any vendor's plugin.
         """
         return [
             one

@@ -36,7 +36,7 @@ class Hierarchy:
 
     @property
     def leaf(self) -> str:
-        """Group for processes, because version 2 allows no process in a group above controlled groups."""
+        """Group for processes; in version 2, a group with controlled child groups can have no processes."""
         return "init" if self.type == "cgroup2" else ""
 
     def open_to_groups(self) -> None:

@@ -182,7 +182,7 @@ class Cluster:
         order(self.places.control_plane.control, "kill", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
-        """Start a component; return when it answers. A given program replaces the old program from now on."""
+        """Start a component; return when it answers. If `program` is given, it replaces the old program."""
         order(self.places.control_plane.control, "start", component, program=program)
 
     def mend(self) -> None:

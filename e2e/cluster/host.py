@@ -111,7 +111,7 @@ class Supervisor:
             process.wait()
 
     def reap(self) -> None:
-        """Reap ended processes. An orphan's end is ignored; the end of a component ends everything."""
+        """Reap ended processes. An orphan's end has no effect, but a component's end ends the whole host."""
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             for name, process in self._running.items():
                 if process.pid == ended.si_pid:
@@ -203,7 +203,7 @@ def serve(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(host.control))
         listener.listen()
-        os.write(sys.stdout.fileno(), b"ready\n")  # our parent waits for this line; if it is gone, we end too
+        os.write(sys.stdout.fileno(), b"ready\n")  # our parent awaits this; if our parent is gone, we end too
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the starting process may end now
         supervisor.serve(listener)
 

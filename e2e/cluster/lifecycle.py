@@ -118,7 +118,7 @@ def start(places: Places, plan: Plan) -> int:
     log = places.logs / "host.log"
     with log.open("wb") as output:
         launcher = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output)
-    with launcher:  # setsid, which ends at once
+    with launcher:  # the launcher is setsid, which ends at once
         ready = launcher.stdout and READY in launcher.stdout  # the output ends when the host ends
     pid = first_pid(places)
     if not ready or pid is None:
@@ -159,7 +159,7 @@ def _hierarchies() -> tuple[cgroups.Hierarchy, ...]:
 
 
 def interrupt_on_signals() -> None:
-    """Make SIGTERM and a closed terminal end `up` as Ctrl-C does."""
+    """Let SIGTERM and a closed terminal end `up` in the same way as Ctrl-C."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

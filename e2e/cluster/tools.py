@@ -150,7 +150,7 @@ def _build(module: Path, finished: Path, command: Sequence[str], version: str) -
 
 
 def _kubernetes_version(folder: str) -> str:
-    """Version that `kubectl version` reports for programs built here; modules without one get the default."""
+    """Version for `kubectl version` in programs built here; a module that names none gets the default."""
     for module in (folder, KUBERNETES):
         text = (MODULES / module / "go.mod").read_text()
         if found := re.search(r"^(?:require)?\s*k8s\.io/kubernetes (v\S+)", text, re.MULTILINE):

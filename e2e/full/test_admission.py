@@ -1,4 +1,4 @@
-"""All ways to ask for EPC, on a real API server with the add-on's policies: exact amounts in one ledger."""
+"""All ways to request EPC, on a real API server with the add-on's policies; EPC must be counted exactly."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_limit_range(tenant: Tenant) -> None:
         tenant.kubectl("delete", "limitrange", "--all")
         return create(tenant, made).said
 
-    # The API server gives a rewritten container the default again, so the default is the least amount.
+    # After a rewrite the API server applies the default again, so a container gets at least the default.
     for default, amount in ({MIB: "16"}, 16), ({BYTES: "17Mi"}, 17):
         limit("default", default)
         given = until(lambda: changed(dry_run(tenant, app({})).made, Made()), "the default is used")
@@ -223,7 +223,7 @@ def test_a_large_pod(asking: Tenant) -> None:
 
 
 def is_rewritten(tenant: Tenant, limits: dict[str, object]) -> bool:
-    """Whether the release's policy, or another of the chart, changes a Pod with these limits."""
+    """Whether one of the chart's policies, the release's or a case's, changes a Pod with these limits."""
     made = dry_run(tenant, app(limits) | {"metadata": {"name": "another"}}).made
     return bool(made) and BUDGET in admitted(made)["app"].env
 

@@ -138,7 +138,7 @@ def test_a_hand_over_under_a_burst_of_pods(
             return sum(one["status"].get("readyReplicas", 0) for one in sets)
 
         until(lambda: ready() == PODS, "every controller has its pods running", seconds=120)
-        # One report has all resources, so a report with the later plugin's resources has the others too.
+        # Each report has all resources, so the later plugin's resources appear together with the others.
         later = start_plugins("later")
         later.start()
         wait_until_offered(cluster, later)
@@ -154,6 +154,6 @@ def test_a_hand_over_under_a_burst_of_pods(
     lists = [event.values for event in log.events() if event.message == LIST_PROCESSED]
     assert {one["healthyCount"] for one in lists if one["resourceName"] == plugins.epc} <= {str(OFFERED_MIB)}
     assert values == {str(OFFERED_MIB)}
-    if first_to_end == "old":  # the new plugin gets the calls by then; an ending plugin loses open calls
+    if first_to_end == "old":  # by then calls go to the new plugin; a plugin that ends loses open calls
         assert not rejected
     assert all(message.startswith(IN_FLIGHT) for message in rejected)

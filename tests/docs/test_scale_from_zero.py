@@ -1,4 +1,4 @@
-"""The page on scaling from zero shows the sizes of the chart and of `status`. Autoscalers can read its tags."""
+"""The page on scaling from zero shows the sizes of the chart and of `status`. Autoscalers can read the tags."""
 
 import re
 from pathlib import Path

@@ -23,7 +23,7 @@ REJECTED = {AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.INVALID_REPORT}
 
 
 def with_junk(stack):
-    """Intel's ql wrapper with this value in its uninitialised variable; the client omits the value 0."""
+    """Returns Intel's ql wrapper; its uninitialised variable has this value. The client omits the value 0."""
     init, *rest = INTEL_QL_WRAPPER.quote
     request = {name: stack if name == "4" else field for name, field in init.request.items() if name != "4" or stack}
     return dataclasses.replace(INTEL_QL_WRAPPER, quote=(dataclasses.replace(init, request=request), *rest))

@@ -95,7 +95,7 @@ true
 {{- end }}
 {{- end }}
 
-{{/* The most EPC that a node may have, in MiB. A larger request must have been meant in another unit. */}}
+{{/* The most EPC that a node may have, in MiB. If a request is larger, its author must have meant another unit. */}}
 {{- define "confcom.mostEpcMiB" -}}
 {{ .Values.controller | default dict | dig "maxEpcMiBPerNode" 1048576 | int64 }}
 {{- end }}
@@ -130,7 +130,7 @@ Called with (dict "root" $ "spec" CEL). */}}
   expression: 'variables.all.size() > {{ include "confcom.mostAsking" . }} ? [] : variables.all'
 {{- end }}
 
-{{/* The rules for which the policies refuse Pods: a JSON list of {name, when, unless, says, message}.
+{{/* The rules by which the policies refuse Pods: a JSON list of {name, when, unless, says, message}.
 "when" and "says" are CEL expressions about a container c that has limits; "unless" is a CEL expression about the
 request. "message" replaces "says" if "says" is too long. */}}
 {{- define "confcom.refusals" -}}
@@ -165,7 +165,7 @@ request. "message" replaces "says" if "says" is too long. */}}
 {{- end }}
 {{- if .Values.admission.validate }}
 {{- $most := include "confcom.mostEpcMiB" . }}
-{{- /* The API server writes 1000000 as 1M. An amount of EPC with a unit was meant in bytes. */}}
+{{- /* The API server writes 1000000 as 1M. If an amount of EPC has a unit, its author meant bytes. */}}
 {{- $unit := `matches("([KMGTPE]i|[MGTPE])$")` }}
 {{- $tooMuch := printf `name in c.resources.limits && (quantity(c.resources.limits[name]).isGreaterThan(quantity("%s")) || c.resources.limits[name].%s)` $most $unit }}
 {{- $rules = append $rules (dict "name" "tooMuch"

@@ -63,7 +63,7 @@ conditions. */}}
 {{- include "confcom.checkConditions" (list $fields "^metadata[.]name$" (dict "In" $name "NotIn" $name)) }}
 {{- end }}
 
-{{/* Called with (list CONDITIONS KEY RULES). KEY is the pattern of keys.
+{{/* Called with (list CONDITIONS KEY RULES). KEY is a pattern that each condition's key must match.
 RULES has, for each operator, the pattern of values, and their minimum and maximum number. */}}
 {{- define "confcom.checkConditions" -}}
 {{- $key := index . 1 }}

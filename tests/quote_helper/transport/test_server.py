@@ -260,7 +260,7 @@ def test_without_descriptors_clients_wait_until_there_are_some(start_helper, vec
     request, answer = vector("intel229_num"), vector("resp_intel229_num")
     limits = resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE)
     highest = max(int(entry.name) for entry in Path(f"/proc/{helper.process.pid}/fd").iterdir())
-    # This limit leaves the process no more descriptors than it uses now.
+    # With this limit the process can have no more descriptors than it has now.
     resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
     # The helper has one reserved descriptor, with which it serves clients one after the other.
     assert [helper.send(request) for _ in range(3)] == [answer] * 3
