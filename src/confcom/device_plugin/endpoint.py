@@ -32,7 +32,7 @@ MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
 requests do not fill the memory. A request has at most 10 KiB for 2,048 devices and 1.3 MiB for 262,144.
 Twelve requests of 1.3 MiB take 16 MiB of the 128 MiB that the plugin has in the chart."""
 STOP_SECONDS = 1.0
-"""Seconds for which a stopping server waits for open calls. Allocate takes under 1 ms; streams end before."""
+"""Seconds for which a stopping server waits for open calls other than streams. Allocate takes under 1 ms."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Discovers the node's SGX: platform, EPC (with the reason) and device nodes. Reads files only through HostFiles.
 
-This module decides once whether the platform is hardware or simulated. Allocate tells containers which. The
-driver's entry in sysfs decides. /dev does not, since any program can create files there.
+This module decides once whether the platform is hardware or simulated. Allocate tells containers the result.
+The driver's entry in sysfs decides. /dev does not, since any program can create files there.
 """
 
 import re

@@ -44,7 +44,7 @@ def device_id(index: int) -> str:
 
 
 def least_count(identifiers: Iterable[str], *, most: int) -> int:
-    """Return the length of the shortest device list that has our IDs in `identifiers`; 0 if no ID is ours.
+    """Return the minimum length of a device list with all our IDs among `identifiers`; 0 if no ID is ours.
 
     Another plugin's IDs may be decimal numbers, which may look like our IDs: `100` would be our ID of device
     220,468. An ID is ours only if the index of its device is below `most`.

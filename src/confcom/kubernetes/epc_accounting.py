@@ -96,7 +96,7 @@ class EpcInUse:
     """Whether containers hold devices of EPC. The kubelet also reports devices of containers that ended,
     until it allocates a device to another container."""
     held_count: int = 0
-    """The smallest number of devices that includes all held devices; 0 if none is held or all are unknown."""
+    """The smallest number of devices that includes all held devices; 0 if none is held or this is unknown."""
     capacity_held: bool = False
     """Whether containers may hold EPC as capacity, as they have an enclave device, but no EPC devices."""
     enclaves_held: bool = False

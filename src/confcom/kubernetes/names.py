@@ -20,7 +20,7 @@ file would be stale after the quote helper's next start."""
 
 
 class Component(StrEnum):
-    """The values of the component label, one for each of the add-on's two node daemons and Deployments."""
+    """The values of the component label: one each for the add-on's two node daemons and two Deployments."""
 
     DEVICE_PLUGIN = "device-plugin"
     QUOTE_HELPER = "quote-helper"

@@ -30,7 +30,7 @@ from confcom.sgx.report import QeReportInfo, Report
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
-"""Time limit of a client's request: twice that of Intel's client (15 s), as others may be served first."""
+"""Time limit of a client's request. It is twice the 15 s of Intel's client, as others may be served first."""
 HANGS: Final = "aesmd-hangs"
 """Error code for a call that did not return in time, if aesmd answered no other call meanwhile."""
 UNREACHABLE: Final = "aesmd-unreachable"
@@ -184,8 +184,8 @@ class AesmdQuoteProvider:
         """Ask GetQuoteSizeEx why the first InitQuoteEx of a run was refused (measured with Intel's code).
 
         If PCCS refuses or the PCE was not loaded, GetQuoteSizeEx also returns 1 or 29. If the ID enclave was not
-        loaded, GetQuoteSizeEx returns 42; then InitQuoteEx succeeds, but quotes carry an uninitialised QE id. 42 also
-        comes if a certificate's TCB is above the PCE's TCB, or if PCCS recovers meanwhile. Each case costs a restart.
+        loaded, GetQuoteSizeEx returns 42; then InitQuoteEx succeeds, but quotes carry an uninitialised QE id. The code
+        is also 42 if a certificate's TCB is above the PCE's, or if PCCS recovers meanwhile. Both cost a restart.
         """
         try:
             yield from self._ask(conversation.quote_size())

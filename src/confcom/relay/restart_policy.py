@@ -11,7 +11,7 @@ from confcom.relay.instance import AesmdInstance
 FIRST_PAUSE_SECONDS: Final = 120.0
 """The first pause, and the time for which aesmd's probe accepts a restart request."""
 LONGEST_PAUSE_SECONDS: Final = 1800.0
-"""The longest pause. An outage may end this late after its cause, as only a restart shows the cause's end."""
+"""The longest pause. An outage may end this long after its cause, as only a restart shows the cause's end."""
 
 REQUEST_FILE: Final = "restart-requested"
 """Name of the request's file beside aesmd's socket. The file holds inode and ctime of the socket of the aesmd

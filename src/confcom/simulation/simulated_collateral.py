@@ -45,7 +45,7 @@ newest set whose recovery is twelve months old. A staged recovery has the date o
 
 _QE_ATTRIBUTES = "11000000000000000000000000000000"
 _QE_ATTRIBUTES_MASK = "FBFFFFFFFFFFFFFF0000000000000000"
-"""As at Intel, INITTED and PROVISION_KEY must be set and DEBUG clear. MODE64BIT and XFRM are ignored."""
+"""Like Intel, we require INITTED and PROVISION_KEY set and DEBUG clear, and ignore MODE64BIT and XFRM."""
 
 _SIMULATION = {"genuine": False, "comment": marks.NS_COMMENT}
 

@@ -49,7 +49,7 @@ class Connections:
 
     **Places** are for connections without an answer. If no place is free, an incomplete or paused connection is shed.
 
-    **Waiting requests** are all answered in the end, so one peer may use all of the limit that is free.
+    **Waiting requests** are all answered in the end, so one peer may use up the limit.
 
     **Unread answers** take kernel memory until the client reads them, even after the helper has ended; the helper
     cannot reclaim this memory for other peers. So memory for one answer of any size is set aside for each

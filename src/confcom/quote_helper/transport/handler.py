@@ -31,7 +31,7 @@ exits, the answer stays unread, and the connection ends only when the helper rec
 EVENTS_PER_TURN: Final = 64
 """Number of connections read in one turn. A request takes under 0.3 ms; the loop may be blocked for 50 ms."""
 READ_SECONDS: Final = 0.001
-"""Delay of checks whether a client has read its answer. While paused connections resume, epoll reports it."""
+"""Delay of checks whether a client has read its answer; epoll reports it while paused connections resume."""
 TICK_SECONDS: Final = 0.1
 """Interval of checks for connections that have waited too long: 4,096 connections take about a millisecond."""
 
