@@ -1,4 +1,4 @@
-"""Optional packages: which extra installs a package, and how to install an extra from this copy's source."""
+"""Tells which extra installs an optional package, and how to install an extra from this copy's source."""
 
 import contextlib
 import gc
@@ -26,7 +26,7 @@ _EXTRAS: Final = {
     "httpx2": "collateral",
     "cbor2": "ratls",
 }
-"""Keyed by a package's import name: its extra. lightkube is in two extras: `cli` and `controller`."""
+"""The extra of a package, keyed by the import name. lightkube is in two extras: `cli` and `controller`."""
 
 
 class MissingExtraError(UnavailableError, ImportError):
@@ -73,8 +73,8 @@ def exit_without_extra(extra: str) -> Iterator[None]:
 def run_as_module(package: str, extra: str) -> NoReturn:
     """Run the daemon whose `main` is in confcom.PACKAGE and needs an extra's packages, then exit.
 
-    Imports leave 0.3 MB of garbage. Collecting it would take a twentieth of a daemon's start. Imported objects live
-    until the end; they are frozen, or each later collection of them would block the event loop for 10 ms.
+    Imports leave 0.3 MB of garbage, whose collection would take a twentieth of a daemon's start. Imported objects
+    live until the end. Freezing them keeps later collections from blocking the event loop for 10 ms each.
     """
     gc.disable()
     with exit_without_extra(extra):

@@ -1,6 +1,6 @@
-"""The program in the demo's container: it creates a simulated enclave's report for a challenge, and prints its quote.
+"""The program in the demo's container, which gets and prints the quote of a simulated enclave's report on a challenge.
 
-It uses the AESM socket and the SGX device node. An import contract keeps the quote provider's keys away.
+The program uses the AESM socket and the SGX device node. An import contract bars it from the provider's keys.
 """
 
 import argparse
@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = WorkloadSettings.read(argv, os.environ)
         if settings.print_identity:
-            enclave = settings.enclave()  # no enclave runs; these are the values to expect
+            enclave = settings.enclave()  # no enclave runs; the values to expect are only printed
             _say(json.dumps({"mr_enclave": enclave.mr_enclave.hex(), "mr_signer": enclave.mr_signer.hex()}))
             return ExitCode.OK
         run(settings, environ=os.environ, say=_say, hold=_hold)

@@ -36,7 +36,7 @@ class KubeletWatch:
 
 
 async def connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
-    """Connect once, as gRPC retries only after a second, and an ending kubelet closes connections first."""
+    """Connect once, as gRPC retries only after a second. A kubelet that ends closes its connections first."""
     while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
             raise UnavailableError(

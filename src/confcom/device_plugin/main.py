@@ -81,7 +81,7 @@ class DevicePlugin:
     def not_ready_reason(self) -> str | None:
         """Return why the plugin is not ready (a device is lost, or a resource was not registered yet), or None.
 
-        One stream per resource since the start suffices. In an update, the older plugin is deleted once the
+        One stream since the start makes a resource ready. In an update, the older plugin is deleted once the
         newer plugin is ready, or at once if the older one is not ready. Up to 1.36 the kubelet ends the newer
         plugin's stream when the older one ends, so readiness must not depend on the present stream.
         """

@@ -11,7 +11,7 @@ from confcom.kubernetes.inventory import EpcOffer
 from confcom.sgx.epc_from_cpuid import MIB
 
 ALLOCATE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
-"""Limits in seconds; the goal is 0.5 ms, as the kubelet's sync loop calls Allocate without a deadline."""
+"""Bucket limits in s. The goal is 0.5 ms, as the kubelet's sync loop calls Allocate without a deadline."""
 
 
 class PluginMetrics:

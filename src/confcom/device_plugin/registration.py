@@ -68,7 +68,7 @@ class RegistrationCause(StrEnum):
     SOCKET_LOST = "socket_lost"
     """Our socket's path was removed, so that the kubelet could not connect again. The stream stayed open."""
     SIBLING_ENDED = "sibling_ended"
-    """Another plugin that had registered after us ended, so that a kubelet up to 1.36 lost the resource."""
+    """A kubelet up to 1.36 lost the resource because another plugin, which had registered after us, ended."""
     DEVICE_BACK = "device_back"
     """The SGX device is present again; we had ended the stream when the device was lost."""
 
@@ -86,7 +86,7 @@ class RegistrationStatus:
 class Registrar:
     """Serves one resource and keeps it registered.
 
-    If `yields`, the resource is registered after the other resources, since tenants' Pods rarely need it.
+    If `yields` is set, other resources are registered first, since tenants' Pods rarely need this resource.
     """
 
     resource_name: str
@@ -117,7 +117,7 @@ class Registrar:
         """Until cancelled, keep the resource registered while the device is available, and unregistered otherwise.
 
         When a device is lost, the kubelet's stream is ended; the resource stays in the node's capacity, but
-        allocatable is 0. The server stops too, so that no container gets a missing device.
+        allocatable is 0. The server stops too; otherwise a container could get a device that is missing.
         """
         cause = RegistrationCause.START
         while True:
@@ -142,7 +142,7 @@ class Registrar:
                 await self._pause()
 
     async def end(self) -> None:
-        """Close once older plugins have had time to see this socket, and can notice its removal."""
+        """Give older plugins time to see this socket, so that they can notice its removal; then close it."""
         remaining = self._offered_at + MIN_VISIBLE_SECONDS - self.clock()
         if remaining > 0 and self.peers.any_alive():
             await self.sleep(remaining)

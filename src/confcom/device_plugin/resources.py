@@ -10,7 +10,7 @@ from confcom.kubernetes.inventory import EpcOffer
 from confcom.kubernetes.names import REAL
 
 STALL_SECONDS_PER_PAIR = 0.12e-6
-"""Seconds, measured, of a restarted 1.36 kubelet's stall per pair of a device and an allocated device."""
+"""Seconds that a 1.36 kubelet stalls after a restart, per pair of device and allocated device (measured)."""
 NODE_USERS = 1_024
 """Number of containers that may use a device node at the same time. Device nodes are not scarce, so this
 number must exceed the kubelet's own limit of pods (110 by default). Otherwise the quote helper, among others,
@@ -23,13 +23,13 @@ MiB of code and data. Two helpers take 6 of the 28 MiB of the smallest Azure nod
 
 class ResourceKind(StrEnum):
     EPC = "epc"
-    """Each device of this kind is one MiB of EPC, with use of the enclave device."""
+    """Each device of this kind is one MiB of EPC. The container may also use the enclave device."""
     ENCLAVE = "enclave"
     """Each device of this kind is one container's use of the enclave device."""
     PROVISION = "provision"
     """Each device of this kind is a container's use of the provision device (for the provisioning key)."""
     HELPER = "helper"
-    """Each device of this kind is one MiB of the quote helpers' EPC, with use of the enclave device."""
+    """Each device of this kind is one MiB of the quote helpers' EPC. They may also use the enclave device."""
 
 
 DEFAULT_NAMES: dict[ResourceKind, str] = {kind: getattr(REAL, kind) for kind in ResourceKind}

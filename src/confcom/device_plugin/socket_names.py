@@ -61,8 +61,8 @@ class PeerInstances:
     """The installation's other instances that serve the resource during an update or a rollback.
 
     Up to 1.36, the kubelet knows one plugin per resource: the plugin that registered last. When the last
-    registered instance ends, the kubelet loses the resource. An older instance does not notice this, because
-    its stream stays open. Each instance therefore has to detect the end of the other instances.
+    registered instance ends, the kubelet loses the resource. An older instance does not notice the loss,
+    because its stream stays open. Each instance therefore has to detect the end of the other instances.
     """
 
     _names: SocketNames
@@ -72,7 +72,7 @@ class PeerInstances:
     _stale: frozenset[str] = frozenset()
 
     def record_registration(self, own: Path, *, within: float) -> None:
-        """Record that we have registered. Now only the end of instances that register later matters.
+        """Record that we have registered. From now on, only the end of later registered instances matters.
 
         If a socket is older than ours by more than `within` (the maximum seconds of a Register), its instance
         had registered before us. An instance that registers again uses a new socket, unless its last
@@ -135,7 +135,7 @@ def refuse_second_plugin(directory: Path, resources: Iterable[str], installation
     """Raise UnavailableError if a plugin of another installation serves one of these resources.
 
     The kubelet would treat the later plugin as the earlier one's successor: it would allocate the same EPC twice, and
-    lose the resource when either plugin ends. Only instances of one installation are successors in an update.
+    lose the resource when either plugin ends. In an update, one installation's plugins replace each other.
     """
     mine = {_digest(name): name for name in resources}
     for path, found in _our_sockets(directory):

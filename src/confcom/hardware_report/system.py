@@ -36,7 +36,7 @@ _CGROUP_EPC = re.compile(r"^sgx_epc (\d+)$", re.MULTILINE)
 @dataclass(frozen=True, slots=True)
 class NodeFiles(HostFiles):
     unread: dict[str, str] = field(default_factory=dict)
-    """Keyed by path: the reason why an existing file could not be read."""
+    """The reasons why existing files could not be read, keyed by the files' paths."""
 
     def read_text(self, path: str) -> str | None:
         limit = _LIMITS.get(path, SMALL_FILE_BYTES)
@@ -59,7 +59,7 @@ class NodeFiles(HostFiles):
     def children(self, path: str) -> tuple[str, ...]:
         """Return the sorted names in a directory; empty if the directory is missing or unreadable."""
         try:
-            return tuple(sorted(os.listdir(self._at(path))))  # noqa: PTH208 # names alone
+            return tuple(sorted(os.listdir(self._at(path))))  # noqa: PTH208 # only names are needed
         except OSError as error:
             self._note(path, error)
             return ()
@@ -100,7 +100,7 @@ def kernel_facts(files: NodeFiles) -> Facts:
 
 
 def device_facts(files: NodeFiles) -> Facts:
-    """Return the driver, the device nodes with their modes, the EPC, and the offer of our device plugin."""
+    """Return the driver, the device nodes with their modes, the EPC, and what our device plugin offers."""
     groups = group_names(files)
     return {
         "drivers": [path for path in epc.DRIVER_ENTRIES if files.exists(path)],

@@ -19,7 +19,7 @@ FIRST_DECIMAL = ALPHABET.index("0") * len(ALPHABET) ** 2
 """212,992: the first device whose ID could be another plugin's decimal number."""
 
 MAX_CONTAINERS = 16
-"""Maximum containers per AllocateRequest. The kubelet (up to 1.37) sends 1; the API permits more."""
+"""Maximum containers per AllocateRequest. Kubelets (up to 1.37) send one container; the API permits more."""
 _CONTAINER_BYTES = 1 + 3
 """Bytes of a ContainerAllocateRequest's tag (1) and length (3, which is enough for MAX_DEVICES IDs)."""
 
@@ -44,10 +44,10 @@ def device_id(index: int) -> str:
 
 
 def least_count(identifiers: Iterable[str], *, most: int) -> int:
-    """Return the minimum length of a device list with all of our IDs in `identifiers`; 0 if no ID is ours.
+    """Return the minimum length of a device list with all our IDs among `identifiers`; 0 if no ID is ours.
 
     Another plugin's IDs may be decimal numbers, which may look like our IDs: `100` would be our ID of device
-    220,468. IDs of devices with an index of `most` or more are not ours.
+    220,468. An ID is ours only if the index of its device is below `most`.
     """
     ours = (one for one in identifiers if len(one) == ID_LENGTH and set(one) <= _DIGITS.keys())
     indexes = ((_DIGITS[one[0]] * len(ALPHABET) + _DIGITS[one[1]]) * len(ALPHABET) + _DIGITS[one[2]] for one in ours)

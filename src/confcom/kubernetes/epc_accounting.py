@@ -1,8 +1,8 @@
 """Decides how a node's EPC is counted: as devices (one per MiB) or as an amount in the node's capacity.
 
-After a restart, a 1.36 kubelet stalls for a time proportional to all devices times allocated devices. From 1.36 on,
-large EPC is therefore a number in the node's status, which confcom's controller writes. A node whose containers hold
-EPC keeps its accounting and offers at least the held EPC, as a restarted kubelet fails Pods that do not fit.
+A restarted 1.36 kubelet stalls in proportion to the product of its devices and its allocated devices. From 1.36 on,
+large EPC is therefore a number in the node's status, which confcom's controller writes. While containers hold EPC, a
+node keeps its accounting and offers at least that EPC: a restarted kubelet fails Pods that exceed the offer.
 """
 
 from __future__ import annotations
@@ -96,14 +96,14 @@ class EpcInUse:
     """Whether containers hold devices of EPC. The kubelet also reports devices of containers that ended,
     until it allocates a device to another container."""
     held_count: int = 0
-    """The smallest number of devices that includes all held devices; 0 if no device is held, or unknown."""
+    """The smallest number of devices that includes all held devices; 0 if none is held or this is unknown."""
     capacity_held: bool = False
     """Whether containers may hold EPC as capacity, as they have an enclave device, but no EPC devices."""
     enclaves_held: bool = False
     """Whether containers have the enclave device on a node that offers no device: its plugin was away for
     more than five minutes, so the kubelet has forgotten how EPC was counted."""
     doubt: str = ""
-    """The reason why the kubelet's checkpoint could not be used; empty if it was used or does not exist."""
+    """The reason why the kubelet's checkpoint is unusable; empty if the checkpoint is usable or missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: i
     wanted = _wanted(settings, epc_mib)
     if in_use.devices or in_use.devices_held:
         return _keep_held(_keep_devices(settings, wanted, in_use), in_use.held_count, epc_mib)
-    maybe = in_use.enclaves_held and settings.stalls  # before 1.36, EPC is never capacity
+    maybe = in_use.enclaves_held and settings.stalls  # before 1.36, EPC is never counted as capacity
     if wanted.kind is AccountingKind.DEVICE and (in_use.capacity_held or maybe):
         why = "containers may hold EPC that is counted as capacity, and devices could be less"
         return _capacity(settings, AccountingReason.KEPT_ALLOCATED, why)
@@ -173,8 +173,8 @@ def changed_epc(
     """Return the MiB that a node will offer once no Pod holds EPC; None if new flags take effect at once.
 
     While Pods hold EPC (`held` MiB, at least 1), a lower amount or another accounting has to wait. `old`
-    returns the value of a flag of the present device plugin, and `new` of the next one; a missing flag is
-    empty text. `limit` is the maximum of the next controller.
+    returns the value of a flag of the present device plugin. `new` does so for the device plugin after the
+    update. A missing flag is empty text. `limit` is the controller's maximum after the update.
     """
     as_devices = now.kind is AccountingKind.DEVICE
 
@@ -252,7 +252,7 @@ def _devices(settings: AccountingSettings, choice: AccountingReason, why: str) -
 
 
 def _keep_devices(settings: AccountingSettings, wanted: AccountingDecision, in_use: EpcInUse) -> AccountingDecision:
-    """Return accounting as devices: at least the present number, unless the operator gave a maximum.
+    """Return accounting as devices, at least as many as the node has now unless the operator set a maximum.
 
     The setting `capacity` switches a node to capacity once no device is held; `auto` never switches.
     """

@@ -90,7 +90,7 @@ def owner_of(thing: KubernetesObject) -> KubernetesObject:
 
 
 def node_of(pod: KubernetesObject) -> str:
-    """Return the node to which a pod is bound, or for an unscheduled pod the node that its DaemonSet chose."""
+    """Return the node to which a pod is bound; if it is bound to none, the node that its DaemonSet chose."""
     if bound := text(pod, "spec", "nodeName"):
         return bound
     required = mapping(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")

@@ -9,7 +9,7 @@ from typing import Final
 UNREAD_OVERHEAD: Final = 2048
 """Kernel memory in bytes for each unread answer, beside the answer's own bytes. Measured: up to 1,852."""
 ANSWER_OVERHEAD: Final = UNREAD_OVERHEAD + 1024
-"""UNREAD_OVERHEAD plus the answer's bytes beside the quote, of which the QE's report takes 960."""
+"""UNREAD_OVERHEAD plus the bytes of an answer beside its quote; the QE's report takes 960 of these bytes."""
 MIB: Final = 1024 * 1024
 DEFAULT_MEMORY_LIMIT_MIB: Final = 256
 """Default of the chart for the container's memory limit."""
@@ -58,7 +58,7 @@ class HelperLimits:
     16,384 clients are admitted in a second, more than the helper can accept, so no client waits in the backlog
     (with 1 s they waited a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
     accept_retry_seconds: float = 0.05
-    """Pause of accepting at the limit of connections or descriptors, if no connection may be closed yet."""
+    """Seconds for which accepting pauses when connections or descriptors run out and none may be closed."""
 
     turn_seconds: float = 0.005
     """Time for accepting, and again for calls of an inline provider, before the event loop runs other tasks: well
@@ -93,9 +93,9 @@ class HelperLimits:
     """Interval of log lines of one kind: about a failing provider, failing connections, or repaired modes."""
 
     socket_tick_seconds: float = 0.5
-    """Interval of checks of the socket's path (few system calls). A lost path is bound again in a second."""
+    """Interval of checks of the socket's path (few system calls). A lost path is bound again within 1 s."""
     hand_over_look_seconds: float = 0.02
-    """Interval of the checks after SIGTERM whether another instance has taken the socket's path."""
+    """Interval after SIGTERM between checks whether another instance has taken the socket's path."""
 
     @property
     def unread_pool(self) -> int:
@@ -113,7 +113,7 @@ class HelperLimits:
         return self.max_connections + self.unread_memory // UNREAD_OVERHEAD
 
     def with_descriptors(self, available: int) -> HelperLimits:
-        """Return limits with fewer connections and unread answers that need only `available` descriptors."""
+        """Return limits that need only `available` descriptors, for fewer connections and unread answers."""
         places = max(1, min(self.max_connections, available - ceil(available / UNREAD_DESCRIPTORS_PART)))
         return replace(
             self,

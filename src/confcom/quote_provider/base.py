@@ -68,7 +68,7 @@ class QuoteProvider(Protocol):
 
 
 class CallsInLoop(Protocol):
-    """A provider's calls that wait for another process, made in an event loop without blocking the loop."""
+    """Makes a provider's calls without blocking the event loop while a call waits for another process."""
 
     @property
     def max_concurrent_calls(self) -> int:
@@ -96,7 +96,7 @@ class Backend:
     problem: Callable[[], NotReady | None] = lambda: None
     """Returns a problem of the backend that its self-test does not detect."""
     in_loop: Callable[[], CallsInLoop] | None = None
-    """Returns the provider's calls for the running loop; None if the calls do not wait for another process."""
+    """Returns an object that makes calls in the running loop; None if no call waits for another process."""
     doubted: Callable[[], bool] = lambda: False
     """Returns whether a call since the last self-test requires the next self-test at once."""
     instance: Callable[[], object] = lambda: None

@@ -52,7 +52,7 @@ _SIGNATURE: Final = slice(SIGNED_PART_SIZE + 4, SIGNED_PART_SIZE + 4 + SIGNATURE
 
 @dataclass(frozen=True, slots=True)
 class _Certified:
-    """The bytes that later quotes share with a quote that passed all checks, and the key that signs them."""
+    """Parts of a fully checked quote: bytes that later quotes repeat, and the key that signs the quotes."""
 
     identity: QuotingTarget
     size: int
@@ -73,7 +73,7 @@ class QuoteChecker:
         self._certified: _Certified | None = None
 
     def check_size(self, size: int) -> None:
-        """Reject, with NO_PLATFORM_CERT_DATA, the size of a quote that no verifier would accept."""
+        """Raise NO_PLATFORM_CERT_DATA if `size` is the size of a quote that no verifier would accept."""
         if size == ENCRYPTED_PPID_QUOTE_SIZE:
             raise _no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
 

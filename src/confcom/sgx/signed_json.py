@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 SIGNATURE_SIZE = 64
 MAX_DOCUMENT_SIZE = 1024 * 1024
-"""Largest document in bytes; TCB info takes about 20 KiB. Decoding takes memory of about ten times its size."""
+"""Largest document in bytes; TCB info takes about 20 KiB. Decoding takes some ten times a document's size."""
 MAX_INTEGER = 0x7FFF_FFFF
 """Greatest number allowed. No number needs more than 31 bits; verifiers store numbers in 32 bits."""
 

@@ -26,9 +26,9 @@ BACKLOG: Final = 128
 DEADLINE_SECONDS: Final = 5.0
 """Seconds for the TLS handshake, for reading the request, and for a write. Slow clients need one second."""
 MAX_REQUEST_BYTES: Final = 8192
-"""Limit of request line and headers in bytes; requests here have up to 300, common servers allow 8 KiB."""
+"""Limit of request line and headers in bytes; usual requests have up to 300, many servers allow 8 KiB."""
 POLL_SECONDS: Final = 0.1
-"""Seconds between checks for shutdown. While all connections are in use, a check waits until one ends."""
+"""Seconds between checks for shutdown. While all connections are in use, a check waits for the end of one."""
 
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*)):([0-9]{1,5})")
 """HOST:PORT; an IPv6 address has brackets, and an empty host means all addresses of this machine."""
@@ -59,7 +59,7 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Answers GET and HEAD at HOST:PORT, [HOST]:PORT for IPv6, or :PORT; port 0 is any free port.
+    """Answers GET and HEAD at an address: HOST:PORT, [HOST]:PORT for IPv6, or :PORT. Port 0 is any free port.
 
     Raises:
         SettingsError: the address does not have this form.

@@ -24,7 +24,7 @@ _SOON_OVER: Final = frozenset({AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a self-test or a call failed, and the code of refusals; if the code is None, requests wait."""
+    """The cause of a failed self-test or call, and the code of refusals; without a code, requests wait."""
 
     problem: NotReady
     refusal: AesmErrorCode | None = None
@@ -46,7 +46,7 @@ class ProviderSupervisor:
     limits: HelperLimits
     ready: bool = field(init=False, default=False)
     problem: NotReady | None = field(init=False, default=PREPARING)
-    """Why no quotes can be made, or why quotes of aesmd are not relayed; else None."""
+    """The reason why no quotes can be made, or why aesmd's quotes are not relayed; None if all is well."""
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _losses: int = field(init=False, default=0)
 
@@ -84,7 +84,7 @@ class ProviderSupervisor:
     async def _wait(self, backend: Backend, instance: object, seconds: float) -> None:
         """Wait for the next self-test; stop waiting if the provider is lost or has a new instance.
 
-        A refused or doubtful call of a client also ends the wait, but not before the shortest pause between self-tests.
+        A client's call that is refused or requires a test also ends the wait, after the shortest pause between tests.
         """
         self._wake.clear()
         loop = asyncio.get_running_loop()
@@ -137,7 +137,7 @@ class ProviderSupervisor:
             _logger.info("the self-test passed")
         problem = backend.problem()
         if problem is not None:
-            _logger.warning("%s", problem.reason)  # each time: `confcom status` shows only a log's end
+            _logger.warning("%s", problem.reason)  # repeated, as `confcom status` shows only a log's end
         if not self.ready or problem != self.problem:
             self.ready, self.problem = True, problem
             self.changed()

@@ -24,13 +24,13 @@ A = TypeVar("A")
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[A]):
-    """A request that needs the provider, from its arrival until the provider's call for it returns."""
+    """A request that needs the provider; kept from its arrival until the provider's call returns."""
 
     owner: Hashable  # the peer whose turn the request waits for
     need: Need
     asker: A
     arrived: float  # by the service's clock
-    repeated: bool = False  # whether its call is the second, since the first one found the provider lost
+    repeated: bool = False  # whether the provider is called again, since the first call found it lost
     abandoned: bool = False  # whether its client has disconnected
 
 
@@ -77,7 +77,7 @@ class QuoteService(Generic[A]):
         self._clock = clock
         self._provider: QuoteProvider | None = None
         self.deliver = deliver
-        """Function that gives the answer to an asker who got a ticket from `respond`; it must not raise."""
+        """Function that gives the answer to the asker of a ticket from `respond`. It must not raise."""
         self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         self._refusal: AesmErrorCode | None = None
         """Code with which requests are refused while there is no provider; if it is None, requests wait."""
@@ -147,7 +147,7 @@ class QuoteService(Generic[A]):
         return ticket
 
     def refuse_as_busy(self, request: Request) -> Response:
-        """Answer a request without calling the provider; the answer is BUSY if it would need the provider."""
+        """Answer a request without calling the provider; the answer is BUSY if a call is needed."""
         planned = plan(request)
         return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 
@@ -217,7 +217,7 @@ class QuoteService(Generic[A]):
         in_loop.start(ticket.need, on_done)
 
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
-        """Let a request wait once for the provider's return, or refuse it; a repeated quote does no harm."""
+        """Refuse a request, or let it wait once for the provider's return; a second quote does no harm."""
         late = self._clock() - ticket.arrived > self._limits.provider_wait_seconds
         refused = self._provider is None and self._refusal is not None
         if ticket.repeated or late or refused or self._stopping:

@@ -48,13 +48,13 @@ class Account:
     waiting: int = 0  # complete requests that are not answered
     unread: int = 0
     """Kernel memory in bytes for unread answers, and for the future answers to waiting requests."""
-    pooled: int = 0  # bytes of `unread` from the pool that peers share
-    sheddable: dict[Connection, float] = field(default_factory=dict)  # when each began to wait; oldest first
+    pooled: int = 0  # the bytes of `unread` that come from the pool which peers share
+    sheddable: dict[Connection, float] = field(default_factory=dict)  # start of each wait; oldest first
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Connection:
-    """A client's connection; only the class `Connections` changes its stage and its resources.
+    """A client's connection; only the class `Connections` changes the connection's stage and resources.
 
     Since each call uses MSG_DONTWAIT, the socket can stay in blocking mode, which saves a system call.
     """

@@ -31,7 +31,7 @@ exits, the answer stays unread, and the connection ends only when the helper rec
 EVENTS_PER_TURN: Final = 64
 """Number of connections read in one turn. A request takes under 0.3 ms; the loop may be blocked for 50 ms."""
 READ_SECONDS: Final = 0.001
-"""Delay of checks whether a client has read its answer. While paused connections resume, epoll shows it."""
+"""Delay of checks whether a client has read its answer; epoll reports it while paused connections resume."""
 TICK_SECONDS: Final = 0.1
 """Interval of checks for connections that have waited too long: 4,096 connections take about a millisecond."""
 
@@ -49,7 +49,7 @@ class DropReason(StrEnum):
 
 
 class Observer(Protocol):
-    """Is told of every answer, and of every connection that ends without an answer. No method may block."""
+    """Observes every answer, and every connection that ends without an answer. No method may block."""
 
     def accepted(self, count: int) -> None: ...
 
@@ -64,7 +64,7 @@ class Observer(Protocol):
 
 
 class ConnectionHandler:
-    """Handles connections; an exception ends one of them. `slow_peers` is None if the kernel refuses descriptors."""
+    """Handles connections; an exception ends only one. `slow_peers` is None if the kernel refuses descriptors."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class ConnectionHandler:
         self._connections = connections
         self._slow = slow_peers
         self.short_of_memory_at = -math.inf
-        """Time when a peer that held no memory itself was last refused for lack of memory."""
+        """Time of the last refusal for lack of memory in which the refused peer itself held no memory."""
         self._unread_events = _READ_EVENTS if slow_peers is None else _INPUT_EVENTS
         self._observer = observer
         self._clock = clock
@@ -158,7 +158,7 @@ class ConnectionHandler:
             self._serve(connection)
 
     def _read(self, connection: Connection, receive: Outcome) -> bool:
-        """Read what arrived; return whether the request is complete. If not, the connection waits or ends."""
+        """Read what arrived; return True for a complete request, or False if the connection waits or ends."""
         try:
             request = connection.session.receive(receive() if self._slow is None else self._timed(connection, receive))
         except BlockingIOError:
@@ -293,7 +293,7 @@ class ConnectionHandler:
         except OSError:
             self._end(connection)
             return
-        self._watch(connection, events)  # registers again, since more input may have come
+        self._watch(connection, events)  # register the socket again, since more input may have come
 
     def _is_slow(self, connection: Connection) -> bool:
         return self._slow is not None and connection.account.peer in self._slow

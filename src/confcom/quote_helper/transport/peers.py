@@ -11,7 +11,7 @@ A reader in a cgroup namespace of its own, such as a container on cgroup v2, see
 paths, for example `/../../pod<uid>/<id>`, which need not contain `kubepods`.
 
 The outermost Pod counts. A container that may make cgroups makes them below its own cgroup, so it cannot take
-another Pod's name. Users of the host with a delegated subtree can take such a name, but are no containers.
+another Pod's name. Users of the host with a delegated subtree can take such a name; they are no containers.
 """
 
 import errno
@@ -105,12 +105,12 @@ class ByPod:
     """Identifies peers by pod and container, from the cgroup of the process that connected.
 
     A process in no pod, or in a PID namespace that is not visible here (pid 0), is identified by its uid. All peers
-    whose process has ended share one key. A process ID may be reused while its cgroup is read. So the result
-    counts only if the process that connected, to which the pidfd refers, is still alive after the read.
+    whose process has ended share one key. A process ID may be reused while its cgroup is read. So the pidfd
+    must show after the read that the process that connected is still alive.
 
     Before Linux 6.5 the kernel gives no pidfd of the peer. So the pidfd is opened by process ID, and the connection
     must also be open at both ends. A connection closes with its process, unless another process inherited it.
-    A container that arranges this is taken for another one if its process ID is reused before accept().
+    If such a connection's process ID is reused before accept(), its container is taken for another container.
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
@@ -136,7 +136,7 @@ class ByPod:
         try:
             try:
                 cgroup = self._parse(_read(f"{self._proc}/{pid}/cgroup"))
-                # Other threads may run. The process state is read only in this case, since reading doubles the cost.
+                # Read the state only if necessary: it doubles the cost. Other threads may outlive the main thread.
                 if cgroup.perhaps_exiting and _main_thread_has_ended(f"{self._proc}/{pid}/stat"):
                     raise ProcessLookupError(errno.ESRCH, "the main thread of the process that connected has ended")
             except (FileNotFoundError, PermissionError):

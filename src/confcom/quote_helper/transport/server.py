@@ -24,12 +24,12 @@ from confcom.quote_helper.transport.slow_peers import SlowPeers
 _logger = logging.getLogger(__name__)
 
 ACCEPT_BATCH: Final = 32
-"""Number of connections accepted before one is read. Clients have sent by then; limits are checked often."""
+"""Number of connections accepted before one is read. Clients can send meanwhile. Limits are checked often."""
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """accept() lacks a descriptor or memory (accept(2)); the connection stays in the backlog."""
 MEMORY_LOOK_SECONDS: Final = 1.0
 SHORT_SECONDS: Final = 10.0
-"""Time for which memory counts as short after a refusal: a refused client asks again within seconds."""
+"""Seconds for which memory counts as short after a refusal. A refused client asks again within seconds."""
 ENDED_HOLD_MEMORY: Final = NotReady(
     "quotes are refused, since answers to processes that have ended, or are not known, fill the memory for unread "
     "answers; delete the helper's Pod: the next one has this memory again",
@@ -43,7 +43,7 @@ class AesmServer:
 
     Accepting pauses for a short time if places or descriptors run out and no connection may be shed. Clients
     then wait in the kernel's backlog, and the loop does not spin. The server belongs to the running event
-    loop. `clock` is finer than uvloop's, which counts milliseconds.
+    loop. `clock` is finer than uvloop's clock, which counts milliseconds.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class AesmServer:
 
     def _accept(self, listener: socket.socket, accepted: list[socket.SocketType], limit: int) -> bool:
         try:
-            # Sockets are appended one by one, so that those accepted before a failure are kept.
+            # Sockets are appended one by one, so that a failure does not lose the sockets accepted before it.
             accepted.extend(_accept_one(listener) for _ in range(limit))
         except BlockingIOError:
             return False

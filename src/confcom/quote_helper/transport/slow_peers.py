@@ -24,7 +24,7 @@ SLOW_SECONDS: Final = 0.02
 """A recv() or close() in the event loop that takes longer makes its peer slow; usual calls take microseconds. A busy
 node may stop the loop for as long; a peer that is wrongly counted as slow is served a little later."""
 REMEMBERED_SECONDS: Final = 60.0
-"""Seconds for which a peer counts as slow after a slow call. A peer can block the loop once in this time."""
+"""Seconds for which a peer counts as slow after a slow call. In these seconds, it can block the loop once."""
 MAX_PEERS: Final = 1024
 """Maximum number of peers remembered as slow: more than a node has Pods."""
 CALL_SECONDS: Final = 0.001
@@ -56,7 +56,7 @@ class SlowPeers:
                 self._remember(peer)
 
     def receive(self, peer: Hashable, receive: Callable[[], bytes], done: Callable[[Outcome], None]) -> None:
-        """Call `receive` in the thread; then call `done` in the event loop with a function of its outcome."""
+        """Call `receive` in the thread; then, in the event loop, pass the outcome (a function) to `done`."""
 
         def call() -> None:
             outcome: Future[bytes] = Future()

@@ -85,7 +85,7 @@ class PckChain:
 
     @property
     def period(self) -> tuple[datetime, datetime]:
-        """Start and end of the common validity of all certificates; an end before the start means never."""
+        """Start and end of all certificates' common validity; there is none if the end precedes the start."""
         return (
             max(certificate.not_valid_before_utc for certificate in self.certificates),
             min(certificate.not_valid_after_utc for certificate in self.certificates),
