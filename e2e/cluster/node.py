@@ -111,7 +111,7 @@ def _connected(control: Path) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of a running cluster; it may be off. With `environment`, kubectl, helm and ctr work."""
+    """A node of a running cluster; it may be off. kubectl, helm and ctr work with the variables in `environment`."""
 
     identity: NodeIdentity
     cluster: Places

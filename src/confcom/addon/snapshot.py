@@ -173,7 +173,7 @@ def _with_pods(
     # Read logs only from Ready nodes: the kubelet sends the log, and a silent kubelet would cost a timeout.
     reachable = {node.name for node in nodes() if node.ready}
     for name in [name for name in unexplained if own[name].node in reachable][:MAX_LOGS]:
-        with contextlib.suppress(ClusterAccessError):  # without the log, the Pod's state is the reason
+        with contextlib.suppress(ClusterAccessError):  # then the Pod's state is the reason
             logged = daemon_pods.own_reason(cluster.api.log(name, cluster.namespace))
             own[name] = daemon_pod(*unexplained[name], logged)
     oldest_first = sorted(own.values(), key=lambda pod: (pod.created, pod.name))

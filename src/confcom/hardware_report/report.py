@@ -67,7 +67,7 @@ def local_report(
     socket: Path | None = None,
     call_seconds: float = EXCHANGE_SECONDS,
 ) -> Facts:
-    """Report on this machine, or on the node whose root file system (with the socket) is at `host_root`."""
+    """Report on this machine, or on the node whose root file system is mounted at `host_root`."""
     usual = aesm_socket_path(environ) if host_root == HOST else host_root / SOCKET_BELOW_ROOT
     rpm = query_rpm if host_root == HOST else None
     return collect(Node(NodeFiles(host_root), socket or usual, rpm, call_seconds=call_seconds))

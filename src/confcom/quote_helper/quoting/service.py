@@ -77,7 +77,7 @@ class QuoteService(Generic[A]):
         self._clock = clock
         self._provider: QuoteProvider | None = None
         self.deliver = deliver
-        """Function that gives the answer to the asker of a ticket from `respond`. It must not raise."""
+        """Sends the answer to the client for whose request `respond` returned a ticket. The function must not raise."""
         self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         self._refusal: AesmErrorCode | None = None
         """Code with which requests are refused while there is no provider; if it is None, requests wait."""
