@@ -31,7 +31,7 @@ TABLE = {
     (Staging.REVOKED, False): (2, "not-authentic", "refused", "STATUS_TCB_REVOKED"),
     (Staging.EXPIRED, False): (1, "unusable", "refused", "STATUS_SGX_CRL_EXPIRED"),
 }
-"""Evaluation number, our verdict, dcap-qvl's and Intel's worst status, keyed by staging and early set."""
+"""Evaluation number, our verdict, dcap-qvl's and Intel's worst status, keyed by staging and `early`."""
 
 
 def staged(staging, *, early=False):
