@@ -81,7 +81,7 @@ def header_flood(handler):
 
 def bomb(handler):
     """Answer with a megabyte that decompresses to a gigabyte."""
-    body = gzip.compress(bytes(1 << 28))
+    body = gzip.compress(bytes(1 << 20)) * (1 << 10)
     handler.send_response(200)
     handler.send_header("Content-Encoding", "gzip")
     handler.send_header("Content-Length", str(len(body)))
@@ -119,7 +119,7 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(answers, certificate=None):
+def serving(answers, certificate=None, *, port=0):
     """Serve on this machine, by TLS with a file of certificate and key; yield the service and its address."""
     service = Service(answers)
 
@@ -134,7 +134,7 @@ def serving(answers, certificate=None):
         def handle_error(self, *_):
             """A client that goes away is no error."""
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", port), Handler)
     scheme = "http"
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
