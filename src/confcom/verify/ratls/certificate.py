@@ -50,8 +50,9 @@ def verify_certificate(
 
     Certificates are public; only the TLS handshake proves that the peer holds the key. No content of a certificate
     raises an error. Every quote in the certificate must be verified. The verdict is that of the first quote that is not
-    verified, after which no other quote is looked at, or else that of the first quote. Besides the checks of `verify`, the verdict has `key-binding`,
-    and `nonce` if a nonce is given. If the certificate cannot be read, the only check is `certificate`.
+    verified, after which no other quote is looked at, or else that of the first quote. Besides the checks of `verify`,
+    the verdict has `key-binding`, and `nonce` if a nonce is given. If the certificate cannot be read, the only check
+    is `certificate`.
 
     Args:
         certificate: one certificate, PEM or DER, at most 64 KiB.
