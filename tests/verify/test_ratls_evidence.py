@@ -144,7 +144,7 @@ def test_the_policy_decides_but_for_report_data(lab, peer):
 
 def test_collateral_is_asked_for_after_the_signatures(peer):
     good = make_certificate(peer.quote_for, KEY)
-    forged = bytearray(peer.quote_for(spki(KEY)))
+    forged = bytearray(peer.quote_over(spki(KEY)))
     forged[500] ^= 1
     cases = {
         "the root of another": (good, INTEL, []),
