@@ -25,8 +25,16 @@ from confcom.collateral.pcs_client import FETCH_SECONDS, difference, fetch_set, 
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError, WrongTypeError
 from confcom.sgx.collateral_json import PlatformKind
+from confcom.sgx.quote import QuoteFrame
 from confcom.verify.argument_types import path_argument, time_limit
-from confcom.verify.prepared_collateral import PCK_CAS, Collateral, PreparedCollateral, platform_kind
+from confcom.verify.prepared_collateral import (
+    MAX_KNOWN_KEYS,
+    MAX_KNOWN_PART,
+    PCK_CAS,
+    Collateral,
+    PreparedCollateral,
+    platform_kind,
+)
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import utc_text
 from confcom.verify.verifier import QuoteInput, bytes_of
@@ -103,6 +111,7 @@ class CollateralCache:
         self._early, self._evaluation, self._seconds = early, evaluation, time_limit(seconds)
         self._clock, self._jitter = clock, jitter
         self._files = CacheDirectory(path_argument("the cache's directory", directory), trusted_root(root))
+        self._kinds: dict[bytes, PlatformKind] = {}  # by the part of a quote that certifies its attestation key
         self._renewals: dict[tuple[int, Path], Future[FetchError | None]] = {}
         self._lock = threading.Lock()
 
@@ -116,7 +125,7 @@ class CollateralCache:
             FetchError: no set that verifies is stored or can be fetched; or the directory cannot be used.
             MalformedError: the quote has no readable PCK certificate.
         """
-        kind = platform_kind(bytes_of(quote))
+        kind = self._kind(bytes_of(quote))
         at_hand = self._at_hand(kind)
         if at_hand.renewal is not None:
             wait([at_hand.renewal], at_hand.patience)
@@ -124,7 +133,7 @@ class CollateralCache:
 
     async def aget(self, quote: QuoteInput) -> CachedCollateral:
         """Return collateral like `get`, in asyncio programs. A new set takes milliseconds of the event loop to read."""
-        kind = platform_kind(bytes_of(quote))
+        kind = self._kind(bytes_of(quote))
         at_hand = self._at_hand(kind)
         if at_hand.renewal is not None:
             with contextlib.suppress(TimeoutError):
@@ -140,7 +149,7 @@ class CollateralCache:
             FetchError: the source failed, or is not asked yet after a failure; or the directory cannot be used.
             MalformedError: the quote has no readable PCK certificate.
         """
-        kind = platform_kind(bytes_of(quote))
+        kind = self._kind(bytes_of(quote))
         self._files.require_private()
         # In a thread, because the caller's may run an event loop.
         renewal = call_detached(self._renew, kind, forced=True)
@@ -158,9 +167,20 @@ class CollateralCache:
             MalformedError: the quote has no readable PCK certificate.
         """
         data = bytes_of(quote)
-        kinds = [PlatformKind(data, ca) for ca in PCK_CAS] if len(data) == _FMSPC_SIZE else [platform_kind(data)]
+        kinds = [PlatformKind(data, ca) for ca in PCK_CAS] if len(data) == _FMSPC_SIZE else [self._kind(data)]
         for kind in kinds:
             self._files.discard(self._path(kind))
+
+    def _kind(self, quote: bytes) -> PlatformKind:
+        """Return a quote's kind of platform; reading certificates takes longer than everything else in a call."""
+        part = QuoteFrame.parse(quote).certifying_part
+        if (kind := self._kinds.get(part)) is None:
+            kind = platform_kind(quote)
+            if len(part) <= MAX_KNOWN_PART:
+                if len(self._kinds) >= MAX_KNOWN_KEYS:
+                    self._kinds.clear()
+                self._kinds[part] = kind
+        return kind
 
     def _path(self, kind: PlatformKind) -> Path:
         chosen = (self._source.base, self._source.root_crl, kind.fmspc.hex(), kind.ca, self._early, self._evaluation)
