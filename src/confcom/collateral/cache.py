@@ -36,7 +36,6 @@ from confcom.verify.prepared_collateral import (
     platform_kind,
 )
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
-from confcom.verify.verdict import utc_text
 from confcom.verify.verifier import QuoteInput, bytes_of
 
 LAST_DAYS: Final = timedelta(days=2)
@@ -269,22 +268,14 @@ class CollateralCache:
         return None
 
     def _verified(self, collateral: Collateral) -> Collateral:
-        now = self._clock()
-        if now >= collateral.expires:
-            raise FetchError(
-                f"{self._source.base} serves collateral that has expired",
-                error_code="source-expired",
-                why=f"a part of it was current until {utc_text(collateral.expires)}",
-                remedy="ask another service, such as INTEL_PCS; Azure's cache serves such sets by its policy",
-            )
         try:
-            collateral.prepared(self._files.root, now)
+            collateral.prepared(self._files.root, self._clock())
         except MalformedError as error:
             raise FetchError(
                 f"{self._source.base} serves collateral that does not verify",
                 error_code=error.error_code,
                 why=error.why or error.what,
-                remedy="check the root and the source; ask Intel's own service",
+                remedy="check the root; ask another service than Azure's cache, which serves expired sets, or this one",
             ) from error
         return collateral
 

@@ -13,9 +13,18 @@ from typing import Final, TypeVar
 from cryptography import x509
 
 from confcom.collateral.detached_call import run_apart
-from confcom.collateral.fetch_errors import FetchError, failure, refusal, unreadable
+from confcom.collateral.fetch_errors import (
+    ANOTHER_SET,
+    COMPRESSED,
+    NO_CHAIN,
+    TOO_LARGE,
+    FetchError,
+    failure,
+    refusal,
+    unreadable,
+)
 from confcom.collateral.source import Source
-from confcom.errors import MalformedError, WrongTypeError, WrongValueError, shortened
+from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.extras import require
 from confcom.sgx.collateral_json import CRL_CHAIN, QE_CHAIN, TCB_CHAINS, PlatformKind, decode_chain
 from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
@@ -113,7 +122,7 @@ async def fetch_set(
     if evaluation is not None:
         chosen = {"tcbEvaluationDataNumber": str(evaluation)}
     async with _client(source) as client:
-        requests = _Requests(client, source, deadline, seconds)
+        requests = _Requests(client, source, deadline)
         for last in (False, True):
             try:
                 return accept(await _fetch_once(requests, kind, chosen, evaluation))
@@ -148,12 +157,7 @@ async def _fetch_once(
     except MalformedError as error:
         raise unreadable(error, source.base, tcb_info.body, identity.body) from error
     if why:
-        raise FetchError(
-            f"{source.base} served another set than the one that was asked for",
-            error_code="collateral-of-another-set",
-            why=why,
-            remedy="try again, since sets may change between two requests; else ask Intel's own service",
-        )
+        raise ANOTHER_SET.error(f"{source.base} served another set", why)
     return collateral
 
 
@@ -190,7 +194,6 @@ class _Requests:
     source: Source
     deadline: float
     """The instant of the event loop's clock at which all requests end."""
-    seconds: float
 
     async def get(self, path: str, parameters: Mapping[str, str], limit: int) -> _Answer:
         url = path if "://" in path else self.source.base + path
@@ -207,57 +210,20 @@ class _Requests:
                 if response.status_code != httpx2.codes.OK:
                     raise refusal(response, url)
                 return _Answer(await _body(response, url, limit), dict(response.headers))
-        except TimeoutError as error:
-            raise _late(url, self.seconds, answering=answering) from error
         except (httpx2.HTTPError, OSError) as error:  # ssl.SSLError: the server sent a damaged TLS record
-            raise (_cut_off(error, url) if answering else failure(error, url)) from error
+            raise failure(error, url, answering=answering) from error
 
 
 async def _body(response: httpx2.Response, url: str, limit: int) -> bytes:
     # Nothing is decompressed: a small answer cannot become a large one.
     if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
-        raise FetchError(
-            f"the answer of {url} is compressed",
-            error_code="source-compressed",
-            why=f"uncompressed content was asked for, and this is {shortened(encoding)!r}",
-            remedy="let the service, or the proxy before it, obey Accept-Encoding: identity",
-        )
+        raise COMPRESSED.error(f"the answer of {url} cannot be read", encoding)
     data = bytearray()
     async for chunk in response.aiter_raw(_CHUNK):
         data += chunk
         if len(data) > limit:
-            raise FetchError(
-                f"the answer of {url} has more than {limit} bytes",
-                error_code="source-too-large",
-                why="no such document is that large",
-                remedy="check that it is a service of collateral",
-            )
+            raise TOO_LARGE.error(f"the answer of {url} has more than {limit} bytes")
     return bytes(data)
-
-
-def _late(url: str, seconds: float, *, answering: bool) -> FetchError:
-    if answering:
-        return FetchError(
-            f"the answer of {url} did not end within {seconds:g} s",
-            error_code="source-slow",
-            why="the service or the network is slow",
-            remedy="try again; `curl -v` to the same address shows where it waits",
-        )
-    return FetchError(
-        f"{url} gave no answer within {seconds:g} s",
-        error_code="source-silent",
-        why="the service is overloaded, or a proxy or firewall holds the connection",
-        remedy="try again; `curl -v` to the same address shows where it waits",
-    )
-
-
-def _cut_off(error: httpx2.HTTPError | OSError, url: str) -> FetchError:
-    return FetchError(
-        f"the answer of {url} was cut off",
-        error_code="source-truncated",
-        why=f"the connection ended before the answer did ({shortened(str(error) or type(error).__name__)})",
-        remedy="try again; check the service, and the proxy before it",
-    )
 
 
 def _client(source: Source) -> httpx2.AsyncClient:
@@ -290,12 +256,7 @@ def _client(source: Source) -> httpx2.AsyncClient:
 def _chain(answer: _Answer, source: Source, *names: str) -> bytes:
     text = next((answer.headers[name.lower()] for name in names if name.lower() in answer.headers), "")
     if not text or len(text) > MAX_HEADER_CHAIN:
-        raise FetchError(
-            f"{source.base} gives no issuer chain",
-            error_code="source-chain",
-            why=f"the header {names[0]} is missing" if not text else f"the header {names[0]} is too long",
-            remedy="check that a proxy does not drop headers, and that it is a service of collateral",
-        )
+        raise NO_CHAIN.error(f"{source.base} gives no issuer chain", f"{names[0]} has {len(text)} characters")
     return decode_chain(text)
 
 
