@@ -20,7 +20,7 @@ PARTS = {
     "verification": measure_verification,
     "plugin": measure_plugins,
 }
-"""The plugin's part comes last: other parts fork, which a process that has used gRPC should not."""
+"""The plugin's part comes last: other parts fork, and no process should fork after it has used gRPC."""
 
 
 def measure(options: argparse.Namespace) -> Measured:

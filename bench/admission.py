@@ -1,7 +1,7 @@
 """`python -m bench.admission`: time that the chart's policies add to the largest possible requests.
 
-A real API server answers dry runs in two namespaces: in one, a mutating and a validating policy with trivial
-expressions are bound, in the other the chart's. The requests take turns, and of each side the quickest counts.
+A real API server answers dry runs in two namespaces: one has two policies with trivial expressions, the other
+has the chart's policies. The namespaces take turns, and the quickest request of each namespace counts.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ CHANGE = (
     '[JSONPatch{op: "add", path: object.kind == "Pod" ? "/spec/containers/0/tty" : "/metadata/generation",'
     ' value: object.kind == "Pod" ? dyn(true) : dyn(1)}]'
 )
-"""A trivial mutation of a field that is as deep as limits."""
+"""A trivial mutation of a field that is nested as deeply as a container's limits."""
 IN_FORCE_SECONDS = 15.0
 SMALLEST_PART, ANSWER_SECONDS = 16, 6.0
-"""Answer time for the largest objects. An API server's own time grows with the square of some objects' size, up to a
-time-out of 34 s, which allows no comparison; such objects are made smaller until they take about so long."""
+"""Answer time for the largest objects. An API server's own time grows with the square of some objects' size,
+up to a time-out of 34 s, which allows no comparison; smaller objects then take about this time."""
 SOURCE = "expression '"
 """Text before a policy's source in an API server's message about a failing expression."""
 
@@ -67,7 +67,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 
 def measure_object(section: Section, server: PlainApiServer, worst: Worst, largest: int, rounds: int) -> None:
-    """Add one object's rows: time that the policies add, time with trivial policies, and CPU of both."""
+    """Add one object's rows: the time that our policies add, the time with trivial ones, CPU of both."""
     took: dict[str, list[tuple[float, float]]] = {OURS: [], TRIVIAL: []}
     with server.client() as client:
         size = largest // SMALLEST_PART

@@ -35,7 +35,7 @@ def make_node(objects: Objects, number: int, more: Mapping[str, str] = MappingPr
 
 
 def make_pod(objects: Objects, number: int, nodes: int) -> None:
-    """Create a Pod bound to one of so many nodes; every tenth Pod has EPC."""
+    """Create a Pod, bound to one of this number of nodes; every tenth Pod requests EPC."""
     metadata = {"name": f"pod-{number}", "namespace": "default", "annotations": {"x": PADDING}}
     resources = {"limits": {EPC: "16"}} if number % 10 == 0 else {}
     container = {"name": "c", "image": "registry.test/none", "resources": resources}

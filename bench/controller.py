@@ -25,11 +25,11 @@ from e2e.relay import Relay
 from e2e.waiting import until
 
 APPEARING = 10
-"""Numbers of plugins that appear, one after the other, without and under changes; and of nodes set to zero."""
+"""How many plugins appear one after the other, without and with load; and how many nodes are set to zero."""
 STATUS_SECONDS = 300
 """Interval of a kubelet's reports of a node's status when nothing changes."""
 CHURN, TENANTS = 50, 20
-"""Changes per second under load: of nodes' statuses, and at the same time of tenants' Pods."""
+"""Changes of nodes' statuses per second under load, and changes of tenants' Pods at the same time."""
 MEASURED_SECONDS, WARM_SECONDS = 60.0, 10.0
 WRITE_SECONDS = 1800.0
 POLL_SECONDS = 0.02
@@ -114,7 +114,7 @@ def _add_plugin(objects: Objects, number: int, address: str) -> None:
 
 
 def _wipe(objects: Objects, number: int) -> None:
-    """Set a node's amount to zero, as a kubelet does."""
+    """Set a node's amount of EPC to zero, as a kubelet does."""
     objects.set_status(f"node-{number}", {"capacity": {EPC: "0"}, "allocatable": {EPC: "0"}})
 
 
@@ -142,7 +142,7 @@ def _change_pod(objects: Objects, number: int, pods: int) -> None:
 
 @contextlib.contextmanager
 def _repeating(rate: float, change: Callable[[int], None]) -> Iterator[None]:
-    """Make this many changes per second during the block."""
+    """Change this many statuses and Pods per second during the block."""
     stop = threading.Event()
 
     def run() -> None:

@@ -24,11 +24,11 @@ from testkit.replay.clients import (
 )
 
 QUOTES, CLIENTS = 4000, 64
-"""Quotes of each server in each round: about half a second."""
+"""Number of quotes that each server makes in each round; they take about half a second."""
 CALLS = 70
-"""Number of single calls of each kind, and of whole sequences, in each round."""
+"""How often each kind of single call, and each whole sequence, is measured in a round."""
 SIGNATURES = 1000
-"""Signatures in one measurement of the unit, before and after each server: 25 ms."""
+"""Number of signatures in one measurement of the unit, before and after each server; they take 25 ms."""
 
 CPU, MEMORY, START = "CPU per quote", "resident memory", "exec() to ready"
 DEFAULT = "default"
@@ -51,7 +51,7 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
     say(f"{rounds} starts")
     interpreters, resident = dict[str, BareInterpreter](), dict[str, int]()
     with on_core(cores.clients):
-        for side, checkout in sides.items():  # this start compiles the byte code, which images contain
+        for side, checkout in sides.items():  # the first start compiles byte code, which images contain
             with place.helper(f"start-{len(side)}", checkout.with_import_times()) as server:
                 log = server.log
             interpreters[side] = BareInterpreter.of(log, checkout, directory, cores.server)
@@ -64,7 +64,7 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
                 section.add(side, bare.START, "x", server.start_seconds / seconds)
     sample: list[tuple[bytes, bytes]] = []
     with contextlib.ExitStack() as stack:
-        servers = {  # sides of the same title are neighbours in each round
+        servers = {  # servers with the same title run one after the other in each round
             (side, title): stack.enter_context(place.helper(f"{len(side)}-{number}", checkout, *flags))
             for number, (title, flags) in enumerate(VARIANTS.items())
             for side, checkout in sides.items()
@@ -86,7 +86,7 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
 def _load(
     section: Section, servers: Sequence[tuple[tuple[str, str], Server]], cores: Cores
 ) -> Iterator[tuple[bytes, bytes]]:
-    """One round, with the unit measured before and after each server; yield quotes to be verified."""
+    """Run one round, and measure the unit before and after each server; yield quotes to be verified."""
     before = _signature(cores)
     for (side, title), server in servers:
         prepared = prepare(*target_of(server.socket), QUOTES)
@@ -113,10 +113,10 @@ def _signature(cores: Cores) -> float:
 
 
 def _time_calls(section: Section, side: str, server: Server) -> None:
-    """One client at a time: each call, from before connect() to the end of the answer, and whole attestations."""
+    """Measure calls, from before connect() to the answer's end, and attestations, one client at a time."""
     seconds = defaultdict(list)
     for _ in range(CALLS):
-        # The second call of InitQuoteEx is the one that needs the provider, the second quote has qe_report_info.
+        # The second InitQuoteEx call needs the provider, and the second quote has qe_report_info.
         known: set[str] = set()
         for exchange in _run(INTEL_QUOTE_EX, server.socket):
             name = exchange.call.call

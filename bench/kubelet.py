@@ -1,7 +1,7 @@
 """A measuring kubelet: it accepts registrations, follows lists, asks for devices, and records the times.
 
-It uses blocking gRPC: a call costs about 0.1 ms of CPU at this end, the same for every plugin. Nothing is
-decoded while it measures.
+This kubelet uses blocking gRPC: a call costs it about 0.1 ms of CPU, the same for every plugin. The kubelet
+decodes no message while it measures.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 )
-"""Largest message, above a real kubelet's 4 MiB: whether lists fit is not measured here."""
+"""Largest message in bytes, above a real kubelet's 4 MiB: the benchmark does not test whether lists fit."""
 DIAL_BACK_SECONDS = 10.0
-"""Timeout of the dial-back, as in the kubelet while it answers Register."""
+"""Seconds for the connection to the plugin, which a real kubelet makes while it answers Register."""
 WAIT_SECONDS = 30.0
-"""Time after which an event counts as missing."""
+"""Seconds after which an awaited event counts as missing."""
 THREADS = 8
-"""Number of threads: more than the resources that register at once."""
+"""Number of the server's threads; it exceeds the number of resources that register at once."""
 _EMPTY = pb.Empty().SerializeToString()
 
 
@@ -50,7 +50,7 @@ class Registration:
     answered: float
     """Time after the dial-back."""
     listed: float
-    """Time when the whole first list had been received."""
+    """Time at which the kubelet had received the whole first list of devices."""
     encoded_list: bytes
     channel: grpc.Channel
 
@@ -87,7 +87,7 @@ class MeasuringKubelet:
             server.stop(None).wait()
 
     def registered(self, resources: Collection[str], *, since: float = 0.0) -> dict[str, Registration]:
-        """Wait until each of these resources was registered after this time, and its list has arrived."""
+        """Wait until each of these resources was registered after this time, and its devices are known."""
 
         def fresh() -> dict[str, Registration]:
             known = {name: self._newest[name] for name in resources if name in self._newest}
@@ -129,7 +129,7 @@ class MeasuringKubelet:
             with self._changed:
                 self._newest[name] = Registration(asked, answered, listed, encoded_list, channel)
                 self._changed.notify_all()
-            for _ in stream:  # a plugin that sends its list again is followed, as by a kubelet
+            for _ in stream:  # as a kubelet does, accept further lists from a plugin
                 pass
-        except (grpc.RpcError, ValueError):  # its end; ValueError: the channel was closed before the call
+        except (grpc.RpcError, ValueError):  # the plugin ended; ValueError: channel closed before the call
             return

@@ -1,4 +1,4 @@
-"""Many clients that ask for one quote each, one connection per quote, at the least cost for the measuring side."""
+"""Many clients that ask for one quote per connection, and measure it with as little CPU as possible."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from testkit.replay import wire
 from testkit.replay.clients import KEY
 
 RECEIVE_BYTES = 65_536
-"""Bytes of one recv(2): more than an answer has."""
+"""Most bytes that one recv(2) reads: more than an answer has."""
 ANSWER_SECONDS = 30.0
-"""Time after which a server counts as hung."""
+"""Seconds without an answer after which a server counts as hung."""
 SAMPLE_EVERY = 100
-"""Of this many quotes, one is kept for verification."""
+"""One quote of this many is kept, to be verified later."""
 
 ENCLAVE = SimulatedEnclave.from_name("benchmark")
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedQuote:
-    """A request made before the measurement, since the enclave's work is not the server's."""
+    """A request that is made before the measurement, which must not count the work of the enclave."""
 
     frame: bytes
     report_body: bytes
@@ -47,7 +47,7 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Latency:
-        """Latency of any number of calls; zeros for no calls."""
+        """Latencies of any number of calls; all are zero if there were no calls."""
         if not seconds:
             return cls(0, 0.0, 0.0, 0.0)
         ordered = sorted(seconds)
@@ -69,7 +69,7 @@ class WrongAnswerError(Exception):
 
 
 def target_of(path: Path) -> tuple[TargetInfo, int]:
-    """Target info for reports, and the size of a quote."""
+    """Ask the server for the target info for reports, and for the size of a quote."""
     client = AesmClient(path)
     return client.init_quote().target_info, client.quote_size()
 

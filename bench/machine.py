@@ -24,14 +24,14 @@ from confcom.sgx.quote import SIGNED_PART_SIZE
 PROC = Path("/proc")
 ROOT = Path(__file__).resolve().parent.parent
 THIS, OTHER = "this one", "the other"
-"""Names in tables and JSON of this checkout, and of another checkout that is measured beside it."""
+"""Names, in tables and JSON, of this checkout and of the other checkout that is measured beside it."""
 LIBRARIES = ("cryptography", "grpcio", "uvloop", "protobuf", "prometheus-client")
 SETTLE_SECONDS = 0.02
-"""Time for a server's work after its last answer (closing, counting): some hundred times what the work takes."""
+"""Seconds to wait for a server's work after its last answer (closing, counting): far more than it needs."""
 
 
 class Checkout:
-    """A place to start daemons from: this checkout, or another directory with libraries of its own."""
+    """A folder from which daemons are started: this checkout, or another one with its own libraries."""
 
     def __init__(self, root: Path = ROOT) -> None:
         python = root.resolve() / ".venv" / "bin" / "python"
@@ -52,7 +52,7 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """A core for the server and one for the clients; with one core it is both's, and clients disturb the server."""
+    """A core for the server and a core for the clients; if there is one core, clients disturb the server."""
 
     server: int = field(default_factory=lambda: max(os.sched_getaffinity(0)))
     clients: int = field(default_factory=lambda: min(os.sched_getaffinity(0)))
@@ -86,7 +86,7 @@ class SchedulerTimes:
         """Read /proc/PID/task/*/schedstat, which has nanoseconds (Documentation/scheduler/sched-stats.rst)."""
         running = waiting = 0
         for task in (PROC / str(pid) / "task").iterdir():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has just ended
                 on_cpu, queued, _ = (task / "schedstat").read_text().split()
                 running += int(on_cpu)
                 waiting += int(queued)
@@ -94,7 +94,7 @@ class SchedulerTimes:
 
 
 def cpu_when_idle(pid: int) -> float:
-    """CPU seconds of a process, read when the process has finished its work."""
+    """CPU seconds that a process has used, read when the process has finished its work."""
     time.sleep(SETTLE_SECONDS)
     return SchedulerTimes.of(pid).running
 
@@ -149,6 +149,6 @@ def describe_machine() -> dict[str, object]:
 def with_byte_code(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """An environment in which Python keeps byte code below a directory, as images contain all byte code.
 
-    Some environments switch it off, and every start would compile the program anew. The first start fills it.
+    Some environments switch byte code off: every start would compile the program. The first start writes it.
     """
     return {**environ, "PYTHONPYCACHEPREFIX": str(directory / "byte-code"), "PYTHONDONTWRITEBYTECODE": ""}

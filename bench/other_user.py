@@ -16,19 +16,19 @@ from typing import Any
 from e2e.attacks.kinds import KINDS
 
 END_SECONDS = 60.0
-"""Time for a child to end after `stop`; Intel's client alone may wait 15 s for an answer."""
+"""Seconds for a child to end after `stop`; Intel's client may wait 15 s for an answer."""
 
 Work = Callable[[Connection], dict[str, Any]]
 """Work that runs until something arrives on the connection (`stopped`), and returns its result."""
 
 
 def stopped(parent: Connection, seconds: float = 0.0) -> bool:
-    """Wait for at most so long; return whether the work has to end."""
+    """Wait for at most this many seconds; return whether the work has to end."""
     return parent.poll(seconds)
 
 
 def attacking(kind: str, find: Callable[[], str], begins: float = 0.0, ends: float = math.inf) -> Work:
-    """An attack of `e2e.attacks` on a path that is looked up at its begin; the result has its counts."""
+    """An attack of `e2e.attacks` on a path that is looked up when it begins; its counts are the result."""
 
     def run(parent: Connection) -> dict[str, Any]:
         if stopped(parent, max(0.0, begins - time.monotonic())):
@@ -44,7 +44,7 @@ class Child:
     connection: Connection
 
     def request_stop(self) -> None:
-        """Ask the work to end; `finish` waits for its end."""
+        """Ask the work to end; `finish` waits until it has ended."""
         with contextlib.suppress(OSError):
             self.connection.send("stop")
 
@@ -59,9 +59,9 @@ class Child:
 
 @contextlib.contextmanager
 def running_as(uid: int, name: str, work: Work, *, core: int | None = None, nice: int = 0) -> Iterator[Child]:
-    """Run the work as a user and group of this number, on one core or all; kill it at the end of the block.
+    """Run the work as the user and group with this ID, on one core or all; kill it at the block's end.
 
-    The child is forked, not started anew: another user may not be allowed to read this environment's files.
+    The child is forked, without exec: the other user may be unable to read Python's files.
     """
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()

@@ -28,14 +28,14 @@ from e2e.waiting import end
 from testkit.helper_process import http_get
 
 USUAL_MIB, LARGEST_MIB = (168, 1_024, 2_048), 262_144
-"""Nodes' EPC in MiB. 168 is a Standard_DC8_v2, 2,048 the default maximum. The largest is measured in one round, to
-show the cost of size, and has no goals."""
+"""Nodes' EPC in MiB. 168 is a Standard_DC8_v2, 2,048 the default maximum. The largest node is measured in one
+round, to show the cost of size, and has no goals."""
 ALLOCATIONS = {10: 400, 1_024: 100}
-"""Number of Allocate calls in each round, by the number of device IDs: a small and a large container."""
+"""Allocate calls in each round, keyed by the number of device IDs: a small and a large container."""
 STREAM_AGE_SECONDS = 1.1
-"""Age at which a test may end a stream: after one shorter than 1 s, the plugin waits to register."""
+"""Seconds before a test may end a stream: after a stream shorter than 1 s, the plugin delays its Register."""
 STOP_SECONDS = 10.0
-"""Limit from SIGTERM to the plugin's end, which takes milliseconds."""
+"""Seconds for the plugin to end after SIGTERM; usually it needs milliseconds."""
 
 EPC_RESOURCE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 BUDGET = "CONFCOM_SGX_EPC_MIB"
@@ -50,7 +50,7 @@ GOALS = {**bare.GOALS, **dict.fromkeys(BESIDE_GO.values(), Goal(2.0))}
 CommandLine = tuple[Sequence[str], Mapping[str, str]]
 """Command line and variables of a plugin."""
 Command = Callable[[Path], CommandLine]
-"""Function from a device plugin directory to a command line; it may make files beside the directory."""
+"""Function that returns the command line for a plugin directory; it may make files beside the directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ class Offer:
     answers: dict[str, pb.ContainerAllocateResponse]
 
     def request(self, size: int, turn: int) -> bytes:
-        """Allocate so many EPC devices, spread over the whole list, and different ones in every turn."""
+        """Allocate this many EPC devices, spread over the whole list; every turn takes different devices."""
         devices = self.counts[EPC_RESOURCE]
         step = devices // size
         return _allocate_request([device_id((turn + index * step) % devices) for index in range(size)])
 
     def check_answer(self, encoded: bytes, size: int) -> None:
-        """Fail if this is not the answer for so many EPC devices."""
+        """Fail if this is not the right answer for this number of EPC devices."""
         wanted = pb.ContainerAllocateResponse()
         wanted.CopyFrom(self.answers[EPC_RESOURCE])
         wanted.envs[BUDGET] = str(size)
@@ -75,7 +75,7 @@ class Offer:
             raise WrongAnswerError(f"Allocate of {size} devices is answered with something else")
 
     def check_list(self, encoded: bytes, resource: str) -> None:
-        """Fail if this is not the list of all devices of a resource, healthy."""
+        """Fail if this list does not have all devices of a resource, all of them healthy."""
         devices = pb.ListAndWatchResponse.FromString(encoded).devices
         wanted = [device_id(index) for index in range(self.counts[resource])]
         if [device.ID for device in devices] != wanted or any(device.health != "Healthy" for device in devices):
@@ -168,7 +168,7 @@ def _allocate(epc: Registration, offer: Offer, size: int, times: int) -> Latency
 
 def confcom_plugin(mib: int, checkout: Checkout, directory: Path) -> CommandLine:
     """A checkout's device plugin on a simulated node of this size, with answered probes."""
-    host = directory.parent / "host"  # an empty one: a machine with an SGX driver refuses to be simulated
+    host = directory.parent / "host"  # empty, since no plugin simulates SGX beside an SGX driver
     host.mkdir()
     line = [
         *(checkout.python, "-m", "confcom.device_plugin", "--simulated", "--simulated-epc-mib", str(mib)),
@@ -189,7 +189,7 @@ def minimal_plugin(program: Path, offer: Offer, directory: Path) -> CommandLine:
 
 @contextlib.contextmanager
 def running(command: Command, place: Path, core: int) -> Iterator[Running]:
-    """Start a plugin for a kubelet that listens already, and end both."""
+    """Start a plugin while the kubelet already listens, and end both after the block."""
     directory = place / "kubelet"
     directory.mkdir(parents=True)
     line, variables = command(directory)
@@ -208,7 +208,7 @@ def running(command: Command, place: Path, core: int) -> Iterator[Running]:
 
 
 def offer_of(command: Command, place: Path, core: int) -> Offer:
-    """Ask a plugin of confcom for its offer. This start also compiles the byte code, which images contain."""
+    """Ask a plugin of confcom for its offer. This start also compiles byte code, which images contain."""
     with running(command, place, core) as plugin:
         plugin.kubelet.registered([EPC_RESOURCE])
         _, text = http_get(place / "probes", "/inventory")

@@ -18,7 +18,7 @@ from bench.serving import Place, Server, verify_sample
 from confcom.quote_provider.state_directory import open_platform
 
 ALONE, LOADED, CLIENTS = 200, 400, 8
-"""Quotes of one client, and of several clients together, per server and round; a quote takes 2.5 ms."""
+"""Quotes for one client, and for several clients together, per server and round; each takes 2.5 ms."""
 ATTACKER = 65_530
 """A user ID that no distribution assigns."""
 WARM_SECONDS = 2.0
@@ -68,7 +68,7 @@ def measure_relay(sides: Mapping[str, Checkout], rounds: int, directory: Path) -
                 section.add(side, ADDED, "ms", added * 1e3)
                 section.add(side, BESIDE_BARE, "x", added / (alone["bare"].p50 - direct))
                 section.add(side, THROUGHPUT, "%", rates[side] / rates["direct"] * 100)
-            if os.geteuid() == 0:  # to run as another user
+            if os.geteuid() == 0:  # only root can run as another user
                 for kind in ("header", "flood"):
                     for side, server in in_turn(relays.items(), number):
                         work = attacking(kind, partial(str, server.socket))

@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 TITLE, VALUE, OTHER = 66, 32, 18
 """Widths of columns."""
 TOLERANCE = 1.25
-"""Factor of a clear miss: a goal missed by more than a quarter is missed on every machine."""
+"""Factor by which a goal is clearly missed: a miss by more than a quarter happens on every machine."""
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """The highest allowed median, or with `least` the lowest allowed one."""
+    """The highest allowed median, or the lowest allowed median if `least` is set."""
 
     bound: float
     least: bool = False
@@ -80,7 +80,7 @@ class Row:
 
 
 class Section:
-    """Rows under one title; other sides are compared with the first side, which the rows' goals judge."""
+    """Rows under one title; the other sides are compared with the first side, which has to meet the goals."""
 
     def __init__(self, title: str, sides: Sequence[str], goals: Mapping[str, Goal] | None = None) -> None:
         self.title = title
@@ -134,7 +134,7 @@ class Section:
 
 
 def command_line(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The command line of a benchmark, to which the benchmark adds its sizes."""
+    """The command line of a benchmark; the benchmark adds options for its own sizes."""
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the JSON goes (default: in bench/results)")
     parser.add_argument("--goals", action="store_true", help="exit with 1 if a goal is missed by more than a quarter")
@@ -142,7 +142,7 @@ def command_line(name: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], Measured]) -> int:
-    """Measure, print the tables and write the JSON, by default to where git ignores it; returns the exit code.
+    """Measure, print tables, write the JSON (by default to a folder that git ignores); return the exit code.
 
     A missed goal is a failure only with --goals, since machines differ; a wrong answer is always a failure.
     """

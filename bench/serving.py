@@ -22,7 +22,7 @@ from testkit.replay.verification import QuoteVerifier
 from testkit.stub_aesmd import StubAesmd
 
 CALL_SECONDS = 0.0025
-"""Time that Intel's aesmd takes for a quote (measured in simulation)."""
+"""Seconds that Intel's aesmd takes for a quote (measured in simulation mode)."""
 STATE = "state"
 """Folder of the platform, below the folder of each server."""
 
@@ -33,7 +33,7 @@ class Server:
     socket: Path
     log: Path = Path(os.devnull)
     start_seconds: float = 0.0
-    """Seconds from before fork() and exec() until ready: a helper has then made a whole quote."""
+    """Seconds from before fork() until the server is ready; a helper has made a whole quote by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Place:
         return self.directory / STATE
 
     def below(self, name: str) -> Path:
-        """A folder for one server, with a copy of the platform."""
+        """Make a folder for one server, with a copy of the simulated platform."""
         made = self.directory / name
         made.mkdir()
         shutil.copytree(self.state_dir, made / STATE)

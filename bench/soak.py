@@ -33,20 +33,20 @@ from testkit.replay.verification import QuoteVerifier
 ATTACKER, MISBEHAVING, WELL_BEHAVED, ROOT = 65_530, 65_533, 65_532, 0
 """User IDs that no distribution assigns, and root, which can become any user."""
 NICE = 10
-"""Niceness of attackers: the test is of the helper's fairness, not of the kernel's."""
+"""Niceness of attackers, because the soak tests the helper's fairness, and not the kernel's."""
 RATE = 5.0
 """Attestations per second of each well-behaved client."""
 CLIENTS = (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, GRAMINE, FORTANIX)
 THROUGHOUT = ("silent", "header", "flood")
 """Attacks of misbehaving clients that run all the time."""
 SAMPLE_EVERY = 50
-"""One in so many attestations is verified in full; for every attestation, the quote's report is checked."""
+"""One of this many attestations is verified in full. For every attestation, the quote's report is checked."""
 BACKLOG_FULL = "the backlog is full"
 """Text in the complaint of a client whose connect() failed with EAGAIN."""
 RECOVERY_SECONDS = 2.0
-"""Time after an attack that took all memory, for its processes to end and the helper to notice."""
+"""Seconds after an attack that took all memory, until its processes have ended and the helper has noticed."""
 WARM_SECONDS = 5.0
-"""Time for the misbehaving clients to start before the well-behaved clients."""
+"""Seconds by which the misbehaving clients start before the well-behaved clients."""
 MEMORY_LIMIT = 256 * 1024 * 1024
 """Memory limit of each helper: the chart's default."""
 NEW_QE = dataclasses.replace(DEFAULT_QE_IDENTITY, mr_enclave=secrets.token_bytes(32), isv_svn=2)
@@ -59,11 +59,11 @@ HELPERS: Sequence[tuple[str, Sequence[str]]] = (
     ("second update, another quoting enclave", NEW_FLAGS),
     ("third update, the same again", NEW_FLAGS),
 )
-"""Helpers by their titles; updates come at a quarter, a half and three quarters of the time."""
+"""The helpers with their titles; updates come after a quarter, a half and three quarters of the time."""
 CHANGES = 2
 """Index of the update that changes the quoting enclave."""
 PROBE_SECONDS = 0.02
-"""Pause between probes of the event loop: too short for a stall of 50 ms between two probes."""
+"""Seconds between two probes of the event loop; no stall of 50 ms can fit between them."""
 MAX_STALL_SECONDS = 0.05
 """Longest stall of the event loop. Both measures are upper bounds: a probe takes several turns of the loop, and
 the helper's own metric includes time in which others had the CPU. So only a stall in both measures is a failure."""
@@ -76,14 +76,13 @@ Started = tuple[RunningHelper, MemoryGroup]
 class Attack:
     """One attack of `e2e.attacks`.
 
-    Args:
-        kind: its name in `e2e.attacks`; empty for none.
-        uid: the attacking user.
-        on_probes: whether the attack is on probes and metrics, and not on the AESM socket.
-        takes_all: whether it takes all memory that clients share, as thousands of users at once: processes in no Pod
-            can be them, and root in a Pod where Pods are not told apart. What fails then is reported, and no failure.
-        fills_backlog: whether it connects faster than any helper can accept. The kernel then refuses a connect() that
-            may not wait with EAGAIN, before a helper sees it. That is reported too, and no failure.
+    Args: kind: its name in `e2e.attacks`; empty for none. uid: the attacking user. on_probes: whether the
+        attack is on probes and metrics, and not on the AESM socket. takes_all: whether it takes all memory
+        that clients share, as thousands of users at once. Processes outside of Pods can do this, and so can
+        root in a Pod if the helper does not tell Pods apart. Attestations that then fail are reported, but do
+        not count as failures. fills_backlog: whether it connects faster than any helper can accept. The
+        kernel then refuses a connect() that may not wait with EAGAIN, before a helper sees it. The soak
+        reports this too, but does not count it as a failure.
     """
 
     kind: str
@@ -109,13 +108,13 @@ ATTACKS = (
     Attack("own-ends"),
     Attack("own-ends-by-users", ROOT),
 )
-"""The attacks in their order, all of the same length: no update comes during an attack on probes, whose path is of
-one helper."""
+"""The attacks in their order, all of the same length: no update comes during an attack on probes, because
+each helper has its own path for probes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Time of an attack, in seconds of CLOCK_MONOTONIC."""
+    """Begin and end of an attack, in seconds of CLOCK_MONOTONIC."""
 
     attack: Attack
     begins: float
@@ -136,8 +135,8 @@ class Watched:
     name: str
     probes: int = 0
     longest_stall: float = 0.0
-    """Seconds of /livez, without the time in which the helper's threads and this one waited for a CPU, or the machine
-    for its host: a virtual machine may be stopped for 0.1 s (seen)."""
+    """Seconds of /livez, without the time in which the helper's threads or this thread waited for a CPU, or
+    the machine for its host: a virtual machine may stand still for 0.1 s (seen)."""
     long_stalls: int = 0
     """Number of stalls of more than 50 ms by the helper's own metric."""
     highest: int = 0
@@ -150,7 +149,7 @@ class Watched:
             yield f"{self.name}: its event loop stalled for {self.longest_stall:.3f} s"
 
     def watch(self, helper: RunningHelper, memory: MemoryGroup, seconds: float) -> None:
-        """Probe the helper for so long, or until its end, and read its metrics."""
+        """Probe the helper for this many seconds, or until its end, and read its metrics."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends and helper.process.poll() is None:
             waited, began = self._waited(helper), time.perf_counter()
@@ -184,7 +183,7 @@ class Soaked:
     """Number of connections of each misbehaving kind and each attack."""
     helpers: list[Watched] = field(default_factory=list)
     older_kernel: bool = False
-    """Whether helpers run as on a kernel that cannot refuse descriptors, where their loops may stall longer."""
+    """Whether helpers act as on a kernel that cannot refuse descriptors; they may then stall longer."""
     changed_at: float = float("inf")
     """Start time of the helper with another quoting enclave: before it, no client may get error 42."""
     unverified: list[str] = field(default_factory=list)
@@ -264,7 +263,7 @@ def _helper(
 
 
 def _attesting(sequence: ClientSequence, path: Path) -> Work:
-    """Attest at a fixed rate, regardless of the duration of an attestation."""
+    """Attest at a fixed rate, however long a single attestation takes."""
 
     def run(parent: Connection) -> dict[str, list[Attestation]]:
         client, due = Client(sequence, path, time.monotonic), time.monotonic()
@@ -279,7 +278,7 @@ def _attesting(sequence: ClientSequence, path: Path) -> Work:
 
 
 def _watch_and_update(start: Callable[[Sequence[str]], Started], running: Started, part: float, result: Soaked) -> None:
-    """Watch each helper for its part of the time, start the next helper beside it, and end it."""
+    """Watch each helper for its part of the time, start the next helper, and then end the watched one."""
     for number, (name, _) in enumerate(HELPERS):
         helper, memory = running
         watched = Watched(name)
@@ -307,7 +306,7 @@ def _wrong_quotes(result: Soaked, state_dir: Path) -> Iterator[str]:
 
 
 def sections(soaked: Soaked) -> list[Section]:
-    """Numbers of the well-behaved clients, in all and by attack, and numbers of the helpers."""
+    """Results of the well-behaved clients, in all and for each attack, and results of the helpers."""
     side = "in all"
     clients, phases, helpers = (
         Section(title, [side]) for title in ("Well-behaved clients", "Well-behaved clients, by attack", "Quote helpers")

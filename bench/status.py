@@ -38,11 +38,11 @@ GOALS = {
     "preflight: time": Goal(10.0),
     "preflight: memory of the command at most": Goal(96.0),
 }
-"""Goals for a cluster of NODES and PODS: 1.5 times the times on two processors with nothing else to do."""
+"""Goals for a cluster of NODES and PODS: 1.5 times the times of an idle machine with two processors."""
 SAMPLE_SECONDS = 0.005
-"""Interval of reading the peak of a command's memory, which the kernel keeps."""
+"""Seconds between two looks at a command's peak memory, which the kernel records."""
 SETTLE_SECONDS = 30.0
-"""Time for API server and etcd to process thousands of new objects."""
+"""Seconds for API server and etcd to process thousands of new objects."""
 EPC_MIB = 162
 PADDING = "x" * 3000
 """Padding of a daemon's Pod, as much as managed fields, volumes and conditions add to its template."""
@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 
 def _run(section: Section, server: PlainApiServer, name: str) -> None:
-    """Run a command as its user would. `status` exits with 8, since no daemon runs."""
+    """Run a command as a user of the command line would. `status` exits with 8, since no daemon runs."""
     folders = {str(server.tools.path(program).parent) for program in ("kubectl", "helm")}
     environment = os.environ | {
         "KUBECONFIG": str(server.kubeconfig()),

@@ -23,7 +23,7 @@ GOALS = {RATIO: Goal(1.35)}
 
 
 def measure_verification(sides: Mapping[str, Checkout], rounds: int, directory: Path) -> list[Section]:
-    del sides, directory  # another checkout has other names
+    del sides, directory  # another checkout may lack these functions
     section = Section("Verification of a quote, on one core", [PREPARED, ALONE, EACH_TIME], GOALS)
     made, now = Attestation.create(), datetime.now(UTC)
     evidence, policy = made.quote(b"challenge"), made.policy(b"challenge")

@@ -10,7 +10,7 @@ from typing import Any
 from e2e.admission.pattern import BUDGET, BYTES, ENCLAVE, MIB, PROVIDER, PROVISION, Manifest, container, pod, template
 
 LARGEST = 3 << 20
-"""Most bytes of a request that an API server reads."""
+"""Size in bytes of the largest request that an API server reads."""
 CONTAINERS, ASKING, PARTS = 1000, 50, 10000
 """Limits on what policies inspect: confcom.mostContainers, mostAsking and mostParts of the chart."""
 EPC: Manifest = {"resources": {"limits": {BYTES: "1Mi"}}}
@@ -23,12 +23,12 @@ MOUNT = {"name": "v", "mountPath": "/v", "subPath": "aesm.socke"}
 class Worst:
     name: str
     made: Callable[[int], Manifest]
-    """Function that makes the object with a number of entries."""
+    """Function that makes the object with a given number of entries."""
     most: int = 0
-    """Number of entries; an argument of the first container fills the rest of the object. 0: as many as fit."""
+    """Number of entries, or 0 for as many as fit; an argument of the first container fills the object."""
 
     def body(self, size: int) -> bytes:
-        """The object as JSON, just below a size in bytes."""
+        """The object as JSON, just smaller than a size in bytes."""
         if self.most:
             made = self.made(self.most * size // LARGEST)
             _spec_of(made)["containers"][0]["args"] = ["x" * (size - len(_json(made)) - 20)]

@@ -36,15 +36,15 @@ CONTROLLER = "confcom-controller"
 COMPONENT = "app.kubernetes.io/component"
 PLUGIN, HELPER = DAEMONS = ("device-plugin", "quote-helper")
 PROGRAMS = {PLUGIN: "confcom.device_plugin", HELPER: "confcom.quote_helper", "controller": "confcom.controller"}
-"""Part of the command line of each component's process, by component."""
+"""Part of the command line of each component's process, keyed by component."""
 PROBES_PORT = 8080
 CONSENT = ("simulated.enabled=true",)
 CHECKPOINT = "kubelet_internal_checkpoint"
 """The kubelet's file in its directory of device plugins: registered devices, and their owners."""
 MARK_SECONDS = 2.0
-"""Time for the kubelets to write a Pod's annotation into its volume, on a busy machine."""
+"""Seconds for the kubelets to write a Pod's annotation into the Pod's volume, on a busy machine."""
 UPGRADE_SECONDS = 120.0
-"""Time for all nodes' daemons to be replaced, one node at a time: 15 s are usual on two."""
+"""Seconds for all nodes' daemons to be replaced, one node at a time; two nodes usually take 15 s."""
 
 
 def install(cluster: Cluster, nodes: Sequence[str] = (NODE_NAME,), settings: Sequence[str] = ()) -> None:
@@ -67,7 +67,7 @@ def create_root(cluster: Cluster) -> None:
 
 
 def is_installed(cluster: Cluster, nodes: Sequence[str]) -> bool:
-    """Whether the chart is installed without further settings, and `serves` these nodes."""
+    """Whether the chart is installed without further settings, and `serves` is true for these nodes."""
     listed = json.loads(cluster.helm("list", HERE, "--output=json").stdout)
     if not any(one["name"] == RELEASE and one["status"] == "deployed" for one in listed):
         return False
@@ -77,15 +77,15 @@ def is_installed(cluster: Cluster, nodes: Sequence[str]) -> bool:
 
 
 def changes_pods(cluster: Cluster) -> bool:
-    """Whether the API server has the policies by which the chart counts Intel's name of EPC: from 1.36 on."""
+    """Whether the API server can have the chart's policies for Intel's name of EPC, as from 1.36 on."""
     listed = cluster.kubectl("api-resources", "--api-group=admissionregistration.k8s.io", "--output=name").stdout
     return "mutatingadmissionpolicies" in listed
 
 
 def serves(cluster: Cluster, nodes: Sequence[str]) -> bool:
-    """Whether these nodes offer all of their EPC and run both daemons, ready, and other nodes have neither.
+    """Whether these nodes offer all their EPC and have both daemons ready, and other nodes have neither.
 
-    The API shows a node's EPC for up to 10 s after its plugin ended; the kubelet rejects Pods bound meanwhile.
+    The API shows a node's EPC for up to 10 s after its plugin ended; the kubelet rejects Pods bound then.
     """
     wanted = sorted((daemon, node) for daemon in DAEMONS for node in nodes)
     pods = daemons(cluster)
@@ -112,7 +112,7 @@ def is_ready(pod: dict[str, Any]) -> bool:
 def uninstall(cluster: Cluster) -> None:
     """Uninstall the chart, and wait until its Pods are gone and no node offers EPC in the API.
 
-    Otherwise, helpers of the next installation would be sent to nodes whose plugin is not back, and be rejected.
+    Otherwise the next installation's helpers could be bound to nodes without a plugin, which reject them.
     """
     mark_removal(cluster)
     cluster.run(["helm", "uninstall", RELEASE, HERE, "--ignore-not-found", "--wait"], timeout=150)
@@ -124,7 +124,7 @@ def uninstall(cluster: Cluster) -> None:
 
 
 def mark_removal(cluster: Cluster, *nodes: str) -> None:
-    """Let helpers of these nodes, or of all, end soon on SIGTERM: no successor will have their socket."""
+    """Make helpers of these nodes (default: all) end soon on SIGTERM; no successor will take their path."""
     mark = f"{REMOVAL_ANNOTATION}={time.time():.0f}"
     for chosen in [f"--field-selector=spec.nodeName={node}" for node in nodes] or [f"--selector={COMPONENT}"]:
         done = cluster.kubectl("annotate", "pods", HERE, "--overwrite", chosen, mark, check=False)
@@ -152,7 +152,7 @@ def forget(cluster: Cluster, node: Node) -> None:
 
 
 def remove_names(cluster: Cluster, node: str) -> None:
-    """Remove the resources at 0 from a node's status for good: the kubelet forgot them, but leaves their names."""
+    """Remove resources at 0 from a node's status: the kubelet has forgotten them, but leaves their names."""
     status = cluster.kubectl_json("get", "node", node)["status"]
     parts = {
         part: {name: None for name in status[part] if name.startswith(RESOURCE_PREFIXES)}

@@ -12,7 +12,7 @@ from e2e.cluster import Cluster
 from e2e.waiting import end
 
 END_SECONDS = 10.0
-"""Time from SIGTERM to the process's end."""
+"""Seconds for the process to end after SIGTERM."""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from e2e.cluster import Cluster, Node
 from e2e.waiting import until
 
 COMMAND_SECONDS = 600.0
-"""Limit for one command, which gives up by itself after three minutes without progress."""
+"""Seconds for one command, which gives up by itself after three minutes without progress."""
 
 JSON = "--output=json"
 SET_ASIDE_MIB = 6
@@ -29,7 +29,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def confcom(cluster: Cluster, *arguments: str, code: ExitCode = ExitCode.OK) -> Done:
-    """Run the command on the first node as the administrator, or as --as says; it must exit with `code`."""
+    """Run the command on the first node, as administrator or the user of --as; it must exit with `code`."""
     done = cluster.run([sys.executable, "-m", "confcom", *arguments], check=False, timeout=COMMAND_SECONDS)
     assert done.returncode == code, f"{arguments} ended with {done.returncode}\n{done.stdout}{done.stderr}"
     return done
@@ -49,7 +49,7 @@ def changes(done: Done) -> bool:
 
 
 def codes_of(done: Done) -> set[str]:
-    """Codes in a command's output: of the error, of findings that are not ok, and of problems."""
+    """Codes in a command's output: codes of the error, of findings that are not ok, and of problems."""
     found = document_of(done)
     findings = [one for one in found.get("findings", []) if one["outcome"] != "ok"]
     errors = filter(None, [found.get("error")])
@@ -71,9 +71,9 @@ class AddOn:
         return status_of(self.cluster)
 
     def epc(self) -> dict[str, dict[str, Any]]:
-        """EPC of each node in `confcom status`, including how it is counted, by the node's name.
+        """EPC of each node in `confcom status`, with the way of counting, keyed by the node's name.
 
-        `confcom status` asks only ready device plugins; a plugin may be ready after its node offers EPC.
+        `confcom status` asks only ready device plugins, and a plugin may get ready after its node offers EPC.
         """
 
         def told() -> dict[str, dict[str, Any]]:
@@ -90,14 +90,14 @@ class AddOn:
         return {one["code"] for one in (*found["problem_details"], *found["notes"])}
 
     def is_well(self) -> bool:
-        """Whether `confcom status` finds nothing wrong; otherwise, an error has its findings."""
+        """Whether `confcom status` finds nothing wrong; otherwise raises an error with its findings."""
         found = self.status()
         if not found["ok"]:
             raise UnavailableError("confcom status finds something wrong", why="; ".join(found["problems"]))
         return True
 
     def pods(self, component: str) -> dict[str, dict[str, Any]]:
-        """The component's Pod on each node, by the node's name, once each node has a single, ready Pod."""
+        """The component's Pod on each node, keyed by the node's name, once each node has one ready Pod."""
 
         def alone() -> dict[str, dict[str, Any]] | None:
             listed = self.all_pods(component)
@@ -113,12 +113,12 @@ class AddOn:
         return daemons(self.cluster, component)
 
     def has_replaced(self, helpers: Iterable[str]) -> bool:
-        """Whether each node has one helper, whose UID is none of these."""
+        """Whether each node has exactly one helper Pod, and the Pod's UID is not among these."""
         there = {pod["metadata"]["uid"] for pod in self.all_pods(HELPER)}
         return len(there) == len(self.nodes) and there.isdisjoint(helpers)
 
     def quotes_by(self, pod: dict[str, Any]) -> int:
-        """Number of quotes in a helper's metrics, through the API server's proxy; up to a second old."""
+        """Number of quotes in a helper's metrics, through the API server's proxy; may be a second old."""
         path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod['metadata']['name']}:{PROBES_PORT}/proxy/metrics"
         families = text_string_to_metric_families(self.cluster.kubectl("get", "--raw", path).stdout)
         made = {"request": "GetQuoteEx", "result": "success"}

@@ -17,10 +17,10 @@ from e2e.cluster.tools import default_cache
 from e2e.progress import alone
 
 CASE_SECONDS = 180
-"""Limit for one case, without the fixtures: the first fixture builds a cluster, with its own limits."""
+"""Seconds for one case without its fixtures: the first fixture builds a cluster, with its own limits."""
 
 NODES = 3
-"""Number of nodes for the cases that need several: two for SGX and one without."""
+"""Number of nodes for cases that need several nodes: two with SGX and one without."""
 
 SEVERAL = "nodes"
 """The fixture with which a case asks for all nodes."""
@@ -44,7 +44,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Collect the logs of a failed case before its fixtures remove the objects that the logs are about."""
     report = yield
     running = getattr(item, "funcargs", {}).get("cluster")
-    if report.failed and isinstance(running, Cluster) and running.places.logs.is_dir():  # a case may have its own
+    if report.failed and isinstance(running, Cluster) and running.places.logs.is_dir():  # maybe the case's own
         if LOGS not in item.config.stash:
             item.config.stash[LOGS] = new_log_folder()
         folder = item.config.stash[LOGS]
@@ -59,7 +59,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The cluster: of one node, or of three if any case of the session asks for `nodes`."""
+    """The cluster: it has one node, or three nodes if any case of the session asks for `nodes`."""
     several = any(SEVERAL in getattr(item, "fixturenames", ()) for item in request.session.items)
     shape = Shape(nodes=NODES if several else 1, kubernetes=request.config.option.kubernetes)
     with shared_cluster(shape) as running:
@@ -70,7 +70,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def shared_cluster(shape: Shape) -> Iterator[Cluster]:
     """Yield the running cluster, or a new one for the block, with our images."""
     interrupt_on_signals()
-    # Other users who run these cases install the same things in the same cluster.
+    # Several users of this machine who run these cases would install the same objects in the same cluster.
     lock = default_cache() / f"session-{group_name(Places(default_folder()))}.lock"
     with alone(lock, "another run of these cases"):
         archives = images.build_all()
@@ -87,7 +87,7 @@ def shared_cluster(shape: Shape) -> Iterator[Cluster]:
 
 @pytest.fixture
 def nodes(cluster: Cluster) -> Iterator[tuple[Node, Node, Node]]:
-    """Three nodes, all Ready; components that a case leaves stopped are started after it."""
+    """Three nodes, all Ready; after a case, components that the case has stopped are started again."""
     first, second, third = cluster.nodes[:NODES]
     yield first, second, third
     cluster.mend()
@@ -95,7 +95,7 @@ def nodes(cluster: Cluster) -> Iterator[tuple[Node, Node, Node]]:
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace of the case's own, gone with all in it when the case ends."""
+    """A namespace for one case; it is removed with its contents when the case ends."""
     with cluster.new_namespace("case") as name:
         yield name
 

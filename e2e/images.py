@@ -1,9 +1,9 @@
 """Build the images of images/Dockerfile without docker, a daemon or a registry, for a cluster on this machine.
 
-A test machine may reach neither a registry of images nor, from inside a build, the index of packages. So the base,
-`python:3.11-slim` by digest, is replaced (`--build-arg BASE=...`) by Debian 12 with its own Python, made by mmdebstrap,
-and packages are downloaded beforehand, by the same hashed locks. Results are kept by content; security updates of
-Debian reach a base only when it is made anew: remove the folder for that.
+A test machine may reach no registry of images, and a build on it may reach no index of packages. So Debian 12
+with its own Python, made by mmdebstrap, replaces the base `python:3.11-slim` (`--build-arg BASE=...`), and
+packages are downloaded beforehand, from the same hashed lock files. Results are kept, keyed by content. A
+base gets Debian's security updates only when it is made anew; to force this, remove the folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from e2e.progress import alone, say, timed
 ROOT = Path(__file__).resolve().parent.parent
 
 IMAGES = ("device-plugin", "quote-helper", "controller", "sample-workload")
-"""Targets of the Dockerfile, which are also the last parts of the images' names."""
+"""Targets of the Dockerfile; the names of the images end with them."""
 
 LOCKS = ("build.lock", "controller.lock", "daemon.lock")
 """Lock files in requirements/ that the Dockerfile installs."""
@@ -37,19 +37,19 @@ BASE = "localhost/confcom-base"
 """The stand-in for the published base, which the Dockerfile names by a digest that a local image cannot have."""
 
 REGISTRY = "registry.test"
-"""Beginning of the images' names. Nobody can own a host of `.test` (RFC 6761) and publish other images there."""
+"""Beginning of the images' names. Nobody can own a `.test` host (RFC 6761) and publish other images there."""
 
 CHART_REGISTRY = f"image.registry={REGISTRY}"
-"""The registry as a value of the chart."""
+"""The registry as a value for the chart."""
 
 EPOCH = "1767225600"
-"""Time of every file in the images, a constant: 1 January 2026 (see reproducible-builds.org)."""
+"""The same modification time for every file in the images: 1 January 2026 (see reproducible-builds.org)."""
 
 PROGRAMS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 """Programs that are not on every Linux, and their packages."""
 
 DEBIAN_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
-"""File with the mirrors of a Debian 12 machine; on other machines, mmdebstrap uses its default."""
+"""File with a Debian 12 machine's package mirrors; on other machines, mmdebstrap uses its default mirrors."""
 
 CLEAN = """set -e; cd "$1"
 : > etc/resolv.conf; : > etc/hostname
@@ -59,7 +59,7 @@ ln -s /usr/bin/python3 usr/local/bin/python3; ln -s python3 usr/local/bin/python
 """Script that removes files of this machine, and puts Python where the published image has it."""
 
 SUITE = "bookworm"
-"""Debian 12: the release with Python 3.11."""
+"""Debian 12, the release that has Python 3.11."""
 
 MMDEBSTRAP = (
     "mmdebstrap",
@@ -87,11 +87,11 @@ _PRIVATE = ("setpriv", "--pdeathsig=KILL", *_UNSHARE)
 """Prefix of a command that ends with this process, together with all its child processes and mounts."""
 
 _WITH_CACHE = 'mkdir -p /var/lib/containers && mount --bind "$0" /var/lib/containers && exec "$@"'
-"""A cache of blobs' digests has its place built into buildah; this puts ours there, in the mount namespace only."""
+"""buildah's cache of blob digests has a fixed path; in this mount namespace, our cache is mounted there."""
 
 
 def references(image: str) -> tuple[str, str]:
-    """Names of an image in its archive: by version, and `latest` for the manifests in examples/."""
+    """Names of an image in its archive: with its version, and with `latest` for manifests in examples/."""
     name = f"{REGISTRY}/confcom/{image}"
     return f"{name}:{version()}", f"{name}:latest"
 
@@ -102,7 +102,7 @@ def version() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """One use of the folder: `scratch` is removed at the end, `context` has a copy of the checkout's files."""
+    """Folders of one build: `scratch` is removed at the end, `context` has a copy of the checkout's files."""
 
     folder: Path
     scratch: Path
@@ -273,7 +273,7 @@ def build_all() -> dict[str, Path]:
         )
     folder = default_folder()
     with alone(folder / "lock", f"another build in {folder}"), contextlib.ExitStack() as stack:
-        for leftover in folder.glob("run-*"):  # of a build that was killed
+        for leftover in folder.glob("run-*"):  # remains of a killed build
             shutil.rmtree(leftover)
         (folder / "log.txt").write_bytes(b"")
         scratch = stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="run-"))

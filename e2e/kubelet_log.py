@@ -1,4 +1,4 @@
-"""Log of the kubelet's device manager (at --v=2), parsed as events: the kubelet's own view of a plugin."""
+"""The log of the kubelet's device manager (at --v=2), parsed into events: how a kubelet sees a plugin."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class KubeletLog:
             return list(parse(file.read().decode(errors="replace")))
 
     def lists(self, resource: str) -> list[Event]:
-        """Lists of a resource's devices that the kubelet has processed since the mark, except empty lists."""
+        """Non-empty lists of a resource's devices that the kubelet has processed since the marked moment."""
         return [
             event
             for event in self.events()

@@ -1,4 +1,4 @@
-"""Another image derived from a built one: it has another digest, and other differences on request."""
+"""A second image, derived from a built image; it has another digest, and further differences on request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from e2e.cluster.pause import tar_of
 from e2e.images import REF_NAME, REGISTRY
 
 LABEL = "org.opencontainers.image.revision"
-"""Label with the source revision of an image; a changed value gives another image that does the same."""
+"""Label with an image's source revision; a changed value gives a second image that does the same."""
 
 _NAME = "io.containerd.image.name"
 """Annotation with a full image name, which containerd's import uses."""
@@ -38,7 +38,7 @@ class Changes:
 def import_other(
     cluster: Cluster, folder: Path, image: str, *, repository: str = "", changes: Changes | None = None
 ) -> str:
-    """Import an image derived from a built one on every node; return its name, `REPOSITORY@DIGEST`."""
+    """Derive an image from a built one, and import it on every node; return its name, `REPOSITORY@DIGEST`."""
     archive, name = folder / "other-image.tar", f"{REGISTRY}/{repository or f'confcom/{image}'}"
     digest = _derive(images.build_all()[image], archive, name, changes or Changes())
     cluster.import_image(archive)
@@ -51,7 +51,7 @@ def digest_of(name: str) -> str:
 
 
 def _derive(archive: Path, result: Path, repository: str, changes: Changes) -> str:
-    """Write an OCI archive of the derived image, which has one name; return its digest."""
+    """Write an OCI archive of the derived image under one name; return the image's digest."""
     with tarfile.open(archive) as old, tarfile.open(result, "w") as new:
         (entry,) = _json(old, "index.json")["manifests"][:1]
         manifest = _json(old, _blob(entry["digest"]))

@@ -11,13 +11,13 @@ from confcom.errors import UnavailableError
 from e2e.progress import timed
 
 LOCK_SECONDS = 600
-"""Time for another apt or dpkg to end: a first boot or an unattended upgrade takes some minutes."""
+"""Seconds for another apt or dpkg to end; a first boot or an unattended upgrade takes some minutes."""
 
 
 def install(programs: Mapping[str, str], *, purpose: str) -> None:
     """Install the packages of missing programs, after waiting for any other running apt or dpkg.
 
-    A program is a name or a path; its package has the name that Debian and Ubuntu give it.
+    A program is given by name or path; its package is given by its name in Debian and Ubuntu.
     """
     packages = sorted({package for program, package in programs.items() if not find(program)})
     if not packages:
@@ -25,7 +25,7 @@ def install(programs: Mapping[str, str], *, purpose: str) -> None:
     why = "only root on a system with apt-get can have them installed"
     if os.geteuid() == 0 and shutil.which("apt-get"):
         with timed(f"installed {', '.join(packages)}"):
-            _apt_get("update")  # the lists that are there may do, so only the installation counts
+            _apt_get("update")  # existing package lists may suffice, so only the installation must succeed
             done = _apt_get("install", "--yes", "--no-install-recommends", *packages)
         if done.returncode == 0:
             return

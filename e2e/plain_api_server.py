@@ -21,7 +21,7 @@ from e2e.waiting import end, until
 
 ADMIN = "admin"
 START_SECONDS = 600.0
-"""Time for the API server to start, on a busy machine."""
+"""Seconds for the API server to start on a busy machine."""
 STOP_SECONDS = 30.0
 REQUEST_SECONDS = 120.0
 NICENESS = 19
@@ -41,7 +41,7 @@ def _free_port() -> int:
 
 @dataclass(slots=True)
 class PlainApiServer:
-    """A running API server, which `serving` makes. It has tokens of users, by name."""
+    """A running API server, which `serving` makes. `users` maps each user's name to a token."""
 
     folder: Path
     tools: Tools
@@ -61,7 +61,7 @@ class PlainApiServer:
         return f"https://127.0.0.1:{self.port}"
 
     def kubeconfig(self, user: str = ADMIN, port: int = 0) -> Path:
-        """Path of a user's kubeconfig; with `port`, it connects through this port of the machine."""
+        """Path of a user's kubeconfig; with `port`, the kubeconfig connects to this port of the machine."""
         path = self.folder / f"{user.replace(':', '-')}-{port}.kubeconfig"
         cluster = {
             "server": f"https://127.0.0.1:{port or self.port}",
@@ -74,7 +74,7 @@ class PlainApiServer:
         return httpx2.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {self.users[user]}"},
-            verify=False,  # the certificate is the server's own, made at its start
+            verify=False,  # the server has made its own certificate at its start
             timeout=REQUEST_SECONDS,
             trust_env=False,
         )

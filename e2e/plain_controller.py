@@ -46,7 +46,7 @@ def inventory(mib: int, *, kind: str = "capacity") -> bytes:
 
 
 class Plugins:
-    """All plugins at one address, with the same answer from each."""
+    """One server that stands in for all plugins; each plugin has the same answer."""
 
     def __init__(self, port: int = 0) -> None:
         plugins = self

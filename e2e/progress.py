@@ -17,7 +17,7 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def alone(lock: Path, waiting: str) -> Iterator[None]:
-    """Hold a file's lock; while another process holds the lock, print what this one waits for."""
+    """Hold a file's lock; while another process holds the lock, print what this process waits for."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as held:
         try:
@@ -30,7 +30,7 @@ def alone(lock: Path, waiting: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print how long the block took, if it succeeds."""
+    """Print how long the block took, if the block succeeds."""
     started = time.monotonic()
     yield
     say(f"{what}: {time.monotonic() - started:.1f} s")

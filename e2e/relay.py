@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 class Relay(socketserver.ThreadingTCPServer):
-    """Passes connections on directly, or as an HTTP proxy with CONNECT; counts the bytes that come back."""
+    """Passes connections on, directly or as an HTTP proxy with CONNECT; counts the bytes that come back."""
 
     daemon_threads = True
 
@@ -63,7 +63,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
 
 def _parts(source: socket.socket, target: socket.socket) -> Iterator[bytes]:
-    """Data from a source; at the source's end, the target's sending half is closed too."""
+    """Pass on data from a source; when the source ends, also close the target's sending half."""
     with contextlib.suppress(OSError):
         while part := source.recv(1 << 16):
             yield part

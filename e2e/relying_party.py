@@ -28,7 +28,7 @@ NO_CHALLENGE = "00" * 64
 
 @dataclass(frozen=True, slots=True)
 class RelyingParty:
-    """A relying party that trusts a folder of `confcom simulation export` and the sample workload."""
+    """A relying party that trusts the sample workload and what `confcom simulation export` wrote."""
 
     trust: Path
     mr_enclave: str
@@ -57,7 +57,7 @@ class RelyingParty:
         return bool(self.verdict(quote, challenge).get("ok"))
 
     def complaints(self, quotes: Sequence[Quoted]) -> list[str]:
-        """Reasons why quotes of a load's clients do not verify, for those that fail."""
+        """Reasons why some quotes of a load's clients do not verify; empty if all quotes verify."""
         root, collateral = read_root(self.trust / "root.pem"), read_collateral(self.trust / "collateral")
         now, enclave, signer = datetime.now(UTC), ENCLAVE.mr_enclave, ENCLAVE.mr_signer
         found = []

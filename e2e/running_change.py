@@ -18,7 +18,7 @@ from e2e.confcom_command import COMMAND_SECONDS, JSON, Done
 from e2e.waiting import until
 
 SLICE_SECONDS = 0.05
-"""Time for which helm runs between two stops, until it has recorded its change: less than its remaining time."""
+"""Seconds for which helm runs between two stops, until it has recorded its change: less than it needs."""
 STOP_HELM = r"""
 while :; do
     for helm in $(pgrep --parent "$1" --exact helm); do
@@ -28,12 +28,12 @@ while :; do
     done
     sleep 0.02
 done"""
-"""Script that stops the helm that changes the release; other helm processes only read."""
+"""Script that stops the helm process that changes the release; other helm processes only read."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningChange:
-    """A command in the background; its process IDs are those inside of the cluster."""
+    """A command in the background; the process IDs are those that the cluster sees."""
 
     cluster: Cluster
     pid: str

@@ -1,6 +1,6 @@
-"""The add-on enabled on simulated nodes, which may have different EPC in one cluster.
+"""The add-on, enabled on simulated nodes that may have different amounts of EPC in one cluster.
 
-The chart gives all nodes the same EPC. For each other size, the device plugin's DaemonSet is copied.
+The chart gives all nodes the same amount. For each further size, the device plugin's DaemonSet is copied.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SizedNode:
     node: Node
     epc_mib: int
     held_back_mib: int = 0
-    """MiB of the EPC that the plugin does not offer, because a kubelet cannot have so many devices."""
+    """MiB of EPC that the plugin does not offer, because a kubelet cannot have so many devices."""
 
     @property
     def name(self) -> str:
@@ -53,9 +53,9 @@ class SizedNode:
 def enabled(
     cluster: Cluster, nodes: Sequence[SizedNode], values: Mapping[str, object] | None = None
 ) -> Iterator[AddOn]:
-    """Enable the add-on on nodes without a trace of it, and remove all traces afterwards.
+    """Enable the add-on on nodes that have no trace of the add-on, and remove all traces afterwards.
 
-    The chart has the size of the first node, and these additional values.
+    The chart gets the first node's size, and these additional values.
     """
     first, file = nodes[0].epc_mib, cluster.places.home / "values.json"
     made = AddOn(cluster, tuple(one.node for one in nodes), nodes[0].offered_mib)

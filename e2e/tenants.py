@@ -1,4 +1,4 @@
-"""A user of the add-on: Pods in a namespace, their logs, and the reasons why they are pending."""
+"""A user of the add-on, with Pods in one namespace: their logs, and the reasons why they are pending."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUOTE_PREFIX = "quote: "
 HOLD = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
 """Program that runs until SIGTERM."""
 DONE_SECONDS = 120.0
-"""Time for a Pod to start and end: 3 s are usual on an otherwise idle machine."""
+"""Seconds for a Pod to start and end; usually 3 on an otherwise idle machine."""
 
 CODE, CLIENT_RESULTS = "/code", "/results"
 """Folders in a client's Pod: its program, and its results."""
@@ -70,7 +70,7 @@ def pod(name: str, *containers: Manifest, node: str = "", **more: object) -> Man
 
 
 def quoting_pod(name: str, challenge: str, limits: Mapping[str, int], *, node: str = "", **more: object) -> Manifest:
-    """A Pod that prints a quote over a challenge, given in hexadecimal digits, and ends."""
+    """A Pod that prints a quote over a challenge (in hexadecimal digits), and ends."""
     environment = {"SGX_AESM_ADDR": "1", "CONFCOM_CHALLENGE": challenge}
     return pod(name, container("main", limits=limits, environment=environment), node=node, **more)
 
@@ -140,7 +140,7 @@ class Tenant:
         return self.kubectl("logs", name).stdout
 
     def wait_for_quote(self, name: str) -> None:
-        """Wait until a Pod that stays, or the Pod of `job/NAME`, has printed its quote."""
+        """Wait until a Pod that continues to run, or the Pod of `job/NAME`, has printed its quote."""
         until(lambda: QUOTE_PREFIX in self.log(name), f"{name} has its quote")
 
     def quoted_on(self, node: str) -> tuple[bytes, str]:

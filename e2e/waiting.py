@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
-    """Repeat `condition` until its answer is true; a `ConfcomError` is an answer that may change."""
+    """Repeat `condition` until it returns a true value; a `ConfcomError` is an answer that may change."""
     deadline = time.monotonic() + seconds
     while True:
         last: object
@@ -33,7 +33,7 @@ def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
 
 
 def end(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """End a process, if it still runs, by SIGTERM, and after so many seconds by SIGKILL."""
+    """End a process, if it still runs, with SIGTERM, and after this many seconds with SIGKILL."""
     process.terminate()
     try:
         process.wait(seconds)

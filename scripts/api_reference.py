@@ -21,7 +21,7 @@ from generated_part import table, write_or_check
 
 MODULES = ("confcom.verify", "confcom.verify.ratls", "confcom.collateral", "confcom.testing", "confcom.client")
 WIDTH = 100
-"""Characters of a signature's line; a longer signature has a line for each parameter."""
+"""Most characters of a signature on one line; a longer signature has a line for each parameter."""
 MAX_DEFAULT = 24
 """Characters of a default value; a longer one is `...`, and the parameter's text says what it is."""
 
@@ -60,7 +60,7 @@ class Doc:
 
 
 def entries(section: str) -> dict[str, str]:
-    """Names and texts of a section."""
+    """Names and texts of one section of a docstring."""
     parts = re.split(r"^(?=\S)", textwrap.dedent(section), flags=re.MULTILINE)
     pairs = (one_line(part).partition(": ") for part in parts if part.strip())
     return {name: text for name, _, text in pairs}
@@ -71,7 +71,7 @@ class Interface:
 
     def __init__(self, modules: Sequence[ModuleType]) -> None:
         self.home = {id(getattr(module, name)): module for module in reversed(modules) for name in module.__all__}
-        """By the id of an object, the first module that has it."""
+        """The first module that has an object, keyed by the object's id."""
 
     def part(self, module: ModuleType) -> Iterator[str]:
         """The page's text about one module: functions, classes, constants and types, errors."""
@@ -141,13 +141,13 @@ class Interface:
                 yield name, inspect.signature(value.fget).return_annotation, Doc.of(value).text
 
     def is_usable(self, function: Callable[..., Any]) -> bool:
-        """Whether a function needs and returns types of the interface alone."""
+        """Whether a function needs and returns only types of the interface."""
         parameters = inspect.signature(function).parameters.values()
         optional = {one.name for one in parameters if one.default is not one.empty}
         return all(self.has(hint) for name, hint in get_type_hints(function).items() if name not in optional)
 
     def arguments(self, doc: Doc, function: Callable[..., Any]) -> list[tuple[str, str | None]]:
-        """Names and texts of all arguments; none where the text above says it all."""
+        """Names and texts of all arguments; empty where the text above says everything."""
         return [(one.name, doc.arguments.get(one.name)) for one in self.parameters(function) if doc.arguments]
 
     def parameters(self, function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -157,7 +157,7 @@ class Interface:
         return [one for one in parameters if one.name in hints and self.has(hints[one.name])]
 
     def signature(self, name: str, function: Callable[..., Any]) -> str:
-        """A signature as it would be written, on one line or with a line for each parameter."""
+        """A signature as programmers would write it, on one line or with a line for each parameter."""
         words: list[str] = []
         for one in self.parameters(function):
             if one.kind is one.KEYWORD_ONLY and "*" not in words:
@@ -170,7 +170,7 @@ class Interface:
         return line if len(line) <= WIDTH else f"{begin}(\n    " + ",\n    ".join(words) + f",\n){returned}"
 
     def default(self, value: object) -> str:
-        """A default value as it would be written."""
+        """A default value as programmers would write it."""
         if isinstance(value, Enum) and id(type(value)) in self.home:
             return f"{type(value).__name__}.{value.name}"
         text = str(int(value)) if isinstance(value, Enum) and isinstance(value, int) else repr(value)
@@ -178,7 +178,7 @@ class Interface:
         return text if len(text) <= MAX_DEFAULT else "..."
 
     def has(self, hint: object) -> bool:
-        """Whether a type is part of the interface, or none of ours."""
+        """Whether a type is part of the interface, or not from confcom."""
         if id(hint) in self.home:
             return True
         if parts := hint if isinstance(hint, list) else get_args(hint):
@@ -187,7 +187,7 @@ class Interface:
 
 
 def described(name: str, doc: Doc, members: Iterable[tuple[str, str | None]]) -> Iterator[str]:
-    """Text, members, result and errors."""
+    """A text with the members, the result and the errors."""
     yield required(name, doc.text) + "\n\n"
     yield from bullets((member, required(f"{name}: {member}", text)) for member, text in members)
     if doc.returns:
@@ -213,12 +213,12 @@ def is_kind(value: object, base: type) -> bool:
 
 
 def is_ours(value: object) -> bool:
-    """Whether something was defined in confcom."""
+    """Whether an object was defined in confcom."""
     return str(getattr(value, "__module__", "")).partition(".")[0] == "confcom"
 
 
 def own_members(kind: type) -> Iterator[tuple[str, object]]:
-    """Public members that our classes define, and no library's class has already."""
+    """Public members that our classes define, without those that a library's class already has."""
     foreign = [base for base in kind.__mro__ if not is_ours(base)]
     for base in filter(is_ours, reversed(kind.__mro__)):
         for name, value in vars(base).items():
@@ -236,7 +236,7 @@ def attribute_texts(kind: type) -> dict[str, str]:
 
 
 def texts_behind(statements: Sequence[ast.stmt]) -> dict[str, str]:
-    """By the name that is assigned, the literal text behind each assignment that has one."""
+    """The literal text behind each assignment that has such a text, keyed by the assigned name."""
     found = {}
     for statement, following in pairwise(statements):
         match statement, following:
@@ -249,7 +249,7 @@ def texts_behind(statements: Sequence[ast.stmt]) -> dict[str, str]:
 
 
 def constant_text(module: ModuleType, name: str) -> str:
-    """The text behind a constant, in the module that defines it."""
+    """The text that follows a constant in the module that defines the constant."""
     defining = module
     for statement in ast.parse(inspect.getsource(module)).body:
         if isinstance(statement, ast.ImportFrom) and name in {one.name for one in statement.names}:
@@ -269,12 +269,12 @@ def bullets(items: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks."""
+    """Return a text without its line breaks."""
     return " ".join(text.split())
 
 
 def required(name: str, text: str | None) -> str:
-    """The text, without which the script ends."""
+    """Return the text; the script ends with an error if there is none."""
     return text or sys.exit(f"{name}: a public name needs a text")
 
 

@@ -30,7 +30,7 @@ def values_table() -> str:
 def rows(
     schema: dict[str, Any], root: dict[str, Any], values: object, name: str = ""
 ) -> Iterator[tuple[str, str, str]]:
-    """Name, default and description of each value below."""
+    """Name, default and description of each value below a schema."""
     if "$ref" in schema:
         schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
     if "description" in schema:
@@ -42,7 +42,7 @@ def rows(
 
 
 def shown(default: object) -> str:
-    """A default as one writes it, or none."""
+    """A default as people write it; empty if there is no default."""
     if default in (None, "", [], {}):
         return ""
     text = yaml.safe_dump(default, default_flow_style=True, sort_keys=False, width=sys.maxsize)

@@ -28,7 +28,7 @@ def sections() -> Iterator[str]:
 
 
 def section(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
-    """One command, and its own commands behind it; none of a daemon."""
+    """One command, followed by its subcommands; nothing for a daemon."""
     if name in DAEMONS:
         return
     with click.Context(command, info_name=name, parent=parent, terminal_width=WIDTH) as context:

@@ -20,7 +20,7 @@ TEMPLATES = ROOT / "charts" / "confcom" / "templates"
 REFUSAL = re.compile(r'include "confcom[.]refuse" \((?:concat \()?\(?list "([a-z-]+)"\s+(?:\(printf\s+)?(?:"([^"]+)")?')
 """A refusal's code and message, unless the message is a variable."""
 KEYWORDS = ("error_code", "code")
-"""Of errors; of findings, problems and checks."""
+"""Codes of errors; codes of findings, problems and checks."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,7 +57,7 @@ def codes_table() -> str:
 
 
 def aesm_codes() -> Iterator[Coded]:
-    """The codes of what an AESM service refuses, each with its meaning."""
+    """The codes with which an AESM service refuses requests, each with its meaning."""
     for number in [*AesmErrorCode, -1]:
         if number != AesmErrorCode.SUCCESS:
             advice = advice_for(number)
@@ -65,7 +65,7 @@ def aesm_codes() -> Iterator[Coded]:
 
 
 def codes(source: Path = SOURCE) -> Iterator[Coded]:
-    """Find all codes."""
+    """Find all codes in the source."""
     for path in sorted(source.rglob("*.py")):
         file = path.relative_to(source)
         package = file.parts[0].removesuffix(".py")
@@ -88,7 +88,7 @@ def chart_codes() -> Iterator[Coded]:
 
 
 def code_given(call: ast.Call, texts: list[tuple[int, str, str]]) -> str:
-    """The code of a call, literal or a constant of its module; empty if it has none."""
+    """The code of a call: a literal, or a constant of the call's module; empty if the call has no code."""
     for keyword in call.keywords:
         match keyword:
             case ast.keyword(arg=name, value=ast.Constant(value=str(code))) if name in KEYWORDS:
@@ -99,7 +99,7 @@ def code_given(call: ast.Call, texts: list[tuple[int, str, str]]) -> str:
 
 
 def class_code(node: ast.ClassDef) -> str:
-    """The code that a class of errors has for all its instances; empty if it has none."""
+    """The code that a class of errors has for all its instances; empty if the class has no code."""
     for statement in node.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id="error_code")], value=ast.Constant(value=str(code))):
@@ -134,7 +134,7 @@ def message_of(call: ast.Call, texts: list[tuple[int, str, str]]) -> str:
 
 
 def text_named(node: ast.expr, line: int, texts: list[tuple[int, str, str]]) -> str:
-    """The text that was last assigned to a name before the line; of a constant, wherever it is."""
+    """The text last assigned to a name before a line; for a constant, its text wherever it is assigned."""
     name = node.id if isinstance(node, ast.Name) else ""
     own = [text for at, other, text in texts if other == name and (at <= line or name.isupper())]
     return own[-1] if own else ""
@@ -157,7 +157,7 @@ def text_of(node: ast.expr) -> str:
 
 
 def name_of(function: ast.expr) -> str:
-    """The name that is called, without what it belongs to."""
+    """The name of the called function, without its module or object."""
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 

@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def helper_registry() -> CollectorRegistry:
-    """Everything that a quote helper may count."""
+    """All metrics that a quote helper may count."""
     registry = CollectorRegistry()
     HelperMetrics(registry)
     registry.register(LogStream(io.StringIO()).dropped)
@@ -75,7 +75,7 @@ def metrics_table(registry: CollectorRegistry) -> str:
 
 
 def metric_rows(registry: CollectorRegistry) -> Iterator[tuple[str, str, str, str]]:
-    """Name as it is scraped, type, labels and text."""
+    """A metric's name as Prometheus scrapes it, type, labels and text."""
     # prometheus_client tells the names of labels only together with values, of which there are none here.
     collectors: dict[Any, list[str]] = registry._collector_to_names  # noqa: SLF001
     for collector in collectors:

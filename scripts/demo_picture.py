@@ -18,7 +18,7 @@ STYLES = (("   ok", "green"), ("   SIMULATED", "yellow"), ("   | ", "bright_blac
 
 
 def run_demo() -> str:
-    """Tell the story once; an exit code other than 0 is an error."""
+    """Run the demo once; an exit code other than 0 is an error."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_"))}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     command = [sys.executable, "-m", "confcom", "demo"]
@@ -44,7 +44,7 @@ def draw(transcript: str) -> str:
 
 
 def main() -> int:
-    """Run, write both files."""
+    """Run the demo, and write both files."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
     transcript = run_demo()
     (folder / "demo.txt").write_text(transcript)

@@ -39,7 +39,7 @@ def patterns_table(patterns: Sequence[Pattern], *, used: bool = False) -> str:
 
 
 def asked(pod: Manifest) -> str:
-    """What a Pod's containers ask for, and the annotation that names what makes quotes."""
+    """What a Pod's containers ask for, and the annotation that names the source of quotes."""
     lines = list(containers_of(admitted(pod), pod))
     provider = pod["metadata"].get("annotations", {}).get(PROVIDER)
     if provider:
@@ -48,7 +48,7 @@ def asked(pod: Manifest) -> str:
 
 
 def became(pattern: Pattern) -> str:
-    """What the containers have in the end, or the refusal; and the warnings."""
+    """What the admitted containers have, or the refusal; and the warnings."""
     if pattern.refused:
         return f"**refused**: “{pattern.refused}…”"
     lines = list(containers_of(pattern.made, pattern.pod))
@@ -68,7 +68,7 @@ def containers_of(made: dict[str, Made] | object, pod: Manifest) -> Iterator[str
 
 
 def amounts_of(name: str, one: Made, pod: Manifest) -> Iterable[tuple[str, object]]:
-    """A container's limits; of one that has requests only, these."""
+    """A container's limits, or its requests if it has only requests."""
     if one.limits:
         return one.limits.items()
     found = next((c for c in pod["spec"]["containers"] if c["name"] == name), {})

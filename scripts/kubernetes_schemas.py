@@ -45,7 +45,7 @@ SEVERAL_TYPES = {
 """OpenAPI 2 has one type for a schema, and says `string`; the API server takes numbers as well."""
 KEPT = ("type", "required", "enum", "minimum", "maximum", "pattern", "minLength", "maxLength", "minItems", "maxItems")
 NOT_WRITTEN = frozenset({"status", "managedFields"})
-"""What only the cluster writes."""
+"""Fields that only the cluster writes."""
 DEFINITIONS = "#/definitions/"
 
 
@@ -80,13 +80,13 @@ def module(name: str) -> Path:
 
 
 def group_version_kind(definition: dict[str, Any]) -> str:
-    """As a manifest names it: apiVersion/kind."""
+    """A kind's name, as in manifests: apiVersion/kind."""
     (one,) = definition["x-kubernetes-group-version-kind"]
     return "/".join(part for part in (one["group"], one["version"], one["kind"]) if part)
 
 
 def reachable(definitions: dict[str, Any], roots: tuple[str, ...]) -> dict[str, Any]:
-    """The pruned definitions that these need."""
+    """The pruned definitions that these schemas need."""
     found: dict[str, Any] = {}
     waiting = list(roots)
     while waiting:
@@ -98,7 +98,7 @@ def reachable(definitions: dict[str, Any], roots: tuple[str, ...]) -> dict[str, 
 
 
 def pruned(schema: dict[str, Any]) -> dict[str, Any]:
-    """What decides whether a value is taken; an object with properties takes no others."""
+    """The parts of a schema that decide whether a value is valid; an object with properties has no others."""
     kept = {key: schema[key] for key in KEPT if key in schema}
     if "$ref" in schema:
         kept["$ref"] = "#/$defs/" + schema["$ref"].removeprefix(DEFINITIONS)
@@ -126,7 +126,7 @@ def references(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def write(path: Path, version: str, kinds: dict[str, str], definitions: dict[str, Any]) -> None:
-    """One definition a line, so that a version's differences can be read."""
+    """JSON with one definition per line, so that people can read how versions differ."""
     lines = [f"{json.dumps(one)}: {json.dumps(definitions[one], sort_keys=True)}" for one in sorted(definitions)]
     text = f'{{"version": "{version}",\n"kinds": {json.dumps(kinds, sort_keys=True)},\n"$defs": {{\n'
     path.write_text(text + ",\n".join(lines) + "\n}}\n")

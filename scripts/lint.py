@@ -1,4 +1,4 @@
-"""Everything `make lint` checks, in order, with the time of each; stops at nothing and fails if one failed."""
+"""All checks of `make lint`, in order, with their times; runs all of them, and fails if one has failed."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ CHECKS = {
 
 
 def main() -> int:
-    """Run each check and print a line for it."""
+    """Run each check, and print a line about its result."""
     failed = []
     for name, command in CHECKS.items():
         started = time.monotonic()

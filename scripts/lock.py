@@ -18,7 +18,7 @@ what tests run with, and the others the same versions."""
 NOT_SHIPPED = {"daemon": ("dcap-qvl",), "controller": ("dcap-qvl",)}
 """Packages that a lock leaves out: no daemon verifies quotes."""
 BEYOND = {"controller": "daemon"}
-"""Locks that hold only what another one does not: the controller's image has these packages in a layer of its own."""
+"""Locks that hold only packages that another lock lacks: the controller's image has a layer for them."""
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def packages_of(name: str | None) -> list[str]:
-    """Return the names of the packages in a lock; none if there is no lock."""
+    """Return the names of the packages in a lock; empty if there is no lock."""
     lines = (ROOT / "requirements" / f"{name}.lock").read_text().splitlines() if name else []
     return [line.partition("==")[0] for line in lines if "==" in line and not line.startswith(" ")]
 

@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = Path("src/confcom")
 TIMEOUT_SECONDS = 600
-"""For the tests of one change; a change that makes them hang is noticed."""
+"""Seconds for the tests of one change; a change that makes the tests hang counts as noticed."""
 TESTS = {
     "addon": ("addon", "cli", "chart"),
     "aesm": ("aesm", "client", "replay", "quote_helper"),
@@ -44,7 +44,7 @@ TESTS = {
     "simulation": ("simulation", "quote_provider", "verify"),
     "verify": ("verify",),
 }
-"""Folders of tests by package, the nearest first; a package that is not named has the folder of its own name."""
+"""Folders of tests, keyed by package, nearest first; another package has the folder of its own name."""
 
 
 def sites(text: str) -> Iterator[tuple[int, str, int]]:
@@ -58,7 +58,7 @@ def sites(text: str) -> Iterator[tuple[int, str, int]]:
 
 
 def changed(text: str, position: int) -> str:
-    """The module with the node at this position changed."""
+    """The module's source, with the node at this position changed."""
     module = ast.parse(text)
     node = _nodes(module)[position]
     change = _change(node)
@@ -72,7 +72,7 @@ def _nodes(module: ast.Module) -> list[ast.expr | ast.stmt]:
 
 
 def _texts_and_types(module: ast.Module) -> Iterator[int]:
-    """Nodes that decide nothing: annotations, and statements that only hold a text."""
+    """Nodes without effect on behaviour: annotations, and statements that only hold a text."""
     for node in ast.walk(module):
         found = [getattr(node, name, None) for name in ("annotation", "returns")]
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -206,7 +206,7 @@ def _tests_notice(tree: Path, file: str, workers: int) -> str:
 
 
 def main() -> None:
-    """Parse, and do one of both."""
+    """Parse the command line, and draw changes or run them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     drawing = commands.add_parser("draw", help="choose changes")

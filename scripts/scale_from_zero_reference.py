@@ -17,7 +17,7 @@ DC_V3 = {1: 4, 2: 8, 4: 16, 8: 32, 16: 64, 24: 128, 32: 192, 48: 256}
 SIZES = {f"Standard_{name}_v2": epc for name, epc in DCS_V2.items()} | {
     f"Standard_DC{cores}{s}_v3": epc * 1024 for s in ("s", "ds") for cores, epc in DC_V3.items()
 }
-"""Names and EPC in MiB."""
+"""Names of the sizes, and their EPC in MiB."""
 TAG_PREFIX = "k8s.io_cluster-autoscaler_node-template_resources_"
 """Prefix of the tags of a scale set that tell the cluster autoscaler which resources an empty pool offers."""
 
@@ -68,7 +68,7 @@ def overlay(epc: int, names: tuple[str, ...]) -> Iterator[str]:
 
 
 def counts(epc: int) -> dict[str, int]:
-    """What a node with this EPC offers, with quote helpers."""
+    """The resources that a node with this EPC offers, if it has quote helpers."""
     return {
         REAL.epc: epc - SET_ASIDE,
         REAL.helper: SET_ASIDE,

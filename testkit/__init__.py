@@ -1,5 +1,5 @@
 """Code shared by tests, benchmarks, fuzzing and cluster cases: stand-ins, replayed clients, running daemons.
 
-It is no part of the product: nothing in `src` imports it. Pods of the cases mount it, so its modules import pytest
-only inside functions that tests call.
+This package is not part of the product, and nothing in `src` imports it. The Pods of the cluster cases mount
+the package, so its modules import pytest only inside functions that tests call.
 """

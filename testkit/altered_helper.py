@@ -1,9 +1,9 @@
-"""The real helper program with limits short enough for tests, or without a provider; run as a script.
+"""Runs the real helper program with alterations for tests, such as short limits or a missing provider.
 
 Usage: altered_helper.py ALTERATIONS FLAG ...
 
-ALTERATIONS is JSON: `limits`, by the names in HelperLimits; `rendering_seconds`, for which all requests get the same
-metrics; `provider`, false for a provider that never comes; `older_kernel`, true for one without SO_PASSRIGHTS.
+ALTERATIONS is a JSON object. `limits` replaces fields of HelperLimits. Metrics are rendered again only after
+`rendering_seconds`. A false `provider` never comes. A true `older_kernel` is a kernel without SO_PASSRIGHTS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting import simulated_backend
 
 UNKNOWN_OPTION = 0x7FFF
-"""An option of SOL_SOCKET unknown to Linux: ENOPROTOOPT, as for SO_PASSRIGHTS before Linux 6.16."""
+"""A SOL_SOCKET option that Linux refuses with ENOPROTOOPT, as kernels before 6.16 refuse SO_PASSRIGHTS."""
 
 
 def never(*_: Any, **__: Any) -> None:

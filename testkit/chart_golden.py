@@ -26,17 +26,17 @@ SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 
 @dataclass(frozen=True, slots=True)
 class ValueSet:
-    """Inputs of one render of the chart, besides the chart's own values and the registry."""
+    """Inputs of one render of the chart, in addition to the chart's default values and the test registry."""
 
     values: dict = field(default_factory=dict)
     kubernetes: str = ""
-    """Version of the API server; empty without one, as for `helm template`."""
+    """Version of the API server; empty for a `helm template` that names no API server."""
     file: Path | None = None
-    """A values file that helm reads before the values."""
+    """A values file, which helm reads before `values`."""
 
     @property
     def api_server(self):
-        """Options of `helm template` for an API server of this version."""
+        """Options with which `helm template` assumes an API server of this version."""
         if not self.kubernetes:
             return []
         kinds = ["v1/Pod", *([MUTATING] if self.kubernetes >= "1.36" else [])]
@@ -160,11 +160,7 @@ SETS = {
         AKS,
     ),
     "beside-hardware": ValueSet(
-        {
-            "simulated": {"enabled": True, "besideHardware": True},
-            "quoteHelper": WITH_AESMD,
-        },
-        "1.36.3",
+        {"simulated": {"enabled": True, "besideHardware": True}, "quoteHelper": WITH_AESMD}, "1.36.3"
     ),
     "beside-hardware-plugin": ValueSet(
         {
@@ -184,7 +180,7 @@ NOTES = (
     "beside-hardware",
     "beside-hardware-plugin",
 )
-"""Value sets whose notes are checked in as well."""
+"""Value sets for which helm's notes are also checked in."""
 
 
 def files(program):
@@ -193,7 +189,7 @@ def files(program):
 
 
 def call_helm(program, *arguments, stdin=""):
-    """Run helm without a cluster, unless the arguments name one."""
+    """Run helm without a cluster, unless the arguments name a cluster."""
     environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": "/nonexistent"}
     command = [program, *map(str, arguments)]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, env=environ, check=False)
@@ -211,7 +207,7 @@ def render(program, values):
 
 
 def notes(program, values):
-    """Helm's notes after an installation with a value set; helm knows of no API server in this call."""
+    """Helm's notes for an installation with these values; helm runs without an API server."""
     done = run_helm(program, values, "install", RELEASE, CHART, "--dry-run=client", "--output=json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["info"]["notes"]
@@ -225,7 +221,7 @@ class _Loader(yaml.CSafeLoader):
 
 
 def parsed(text):
-    """Manifests of a text, by kind and name."""
+    """The manifests in a YAML text, keyed by kind and name."""
     documents = [document for document in yaml.load_all(text, _Loader) if document]
     manifests = {(document["kind"], document["metadata"]["name"]): document for document in documents}
     assert len(manifests) == len(documents)
@@ -234,7 +230,7 @@ def parsed(text):
 
 @cache
 def golden(name):
-    """The checked-in manifests, by kind and name; callers must not change them."""
+    """The checked-in manifests of a value set, keyed by kind and name; callers must not change them."""
     return parsed((FOLDER / f"{name}.yaml").read_text())
 
 

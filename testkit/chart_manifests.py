@@ -29,7 +29,6 @@ def daemon(manifests, name):
 
 
 def mounts_of(container):
-    """Volume mounts of a container, by the volume's name."""
     return {mount["name"]: mount for mount in container.get("volumeMounts", [])}
 
 
@@ -38,7 +37,6 @@ def volumes_of(pod):
 
 
 def sgx_limits(pod):
-    """Limits of the device plugin's resources, by container."""
     limits = {name: one.get("resources", {}).get("limits", {}) for name, one in containers(pod).items()}
     asked = {name: {key: value for key, value in one.items() if "/" in key} for name, one in limits.items()}
     return {name: one for name, one in asked.items() if one}

@@ -1,4 +1,4 @@
-"""Output of the commands for a cluster, read by code, state and name. The documentation fixes its wording."""
+"""Reads codes, states and names from the output of cluster commands; the docs' tests check its wording."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 ROW = re.compile(r"  (ok|\.\.|!!)  (\S.*)")
-"""A row of the progress display without a terminal: mark and subject, then the state."""
+"""A row of the progress display on a stream that is no terminal: mark, subject and state."""
 
 
 def error_of(done: Result) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def commands_in(text: str) -> list[str]:
 
 
 def findings_of(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return outcome and code of each check; for a check with several findings, those of its last finding."""
+    """Return outcome and code of each check; the last finding counts if a check has several findings."""
     return {one["check"]: (one["outcome"], one["code"]) for one in document["findings"]}
 
 
@@ -34,6 +34,6 @@ def finding_of(document: dict[str, Any], check: str) -> dict[str, str]:
 
 
 def rows_of(done: Result) -> list[tuple[str, ...]]:
-    """Return rows shown while the command waited: mark, parts of the subject, and state."""
+    """Return the progress rows that the command printed; each row is mark, parts of the subject, state."""
     shown = filter(None, map(ROW.fullmatch, done.stderr.splitlines()))
     return [(row[1], *row[2].split("  ")) for row in shown]

@@ -16,7 +16,7 @@ CREATED = "2026-11-25T00:00:00Z"
 CREATED_ROOT = 1_767_225_600
 """Creation time of the test root: the first second of 2026."""
 AESMD = "aesmd"
-"""Name of the sidecar of hardware quote helpers."""
+"""Container name of the sidecar in quote helper Pods on hardware."""
 
 
 def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True):
@@ -31,13 +31,13 @@ def node(name, labels=(), *, resources=(), taints=(), annotations=(), ready=True
 
 
 def inventory(found=168, offered=162, *, kind="device", choice="fits-devices", **amounts):
-    """A device plugin's inventory page; `amounts` are further fields of EpcOffer."""
+    """The inventory page of a device plugin; `amounts` sets additional fields of EpcOffer."""
     offer = EpcOffer(AccountingKind(kind), EPC, choice, offered, reason="why", **amounts)
     return Inventory("simulated", True, FoundEpc("simulated", "", mib=found), offer, {}, ())
 
 
 def root_secret(name="confcom-simulated-root", *, seed=bytes(32), created=CREATED_ROOT):
-    """A Secret with a simulated root, as `confcom enable` makes it."""
+    """A Secret with a simulated root, like the Secret that `confcom enable` makes."""
     data = {key: base64.b64encode(value).decode() for key, value in RootSeed(seed, created).encode().items()}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": SYSTEM}, "data": data}
 
@@ -58,7 +58,7 @@ def labels(component):
 
 
 def role(name, labels, release=SYSTEM):
-    """A ClusterRole with the chart's labels, for a release in this namespace."""
+    """A ClusterRole with these labels, owned by the helm release in the namespace `release`."""
     annotations = {"meta.helm.sh/release-name": "confcom", "meta.helm.sh/release-namespace": release}
     metadata = {"name": name, "labels": dict(labels), "annotations": annotations}
     return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata, "rules": []}
@@ -76,7 +76,7 @@ def daemon_set(component, selector=SIMULATED, *, args=("--simulated",), namespac
 
 
 def revision(component, number=1):
-    """The ControllerRevision of a DaemonSet, whose Pods have this number as their revision label."""
+    """A DaemonSet's ControllerRevision; the Pods of this revision have the number in their revision label."""
     made = controller("ControllerRevision", f"{component}-{number}", owner=("DaemonSet", f"confcom-{component}"))
     made["metadata"] |= {"labels": {REVISION: str(number)}, "namespace": SYSTEM}
     return made | {"apiVersion": "apps/v1", "revision": number}
@@ -96,7 +96,7 @@ def daemon(component, on="a", *, revision="1", name="", created=CREATED, limits=
 
 
 def installed(*names, revision_number=1):
-    """Objects of the add-on on simulated nodes of these names, all ready."""
+    """Simulated nodes with these names, and the add-on's objects; all nodes and Pods are ready."""
     parts = ("device-plugin", "quote-helper")
     nodes = [node(name, SIMULATED, resources={EPC: 162}) for name in names]
     pods = [daemon(part, name) for name in names for part in parts]
@@ -118,7 +118,7 @@ STARTED = "2026-11-24T12:31:00Z"
 
 
 def running(status=None):
-    """Ready; a container that runs already, by the status before, has started then."""
+    """The status of a ready Pod. A container that runs in the earlier `status` keeps its start time."""
     container = (status or {}).get("containerStatuses", [{}])[0]
     started = container.get("state", {}).get("running", {}).get("startedAt", STARTED)
     return {
@@ -129,7 +129,7 @@ def running(status=None):
 
 
 def sidecar(status, **one):
-    """The status of a pod with this status of its sidecar added."""
+    """Return a Pod's status with the status of its sidecar added."""
     added = {"name": AESMD, "restartCount": 0, "state": {"running": {"startedAt": STARTED}}} | one
     return status | {"initContainerStatuses": [added]}
 

@@ -1,4 +1,4 @@
-"""kubectl and helm: those that were built on this machine for the cluster, or the system's."""
+"""Paths of kubectl and helm: the programs built on this machine for the cluster, or the system's programs."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A collateral service for tests: it answers from a table, well or badly, and records its requests."""
+"""A collateral service for tests. It gives right or wrong answers from a table, and records its requests."""
 
 import contextlib
 import gzip
@@ -12,7 +12,7 @@ from confcom.collateral.source import API_PATH
 
 
 def answers_of(collateral, *, pccs=True):
-    """Status, headers and body by path, as from PCS, or from a PCCS with hexadecimal revocation lists."""
+    """Answers (status, headers, body) keyed by path. Like a PCCS, `pccs` gives revocation lists in hex."""
     chain = {
         name: quote(getattr(collateral, f"{name}_issuer_chain")) for name in ("tcb_info", "qe_identity", "pck_crl")
     }
@@ -91,7 +91,7 @@ def bomb(handler):
 
 
 class Service:
-    """A service whose answers may change while it runs: a tuple, a list of them, or a function of the handler."""
+    """A service whose table may change at run time; an answer is a tuple, a list of tuples, or a function."""
 
     def __init__(self, answers):
         self.answers = dict(answers)
@@ -120,7 +120,7 @@ class Service:
 
 @contextlib.contextmanager
 def serving(answers, certificate=None, *, port=0):
-    """Serve on this machine, by TLS with a file of certificate and key; yield the service and its address."""
+    """Serve on localhost, with TLS if a certificate file is given; yield the service and its address."""
     service = Service(answers)
 
     class Handler(BaseHTTPRequestHandler):
@@ -132,7 +132,7 @@ def serving(answers, certificate=None, *, port=0):
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_):
-            """A client that goes away is no error."""
+            """Print no error when a client closes its connection early."""
 
     server = Server(("127.0.0.1", port), Handler)
     scheme = "http"

@@ -1,4 +1,4 @@
-"""`confcom` with a case's files, programs and streams, in this process or in a process of its own."""
+"""Runs `confcom` with the files, programs and streams of a test case, in this process or in a new one."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from confcom.cli.main import main
 
 PR_CAPBSET_DROP = 24
 DAC_CAPABILITIES = (1, 2)
-"""Capabilities by which root ignores files' modes: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH."""
+"""The capabilities that let root ignore file modes: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
 BEGIN = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -25,8 +25,8 @@ for descriptor in {closed}:
     os.close(descriptor)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
-"""Start of the process, which then becomes confcom. Nothing runs between fork() and exec(): earlier tests may
-have left threads of gRPC, whose fork() handlers end such a child."""
+"""Program that prepares the new process and then executes confcom. No code of ours may run between fork() and
+exec(): earlier tests may have left gRPC threads, whose fork() handlers would end the child."""
 SECONDS = 50
 KEPT = ("PYTHONPATH", "LANG")
 
@@ -36,13 +36,13 @@ class Case:
     arguments: tuple
     stdin: bytes = b""
     closed: tuple[int, ...] = ()
-    """Numbers of the standard streams that are closed."""
+    """File descriptor numbers of the standard streams that are closed."""
     programs: dict = field(default_factory=dict)
-    """Scripts in place of programs, by the program's name."""
+    """Scripts that stand in for programs, keyed by the program's name."""
     environ: dict = field(default_factory=dict)
 
     def prepare(self, place):
-        """Write the files that the case needs, and return the environment of the command."""
+        """Write the files that the case needs, and return environment variables for the command."""
         programs = place / "bin"
         programs.mkdir(exist_ok=True)
         for old in programs.iterdir():
@@ -56,7 +56,7 @@ class Case:
 
 
 def execute(case, place, **streams):
-    """Run a case as a person's shell would; modes of files hold for confcom even if root runs the tests."""
+    """Run a case in a new process, as a shell does. File modes bind confcom even if root runs the tests."""
     environ, capabilities = case.prepare(place), DAC_CAPABILITIES if os.geteuid() == 0 else ()
     begin = BEGIN.format(capabilities=capabilities, drop=PR_CAPBSET_DROP, closed=case.closed)
     with (place / "stdin").open("rb") as stdin:
@@ -72,7 +72,7 @@ def execute(case, place, **streams):
 
 
 def call(case, place):
-    """Run a case in the test's process, in the present working directory; the result is like a process's."""
+    """Run a case in this process and working directory; return a result like that of a new process."""
     environ, code = case.prepare(place), 0
     stdin = io.TextIOWrapper(io.BytesIO(case.stdin), "utf-8")
     stdout = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
@@ -87,7 +87,7 @@ def call(case, place):
             main()
         except SystemExit as error:
             code = int(error.code or 0)
-        except Exception:  # noqa: BLE001 # as the interpreter does
+        except Exception:  # noqa: BLE001 # the interpreter also prints any error
             traceback.print_exc()
             code = 1
     return subprocess.CompletedProcess(case.arguments, code, stdout.buffer.getvalue(), stderr.buffer.getvalue())
@@ -95,7 +95,7 @@ def call(case, place):
 
 @contextlib.contextmanager
 def _logging_left_alone():
-    """Restore the root logger, which a daemon's command changes in this process."""
+    """Restore the root logger afterwards, because commands that start daemons change the root logger."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:

@@ -25,7 +25,7 @@ KUBECONFIG = {
 
 
 def node(capacity, allocatable=None, *, manager="kubelet", version="1", name=NODE):
-    """A node whose capacity `manager` wrote last; allocatable equals capacity unless it is given."""
+    """A node whose capacity was last written by `manager`; without `allocatable`, the capacity is used."""
     metadata = {"name": name, "uid": "u", "resourceVersion": version, "managedFields": [writes_of(capacity, manager)]}
     return {
         "metadata": metadata,
@@ -38,7 +38,7 @@ def written(mib, **more):
 
 
 def pod(limits=None, name="t", *, namespace="tenant", on=NODE, phase="Running", accepted=True):
-    """A Pod of one container, accepted by its kubelet or not."""
+    """A Pod with one container; `accepted` says whether its kubelet has accepted the Pod."""
     return {
         "metadata": {"namespace": namespace, "name": name, "uid": f"uid-{name}"},
         "spec": {"nodeName": on, "containers": [{"name": "c", "resources": {"limits": limits or {}}}]},
@@ -47,7 +47,7 @@ def pod(limits=None, name="t", *, namespace="tenant", on=NODE, phase="Running", 
 
 
 def plugin_pod(name="p", *, namespace=RELEASE.namespace, owner="DaemonSet", labels=(), phase="Running", **status):
-    """A device plugin's Pod; `labels` are additional app.kubernetes.io labels, `status` has additional fields."""
+    """A device plugin's Pod; `labels` adds app.kubernetes.io labels, and `status` adds fields of the status."""
     named = {"name": "confcom", "instance": RELEASE.name, "component": "device-plugin"} | dict(labels)
     found = pod(name=name, namespace=namespace, phase=phase)
     found["metadata"] |= {
@@ -64,7 +64,7 @@ def connection_to(port):
 
 
 class ApiServer:
-    """The parts of an API server that the controller uses, on a real socket in the test's own event loop."""
+    """An API server with the parts that the controller uses, on a real socket in the test's event loop."""
 
     def __init__(self):
         self.objects: dict[str, dict[str, dict]] = {"nodes": {}, "pods": {}, "events": {}}
@@ -72,9 +72,9 @@ class ApiServer:
         """Method, path and query of each request."""
         self.patches: list[dict] = []
         self.answers: list[bytes | None] = []
-        """Whole HTTP answers for the next requests; None stands for the right answer."""
+        """Complete HTTP answers to the next requests; None means that the server answers normally."""
         self.meanwhile = lambda: None
-        """Function that is called before a patch is answered."""
+        """Function that the server calls before it answers a patch."""
         self._version = 1
         self._changes: list[tuple[int, str, str, dict]] = []
         self._changed = asyncio.Condition()
@@ -96,7 +96,7 @@ class ApiServer:
         return connection_to(self.port)
 
     def put(self, kind, thing, *, told=True):
-        """Add or change an object, and notify the watches."""
+        """Add or change an object; notify the watches unless `told` is false."""
         name, self._version = thing["metadata"]["name"], self._version + 1
         event = "MODIFIED" if name in self.objects[kind] else "ADDED"
         thing = {**thing, "metadata": {**thing["metadata"], "resourceVersion": str(self._version)}}
@@ -112,7 +112,7 @@ class ApiServer:
             self.lose(kind, thing)
 
     def lose(self, kind, thing):
-        """Make watches lose an object, as when the object loses its label."""
+        """Report an object as deleted to the watches, as happens when the object loses its label."""
         self._version += 1
         self._tell("DELETED", kind, {**thing, "metadata": {**thing["metadata"], "resourceVersion": str(self._version)}})
 
@@ -126,7 +126,7 @@ class ApiServer:
         self._tasks.append(asyncio.create_task(self._wake()))
 
     def queries(self, path, **wanted):
-        """Queries of requests for a path, if they have these values."""
+        """Queries of the requests for a path, limited to queries with these values."""
         return [query for _, at, query in self.log if at == path and wanted.items() <= query.items()]
 
     def _tell(self, event, kind, thing):

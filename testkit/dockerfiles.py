@@ -7,7 +7,7 @@ from string import Template
 class Stage:
     base: str
     name: str
-    instructions: list  # of (keyword, arguments as one line)
+    instructions: list  # tuples (keyword, arguments as one line)
 
     def all(self, keyword):
         return [arguments for found, arguments in self.instructions if found == keyword]

@@ -14,18 +14,18 @@ REDIRECTIONS = {">", "<", ">>", ">&"}
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command line at a prompt, with its continuation lines."""
+    """One command line at a prompt in a page, with its continuation lines."""
 
     page: str
     name: str
-    """Name after the block's language, such as `demo`."""
+    """Word after the language of the code block, such as `demo`."""
     line: str
 
     def __str__(self):
         return f"{self.page}: {self.line}"
 
     def programs(self):
-        """The words of each program that the line starts, without redirections and leading variables."""
+        """The words of each program that the line starts, without redirections and variable assignments."""
         lexer = shlex.shlex(self.line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         words = []
@@ -47,7 +47,7 @@ def _program(words):
             skipping = False
         elif word in REDIRECTIONS:
             skipping = True
-        elif not (word.isdigit() and following in REDIRECTIONS):  # it names the redirected stream
+        elif not (word.isdigit() and following in REDIRECTIONS):  # this number names the redirected stream
             kept.append(word)
     if kept:
         yield kept
@@ -62,7 +62,7 @@ def blocks(page, language):
 
 
 def files(language):
-    """Programs or documents of all pages, by file name: the name after the language, or a generated one."""
+    """Code blocks of a language in all pages, keyed by the block's file name or a generated name."""
     found = {}
     for page in PAGES:
         for number, match in enumerate(FENCE.finditer(text_of(page))):

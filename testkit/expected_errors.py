@@ -1,4 +1,4 @@
-"""Expected errors in tests, by class and code. Only docs/reference/codes.md fixes their wording."""
+"""Checks expected errors by class and code. Only docs/reference/codes.md fixes the wording."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def raises(
     code: str, kind: type[ConfcomError] = ConfcomError, *parts: str, naming: str = ""
 ) -> Iterator[pytest.ExceptionInfo[ConfcomError]]:
-    """Expect an error of this kind, with this `error_code`.
+    """Expect an error of this class with this `error_code`.
 
-    `parts` are `why` and `remedy`, if it must have them; `naming` is in its `what`.
+    `parts` names parts that the error must have (`why`, `remedy`). The error's `what` must contain `naming`.
     """
     import pytest
 

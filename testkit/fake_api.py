@@ -14,16 +14,13 @@ _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<resource>[^/]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>.+))?"
 )
-_EVENT_FIELDS = {"reason", "type"}
-"""Fields by which lists of Events can be selected."""
 _KEYS = {
     **dict.fromkeys(("containers", "initContainers", "ephemeralContainers", "volumes", "env"), "name"),
     "volumeMounts": "mountPath",
     "ports": "containerPort",
 }
-"""Lists whose items server-side apply merges by a key; it replaces other lists."""
+"""Lists whose items server-side apply merges by a key; server-side apply replaces all other lists."""
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-_METADATA = "as=PartialObjectMetadata"
 
 
 class _RefusalError(Exception):
@@ -33,10 +30,10 @@ class _RefusalError(Exception):
 
 
 class FakeApi(httpx2.BaseTransport):
-    """Serves copies of the given objects and two namespaces, and changes them as an API server would.
+    """Serves copies of the given objects and of two namespaces, and changes the copies like an API server.
 
-    `denied` has pairs of a verb and a resource (`nodes/status`), `logs` a text by Pod, `pages` a text by Pod and page.
-    `unreachable` refuses connections. `requests` has all requests, `writes` those that may change something.
+    `denied` has pairs of a verb and a resource (`nodes/status`). `logs` keys texts by Pod, `pages` by Pod and page.
+    `unreachable` refuses connections. `writes` has those `requests` that may change objects.
     """
 
     def __init__(self, objects=(), *, denied=(), logs=(), pages=(), version="v1.36.3"):
@@ -49,7 +46,7 @@ class FakeApi(httpx2.BaseTransport):
             self.put(one)
 
     def put(self, thing):
-        """Store a copy in place of the object of this name, and return the copy."""
+        """Store a copy, which replaces any object of the same kind and name; return the copy."""
         made = copy.deepcopy(thing)
         old = self.find(made["kind"], made["metadata"]["name"], namespace_of(made))
         self._last_version += 1
@@ -61,7 +58,7 @@ class FakeApi(httpx2.BaseTransport):
         return made
 
     def find(self, kind, name=None, namespace=None):
-        """The stored objects themselves, which a test may change."""
+        """The stored objects without copying, so that a test may change the objects."""
         return [
             one
             for one in self.objects
@@ -83,7 +80,7 @@ class FakeApi(httpx2.BaseTransport):
         return bool(gone)
 
     def refuse(self, predicate, status, message, *, plain=False):
-        """From now on answer matching requests with an error: a Status, or with `plain` the message alone."""
+        """Answer matching requests with an error from now on: a Status, or only the message if `plain`."""
         self._refusals.append((predicate, _RefusalError(status, message, plain=plain)))
 
     def accept(self):
@@ -133,7 +130,7 @@ class FakeApi(httpx2.BaseTransport):
         if not at["name"]:
             return 200, self._list(at, options)
         found = self._stored(at)
-        if _METADATA in request.headers.get("accept", ""):
+        if "as=PartialObjectMetadata" in request.headers.get("accept", ""):
             found = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": found["metadata"]}
         return 200, found
 
@@ -184,7 +181,7 @@ class FakeApi(httpx2.BaseTransport):
 
     def _list(self, at, options):
         labels, fields = (_pairs(options.get(f"{one}Selector", "")) for one in ("label", "field"))
-        assert fields.keys() <= (_EVENT_FIELDS if at["resource"] == "events" else set())
+        assert fields.keys() <= ({"reason", "type"} if at["resource"] == "events" else set())
         found = [
             one
             for one in self.objects
@@ -195,7 +192,7 @@ class FakeApi(httpx2.BaseTransport):
         start = int(options.get("continue", 0))
         end = start + int(options.get("limit", len(found)) or len(found))
         metadata = {"resourceVersion": str(self._last_version), **({"continue": str(end)} if end < len(found) else {})}
-        # An API server names the type once, in the list's kind.
+        # An API server names the type only once per list, in the list's kind.
         items = [{key: one[key] for key in one if key not in {"kind", "apiVersion"}} for one in found[start:end]]
         return {"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}
 
@@ -263,7 +260,7 @@ def merged(old, patch):
 
 
 def _json_patched(old, patch):
-    """JSON Patch (RFC 6902): test and remove in objects."""
+    """JSON Patch (RFC 6902), limited to the operations test and remove in objects."""
     made = copy.deepcopy(old)
     for one in patch:
         *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in one["path"].split("/")[1:])
@@ -278,7 +275,7 @@ def _json_patched(old, patch):
 
 
 def applied(before, live, new, key=""):
-    """Server-side apply of `new`, which takes over all its fields and drops those of `before` that it lacks."""
+    """Server-side apply of `new` to `live`; fields that are in `before` and not in `new` are removed."""
     if isinstance(live, dict) and isinstance(new, dict):
         before = before if isinstance(before, dict) else {}
         kept = {name: value for name, value in live.items() if name in new or name not in before}

@@ -1,4 +1,4 @@
-"""The real chart in an in-memory cluster: checked-in renders with the images and the log level of the values."""
+"""Stand-in for the chart on an in-memory cluster: checked-in renders with images and log level replaced."""
 
 import json
 
@@ -38,7 +38,7 @@ _COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper", "
 
 
 def chart(values, namespace=SYSTEM):
-    """Render of the chart for an API server of 1.36; for two refusals, a ValueError with helm's message."""
+    """A render of the chart for Kubernetes 1.36; two refusals are modelled as ValueErrors in helm's words."""
     simulated, helper = (values.get(one, {}) for one in ("simulated", "quoteHelper"))
     quotes, registry = helper.get("enabled", True), values.get("image", {}).get("registry", "")
     of_hardware = not simulated.get("enabled") or simulated.get("besideHardware")
@@ -57,7 +57,7 @@ def chart(values, namespace=SYSTEM):
 
 
 def new_cluster(*nodes):
-    """A cluster without the add-on; controllers and kubelets act while a command waits."""
+    """A cluster without the add-on, whose controllers and kubelets act only while a command waits."""
     made = FakeCluster(nodes, chart)
     made.api.remove("Namespace", SYSTEM)
     made.each = lambda: settle(made.api)

@@ -39,12 +39,12 @@ class Recorder:
 
 
 class Kubelets:
-    """Report every 10 s; keep a resource for five minutes after its plugin's end, then report 0 once."""
+    """Kubelets that report every 10 s; they set a resource to 0 once, five minutes after its plugin's end."""
 
     def __init__(self, api):
         self._api, self._ended, self._forgotten = api, {}, set()
         self.restarted = set()
-        """Nodes whose kubelet restarted after the plugin's end, and so reports 0 repeatedly in these minutes."""
+        """Nodes whose kubelet restarted after the plugin's end, and now reports capacity 0 repeatedly."""
 
     def report(self, now):
         plugins = {
@@ -69,7 +69,7 @@ class Kubelets:
 
 
 class FakeCluster:
-    """A `FakeApi` with helm, kubelets, a clock and a display; `manifests` is `render` of FakeHelm."""
+    """A `FakeApi` with helm, kubelets, a clock and a display; FakeHelm gets `manifests` as `render`."""
 
     def __init__(self, objects=(), manifests=None, **options):
         self.api = FakeApi(objects, **options)
@@ -77,7 +77,7 @@ class FakeCluster:
         self.helm.now = self.now
         self.kubelets, self.recorder, self.time = Kubelets(self.api), Recorder(), 0.0
         self.each = lambda: None
-        """Function called each time a command waits."""
+        """Function that is called after each wait of a command."""
         self.logins, self.context, self.server = [], "test", "https://test:6443"
 
     def clock(self):
@@ -109,11 +109,11 @@ class FakeCluster:
         return {(one["kind"], one["metadata"]["name"]) for one in self.api.objects}
 
     def roll_slowly(self, broken=()):
-        """Let daemons follow their templates only while a command waits; `broken` is the parameter of `settle`."""
+        """Update daemons to their templates only while a command waits; `settle` gets the parameter `broken`."""
         self.helm.ready, self.each = False, lambda: settle(self.api, broken)
 
     def state(self):
-        """The state that a change would alter; a freed Lease stays, and is not part of it."""
+        """All state that a change may alter, except for Leases, because a freed Lease may stay."""
         objects = [one for one in self.api.objects if one["kind"] != "Lease"]
         return copy.deepcopy((objects, self.helm.revisions))
 

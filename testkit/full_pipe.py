@@ -9,7 +9,7 @@ FILLING = b"." * (select.PIPE_BUF - 1) + b"\n"
 
 
 def fill(writer: int) -> None:
-    """Fill a pipe by an open file description of its own, so that other users of the pipe still block."""
+    """Fill a pipe through a new open file description, so that writes by other users of the pipe block."""
     descriptor = os.open(f"/proc/self/fd/{writer}", os.O_WRONLY | os.O_NONBLOCK)
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -24,7 +24,7 @@ def full_pipe() -> tuple[int, int]:
 
 
 def read_in_thread(reader: int) -> tuple[threading.Thread, list[bytes]]:
-    """Read a pipe until its end; return the reading thread, and the list of the data read so far."""
+    """Read a pipe in a thread until the pipe's end; return the thread, and the growing list of data."""
     received: list[bytes] = []
 
     def read() -> None:
@@ -38,5 +38,5 @@ def read_in_thread(reader: int) -> tuple[threading.Thread, list[bytes]]:
 
 
 def lines_of(received: bytes) -> list[str]:
-    """Lines read from a pipe, without the filling."""
+    """The lines read from a pipe, except for the lines that `fill` wrote."""
     return [line.decode() for line in received.splitlines() if line + b"\n" != FILLING]

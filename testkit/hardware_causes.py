@@ -1,6 +1,6 @@
 """Causes of errors on hardware, measured by injecting failures below Intel's unmodified code.
 
-By cause: aesmd's answers to init, size and quote calls, and the answers to clients of our helper. The page
+Each cause has aesmd's answers to init, size and quote calls, and our helper's answers to clients. The page
 docs/reference/quote-helper.md shows the same rows.
 """
 
@@ -15,14 +15,14 @@ FOREIGN, LOST, ID_ENCLAVE, PLUGIN = "returned NULL", "restart", "libsgx-ae-id-en
 
 @dataclass(frozen=True)
 class Cause:
-    """aesmd's answers, the clients' answers, and aesmd's log; one code stands for all three calls."""
+    """aesmd's answers and log, and the helper's answer to clients; a single code answers all three calls."""
 
     name: str
     answers: tuple | int
     clients: int
     advice: str
     lines: tuple = ()
-    """Parts of the log lines of Intel's code, verbatim."""
+    """Verbatim parts of the lines that Intel's code logs."""
 
     @property
     def codes(self):
@@ -30,12 +30,12 @@ class Cause:
 
     @property
     def key_count_code(self):
-        """Code of a key count; without a quoting enclave or quote plug-in, aesmd counts none."""
+        """aesmd's code for a key count, which needs a quoting enclave and the quote plug-in."""
         return Code.SERVICE_UNAVAILABLE if self.answers in (30, 38) else Code.SUCCESS
 
     @property
     def restarts(self):
-        """Whether the helper asks for aesmd's restart; the second, unless an InitQuoteEx of the process succeeded."""
+        """Whether the helper asks for aesmd's restart, or does so only before aesmd's first InitQuoteEx success."""
         if self.codes[0] in (30, 38, 46):
             return "yes"
         return "before its first success" if self.codes[1] == 42 else "no"
@@ -46,7 +46,7 @@ def _pccs(number):
 
 
 def _not_loaded(name, sgx_error, load_error=None, advice=DEVICES):
-    """A cause that logs an unpadded `0x%x`, and in the line before `SGXError:%04x`."""
+    """A cause whose log has a line with `SGXError:%04x`, and then a line with an unpadded `0x%x`."""
     lines = (f"SGXError:{sgx_error:04x}", f"Failed to load QE3: 0x{load_error or sgx_error:x}")
     return Cause(name, 38, 38, advice, lines)
 
@@ -86,8 +86,8 @@ CAUSES = [
     Cause("PCCS: TLS certificate of an unknown CA", 1, 1, "0xe065", _pccs(0xE065)),
     Cause("the certificate's TCB is above the PCE's", _NO_CERTIFICATION, 1, "libsgx-ae-pce"),
 ]
-"""Not here are the causes that no client notices (the certificate's TCB changed, no init yet), and those that aesmd
-reports as success: no quote provider library, another key after a microcode update."""
+"""The list omits causes that no client notices (a changed TCB of the certificate, a missing init), and causes
+that aesmd reports as success (no quote provider library, another key after a microcode update)."""
 
 LINES = (
     *dict.fromkeys(line for cause in CAUSES for line in cause.lines),
@@ -97,4 +97,4 @@ LINES = (
     "Failed to create socket",
     "Malformed request received (May be forged for attack)",
 )
-"""Lines of aesmd's log that name a cause; the page about symptoms explains each line."""
+"""Lines in aesmd's log that name a cause; the documentation page about symptoms explains each line."""

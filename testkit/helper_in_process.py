@@ -1,4 +1,4 @@
-"""The quote helper in the test's process: the whole helper, its server alone, or its socket keeper alone."""
+"""Runs the quote helper, only its server, or only its socket keeper in the test's process."""
 
 import asyncio
 import concurrent.futures
@@ -55,12 +55,11 @@ def frame(request):
 
 
 def open_descriptors():
-    """Number of open descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class TestProvider:
-    """A simulated provider that a test can make block, fail, or be not ready."""
+    """A simulated provider that blocks, fails, or is not ready if a test wants this."""
 
     __test__ = False
 
@@ -84,7 +83,6 @@ class TestProvider:
 
     @property
     def in_loop(self):
-        """The argument `in_loop` of a Backend with this provider."""
         return (lambda: CallsInLoop(self)) if self.waits else None
 
     def _do(self, call, *arguments):
@@ -93,7 +91,7 @@ class TestProvider:
         return call(*arguments)
 
     def hold(self):
-        """Make calls wait for the returned event."""
+        """Make provider calls wait until the returned event is set."""
         release = threading.Event()
         self.before = release.wait
         return release
@@ -106,7 +104,7 @@ class TestProvider:
 
 
 class CallsInLoop:
-    """Calls of a blocking TestProvider, each in a thread, so that a test can hold them."""
+    """Runs each call of a blocking TestProvider in its own thread, so that a test can hold the calls."""
 
     def __init__(self, provider):
         self._provider = provider
@@ -122,7 +120,7 @@ class CallsInLoop:
         def run():
             try:
                 ended.set_result(call_of(need, self._provider)())
-            except BaseException as error:  # noqa: BLE001 # as the provider's own calls pass it on
+            except BaseException as error:  # noqa: BLE001 # provider calls pass on any error
                 ended.set_exception(error)
             if not self._closed:
                 loop.call_soon_threadsafe(done, ended.result)
@@ -133,7 +131,6 @@ class CallsInLoop:
 
 @contextlib.asynccontextmanager
 async def running_helper(directory, provider, *, open_backend=None, handover_seconds=0, more=(), **limits):
-    """A helper in this process, with the test's own provider and limits."""
     arguments = ["--simulated", "--state-dir", f"{directory}/state", "--socket", f"{directory}/aesm.socket"]
     arguments += ["--probe-address", f"unix:{directory}/probe", "--handover-seconds", str(handover_seconds), *more]
     settings = parse_settings(arguments, prog="test", environ={})
@@ -186,7 +183,7 @@ class RunningHelper:
         await self._page_is(503)
 
     async def _page_is(self, status):
-        """Wait until /readyz has this status; the page may be some milliseconds old."""
+        """Wait until /readyz answers with this status, because the page may lag by some milliseconds."""
         async with asyncio.timeout(WAIT_SECONDS):
             while (await self.get("/readyz"))[0] != status:
                 pass
@@ -207,7 +204,7 @@ class RunningHelper:
     async def ask(self, request):
         client = socket.socket(socket.AF_UNIX)
         client.connect(str(self.socket))
-        # The event loop does not run before, so no request's deadline begins.
+        # The event loop does not run between connect() and this call, so no request's deadline begins.
         client.sendall(frame(request))
         reader, writer = await asyncio.open_unix_connection(sock=client)
         async with asyncio.timeout(WAIT_SECONDS):
@@ -219,14 +216,14 @@ class RunningHelper:
         return (await self.ask(request)).error_code
 
     async def asking(self, request, connections=1):
-        """A task that has sent a request, and returns the answer's code; so many clients are connected."""
+        """Ask in a task, which returns the answer's code; wait until `connections` clients are connected."""
         task = asyncio.create_task(self.code(request))
         await self.reaches("connections", connections)
         return task
 
 
 class RunningServer:
-    """The server alone; it distinguishes peers by the abstract name that a client bound, and observes itself."""
+    """The server alone. It tells peers apart by the abstract names of their sockets, and records its events."""
 
     def __init__(self, path, provider, send_buffer=None, slow_peers=None, pid=0, **limits):
         self.path = str(path)
@@ -324,7 +321,7 @@ KEEPER_LIMITS = HelperLimits(socket_tick_seconds=0.005, accept_drain_seconds=0.5
 
 
 class ListenerHost:
-    """Stand-in for an AesmServer: it accepts connections from listeners, and closes them."""
+    """Stand-in for an AesmServer that accepts connections and closes them at once."""
 
     def __init__(self):
         self.listeners = []
@@ -386,7 +383,7 @@ class RunningKeeper:
 
     @property
     def code(self):
-        """Code of the reason why the keeper does not serve; None if it serves."""
+        """Code of the reason why the keeper does not serve; None if the keeper serves."""
         return self.keeper.problem and self.keeper.problem.code
 
     async def until(self, condition):
@@ -407,7 +404,7 @@ class RunningKeeper:
         await until(lambda: self.keeper.ended >= due)
 
     async def end(self):
-        """End like a killed process, whose sockets the kernel closes, without leaving the path in order."""
+        """End like a killed process: the sockets are closed, and the socket's path is not cleaned up."""
         if self.task is not None:
             self.task.cancel()
             await asyncio.wait([self.task])

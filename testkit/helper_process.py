@@ -1,5 +1,3 @@
-"""A real helper process on a socket of its own."""
-
 from __future__ import annotations
 
 import contextlib
@@ -36,7 +34,7 @@ class RunningHelper:
     page: FreshPage
 
     def metrics(self) -> dict[str, float]:
-        """All present metrics by name with labels. A second call waits for the next rendering."""
+        """All current metrics, keyed by name and labels. A second call waits for a newly rendered page."""
         self.page.wait()
         _, page = http_get(self.probes, "/metrics")
         self.page.received()
@@ -82,7 +80,7 @@ class RunningHelper:
             time.sleep(0.005)
 
     def send(self, *pieces: bytes, half_close: bool = False) -> bytes:
-        """Send raw bytes, each piece by its own write(), and return what arrives until the end."""
+        """Send each piece of raw bytes with its own write(); return all bytes received until the end."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(START_SECONDS)
             client.connect(str(self.socket))
@@ -98,14 +96,14 @@ class RunningHelper:
             return bytes(answer)
 
     def ask(self, body: bytes) -> bytes:
-        """Send one request and return the answer's body: empty if the connection closed without an answer."""
+        """Send one request; return the answer's body, which is empty if the helper gave no answer."""
         answer = self.send(wire.frame(body))
         assert int.from_bytes(answer[: wire.HEADER_SIZE], "little") == max(0, len(answer) - wire.HEADER_SIZE)
         return answer[wire.HEADER_SIZE :]
 
 
 def http_get(path: Path, target: str) -> tuple[int, str]:
-    """Status and body of an answer of the probe server, which closes each connection after its answer."""
+    """Status and body of the probe server's answer; the server closes the connection after an answer."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(START_SECONDS)
         client.connect(str(path))
@@ -130,8 +128,8 @@ def start_helper(
 ) -> RunningHelper:
     """Start `python -m confcom.quote_helper`, on a simulated platform unless --provider is among the arguments.
 
-    The directory holds state, log, probes and socket; another helper may be there. `alterations` are those of
-    `altered_helper`; `inside` wraps the helper's command, for example to run it in its own control group.
+    The directory is for state, log, probe socket and AESM socket. Several helpers may share the directory.
+    `altered_helper` applies `alterations`. `inside` wraps the command, for example to enter a control group.
     """
     unique = secrets.token_hex(4)
     path, probes, log = path or directory / "aesm.socket", directory / f"{unique}.probes", directory / f"{unique}.log"
@@ -157,7 +155,7 @@ def start_helper(
 def running_helper(
     *arguments: str, directory: Path | None = None, ready: bool = True, **options: Any
 ) -> Iterator[RunningHelper]:
-    """Run a helper during the block, by default in its own directory; `ready=False`: the helper cannot become ready."""
+    """Run a helper during the block, by default in a new directory; `ready=False` means that it cannot get ready."""
     with contextlib.ExitStack() as stack:
         if directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp", prefix="replay-")))
@@ -166,5 +164,5 @@ def running_helper(
             helper.wait_until(lambda: helper.get("/readyz")[0] == (200 if ready else 503) and helper.socket.exists())
             yield helper
         finally:
-            helper.process.kill()  # a slow orderly stop is not tested here
+            helper.process.kill()  # an orderly stop would be slow, and is not tested here
             helper.process.wait(START_SECONDS)

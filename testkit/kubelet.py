@@ -1,4 +1,4 @@
-"""A kubelet in this process: the demo's device manager, with either version's rules, a record, and misbehaviour."""
+"""A kubelet in this process: the demo's device manager, which here records calls and can misbehave."""
 
 import asyncio
 import collections
@@ -12,27 +12,27 @@ from confcom.demo.ledger import DeviceLedger
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 
 PATIENCE_SECONDS = 30.0
-"""Limit for expected events, which take milliseconds unless the machine is busy."""
+"""Longest wait for an expected event; events take milliseconds unless the machine is busy."""
 
 
 class RegistryFrom137(PluginRegistry):
-    """The rules from 1.37 on: the end of a stream disconnects only the client of that socket path.
+    """The rules from 1.37 on. The end of a stream disconnects only the client with that socket path.
 
-    The resource is lost with its last endpoint. Until then its devices are those of the latest list from any plugin,
-    and Allocate calls one of the remaining endpoints: an arbitrary one in the kubelet, the oldest one here.
+    A resource is lost with its last endpoint. Until then the latest list from any plugin gives the devices, and
+    Allocate calls one of the remaining endpoints. The kubelet calls any of them; this class calls the oldest.
 
-    A registration of a path that has an endpoint is refused: "device plugin already connected". Like every failed
-    registration it removes all clients of the path, including the working one. From then on the end of that client's
-    stream goes unnoticed, its endpoint stays, and the path is refused until the kubelet restarts.
+    The kubelet refuses to register a path with an endpoint ("device plugin already connected"). Every failed
+    registration removes all clients of the path, including the working client. After this the kubelet overlooks
+    the end of that client's stream, keeps its endpoint, and refuses the path until the kubelet restarts.
     """
 
     def __init__(self):
         self._clients = collections.defaultdict(list)
-        """Clients by resource name and socket path."""
+        """Clients, keyed by resource name and socket path."""
         self._endpoints = {}
-        """Endpoints by resource name and socket path, oldest first."""
+        """Endpoints, keyed by resource name and socket path, the oldest first."""
         self._primary = {}
-        """By resource name, the endpoint that Allocate calls."""
+        """The endpoint that Allocate calls, keyed by resource name."""
 
     def dialling(self, client):
         self._clients[client.resource, client.socket].append(client)
@@ -65,14 +65,14 @@ class RegistryFrom137(PluginRegistry):
 
 
 RULES = {"1.36": PluginRegistry, "1.37": RegistryFrom137}
-"""Rules of kubelets by version: "1.36" for versions up to 1.36, "1.37" for versions from 1.37 on."""
+"""Kubelets' rules, keyed by version: "1.36" is for versions up to 1.36, "1.37" for versions from 1.37 on."""
 
 
 class History(Changes):
     def __init__(self, ledger):
         super().__init__()
         self.allocatable = []
-        """Pairs of a time in monotonic seconds and the allocatable devices by resource."""
+        """Pairs of a time in monotonic seconds and the allocatable devices then, keyed by resource."""
         self._ledger = ledger
 
     def notify(self):
@@ -91,18 +91,18 @@ class Kubelet(DeviceManager):
         self.accepted = 0
         self.failed_dial_backs = 0
         self.followed = collections.Counter()
-        """Number of open streams by socket path."""
+        """Number of open streams, keyed by socket path."""
         self.admits = asyncio.Event()
-        """Register waits while this event is not set."""
+        """Calls of Register wait until this event is set."""
         self.admits.set()
         self.refuse = ""
-        """Error message of Register; empty for none."""
+        """Error message with which Register fails; empty if Register succeeds."""
         self.lost_answers = 0
-        """Number of next Register calls that take effect, although their answers are lost."""
+        """Number of next Register calls that take effect but whose answers are lost."""
         self.ignore_stream = False
-        """Whether the kubelet accepts Register and never asks for the list."""
+        """Whether the kubelet accepts registrations but never requests a list of devices."""
         self.end_streams = False
-        """Whether the kubelet ends every stream after its first list."""
+        """Whether the kubelet ends every stream after the stream's first list."""
 
     @property
     def lists(self):
@@ -155,7 +155,7 @@ class Kubelet(DeviceManager):
             self.history.notify()
 
     async def drop(self, resource):
-        """Disconnect the present plugin of this name, as real kubelets do when any stream for it ends."""
+        """Disconnect the resource's current plugin, as kubelets do when any stream of the resource ends."""
         client = self._registry.endpoint(resource)
         self._registry.ended(client)
         self.ledger.mark_unhealthy(resource)
@@ -167,13 +167,13 @@ class Kubelet(DeviceManager):
             await self.history.until(predicate)
 
     async def until_list(self, *resources, registrations=1):
-        """Wait until each resource has been registered so often and its list has arrived."""
+        """Wait until each resource has had this number of registrations, and its list has arrived."""
         await self.until(
             lambda: all(self.lists.get(name) and len(self.registrations(name)) >= registrations for name in resources)
         )
 
     async def ask(self, resource, *containers):
-        """Answers of the plugin to Allocate for containers with these devices."""
+        """Call Allocate for containers with these devices; return the plugin's answers."""
         request = pb.AllocateRequest(
             container_requests=[pb.ContainerAllocateRequest(devices_ids=identifiers) for identifiers in containers]
         )
@@ -186,7 +186,7 @@ class Kubelet(DeviceManager):
         return self.directory / self.registrations(resource)[-1].endpoint
 
     def asked(self, resource):
-        """The socket of the plugin that Allocate would call, or None."""
+        """Socket of the plugin that the kubelet would call for Allocate, or None."""
         client = self._registry.endpoint(resource)
         return None if client is None else client.socket
 

@@ -1,4 +1,4 @@
-"""Memory in a control group, which is what a container's memory limit is about."""
+"""Measures and limits the memory of a control group, as a container's memory limit does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from testkit.conditions import wait_until
 
 VERSION_1, VERSION_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
-"""Folder of the memory controller, by version of control groups; only version 1 was tried."""
+"""Folders of the memory controller in versions 1 and 2 of control groups; only version 1 was tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +21,22 @@ class MemoryGroup:
 
     @property
     def highest(self) -> int:
-        """Highest memory use so far, in bytes."""
+        """Highest memory use of the group so far, in bytes."""
         (path,) = self._named("memory.max_usage_in_bytes", "memory.peak")
         return int(path.read_text())
 
     @property
     def killed(self) -> int:
-        """Number of processes that the kernel has killed because memory ran out."""
+        """Number of the group's processes that the kernel has killed for lack of memory."""
         text = "".join(path.read_text() for path in self._named("memory.oom_control", "memory.events"))
         return sum(int(line.split()[1]) for line in text.splitlines() if line.split()[0] == "oom_kill")
 
     def command(self, command: tuple[str, ...]) -> tuple[str, ...]:
-        """A command that enters the group, and then becomes the given command."""
+        """A command that enters the group and then executes the given command."""
         return ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.folder / "cgroup.procs"), *command)
 
     def remove(self) -> bool:
-        """Kill the group's processes; return whether the group is removed, which takes some moments."""
+        """Kill the group's processes; return whether the group is gone yet. The kernel takes some moments."""
         with contextlib.suppress(OSError):
             for pid in (self.folder / "cgroup.procs").read_text().split():
                 os.kill(int(pid), signal.SIGKILL)
@@ -50,7 +50,7 @@ class MemoryGroup:
 
 @contextlib.contextmanager
 def limited_memory(name: str, size: int) -> Iterator[MemoryGroup]:
-    """A memory group for the block, at the top of the hierarchy; this needs root."""
+    """Make a memory group at the top of the hierarchy for the duration of the block; this needs root."""
     top = VERSION_1 if VERSION_1.is_dir() else VERSION_2
     if top is VERSION_2:
         (top / "cgroup.subtree_control").write_text("+memory")

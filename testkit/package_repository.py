@@ -1,4 +1,4 @@
-"""A signed package repository in a folder, with stand-ins for Intel's and Microsoft's packages."""
+"""Makes a signed package repository in a folder, with stand-ins for Intel's and Microsoft's packages."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ AESM_SERVICE = "opt/intel/sgx-aesm-service/aesm/aesm_service"
 
 
 def packages(folder, aesm_service):
-    """Name, dependency and files of each package, as in Intel's and Microsoft's packages."""
+    """Names, dependencies and files of the stand-in packages, as in Intel's and Microsoft's packages."""
     intels, azures = (_provider_library(folder, name) for name in (PROVIDER_LIBRARY, "libdcap_quoteprov.so"))
     return {
         "sgx-aesm-service": ("", {AESM_SERVICE: aesm_service.encode()}),
@@ -30,7 +30,7 @@ def packages(folder, aesm_service):
 
 
 def _provider_library(folder, name):
-    """Compile an empty library of this name, which suffices for ldconfig; skip the test if there is no compiler."""
+    """Compile an empty library, which suffices for ldconfig; skip the test if there is no compiler."""
     if (compiler := shutil.which("cc")) is None:
         pytest.skip("no C compiler (cc) to build a stand-in for a quote provider library")
     made = folder / name

@@ -1,4 +1,4 @@
-"""Attacks by descriptors in messages (SCM_RIGHTS): a helper that receives or drops a message closes the files."""
+"""Attacks that pass descriptors (SCM_RIGHTS). A helper that receives or drops a message closes the files."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 LINGER_SECONDS = 60
-"""SO_LINGER of a socket: the time for which close() waits for a peer that reads nothing."""
+"""SO_LINGER of the passed sockets: seconds for which close() waits for a peer that reads nothing."""
 MOST_PER_MESSAGE = 253
-"""The kernel's SCM_MAX_FD: the most descriptors in one message."""
+"""Most descriptors that one message can carry (SCM_MAX_FD in the kernel)."""
 MOST_PER_LISTENER = 2_000
-"""Connections in a listener's backlog that nobody accepts, fewer than net.core.somaxconn."""
+"""Most unaccepted connections in one listener's backlog; net.core.somaxconn is larger."""
 CONNECT_SECONDS = 1.0
 OWN_WAIT_SECONDS = 0.005
-"""Longest wait in a close() of this process, until a signal interrupts it."""
+"""Seconds after which a timer signal interrupts a close() of this process that waits."""
 ANSWER_SECONDS = 15.0
-"""Longest wait for an answer, as long as Intel's client waits."""
+"""Longest wait for an answer, in seconds; Intel's client waits as long."""
 
 
 class LingeringSockets:
-    """Makes TCP sockets whose close() waits, since their peers' windows are closed."""
+    """Makes TCP sockets whose close() waits, because their peers read nothing."""
 
     def __init__(self) -> None:
         self._listeners: deque[socket.socket] = deque(maxlen=3)
@@ -62,12 +62,12 @@ class LingeringSockets:
 
 
 def pass_descriptors(connection: socket.socket, data: bytes, passed: Sequence[socket.socket]) -> bool:
-    """Send bytes with descriptors, and close these here; return whether the kernel accepted them."""
+    """Send bytes and sockets, and close the sockets here; return whether the kernel took the message."""
     numbers = array.array("i", [each.fileno() for each in passed])
     try:
         connection.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
     except OSError:
-        # A reset makes close() of unpassed sockets return without a wait.
+        # The kernel refused the sockets; without lingering, close() resets each connection and does not wait.
         for each in passed:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return False
@@ -78,9 +78,9 @@ def pass_descriptors(connection: socket.socket, data: bytes, passed: Sequence[so
 
 
 def pass_lingering(path: str, over: Callable[[], bool], *, rate: float, number: int) -> int:
-    """Pass lingering sockets at this rate per second, if the kernel accepts them; return the message count.
+    """Send `rate` messages with lingering sockets per second until `over`; return the number of messages.
 
-    If the helper drops a descriptor before its close here, this process waits in close(), until a signal comes.
+    If the helper closes a socket first, the close() in this process waits until a signal interrupts it.
     """
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, OWN_WAIT_SECONDS, OWN_WAIT_SECONDS)
@@ -100,7 +100,7 @@ def pass_lingering(path: str, over: Callable[[], bool], *, rate: float, number: 
 
 
 def pass_own_end(path: str, request: bytes) -> bool:
-    """Ask, await the answer, pass the connection's own end over it, and close; return whether the kernel took it."""
+    """Ask, await the answer, and pass the connection's own socket; return whether the kernel took the message."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_SECONDS)
         try:

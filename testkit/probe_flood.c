@@ -1,9 +1,10 @@
-// Requests to a probe server at a fixed rate from many addresses of the loopback network, whatever becomes of them.
+// Sends requests to a probe server from many loopback addresses, at a fixed rate that does not depend on the answers.
 //
 // Usage: probe_flood PORT ADDRESSES RATE SECONDS PATH KIND
 //
-// KIND: ask (read the answer and close); or hold the connection and send nothing (silent), half of a request (half), or
-// all of it and read nothing, with the smallest receive buffer (unread). Prints one line of JSON.
+// KIND is "ask" (read the answer and close) or a way to hold the connection: send nothing ("silent"), send half of a
+// request ("half"), or send all of it and read nothing, with the smallest receive buffer ("unread").
+// The program prints one line of JSON.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
-"""Floods of a daemon's probe server, a prober with the kubelet's timeouts, and a client that quotes meanwhile.
+"""Floods a daemon's probe server. Meanwhile a prober with the kubelet's timeouts and a quoting client run.
 
-As a program: `python -m testkit.probe_flood --seconds 60` prints a row for each flood of a helper of the checkout that
-PYTHONPATH names, and exits with 1 if a probe or a quote failed, or the quotes' p99 rose by more than GOAL_MS.
+The program `python -m testkit.probe_flood --seconds 60` floods a helper from the checkout in PYTHONPATH, and prints a
+row for each flood. It exits with 1 if a probe or a quote failed, or if the quotes' p99 rose by more than GOAL_MS.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from testkit.helper_process import RunningHelper, start_helper
 SOURCE = Path(__file__).with_suffix(".c")
 ADDRESSES, RATES = (1, 33, 110, 1000), (200, 1000, 3000)
 TIMEOUTS = {"/livez": 5.0, "/readyz": 2.0}
-"""The chart's timeoutSeconds, by path."""
+"""The chart's timeoutSeconds of probes, keyed by the probe's path."""
 PROBE_SECONDS, QUOTE_SECONDS = 0.1, 0.01
-"""Pauses between probes of a path (a kubelet's period is 2 or 10 s), and pauses between quotes."""
+"""Pauses in seconds between probes of a path (a kubelet's period is 2 or 10 s), and between quotes."""
 NICE = 10
-"""Niceness of the flood: the test is of the daemon, not of the kernel's scheduler."""
+"""Niceness of the flood's process, so that the daemon is tested and not the kernel's scheduler."""
 GOAL_MS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """Requests for a path at a rate per second, from this many addresses; the C source has the kinds."""
+    """A flood with `rate` requests per second from so many addresses; the C source explains the kinds."""
 
     kind: str
     path: str
@@ -53,7 +53,7 @@ class Observed:
     failures: list[str] = field(default_factory=list)
     slowest_probe: float = 0.0
     quotes: list[float] = field(default_factory=list)
-    """Seconds of each quote."""
+    """Duration of each quote in seconds."""
     quote_failures: list[str] = field(default_factory=list)
 
     @property
@@ -78,7 +78,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def flooding(program: Path, port: int, seconds: float, flood: Flood) -> Iterator[dict[str, int]]:
-    """Flood for so long, to the end of the block; yields a mapping that has the generator's counts afterwards."""
+    """Flood for `seconds` while the block runs; afterwards the yielded mapping has the generator's counts."""
     counts: dict[str, int] = {}
     command = ("nice", "-n", NICE, program, port, flood.addresses, flood.rate, seconds, flood.path, flood.kind)
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as process:
@@ -92,7 +92,7 @@ def flooding(program: Path, port: int, seconds: float, flood: Flood) -> Iterator
 def observe(
     port: int, seconds: float, quote: Callable[[], object] | None = None, timeouts: Mapping[str, float] = TIMEOUTS
 ) -> Observed:
-    """Send probes for so long, and call `quote` meanwhile."""
+    """Send probes for this number of seconds, and call `quote` at the same time."""
     observed, end = Observed(), time.monotonic() + seconds
     threads = [threading.Thread(target=_probe, args=(observed, port, *each, end)) for each in timeouts.items()]
     if quote is not None:
@@ -105,14 +105,14 @@ def observe(
 
 
 def quoting(path: Path) -> Callable[[], object]:
-    """A function that requests one quote, with the target info that was read before."""
+    """Read the target info; return a function that requests one quote with this target info."""
     client = AesmClient(path)
     report = SimulatedEnclave.from_name("victim").create_report(client.init_quote().target_info, bytes(64))
     return lambda: client.get_quote(report)
 
 
 def get(port: int, path: str, seconds: float) -> bytes:
-    """A whole answer, received within so many seconds as by a kubelet; an OSError if none came."""
+    """Return a complete answer; raise an OSError if the answer takes longer than this number of seconds."""
     end = time.monotonic() + seconds
     answer = b""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as client:
@@ -161,7 +161,7 @@ def _quote(observed: Observed, quote: Callable[[], object], end: float) -> None:
     while (begin := time.monotonic()) < end:
         try:
             quote()
-        except Exception as error:  # noqa: BLE001 # whatever it is, it is a failed quote
+        except Exception as error:  # noqa: BLE001 # any error is a failed quote
             observed.quote_failures.append(str(error))
         else:
             observed.quotes.append(time.monotonic() - begin)

@@ -1,11 +1,11 @@
-"""Pods that ask for the largest answers and read none, beside a victim; as a script, only the Pods.
+"""Pods that request the largest answers and read none, and a victim beside them. The script runs the Pods.
 
 Usage: sleeping_pods.py SOCKET PODS CONNECTIONS
 
-Each Pod is a user of its own, since SO_PEERCRED is the effective user of connect(2); so it needs root. Each line on
-stdin is a burst: every Pod makes so many connections, asks for a quote in the largest buffer on each, and sleeps. The
-answer is a line with the number of connections. Connections for which the kernel holds an answer stay open, whatever
-became of the helper.
+Each Pod has its own user, because SO_PEERCRED is the effective user of connect(2); so the script needs root. A
+line on stdin starts a burst: each Pod makes CONNECTIONS connections, requests a quote in the largest buffer on each
+connection, and sleeps. The script answers with a line that has the number of connections. A connection for which
+the kernel holds an answer stays open, even if the helper has ended.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 FIRST_USER = 20_000
 CONNECT_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
-"""Time limit of the victim, long enough to measure slow answers instead of missing them."""
+"""The victim's time limit in seconds, long enough that slow answers are measured and not missed."""
 PAUSE_SECONDS = 0.004
 VICTIMS_BUFFER = 8192
 
@@ -47,7 +47,7 @@ def quote_request(path: Path, name: str, buf_size: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A quote of the victim: begin and end by the clock, and the number of attempts."""
+    """A quote that the victim got: begin and end in the clock's seconds, and the number of attempts."""
 
     began: float
     ended: float
@@ -62,7 +62,7 @@ class Quote:
 
 
 class Victim:
-    """A client that gets quotes one by one, in a thread; refused or unanswered requests are repeated."""
+    """A client in a thread that gets one quote after the other, and repeats failed requests."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -71,7 +71,7 @@ class Victim:
         self._thread = threading.Thread(target=self._run)
         self.quotes: list[Quote] = []
         self.failure = ""
-        """Reason why the last attempt failed."""
+        """Reason why the victim's last attempt failed."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -111,12 +111,12 @@ class Victim:
 
 
 def p99(quotes: list[Quote]) -> float:
-    """Return the 99th percentile of the time from the first attempt to the answer, in seconds."""
+    """Return the 99th percentile of the seconds from a quote's first attempt to its answer."""
     return statistics.quantiles([quote.seconds for quote in quotes], n=100)[98]
 
 
 def unread(client: socket.socket) -> int:
-    """Return how many unread bytes the kernel holds for a client; 0 is possible after the helper's end."""
+    """Return the number of unread bytes in the kernel for a client; after the helper's end it may be 0."""
     return int.from_bytes(fcntl.ioctl(client.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
 

@@ -1,7 +1,7 @@
-"""A stand-in for Intel's aesmd that can fail as aesmd does: hang, crash, refuse, or make useless quotes.
+"""A stand-in for Intel's aesmd that can fail like aesmd: it hangs, crashes, refuses, or makes useless quotes.
 
-Its quotes are a simulated platform's. Like aesmd, it serves quoting calls and Num one at a time, makes no quote
-before an InitQuoteEx, leaves its socket behind when it crashes, and logs a connection without a request as an attack.
+A simulated platform makes the quotes. Like aesmd, the stand-in serves quoting calls and Num one at a time, quotes
+only after an InitQuoteEx, leaves its socket file after a crash, and logs a connection without a request as an attack.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ INIT, SIZE, QUOTE = MessageKind.INIT_QUOTE_EX, MessageKind.GET_QUOTE_SIZE_EX, Me
 NUM, IDS = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM, MessageKind.GET_SUPPORTED_ATT_KEY_IDS
 QUOTING = frozenset({INIT, SIZE, QUOTE})
 AT_ONCE = IDS
-"""The only call that does not wait behind other calls."""
+"""The only kind of call that does not wait for other calls to end."""
 
 ATTACK = "Malformed request received (May be forged for attack)"
 UNINITIALISED_QE_ID = bytes.fromhex("dd7ca5dd0d560000") * 2
-"""A memory address in place of the QE id: 16 bytes."""
+"""The 16 bytes of a QE id that was never set; they are a memory address, repeated."""
 
 NO_ANSWER = (
     ("hang", "aesmd-hangs"),
@@ -36,11 +36,11 @@ NO_ANSWER = (
     ("killed", "aesmd-unreachable"),
     ("gone", "aesmd-unreachable"),
 )
-"""Troubles in which aesmd does not answer, each with the code of the relay's error."""
+"""Pairs of a trouble in which aesmd gives no answer and the code of the relay's error."""
 
 
 class Run:
-    """One process of aesmd."""
+    """One process of the stand-in for aesmd."""
 
     def __init__(self, path):
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -50,7 +50,7 @@ class Run:
         self.one_at_a_time = threading.Lock()
         self.crashed, self.ending = threading.Event(), threading.Event()
         self.codes = {}
-        """Error codes by kind of request that this process refuses from now on."""
+        """Error codes with which this process refuses requests from now on, keyed by kind of request."""
         self.id_enclave_failed = False
 
     def end(self):
@@ -63,23 +63,23 @@ class StubAesmd:
     def __init__(self, path, provider):
         self.path, self.provider = path, provider
         self.codes = {}
-        """Error codes by kind of request that every process refuses."""
+        """Error codes with which every process refuses requests, keyed by kind of request."""
         self.recovering = False
-        """Whether `codes` end with the next self-test; a self-test that has begun gets no mixed answers."""
+        """Whether the next self-test ends `codes`; a self-test that has begun gets consistent answers."""
         self.hang = threading.Event()
-        """Quoting calls wait while this event is not set."""
+        """Quoting calls wait until this event is set."""
         self.hang.set()
         self.seconds = 0.0
-        """Duration of each quoting call."""
+        """Duration of each quoting call in seconds."""
         self.cut = None
-        """Number of bytes of each answer that are sent; None for all."""
+        """Number of bytes that are sent of each answer; None means the whole answer."""
         self.garbage = b""
-        """Bytes that are sent in place of each answer."""
+        """Bytes that are sent instead of each answer, unless empty."""
         self.altered = lambda quote: quote
         self.target_info = None
-        """Target info that InitQuoteEx gives in place of the quoting enclave's."""
+        """Target info that InitQuoteEx gives instead of the quoting enclave's target info, unless None."""
         self.lines = ()
-        """Lines that are logged with each refusal by `codes`."""
+        """Lines that the stand-in logs with each refusal that `codes` causes."""
         self.asked = []
         self.log = []
         self.run = None
@@ -92,7 +92,7 @@ class StubAesmd:
         return self
 
     def cause(self, trouble):
-        """Cause one of the troubles in NO_ANSWER; a call then waits for ever, or is broken off."""
+        """Cause one of the troubles in NO_ANSWER, in which a call waits for ever or is broken off."""
         match trouble:
             case "hang":
                 self.hang.clear()
@@ -104,15 +104,15 @@ class StubAesmd:
                 self.path.unlink()
 
     def change_certificate(self):
-        """Act as with a certificate of another TCB from PCCS: size and quote need an InitQuoteEx first."""
+        """Act as if PCCS gave a certificate of another TCB; size and quote calls then need an InitQuoteEx."""
         self.run.initialised = False
 
     def lose_enclave(self):
-        """Lose the quoting enclave, which only another process loads again."""
+        """Lose the quoting enclave; only another process can load the enclave again."""
         self.run.codes = dict.fromkeys(QUOTING, AesmErrorCode.ENCLAVE_LOST)
 
     def fail_id_enclave(self, code):
-        """Fail to load the ID enclave in the next InitQuoteEx; this process then refuses this and later calls."""
+        """Fail to load the ID enclave in the next InitQuoteEx; refuse this call and all later quoting calls."""
         uninitialised = AesmErrorCode.ATT_KEY_NOT_INITIALIZED
         self.run.codes = {INIT: code, SIZE: uninitialised, QUOTE: uninitialised}
         self.run.id_enclave_failed = True
@@ -123,12 +123,12 @@ class StubAesmd:
         self.asked.clear()
 
     def kill(self):
-        """Crash: requests are not answered, and the socket file stays."""
+        """Crash without answers to open requests; the socket file stays."""
         self.run.crashed.set()
         self.run.end()
 
     def terminate(self):
-        """End by SIGTERM: requests in flight are refused with 30, and the socket file is removed."""
+        """End as after SIGTERM: refuse open requests with code 30, and remove the socket file."""
         self.run.ending.set()
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
@@ -213,7 +213,7 @@ class StubAesmd:
 
 @contextlib.contextmanager
 def running_stub(folder):
-    """A running stand-in, with its socket in the folder `private` and its platform's root in `root.pem`."""
+    """Run a stand-in, with its socket in the folder `private` and its platform's root in `root.pem`."""
     (folder / "private").mkdir()
     platform = open_or_create_platform(folder / "platform").platform
     (folder / "root.pem").write_bytes(platform.pki.root.pem)

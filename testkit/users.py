@@ -4,7 +4,7 @@ import os
 
 @contextlib.contextmanager
 def as_user(uid=1000):
-    """Be another user during the block; without root, skip the test."""
+    """Change this process's user during the block; skip the test unless root runs it."""
     import pytest
 
     if os.getuid() != 0:

@@ -12,14 +12,14 @@ from testkit import cluster_objects as make
 NEWEST = "2026-11-29T09:00:00Z"
 _OFFERED = {"--epc-resource": "162", "--enclave-resource": "1024", "--provision-resource": "1024"}
 _OFFERED |= {"--helper-resource": "6"}
-"""Amounts that a device plugin offers, by the flag that names the resource."""
+"""Amounts that a device plugin offers, keyed by the flag that names the resource."""
 
 
 _ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1\n'
 
 
 def settle(api, broken=()):
-    """Make statuses, Pods, resources and pages; Pods of a `broken` image get its status, and older Pods stay."""
+    """Act like controllers, kubelets and daemons. `broken` has statuses by image; older Pods then stay."""
     for daemon in api.find("DaemonSet"):
         parsed = Workload.parse(daemon)
         nodes = [one for one in api.find("Node") if parsed.selection.selects(Node.parse(one))]

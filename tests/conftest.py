@@ -6,7 +6,7 @@ import pytest
 
 from confcom import passed_descriptors
 
-# The variable is set before gRPC is imported: otherwise gRPC's fork() handlers write to stderr, and end children.
+# The variable must be set before gRPC is imported, or gRPC's fork() handlers write to stderr and end children.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 AESM_VECTORS = Path(__file__).parent / "vectors" / "aesm"
@@ -14,14 +14,14 @@ AESM_VECTORS = Path(__file__).parent / "vectors" / "aesm"
 
 @pytest.fixture
 def short_dir():
-    """A directory whose path leaves room for a unix socket's name."""
+    """A directory with a path so short that paths of unix sockets in it are not too long."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         yield Path(directory)
 
 
 @pytest.fixture
 def refusal():
-    """Skip the test where the kernel cannot refuse descriptors."""
+    """Skip the test if the kernel cannot refuse passed descriptors."""
     if not passed_descriptors.are_refusable():
         pytest.skip("this kernel cannot refuse descriptors (SO_PASSRIGHTS, Linux 6.16)")
 
@@ -50,11 +50,11 @@ class Clock:
 
 @pytest.fixture
 def clock():
-    """A clock that stands still until a test sets its `now`."""
+    """A clock that shows `now`, which only a test changes."""
     return Clock()
 
 
 @pytest.fixture(scope="session")
 def vector():
-    """Bytes recorded from Intel's client and server, frame header included."""
+    """Reads messages recorded from Intel's client and server, including the frame header."""
     return lambda name: bytes.fromhex((AESM_VECTORS / f"{name}.hex").read_text())

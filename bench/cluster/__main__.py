@@ -1,4 +1,4 @@
-"""`make bench-e2e`: the add-on on real Kubernetes of this machine, the running cluster or a new one for the time."""
+"""`make bench-e2e`: measure the add-on on this machine's cluster, or on a temporary cluster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from e2e.conftest import NODES, shared_cluster
 from e2e.tenants import HOLD, container, pod
 
 SGX_NODES = 2
-"""Number of the cluster's nodes that are measured: the first ones."""
+"""Number of the nodes that are measured: the cluster's first nodes."""
 
 IDLE_SECONDS = 60.0
 STARTS_PER_ROUND = 3
@@ -33,7 +33,7 @@ STARTS_PER_ROUND = 3
 POD_MIB = 10
 """MiB of EPC of a Pod that starts with EPC, as in the example."""
 POD_SECONDS = 120.0
-"""Time limit for a Pod to be ready, and for a Pod to be gone, on a busy machine."""
+"""Seconds within which a Pod must be ready, or must be gone, on a busy machine."""
 WITH, WITHOUT = "with EPC", "without EPC"
 
 
@@ -50,7 +50,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 
 def measure_cluster(cluster: Cluster, rounds: int, directory: Path) -> Sequence[Section]:
-    """Measure on a cluster that has our images and two nodes or more; the add-on is installed, and stays."""
+    """Measure on a cluster with our images and at least two nodes; install the add-on, and leave it there."""
     add_on.uninstall(cluster)
     add_on.install(cluster, [node.name for node in cluster.nodes[:SGX_NODES]])
     pids = daemons(cluster)
@@ -71,7 +71,7 @@ def measure_cluster(cluster: Cluster, rounds: int, directory: Path) -> Sequence[
 
 
 def daemons(cluster: Cluster) -> dict[tuple[str, str], int]:
-    """Process IDs of the daemons, by component and node."""
+    """Process IDs of the daemons, keyed by component and node."""
     found = {}
     for one in add_on.daemons(cluster):
         component = one["metadata"]["labels"][COMPONENT]
@@ -80,7 +80,7 @@ def daemons(cluster: Cluster) -> dict[tuple[str, str], int]:
 
 
 def process_of(uid: str, module: str) -> int:
-    """The process of a Pod that runs a module; on every node, the path of a Pod's control group has its UID."""
+    """A Pod's process that runs this Python module; the path of its control group has the Pod's UID."""
     for process in PROC.glob("[0-9]*"):
         with contextlib.suppress(OSError):  # the process has just ended
             if f"pod{uid}/" in (process / "cgroup").read_text() and module in (process / "cmdline").read_text():

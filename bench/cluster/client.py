@@ -1,7 +1,7 @@
 """One process of the load, in a Pod or on the node: python -m bench.cluster.client FOLDER ROUNDS QUOTES CLIENTS.
 
-For each round the process makes its reports, creates a file when ready, waits for another file, and asks for quotes
-without a pause.
+For each round, the process makes its reports, and then creates a file to say that it is ready. The process
+waits until another file appears, and then asks for quotes without a pause.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ POLL_SECONDS = 0.01
 
 
 def sign(folder: Path, state: str, turn: int) -> Path:
-    """A file in a process's folder that exists once the process is ready, may begin (go), or has answers."""
+    """A file in a process's folder; it says that the process is ready, may begin (go), or has all answers."""
     return folder / f"{state}-{turn}"
 
 

@@ -1,4 +1,4 @@
-"""Quotes as fast as Pods get them, in rounds that alternate with the same load from the node itself."""
+"""Measures how fast Pods get quotes, in rounds that alternate with the same load from outside of Pods."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PODS, NODE = "from Pods", "from the node"
 PROCESSES, CLIENTS, QUOTES = 4, 16, 1000
 """Number of Pods, of clients in each Pod, and of each client's quotes in a round."""
 SIGNATURES = 1000
-"""Signatures that measure the unit, before and after each round: 25 ms."""
+"""Number of signatures with which the unit is measured before and after each round; they take 25 ms."""
 ROUND_SECONDS = 180.0
-"""Limit for one round on a busy machine; some seconds are usual."""
+"""Seconds within which one round must end on a busy machine; usually a round takes some seconds."""
 
 
 def quote_rounds(
@@ -85,7 +85,7 @@ def _wait(processes: Sequence[Path], state: str, turn: int) -> None:
 
 @contextmanager
 def in_pods(cluster: Cluster, namespace: str, rounds: int, directory: Path) -> Iterator[list[Path]]:
-    """Run each process of the load in a Pod with 1 MiB of EPC, until the namespace's end; yield their folders."""
+    """Run each client process in a Pod with 1 MiB of EPC, until the namespace's end; yield their folders."""
     processes = [_process(directory, f"client-{number}") for number in range(PROCESSES)]
     command, node = _command(CLIENT_RESULTS, rounds), cluster.node.name
     items = [client_pod(one.name, command, "bench", one, node=node, epc_mib=1) for one in processes]
@@ -96,7 +96,7 @@ def in_pods(cluster: Cluster, namespace: str, rounds: int, directory: Path) -> I
 
 @contextmanager
 def on_node(node: Node, rounds: int, directory: Path) -> Iterator[list[Path]]:
-    """Run as many processes on the node, outside of any Pod."""
+    """Run the same number of client processes on the node, outside of any Pod."""
     processes = [_process(directory, f"process-{number}") for number in range(PROCESSES)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     running: list[subprocess.Popen[bytes]] = []
@@ -119,5 +119,5 @@ def _command(folder: str, rounds: int) -> list[str]:
 def _process(directory: Path, name: str) -> Path:
     folder = directory / name
     folder.mkdir()
-    folder.chmod(0o777)  # the image's user is not ours
+    folder.chmod(0o777)  # the image runs as another user
     return folder

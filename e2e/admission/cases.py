@@ -43,7 +43,7 @@ def apply(tenant: Tenant, manifest: Manifest, *more: str) -> subprocess.Complete
 
 
 def check(tenant: Tenant, pattern: Pattern) -> Mapping[str, Any]:
-    """Check the Pod that the API server makes of a pattern against the table, and return it; the rest is kept."""
+    """Check the Pod that the API server makes of a pattern against the table; return the Pod."""
     answer = dry_run(tenant, pattern.pod)
     if pattern.refused:
         assert not answer.made
@@ -65,7 +65,7 @@ def check_containers(of: Mapping[str, Any], made: Mapping[str, Made]) -> None:
 
 
 def check_the_rest(before: Manifest, after: Mapping[str, Any]) -> None:
-    """Check that all else than resources, variables and our annotations is as in the manifest."""
+    """Check that everything except resources, variables and our annotations is as in the manifest."""
     spec = copy.deepcopy(before["spec"])
     for one in [*spec.get("initContainers", []), *spec["containers"]]:
         one.pop("resources", None)

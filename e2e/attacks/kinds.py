@@ -1,8 +1,8 @@
-"""The attacks. Each runs until its time is over, and returns counts, which the program prints as JSON.
+"""The attacks. Each attack runs until its time is over, and returns counts, which the program prints as JSON.
 
 Usage: python -m e2e.attacks.kinds KIND SECONDS WHERE...
 
-A process of its own attacks each WHERE.
+A separate process attacks each WHERE.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ Worth = Callable[[socket.socket, int], bool]
 """Whether a connection with these poll events is still worth holding."""
 
 AT_ONCE = 32
-"""Connections between two pauses, so some thousand a second. Attacks aim at the helper's memory and places: the
-kernel's backlog, which has no fair shares, can be filled by any process that connects."""
+"""Number of connections between two pauses: some thousands a second. Attacks aim at the helper's memory and
+places: the kernel's backlog, which has no fair shares, can be filled by any process that connects."""
 PAUSE_SECONDS = 0.005
 WHOLE_ANSWER = 16_000
-"""Unread bytes that show a whole answer, and no refusal: a little less than LONGEST."""
+"""Number of unread bytes from which on an answer is whole, and no refusal: a little less than LONGEST."""
 UIDS = (100_000, 2_000_000_000)
 """Range of random user IDs; no distribution assigns any of them."""
 PER_PROCESS = 256
-"""Connections of a process that then exits: so many that it has exited before the helper accepts the last one."""
+"""Connections of a process that then exits; it has exited before the helper accepts the last of so many."""
 COMPLAINERS = 600
 """Number of user IDs that cause log lines."""
 PROBES = (b"/metrics", b"/readyz")
 CROWD = 30
-"""Simultaneous connections of the larger of the two loops that ask for metrics."""
+"""Number of simultaneous connections in the larger of the two loops that ask for metrics."""
 FLOODERS = 4
 """Simultaneous connections that ask for quotes in a loop: more than the helper's one core serves."""
 ANSWER_SECONDS = 5.0
-"""Time limit for one answer; then the attacker sends the next request."""
+"""Seconds to wait for one answer; after that the attacker sends the next request."""
 RETRY_SECONDS = 0.1
 
 LONGEST = 16_384
 """Largest buffer, in bytes, that a client may ask the helper to fill."""
 LONGEST_REQUEST = 8_192
 INIT_QUOTE_EX, GET_QUOTE_EX = 15, 17
-"""Field numbers of both calls, the same in requests and in answers."""
+"""Protobuf field numbers of both calls, the same in requests and in answers."""
 TARGET_INFO = 2
 """Field number of the target info in an answer to InitQuoteEx."""
 KEY = ECDSA_P256_KEY_ID.encode()
@@ -74,11 +74,11 @@ MORE_THAN_PLACES = 4_500
 """Number of connections: more than the helper's 4,096 places."""
 MALFORMED = wire.frame(b"\xff" * 100)
 SPARE_DESCRIPTORS = 512
-"""Descriptors kept for everything else, and for connections made between two checks."""
+"""Number of descriptors for everything but held connections, and for connections made between checks."""
 LOOK_SECONDS = 0.5
-"""Interval between two checks of the held connections."""
+"""Seconds between two checks of the held connections."""
 RENEWED_SHARE = 0.02
-"""Share of the connections, the oldest, closed at each check while an attacker can hold no more."""
+"""Share of the connections that each check closes, oldest first, while an attacker can hold no more."""
 GONE = select.POLLHUP | select.POLLRDHUP | select.POLLERR
 
 
@@ -97,7 +97,7 @@ class Counts:
 
 
 class Held:
-    """Up to `most` connections, the oldest first, held as long as `worth` accepts their poll events."""
+    """Up to `most` connections, ordered by age; each is held as long as `worth` accepts its poll events."""
 
     def __init__(self, most: int, worth: Worth) -> None:
         self._most = most
@@ -115,7 +115,7 @@ class Held:
         return len(self._held) >= self._most
 
     def look(self) -> None:
-        """Every LOOK_SECONDS, close connections not worth holding, and some of the oldest if it is full."""
+        """Every LOOK_SECONDS, close connections not worth holding, and if full, some of the oldest."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -141,7 +141,7 @@ class Held:
 
 def connect(path: str, request: bytes, counts: Counts) -> socket.socket | None:
     made = socket.socket(socket.AF_UNIX)
-    made.settimeout(1.0)  # connect() fails at once on a full backlog, sendall() after this on a full buffer
+    made.settimeout(1.0)  # for sendall(); connect() fails at once if the backlog is full
     try:
         made.connect(path)
         made.sendall(request)
@@ -167,7 +167,7 @@ def quote_request(path: str, over: Over) -> bytes:
     """A GetQuoteEx request for the longest answer, with a report that the helper's enclave accepts."""
     target = bytes(TARGET_INFO_SIZE)
     while not over():
-        # Other attackers may make the helper refuse or close.
+        # Other attackers may cause the helper to refuse the request or to close the connection.
         with contextlib.suppress(OSError, ValueError):
             if found := _target_info(_answer(path, INIT)):
                 target = found
@@ -293,9 +293,9 @@ def complaints(path: str, over: Over) -> Counts:
 
 
 def _connect_and_exit(path: str, socks: list[socket.socket], uids: Iterator[int], requests: Sequence[bytes]) -> None:
-    """Connect as several users, who send the requests in turn, in a process that then exits.
+    """Connect as several users in a process that then exits; the users send these requests in turn.
 
-    The given sockets stay open here; without any, the process makes its own, which its exit closes.
+    Given sockets stay open in this process; otherwise the child process makes sockets, which its exit closes.
     """
     chosen = list(itertools.islice(uids, PER_PROCESS))
     child = os.fork()
@@ -337,7 +337,7 @@ def lingering(path: str, over: Over, *, rate: float, number: int = 1) -> Counts:
 
 
 def own_ends(path: str, over: Over, *, by_users: bool = False) -> Counts:
-    """Repeatedly pass a connection's own end to the helper over it, with the longest answer unread, and exit."""
+    """Repeatedly leave the longest answer unread, pass this end of the connection to the helper, and exit."""
     request, counts, uids = quote_request(path, over), Counts(), _random_uids()
     while not over():
         child = os.fork()

@@ -25,7 +25,7 @@ PROGRAMS = (
 CONFIG_MAP = "attacks"
 CODE = "/code"
 RESTRICTED = {
-    "runAsUser": 12_345,  # no user that the image has
+    "runAsUser": 12_345,  # a user ID that does not exist in the image
     "runAsNonRoot": True,
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -34,7 +34,7 @@ RESTRICTED = {
 
 
 def attacker(kind: str, node: str, seconds: float, places: tuple[str, ...], *, root: bool) -> Manifest:
-    """A Pod that attacks these places, as root with the runtime's default capabilities or as a user with none."""
+    """A Pod that attacks these addresses, as root with default capabilities, or as a user without any."""
     main = container(
         "main",
         limits={EPC: 1},  # the plugin mounts the directory of the helper's socket for it
@@ -104,7 +104,7 @@ def log_lines(cluster: Cluster, daemon: Daemon, since: datetime) -> int:
 
 
 def harm(before: Sequence[Daemon], after: Sequence[Daemon], *, stayed_ready: bool = True) -> list[str]:
-    """Damage to daemons between two moments; `stayed_ready` includes whether they were ready all the time."""
+    """Damage to daemons between two moments; `stayed_ready` says whether they were ready all the time."""
     found = []
     for was, now in zip(before, after, strict=True):
         if now.uid != was.uid:

@@ -18,7 +18,7 @@ from e2e.beside import beside
 from e2e.cluster import Cluster
 
 WATCH_SECONDS = 3600
-"""Timeout of the watch, as asked of the API server: longer than any case."""
+"""Seconds after which the API server ends the watch: longer than any case takes."""
 REJECTED = ("UnexpectedAdmissionError", "OutOf")
 """Prefixes of a kubelet's reasons, about resources, for rejecting a Pod."""
 
@@ -34,7 +34,7 @@ class Rejection:
 
 @dataclass(slots=True)
 class _Seen:
-    """State of a Pod. `restarts` are those until a container ran: a killed kubelet may have lost the first start."""
+    """State of a Pod. `restarts` happen before a container ran, as a killed kubelet may lose a start."""
 
     bound: float | None = None
     judged: bool = False
@@ -46,13 +46,13 @@ class _Seen:
 class Ledger:
     """The listener of a watch of all Pods, which gets changes in the order in which the API server made them.
 
-    `namespace` has the Pods that come and go; Pods of other namespaces count for the sums only.
+    Pods of `namespace` come and go. Pods of other namespaces only count in the sums.
     """
 
     namespace: str
     epc_mib: Mapping[str, int]
     most: Counter[str] = field(default_factory=Counter)
-    """By node, the largest sum of EPC requests of bound Pods that have not ended."""
+    """Largest sum of EPC requests of bound Pods that have not ended, keyed by node."""
     ran: Counter[str] = field(default_factory=Counter)
     """Number of Pods that have been Running, by node."""
     complaints: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Ledger:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def expect_deletion(self, name: str) -> None:
-        """Record that the maker of a Pod will delete it, so that its later failure is no complaint."""
+        """Record that a Pod's maker will delete the Pod, so that its later failure is no error."""
         with self._lock:
             self._to_delete.add(name)
 

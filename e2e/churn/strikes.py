@@ -21,13 +21,13 @@ from e2e.waiting import until
 ENCLAVE, PROVISION = "sgx.intel.com/enclave", "sgx.intel.com/provision"
 HELPER_EPC = "confcom.internal/quote_helper_epc_mem_in_MiB"
 PAUSE_SECONDS = 5.0
-"""Longest pause between two kills of one order: the later kill comes before, during or after the earlier daemon's
-return."""
+"""Most seconds between two kills of one order: the second kill comes before, during or after the first
+daemon's return."""
 BACK_SECONDS = 180.0
-"""Time for all to be well again on a busy machine: the kubelet reports every 10 s, and waits 10 s before the second
-start of a container."""
+"""Seconds for all to be well again on a busy machine: the kubelet reports every 10 s, and waits 10 s before
+the second start of a container."""
 LATE_SECONDS = 1.0
-"""Delay with which the watch may report a binding after the kubelet has seen it, on a busy machine."""
+"""Seconds by which the watch may report a binding later than the kubelet sees it, on a busy machine."""
 
 
 class Target(StrEnum):
@@ -49,7 +49,7 @@ class Strikes:
     _logs: dict[str, KubeletLog] = field(default_factory=dict)
 
     def carry_out(self, order: Sequence[Target]) -> None:
-        """Kill the targets in this order, and wait until all is well again."""
+        """Kill the targets in this order, and wait until all daemons are well again."""
         with_epc = [one.node for one in self.sizes]
         chosen = {target: self.choose.choice(with_epc) for target in (Target.PLUGIN, Target.KUBELET)}
         # While a kubelet is away, killed processes on its node are not started again.
@@ -67,8 +67,8 @@ class Strikes:
     def undisturbed(self, rejections: Sequence[Rejection]) -> list[Rejection]:
         """Rejections of Pods outside of the periods of kills and recoveries.
 
-        A kubelet without a plugin knows at once that the devices are gone, and tells the API server up to ten seconds
-        later. It rejects Pods that the scheduler binds meanwhile, with any vendor's plugin.
+        A kubelet without a plugin knows at once that the devices are gone, and tells the API server up to ten
+        seconds later. The kubelet rejects Pods bound in this time, with any vendor's plugin.
         """
         return [
             one
@@ -118,11 +118,11 @@ class Strikes:
         pods = self._daemons()
         if waiting := [name_of(pod) for pod in pods if not is_ready(pod)]:
             return f"not ready: {', '.join(waiting)}"
-        # Wanted are a plugin and a helper on each node, and the controller.
+        # All is well when each node has a plugin and a helper, and the controller runs.
         return "" if len(pods) == 2 * len(self.sizes) + 1 else f"{len(pods)} daemons are there"
 
     def _replace_restarted(self) -> None:
-        """Replace the Pods whose containers have restarted: the kubelet delays each further start longer.
+        """Replace Pods whose containers have restarted: the kubelet delays each further start for longer.
 
         A plugin's Pod is replaced as in an update: its successor serves before it ends.
         """

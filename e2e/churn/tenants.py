@@ -13,20 +13,20 @@ from e2e.churn.ledger import Ledger
 from e2e.tenants import Manifest, Tenant, container, pod
 
 PAUSE_SECONDS = 1.0
-"""Pause between the creations of two Pods on a node."""
+"""Seconds between the creations of two Pods on a node."""
 MOST = 12
-"""Most Pods on a node at a time: more Pods would only wait for EPC, or for the machine."""
+"""Largest number of Pods on a node: more Pods would only wait for EPC, or for the machine."""
 SHARE = 3
-"""Most Pods want up to a third of a node's EPC, so that it is full and several Pods run all the time."""
+"""Most Pods want up to a third of a node's EPC, so that the node is full and always runs several Pods."""
 LARGE = 0.1
 """Share of the Pods that may want all EPC of a node."""
 BYTES_NAME = "sgx.intel.com/epc"
 SHORT_SECONDS = (0.2, 3.0)
-"""Range of the run times of programs that end by themselves."""
+"""Shortest and longest run time, in seconds, of programs that end by themselves."""
 LIFE_SECONDS = (3.0, 25.0)
-"""Range of the lifetimes of Pods that run until they are deleted."""
+"""Shortest and longest time, in seconds, after which a Pod that does not end by itself is deleted."""
 PATIENCE_SECONDS = 25.0
-"""Age at which Pods are deleted that should have ended by themselves: most of them wait for EPC."""
+"""Age in seconds at which Pods are deleted although they end by themselves: most of them wait for EPC."""
 HOLD = "trap 'exit 0' TERM; sleep 3600 & wait $!"
 
 
@@ -34,7 +34,7 @@ def tenant_pod(name: str, node: str, limits: dict[str, int | str], *, seconds: f
     """A Pod that runs a program for some seconds, or, for None, holds its EPC until it is deleted."""
     program = HOLD if seconds is None else f"sleep {seconds:.2f}"
     main = container("main", limits=limits, command=["/bin/sh", "-c", program])
-    # A container that holds EPC would be restarted, and the restart shows that it ended.
+    # The kubelet restarts a container that holds EPC and ends, and this restart shows that it ended.
     restart = "Always" if seconds is None else "Never"
     return pod(name, main, node=node, restartPolicy=restart, automountServiceAccountToken=False)
 

@@ -1,4 +1,4 @@
-"""Names, addresses and places of the cluster's hosts; private to its namespaces, so they may be fixed."""
+"""Names, addresses and paths of the cluster's hosts; only its namespaces see them, so they may be fixed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 NODE_NAME = "confcom-node"
-"""Name of the first node; the names of other nodes have their number after it."""
+"""Name of the first node; the name of another node is this name and the node's number."""
 
 CONTROL_PLANE_NAME = "confcom-control-plane"
 CONTROL_PLANE_ADDRESS = "172.31.255.1"
@@ -24,7 +24,7 @@ CONTAINERD_SOCKET = Path("/run/containerd/containerd.sock")
 DEVICE_PLUGINS = PurePosixPath("/var/lib/kubelet/device-plugins")
 """The kubelet's directory of device plugins."""
 PAUSE_IMAGE = "localhost/confcom/pause:latest"
-"""Name of the pause image. No registry is at localhost, so no other image can be pulled under this name."""
+"""Name of the pause image. No registry runs on localhost, so no other image can be pulled under this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Places:
         self.logs = folder / "logs"
         self.home = folder / "home"
         self.alive = folder / "alive"
-        """A file that the control plane's first process keeps locked; it has the pid as the machine counts."""
+        """A file that the control plane's first process keeps locked; it has this process's pid outside."""
         self.control_plane = HostPlaces(folder / "control-plane", self.logs)
 
     def node(self, node: NodeIdentity) -> HostPlaces:

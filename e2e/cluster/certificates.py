@@ -20,10 +20,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from e2e.cluster.addresses import API_PORT, API_SERVICE_ADDRESS, CONTROL_PLANE_ADDRESS, CONTROL_PLANE_NAME, NodeIdentity
 
 VALIDITY = dt.timedelta(days=30)
-"""Validity of certificates, longer than a cluster is kept; short, as keys lie in a temporary folder."""
+"""Validity of certificates: longer than a cluster is kept, but short, as keys are in a temporary folder."""
 
 CLOCK_SKEW = dt.timedelta(hours=1)
-"""Validity before now, so that a clock set back while the cluster runs does not make certificates invalid."""
+"""How far back certificates are valid, so that they stay valid if the clock is set back later."""
 
 CLIENTS = {
     "admin": ("kubernetes-admin", "system:masters"),
@@ -31,10 +31,10 @@ CLIENTS = {
     "scheduler": ("system:kube-scheduler", None),
     "proxy": ("system:kube-proxy", None),
 }
-"""Clients of the API server with a kubeconfig: user and group, as in Kubernetes' built-in roles."""
+"""User and group of each API client that gets a kubeconfig, as in Kubernetes' built-in roles."""
 
 NODES_GROUP = "system:nodes"
-"""Group of the kubelets, each of which has a user of its own: `system:node:NAME`."""
+"""Group of the kubelets; each kubelet has its own user, `system:node:NAME`."""
 
 API_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", CONTROL_PLANE_NAME)
 API_ADDRESSES = (API_SERVICE_ADDRESS, CONTROL_PLANE_ADDRESS, "127.0.0.1")
@@ -95,7 +95,7 @@ def issue(
     names: Sequence[str] = (),
     addresses: Sequence[str] = (),
 ) -> Issued:
-    """A certificate of a new key, signed by this authority; without an authority, that of a new authority."""
+    """A certificate of a new key, signed by this authority; without an authority, make a new authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
     if group:

@@ -13,7 +13,7 @@ from pathlib import Path
 from confcom.errors import ConfcomError
 
 REMOVAL_SECONDS = 20.0
-"""Limit for a group's removal, possible some moments after its last process ended; then it is stuck."""
+"""Seconds for a group's removal, which is possible some moments after its last process has ended."""
 
 POLL_SECONDS = 0.05
 
@@ -30,17 +30,17 @@ class Hierarchy:
         group = self.mountpoint / name
         group.mkdir(exist_ok=True)
         if "cpuset" in self.options.split(","):
-            for setting in ("cpuset.cpus", "cpuset.mems"):  # a new version 1 group has none, and takes no process
+            for setting in ("cpuset.cpus", "cpuset.mems"):  # without values, a new version 1 group takes no process
                 (group / setting).write_text((self.mountpoint / setting).read_text())
         return group
 
     @property
     def leaf(self) -> str:
-        """Group for processes: version 2 allows none in a group that has controlled groups below it."""
+        """Group for processes: version 2 allows no process in a group with controlled groups below it."""
         return "init" if self.type == "cgroup2" else ""
 
     def open_to_groups(self) -> None:
-        """In version 2, enable all available controllers for the groups below."""
+        """In version 2, enable all available controllers for the groups below this group."""
         if self.type == "cgroup2":
             for controller in (self.mountpoint / "cgroup.controllers").read_text().split():
                 (self.mountpoint / "cgroup.subtree_control").write_text(f"+{controller}")
@@ -82,7 +82,7 @@ def _removed(group: Path) -> bool:
     for folder, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
             for pid in map(int, Path(folder, "cgroup.procs").read_text().split()):
-                if pid:  # 0 stands for a process that is not visible in this PID namespace
+                if pid:  # 0: a process that this PID namespace does not show
                     os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             Path(folder).rmdir()

@@ -26,17 +26,17 @@ from e2e.progress import say, timed
 from e2e.waiting import until
 
 NODES_READY_SECONDS = 60.0
-"""Time from answering components to Ready nodes: 3 s are usual."""
+"""Seconds after all components answer until all nodes are Ready; usually 3."""
 NODES_BACK_SECONDS = 150.0
-"""Time to Ready nodes after an API server outage. The controllers take the nodes for lost, and a kubelet reports
-once it watches its own node again, which it retries at growing intervals: client-go waits up to 30 to 60 s."""
+"""Seconds until nodes are Ready after an API server outage. The nodes count as lost until their kubelets
+watch them again, which these try at growing intervals: client-go waits up to 30 to 60 s."""
 
 ONE_NODE = Shape()
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A running cluster; `pid` is that of the control plane's first process, as the machine counts."""
+    """A running cluster; `pid` is the machine's process ID of the control plane's first process."""
 
     places: Places
     plan: Plan
@@ -44,9 +44,9 @@ class Cluster:
 
     @classmethod
     def up(cls, folder: Path | None = None, shape: Shape = ONE_NODE) -> Cluster:
-        """The running cluster of this folder, or a new one in place of a broken one or none.
+        """The running cluster of this folder; if there is none, or it is broken, a new cluster.
 
-        A running cluster with more nodes is used. After a failure, nothing is left behind.
+        A running cluster that has more nodes is used as it is. A failure leaves nothing behind.
         """
         places = Places(folder or lifecycle.default_folder())
         plan = Plan(shape.nodes, prepare(shape.kubernetes))
@@ -83,7 +83,7 @@ class Cluster:
 
     @classmethod
     def down(cls, folder: Path | None = None) -> bool:
-        """Remove the cluster of this folder, or the remains of one; return whether there was any."""
+        """Remove the cluster of this folder, or a cluster's remains; return whether there was anything."""
         places = Places(folder or lifecycle.default_folder())
         with lifecycle.alone(places.folder, create=False) as there:
             if there:
@@ -125,7 +125,7 @@ class Cluster:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Variables with which kubectl, helm and ctr reach this cluster, for a process inside of it."""
+        """Environment with which kubectl, helm and ctr reach this cluster from a process inside of it."""
         folders = [*map(str, self.plan.tools.folders), str(Path(sys.executable).parent)]
         return {
             "PATH": ":".join([*folders, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]),
@@ -182,7 +182,7 @@ class Cluster:
         order(self.places.control_plane.control, "kill", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
-        """Start a component; return when it answers. A given program replaces its old program from now on."""
+        """Start a component; return when it answers. From now on, a given program replaces the old one."""
         order(self.places.control_plane.control, "start", component, program=program)
 
     def mend(self) -> None:

@@ -56,7 +56,7 @@ def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
         "name": "pods",
         "plugins": [
             {
-                # Routed, not bridged: a reply to a service's client passes the node, which must undo the translation.
+                # Pods are routed, not bridged: Services' replies must pass the node, which translates them.
                 "type": "ptp",
                 "ipMasq": False,
                 "ipam": {
@@ -72,7 +72,7 @@ def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
 
 
 def kubelet_configuration(certificates: Path, host: HostPlaces) -> Mapping[str, Any]:
-    """The kubelet's file. It keeps defaults that a test could notice: timing, feature gates, eviction of Pods."""
+    """The kubelet's file. Defaults that tests could notice stay: timing, feature gates, eviction of Pods."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -85,7 +85,7 @@ def kubelet_configuration(certificates: Path, host: HostPlaces) -> Mapping[str, 
         "resolvConf": str(host.settings / "resolv.conf"),
         "makeIPTablesUtilChains": False,
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
-        # The disk is the machine's, whose free space must not affect the tests.
+        # The nodes share the machine's disk, whose free space must not affect the tests.
         "evictionHard": {
             "memory.available": "50Mi",  # the kubelet refuses zero
             "nodefs.available": "0%",
@@ -102,8 +102,8 @@ def kubelet_configuration(certificates: Path, host: HostPlaces) -> Mapping[str, 
 class Component:
     """One process, or a host with a control group and namespaces of its own.
 
-    `ready` is a URL that answers 200, or the path of a unix socket that accepts, once others may use the component;
-    it is empty if no component waits for this one.
+    `ready` is a URL that answers 200, or the path of a unix socket that accepts connections, once others may
+    use the component. `ready` is empty if no other component waits for this one.
     """
 
     name: str
@@ -126,7 +126,7 @@ def write_settings(places: Places, nodes: Sequence[NodeIdentity]) -> None:
 
 
 def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -> tuple[Component, ...]:
-    """Components of the first host, the nodes last. Each may use earlier components that have a `ready`."""
+    """Components of the first host; nodes come last. Components may use earlier ones with a `ready`."""
     c = places.certificates
     etcd = etcd_flags(places.control_plane.folder / "etcd", ETCD_URL, "http://127.0.0.1:2380")
     api_server = f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}"
@@ -149,7 +149,7 @@ def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -
             f"--cluster-cidr={POD_NETWORK}",
             f"--service-cluster-ip-range={SERVICE_NETWORK}",
             "--flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins",
-            "--vmodule=daemon_controller=4",  # which event the DaemonSet controller got, and when it reconciled
+            "--vmodule=daemon_controller=4",  # logs which event the DaemonSet controller got, and when it reconciled
         ),
         control("scheduler", "--bind-address=127.0.0.1"),
         *(
@@ -179,7 +179,7 @@ def of_node(places: Places, tools: Tools, node: NodeIdentity) -> tuple[Component
                 f"--hostname-override={node.name}",
                 f"--cluster-cidr={POD_NETWORK}",
                 "--proxy-mode=iptables",
-                "--conntrack-max-per-core=0",  # this limit is the whole machine's
+                "--conntrack-max-per-core=0",  # this limit is for the whole machine
             ),
         ),
         Component(
@@ -191,7 +191,7 @@ def of_node(places: Places, tools: Tools, node: NodeIdentity) -> tuple[Component
                 f"--kubeconfig={c / f'{node.name}.kubeconfig'}",
                 f"--hostname-override={node.name}",
                 f"--node-ip={node.address}",
-                "--v=2",  # at this level, the device manager logs its actions, and little else is added
+                "--v=2",  # at this level, the device manager logs its actions, with little else
             ),
             "http://127.0.0.1:10248/healthz",
         ),

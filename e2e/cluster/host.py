@@ -1,8 +1,8 @@
-"""The first process of a host: it starts the components, reaps ended processes, and stops or starts one on order.
+"""The first process of a host: it starts components, reaps processes, and stops or starts one when asked to.
 
-When it ends, the kernel ends every other process of its PID namespace. Nodes are components of the control plane's
-host, whose PID namespace contains theirs. A host ends when a component ends without an order: a cluster that
-repairs itself would hide errors from a test.
+When it ends, the kernel ends every other process of its PID namespace. Nodes are components of the control
+plane's host, whose PID namespace contains theirs. A host ends when a component ends without an order, because
+a cluster that repairs itself would hide errors from a test.
 
 Usage: python -m e2e.cluster.host FOLDER [NODE'S NUMBER] (only by lifecycle.py, and by itself for the nodes)
 """
@@ -38,14 +38,14 @@ from e2e.cluster.tools import ROOT
 from e2e.waiting import end
 
 READY_SECONDS = 60.0
-"""Limit for one component's start on a busy machine; the API server, the slowest, takes 3 to 4 s idle."""
+"""Seconds for one component's start on a busy machine; the API server, the slowest, needs 3 to 4 s idle."""
 
 STOP_SECONDS = 15.0
-"""Time from SIGTERM to SIGKILL; the kubelet takes under a second."""
+"""Seconds from SIGTERM to SIGKILL; the kubelet ends in under a second."""
 
 POLL_SECONDS = 0.05
 PROBE_SECONDS = 2.0
-"""Timeout of one probe of a component that may accept a connection and not answer yet."""
+"""Seconds for one probe of a component, which may already accept connections but not answer yet."""
 
 ORDER_BYTES = 4096
 """Longest order that is read; an order is a line of some 50 bytes."""
@@ -57,7 +57,7 @@ class EndedError(ConfcomError):
 
 @dataclass(slots=True)
 class Supervisor:
-    """The components and their processes; those that are hosts get groups of their own in the hierarchies."""
+    """The components and their processes; each component that is a host gets its own control groups."""
 
     parts: dict[str, Component]
     logs: Path
@@ -101,7 +101,7 @@ class Supervisor:
         """End a component at once, by SIGKILL; for a host, end all its processes and control groups."""
         process = self._running.pop(name)
         if self.parts[name].host:
-            for child in _children(process.pid):  # its end is told to the parent when all of its namespace is gone
+            for child in _children(process.pid):  # a child's end is reported when its whole namespace is gone
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
             process.wait()
@@ -111,7 +111,7 @@ class Supervisor:
             process.wait()
 
     def reap(self) -> None:
-        """Reap ended processes: orphans silently; the end of a component ends everything."""
+        """Reap ended processes. An orphan's end is ignored; the end of a component ends everything."""
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             for name, process in self._running.items():
                 if process.pid == ended.si_pid:
@@ -141,7 +141,7 @@ class Supervisor:
             answer: Mapping[str, Any]
             try:
                 received = connection.recv(ORDER_BYTES)
-                if not received:  # a client only checked that this process runs, and its pid
+                if not received:  # a client only checked whether this process runs, and read its pid
                     return
                 answer = self._done(json.loads(received))
             except EndedError:
@@ -184,7 +184,7 @@ def _children(pid: int) -> tuple[int, ...]:
 def serve(
     places: Places, plan: Plan, host: HostPlaces, parts: Sequence[Component], set_up_network: Callable[[], None]
 ) -> None:
-    """Run as a host; this function returns only by an error."""
+    """Run as a host; this function never returns, except by raising an error."""
     signal.signal(signal.SIGCHLD, lambda *_: None)
     hierarchies = cgroups.hierarchies(Path("/proc/self/mountinfo").read_text())
     kept = [ROOT, places.folder, Path(sys.prefix), Path(sys.base_prefix), *plan.tools.folders]
@@ -203,13 +203,13 @@ def serve(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(host.control))
         listener.listen()
-        os.write(sys.stdout.fileno(), b"ready\n")  # who starts us waits for it; if that is gone, we end too
+        os.write(sys.stdout.fileno(), b"ready\n")  # our parent waits for this line; if it is gone, we end too
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the starting process may end now
         supervisor.serve(listener)
 
 
 def main(folder: str, number: str = "") -> int:
-    """Isolate, start and serve; return only on failure."""
+    """Isolate the host, start its components, and serve orders; return only on failure."""
     places = Places(Path(folder))
     plan = Plan.read(places.plan)
     try:
@@ -217,7 +217,7 @@ def main(folder: str, number: str = "") -> int:
             node = NodeIdentity(int(number))
             parts = components.of_node(places, plan.tools, node)
             serve(places, plan, places.node(node), parts, functools.partial(set_up_node, node))
-        pid = str(Path("/proc/self").readlink())  # in the machine's PID namespace, whose /proc is still visible
+        pid = str(Path("/proc/self").readlink())  # our pid on the machine, whose /proc is still visible
         with places.alive.open("w") as alive:
             fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
             alive.write(pid)

@@ -1,7 +1,7 @@
-"""Isolation of a host: its first process begins by making a machine of its own out of new namespaces.
+"""Isolation of a host: its first process begins by building a machine of its own from new namespaces.
 
-The machine's file system stays visible, but everything that a host writes has a place of its own: /run, /dev, /var,
-/sys and /proc. Of /proc/sys only the network's part, which is the namespace's own, can be written.
+The machine's file system stays visible, but everything that a host writes has its own place: /run, /dev,
+/var, /sys and /proc. Of /proc/sys, only the network namespace's own part can be written.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ KERNEL_SETTINGS = {
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
 }
-"""Settings of the whole machine that the kubelet wants (setupKernelTunables), and that it is shown as made."""
+"""Machine-wide settings that the kubelet wants (setupKernelTunables); it sees them as already set."""
 
 BOOT_ID = "kernel/random/boot_id"
 """A file that differs at each start of a host, so that the kubelet sees a reboot and not a restart."""
 
 LEFT_READ_ONLY = ("/usr", "/etc", "/opt")
-"""Folders of the machine's system, which the host only reads."""
+"""Folders of the machine's system that the host can only read."""
 NAMESPACES = ("mount", "net", "pid", "uts", "ipc")
-"""Namespaces that unshare(1) makes; `cgroup` comes before them, when the process is in its group."""
+"""Namespaces that unshare(1) makes; the process enters its group and a `cgroup` namespace before."""
 
 _JOIN = 'for group in $0; do echo $$ > "$group/cgroup.procs" || exit; done; exec "$@"'
 BRIDGE = "nodes"
@@ -54,7 +54,7 @@ OUTSIDE = "/proc/1/ns/net"
 
 
 def make_groups(name: str, hierarchies: Sequence[Hierarchy]) -> tuple[Path, ...]:
-    """Control groups of this name, one in each hierarchy, ready to take processes."""
+    """Make control groups of this name, one in each hierarchy, which can take processes."""
     groups = tuple(hierarchy.create(name) for hierarchy in hierarchies)
     for leaf in _leaves(groups, hierarchies):
         leaf.mkdir(exist_ok=True)
@@ -62,7 +62,7 @@ def make_groups(name: str, hierarchies: Sequence[Hierarchy]) -> tuple[Path, ...]
 
 
 def separated(groups: Sequence[Path], hierarchies: Sequence[Hierarchy], program: Sequence[str]) -> list[str]:
-    """The command that runs a program with its groups (made before, one in each hierarchy) as the roots.
+    """The command that runs a program with existing groups, one in each hierarchy, as its root groups.
 
     The program's process is the only child of the command's process, which ends with it.
     """
@@ -84,7 +84,7 @@ def isolate(
 ) -> None:
     """Build the host's file system and network; this process is the first of its namespaces.
 
-    A host that starts again finds its /var as it left it, and everything else new. The kept folders stay visible,
+    A host that starts again finds its old /var; everything else is new. The folders in `kept` stay visible,
     wherever they are. The network is set up first, when /proc still shows the processes outside.
     """
     set_up_network()
@@ -99,7 +99,7 @@ def isolate(
         if Path(folder).is_dir() and not Path(folder).is_symlink():
             mount("--bind", folder, folder)
             mount("-o", "remount,bind,ro", folder)
-    mount("--make-rshared", "/")  # as on a host with systemd; mount propagation of pods needs it
+    mount("--make-rshared", "/")  # as systemd does on a host; mount propagation of pods needs it
 
 
 def _kernel_settings(shown: Path) -> None:

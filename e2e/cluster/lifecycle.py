@@ -1,7 +1,7 @@
 """Bring the cluster up and take it down, from outside of its namespaces.
 
-The control plane's first process, whose PID namespace contains all others, holds a lock on a file for as long as
-it lives. Without this lock, at most the folder and control groups are left; `down` and `up` remove them.
+The control plane's first process, whose PID namespace contains all others, holds a lock on a file for as long
+as it lives. If nobody holds it, only the folder and control groups can be left; `down` and `up` remove these.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FOLDER_BYTES = 60
 """Longest path of the cluster's folder: sockets below it must stay under 108 bytes (unix(7))."""
 
 DOWN_SECONDS = 30.0
-"""Time for the kernel to end every process of the namespace; a second is usual."""
+"""Seconds for the kernel to end every process of the namespace; usually one."""
 
 OURS = "confcom-e2e"
 """A file that marks a cluster's folder."""
@@ -128,7 +128,7 @@ def start(places: Places, plan: Plan) -> int:
 
 
 def end(places: Places) -> None:
-    """End all processes and remove all remains, also of a cluster that crashed; the folder is locked."""
+    """End all processes and remove all remains, also of a crashed cluster; the caller locked the folder."""
     pid = first_pid(places)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
@@ -143,14 +143,14 @@ def _kill(pid: int, places: Places) -> None:
         if first_pid(places) != pid:  # the process ended just now, and another process may have its number
             return
         signal.pidfd_send_signal(watched, signal.SIGKILL)
-        if not select.select([watched], [], [], DOWN_SECONDS)[0]:  # readable when all of its namespace is gone
+        if not select.select([watched], [], [], DOWN_SECONDS)[0]:  # readable when the whole namespace is gone
             raise ConfcomError("the cluster's processes do not end", remedy=f"see /proc/{pid}/status")
     finally:
         os.close(watched)
 
 
 def group_name(places: Places) -> str:
-    """Name of the cluster's control group, one per folder."""
+    """Name of the cluster's control group; each folder has its own name."""
     return f"confcom-e2e-{hashlib.sha256(os.fsencode(places.folder)).hexdigest()[:8]}"
 
 
@@ -159,7 +159,7 @@ def _hierarchies() -> tuple[cgroups.Hierarchy, ...]:
 
 
 def interrupt_on_signals() -> None:
-    """Let SIGTERM and a closed terminal end `up` as Ctrl-C does."""
+    """Make SIGTERM and a closed terminal end `up` as Ctrl-C does."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

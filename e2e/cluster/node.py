@@ -16,14 +16,14 @@ from confcom.errors import ConfcomError, UnavailableError
 from e2e.cluster.addresses import HostPlaces, NodeIdentity, Places
 
 COMMAND_SECONDS = 120.0
-"""Default limit for one command in the cluster, so that a hanging command is an error, not a hung test."""
+"""Default seconds for one command in the cluster, so that a hanging command does not hang the test."""
 
 ERROR_CHARACTERS = 4000
-"""Characters that an error shows of a failed command's output: the last ones."""
+"""Number of characters from the end of a failed command's output that an error shows."""
 
 
 ORDER_SECONDS = 120.0
-"""Limit for carrying out an order: a node may take its three components' time to start."""
+"""Seconds for carrying out an order: starting a node may take as long as its three components."""
 
 ANSWER_BYTES = 65536
 _CREDENTIALS = struct.Struct("3i")
@@ -43,7 +43,7 @@ class RunOptions(TypedDict, total=False):
 
 
 def entering(pid: int, command: Sequence[str]) -> list[str]:
-    """The command that runs the given one in all namespaces of a process, in the same working directory."""
+    """The command line that runs a command in all namespaces of a process, in the same working directory."""
     enter = ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup"]
     return [*enter, f"--wd={Path.cwd()}", "--", *command]
 
@@ -76,7 +76,7 @@ def run_entering(
 
 
 def order(control: Path, verb: str, component: str, *, program: Path | None = None) -> None:
-    """Order a host to stop, kill or start a component (its old program or a new one); return when that is done."""
+    """Order a host to stop, kill or start a component, with its old or a new program; return when done."""
     _answer(control, {"order": verb, "component": component, **({"program": str(program)} if program else {})})
 
 
@@ -111,7 +111,7 @@ def _connected(control: Path) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of a running cluster; it may be off. The environment makes kubectl, helm and ctr work on it."""
+    """A node of a running cluster; it may be off. Its environment makes kubectl, helm and ctr work."""
 
     identity: NodeIdentity
     cluster: Places
@@ -132,7 +132,7 @@ class Node:
 
     @property
     def pid(self) -> int:
-        """Pid of the node's first process in this process's PID namespace; an error if the node is off."""
+        """Pid of the node's first process in this process's PID namespace; fails if the node is off."""
         with _connected(self.places.control) as client:
             credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid: int = _CREDENTIALS.unpack(credentials)[0]
@@ -158,7 +158,7 @@ class Node:
         order(self.places.control, "kill", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
-        """Start a component; return when it answers. `program` replaces its old one until a reboot."""
+        """Start a component; return once it answers. `program` is used until a reboot."""
         order(self.places.control, "start", component, program=program)
 
     def restart(self, component: str) -> None:

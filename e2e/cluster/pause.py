@@ -13,7 +13,7 @@ from e2e.cluster.addresses import PAUSE_IMAGE
 
 
 def write_archive(program: Path, archive: Path) -> None:
-    """Write a docker archive (`docker save`) of a static program, which every importer reads."""
+    """Write a docker archive (`docker save`) of a static program; every importer reads this format."""
     layer = tar_of({"pause": (program.read_bytes(), 0o755)})
     config = {
         "architecture": "amd64",

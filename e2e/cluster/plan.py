@@ -1,4 +1,4 @@
-"""Shape and plan of a cluster; the plan is kept in its folder for commands that find the cluster running."""
+"""Shape and plan of a cluster; the cluster's folder keeps the plan for later commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from e2e.cluster.tools import Tools
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A requested cluster; an empty version means the default version."""
+    """Properties of a requested cluster; an empty version means the default version."""
 
     nodes: int = 1
     kubernetes: str = ""
@@ -21,7 +21,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An existing cluster: its programs, and so its versions."""
+    """Properties of an existing cluster: its programs, and so its versions."""
 
     nodes: int
     tools: Tools

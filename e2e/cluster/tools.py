@@ -1,6 +1,6 @@
-"""Build the cluster's programs from their pinned Go modules, once; and install what the distribution has.
+"""Build the cluster's programs once from their pinned Go modules; install the distribution's programs.
 
-Built programs stay in a folder whose name depends on everything that decides about the result.
+Built programs stay in a folder whose name depends on everything that affects the result of the build.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KUBERNETES = "kubernetes"
 """Folder of the default version; folders of other versions have the version after this name."""
 
 NAMES = ("pause", "etcd", "containerd", "helm")
-"""Other programs of every cluster, the quickest build first, so that a broken environment shows soon."""
+"""Other programs of every cluster; the quickest build comes first, to show a broken environment soon."""
 
 CNI_FOLDER = Path("/usr/lib/cni")
 """Where Debian and Ubuntu put the network plugins."""
@@ -38,10 +38,10 @@ PACKAGES = {
     "unshare": "util-linux",
     str(CNI_FOLDER / "ptp"): "containernetworking-plugins",
 }
-"""Other programs that the node runs, and their packages."""
+"""Programs of the distribution that the node runs, and their packages."""
 
 HASH_DIGITS = 16
-"""Digits of SHA-256 in a folder's name."""
+"""Number of digits of the SHA-256 in a folder's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +59,26 @@ def default_cache() -> Path:
 
 
 def versions() -> Mapping[str, str]:
-    """The versions of Kubernetes that are pinned, as `1.36.3`, and their folders; the default first."""
+    """The pinned versions of Kubernetes, such as `1.36.3`, and their folders; the default comes first."""
     folders = sorted(path.parent.name for path in MODULES.glob(f"{KUBERNETES}*/go.mod"))
     return {_kubernetes_version(folder).removeprefix("v"): folder for folder in folders}
 
 
 def prepare(kubernetes: str = "") -> Tools:
-    """Build and install what is missing; the version is the default if empty."""
+    """Build and install missing programs; an empty version means the default version."""
     names = [*NAMES, _folder_of(kubernetes)]
     packages.install(PACKAGES, purpose="the cluster")
     return Tools(tuple(map(build, names)))
 
 
 def build(name: str) -> Path:
-    """Folder of one module's programs, which are built if they are missing."""
+    """Folder with one module's programs; builds the programs if they are missing."""
     go = _find_go()
     version = _go_version(go)
     finished = _finished(name, version)
     if not finished.is_dir():
         with alone(finished.parent / f"{name}.lock", f"another build of {name} in {finished.parent}"):
-            if not finished.is_dir():  # no other process built it while this one waited
+            if not finished.is_dir():  # no other process has built the programs meanwhile
                 _build(MODULES / name, finished, [go, "build", "-trimpath", "-ldflags", _flags(name)], version)
     return finished
 
@@ -128,7 +128,7 @@ def _build(module: Path, finished: Path, command: Sequence[str], version: str) -
     say(f"building {name} with {version} (once; it stays in {cache})")
     log = cache / f"{name}.log"
     scratch = cache / f"{name}.unfinished"
-    shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
+    shutil.rmtree(scratch, ignore_errors=True)  # remains of a killed build
     with timed(f"built {name}"), log.open("wb") as output:
         environ = {**os.environ, "CGO_ENABLED": "0"}
         done = subprocess.run(
@@ -144,13 +144,13 @@ def _build(module: Path, finished: Path, command: Sequence[str], version: str) -
             raise ConfcomError(f"building {name} failed", remedy=f"see the end of {log}")
     same = cache.glob(f"{name}-{'[0-9a-f]' * HASH_DIGITS}/")
     by_age = sorted(same, key=lambda folder: folder.stat().st_mtime)
-    for older in by_age[:-1]:  # a cluster of another checkout may be running from the newest
+    for older in by_age[:-1]:  # a cluster of another checkout may run from the newest folder
         shutil.rmtree(older)
     scratch.rename(finished)
 
 
 def _kubernetes_version(folder: str) -> str:
-    """What `kubectl version` says of programs built here: of other modules, which have none, the default's."""
+    """What `kubectl version` says of programs built here; modules without a version get the default one."""
     for module in (folder, KUBERNETES):
         text = (MODULES / module / "go.mod").read_text()
         if found := re.search(r"^(?:require)?\s*k8s\.io/kubernetes (v\S+)", text, re.MULTILINE):

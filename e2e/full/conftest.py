@@ -17,9 +17,9 @@ from testkit.kubelet_contract.kubelet import Bench, PodSeen
 from testkit.kubelet_contract.plugin import Plugin
 
 GENEROUS_SECONDS = 40.0
-"""Time for the kubelet to report to the API, every 10 s at the latest, or to restart a failed container."""
+"""Seconds for the kubelet to report to the API, as it does every 10 s, or to restart a failed container."""
 FORGET_SECONDS = 400.0
-"""Limit for a kubelet to forget a plugin: its 5 minutes (endpointStopGracePeriod), and the next report."""
+"""Seconds for a kubelet to forget a plugin: 5 minutes (endpointStopGracePeriod), and its next report."""
 
 
 class RealKubelet:
@@ -106,7 +106,7 @@ def from_1_37(kubelet_version):
 
 @pytest.fixture
 def tell(capsys: pytest.CaptureFixture[str]):
-    """Prints measurements, also when the case passes."""
+    """Prints a case's measurements, also when the case passes."""
 
     def line(text: str) -> None:
         with capsys.disabled():
@@ -128,7 +128,7 @@ def rewriting(cluster: Cluster):
 
 @pytest.fixture
 def sizes(nodes):
-    """Sizes of the add-on's nodes, unless a module overrides this fixture."""
+    """EPC of the add-on's nodes in MiB, unless a module overrides this fixture."""
     return [SizedNode(node, 168) for node in nodes[:2]]
 
 
@@ -141,10 +141,10 @@ def enabled_on_sizes(cluster: Cluster, sizes: Sequence[SizedNode]):
 
 @pytest.fixture
 def bare(cluster: Cluster):
-    """The cluster without the add-on, and no remains on other nodes; remains of the case are removed."""
+    """The cluster without the add-on or remains of it; what the case leaves is removed afterwards."""
     add_on.uninstall(cluster)
     cluster.kubectl("label", "nodes", "--all", f"{add_on.SIMULATED_LABEL}-")
-    for node in cluster.nodes[1:]:  # `confcom status` lists these nodes as long as anything is left there
+    for node in cluster.nodes[1:]:  # `confcom status` lists these nodes as long as remains are there
         if add_on.is_remembered(cluster, node.name):
             add_on.forget(cluster, node)
     yield cluster

@@ -1,4 +1,4 @@
-"""A change to less EPC waits for Pods that hold more, whichever setting lowers the amount."""
+"""A change to less EPC waits until Pods that hold more have ended, whichever setting lowers the amount."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Lower:
     offered_mib: int
     """MiB that a node without Pods would offer after the change."""
     code: str
-    """Code that `confcom status` shows as long as the Pods run."""
+    """Problem code that `confcom status` shows while the Pods run."""
     earlier_mib: int = 0
-    """MiB of EPC in an earlier revision."""
+    """MiB of EPC that an earlier revision offers."""
 
 
 LOWER = {

@@ -18,7 +18,7 @@ ENABLE = ("enable", "--simulated-node", NODE_NAME)
 REGISTRY = ("--set", CHART_REGISTRY)
 HELPERS = f"daemonset/confcom-{HELPER}"
 LATEST = references(HELPER)[1]
-"""The helper's image under another tag: the helper starts with it, and does not fail."""
+"""The helper's image under another tag; the helper can start from it."""
 POLICY = "validatingadmissionpolicybinding/confcom-pods"
 WEAKER = json.dumps({"spec": {"validationActions": ["Warn"]}})
 EDITS = (
@@ -27,7 +27,7 @@ EDITS = (
     (("delete", POLICY), "object-missing", "confcom-pods"),
     (("delete", HELPERS), "object-missing", f"confcom-{HELPER}"),
 )
-"""Changes made by kubectl alone, each with the code and a word by which `status` names it."""
+"""Changes that kubectl makes, each with the code and a word with which `status` reports the change."""
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
 
@@ -98,7 +98,7 @@ def test_update_and_rollback_replace_the_daemons(installed):
 def test_an_update_that_cannot_start_is_rolled_back(installed, component, value):
     (serving,) = daemons(installed, component)
     broken = f"--set={value}.image.repository=confcom/not-there"
-    # `confcom` reports the problem long before the deadline.
+    # `confcom` must report the problem long before its deadline.
     done = confcom(installed, "update", broken, "--timeout=3600", JSON, code=ExitCode.NOT_READY)
     assert "daemons-not-ready" in codes_of(done)
     assert re.search("ErrImagePull|ImagePullBackOff", done.stderr)
@@ -120,7 +120,7 @@ def test_hand_edits_are_named_and_set_back(installed):
         assert any(one["code"] == code and named in one["problem"] for one in seen["problem_details"]), seen
         assert changes(confcom(installed, "enable", JSON))
         confcom(installed, "status")
-    # Annotations of other managers, and the restart that kubectl causes by one, are kept.
+    # Annotations of other managers are kept, and also the restart that kubectl causes with one.
     installed.kubectl("rollout", "restart", HERE, HELPERS)
     installed.kubectl("rollout", "status", HERE, HELPERS)
     assert not changes(confcom(installed, "enable", JSON))

@@ -41,7 +41,7 @@ TEMPLATES = ("Job", "CronJob", "Deployment", "StatefulSet", "DaemonSet", "Replic
 NOBODY = {"schedulerName": "nobody"}
 """Field of a Pod that is stored but never runs."""
 ORDERS = 10
-"""How often one case makes the API server draw a new order of its mutating policies."""
+"""How often one case makes the API server choose a new random order of its mutating policies."""
 LARGE = 50
 """Number of containers of a large Pod, and of variables in each container."""
 
@@ -96,7 +96,7 @@ def test_names_of_simulated_nodes_beside_hardware(cluster: Cluster, asking: Tena
 
 @pytest.fixture
 def release_alone(asking: Tenant) -> None:
-    """Wait until an earlier case's policies beside the release's are no longer in force."""
+    """Wait until an earlier case's extra policies are no longer in force."""
     template_of_both = template("Job", app({BYTES: "10Mi", PROVISION: 1}))
     until(lambda: len(dry_run(asking, template_of_both).warnings) == 1, "only the release's policies are in force")
 
@@ -113,7 +113,7 @@ def test_a_template_is_warned_of_what_its_pods_meet(asking: Tenant, trusted: Ten
     assert "env" not in made["spec"]["containers"][0]
     assert dry_run(trusted, template(kind, app({BYTES: "10Mi", PROVISION: 1}))).warnings == []
 
-    # Refusals by Kubernetes itself cause no warning of ours.
+    # If Kubernetes itself refuses a Pod, our policies print no warning.
     ours = [one for one in PATTERNS if one.warned or one.refused.startswith(("container", "For", "another", "already"))]
     for pattern in ours:
         (warning,) = dry_run(asking, template(kind, pattern.pod)).warnings
@@ -131,7 +131,7 @@ def test_enclaves_without_epc_may_be_refused(cluster: Cluster, asking: Tenant, v
 @pytest.mark.parametrize("how", [(), ("--server-side", "--force-conflicts")], ids=["by the client", "by the server"])
 @pytest.mark.parametrize("limits", [{BYTES: "10Mi"}, {BYTES: 5242881}, {BYTES: "10Mi", MIB: 70}, {MIB: 10}], ids=str)
 def test_a_pod_is_applied_again(tenant: Tenant, limits: dict[str, object], how: tuple[str, ...]) -> None:
-    manifest = pod(container("app", limits, env={BUDGET: "3", "OTHER": "x"}), **NOBODY)  # its amount replaces the 3
+    manifest = pod(container("app", limits, env={BUDGET: "3", "OTHER": "x"}), **NOBODY)  # the MiB replace the 3
     assert apply(tenant, manifest, *how).returncode == 0
     before = tenant.get("probe")["spec"]
     again = apply(tenant, manifest, *how)
@@ -164,7 +164,7 @@ def test_our_own_namespace_is_left_out(cluster: Cluster) -> None:
 
 @pytest.mark.timeout(300)
 def test_every_order_with_a_policy_that_injects(cluster: Cluster, tenant: Tenant) -> None:
-    """The API server draws a new order of its mutating policies whenever one of them changes."""
+    """The API server chooses a new random order of its mutating policies whenever one of them changes."""
     with injecting(cluster, tenant.namespace) as name:
         for number in range(ORDERS):
             cluster.kubectl("annotate", "mutatingadmissionpolicybinding", name, f"draw={number}", "--overwrite")
@@ -179,7 +179,7 @@ def test_a_limit_range(tenant: Tenant) -> None:
         tenant.kubectl("delete", "limitrange", "--all")
         return create(tenant, made).said
 
-    # A rewritten container gets the default again, so the default is the least amount, whichever name it has.
+    # The API server gives a rewritten container the default again, so the default is the least amount.
     for default, amount in ({MIB: "16"}, 16), ({BYTES: "17Mi"}, 17):
         limit("default", default)
         given = until(lambda: changed(dry_run(tenant, app({})).made, Made()), "the default is used")
@@ -229,7 +229,7 @@ def is_rewritten(tenant: Tenant, limits: dict[str, object]) -> bool:
 
 
 def changed(made: Mapping[str, Any], before: Made) -> Mapping[str, Any]:
-    """The Pod if its container differs from `before`; empty if it is the same."""
+    """The Pod if its container differs from `before`; empty if the container is the same."""
     return made if made and admitted(made)["app"] != before else {}
 
 

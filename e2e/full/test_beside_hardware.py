@@ -1,4 +1,4 @@
-"""A simulated node in a cluster with hardware: it needs consent, and its resources have names of their own."""
+"""A simulated node in a cluster with hardware needs consent, and its resources have their own names."""
 
 import pytest
 

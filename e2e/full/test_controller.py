@@ -39,7 +39,7 @@ def plugins():
 
 @pytest.fixture
 def objects(server):
-    """An administrator's client; objects that a case makes are removed after it."""
+    """An administrator's client; it removes the objects that a case made when the case ends."""
     made = Objects(server)
     yield made
     made.client.close()
@@ -69,7 +69,7 @@ def test_less_epc_than_pods_request_is_told_and_not_taken(objects, plugins, serv
     objects.add_node("n1")
     plugin_on(objects, plugins, "n1")
     becomes(objects, "n1", "64")
-    objects.set_status("n1", {"capacity": {EPC: "0"}, "allocatable": {EPC: "0"}})  # as a kubelet that starts anew
+    objects.set_status("n1", {"capacity": {EPC: "0"}, "allocatable": {EPC: "0"}})  # like a starting kubelet
     becomes(objects, "n1", "64")
     objects.add_pod("tenant", "n1", mib=40)
     objects.delete_pod("plugin-n1", SYSTEM)
@@ -123,7 +123,7 @@ OTHER_WAYS = {
     "proxy": ("GET", f"{NODE}/proxy/pods", None, PLAIN),
     "dry-run": ("PATCH", f"{STATUS}?dryRun=All", amounts({"cpu": "8"}), MERGE),
 }
-"""Requests about nodes other than patches of a status, or patches of other forms; the policy refuses them."""
+"""Requests about nodes that are not patches of a status, or have another form; the policy refuses them."""
 OWN_STATUS = {
     "merge": (STATUS, amounts({EPC: "10"}, {EPC: "10"}), MERGE),
     "strategic": (STATUS, amounts({EPC: "11"}), STRATEGIC),
@@ -158,7 +158,7 @@ def send(client, method, path, body=None, content_type=MERGE):
 
 
 def not_refused(answers, by):
-    """Status by name of the answers that are no refusal by the policy or by RBAC."""
+    """Statuses, keyed by name, of the answers that are no refusal by the policy or by RBAC."""
     return {name: one.status_code for name, one in answers.items() if one.status_code != 403 or by not in one.text}
 
 

@@ -16,9 +16,9 @@ from e2e.waiting import until
 
 PODS, GROUPS = 40, 8
 EPC_MIB, OFFERED_MIB = 168, 162
-"""MiB of EPC of a node, in all and without the part that is set aside for quote helpers."""
+"""MiB of EPC of a node: the total, and the total without the part that is set aside for quote helpers."""
 END_SECONDS = 20.0
-"""Limit from SIGTERM to a plugin's end, which takes under a second."""
+"""Seconds for a plugin to end after SIGTERM; usually less than one."""
 DEREGISTERED = "Deregistered client"
 IN_FLIGHT = "Pod was rejected: Allocate failed due to rpc error: "
 KINDS = ("epc", "enclave", "provision", "helper")
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(600, func_only=True)
 
 
 class Plugins:
-    """Plugin processes on the machine, with own resource names, that serve in the first node's directory."""
+    """Plugin processes outside of the cluster, with their own resource names, which serve the first node."""
 
     def __init__(self, cluster, folder):
         self.folder = folder
@@ -81,7 +81,7 @@ def registered(log, plugins, times=1):
 
 
 def replica_set(name, resource):
-    """Pods that hold a device each; the controller replaces every rejected Pod."""
+    """Pods that hold one device each; their controller replaces every rejected Pod."""
     labels = {"app": name}
     template = {
         "metadata": {"labels": labels},
@@ -103,7 +103,7 @@ def pods_in(cluster, namespace):
 
 
 def disconnected(log, plugins):
-    """Whether the kubelet has disconnected from an instance since the mark."""
+    """Whether the kubelet has disconnected from an instance since the log's mark."""
     return set(plugins.names) <= {event.values["name"] for event in log.events() if event.message == DEREGISTERED}
 
 
@@ -112,7 +112,7 @@ def disconnected(log, plugins):
 def test_a_hand_over_under_a_burst_of_pods(
     cluster, start_plugins, log, namespace, *, kubelet_version, first_to_end, number
 ):
-    """The old instance ends first in an update, the new one in a rolled back update."""
+    """In an update the old instance ends first; in an update that is rolled back, the new instance does."""
     keeps, plugins = kubelet_version >= (1, 37), start_plugins("plugins")
     old = plugins.start()
     until(lambda: registered(log, plugins), "the old instance is registered")
@@ -128,7 +128,7 @@ def test_a_hand_over_under_a_burst_of_pods(
             if group == GROUPS // 2:
                 plugins.end(old if first_to_end == "old" else new, number)
                 if not keeps:
-                    # Up to 1.36 the kubelet also takes the resource from the other instance, without notice.
+                    # Up to 1.36 the kubelet also takes the resource from the other instance, unannounced.
                     until(lambda: registered(log, plugins), "the other instance is registered again")
         if keeps:
             until(lambda: disconnected(log, plugins), "the kubelet has seen the end")
@@ -138,7 +138,7 @@ def test_a_hand_over_under_a_burst_of_pods(
             return sum(one["status"].get("readyReplicas", 0) for one in sets)
 
         until(lambda: ready() == PODS, "every controller has its pods running", seconds=120)
-        # The kubelet reports all resources at once: with a later plugin's in the report, these are in it too.
+        # The kubelet reports all resources at once; a report with a later plugin's resources has these too.
         later = start_plugins("later")
         later.start()
         wait_until_offered(cluster, later)
@@ -154,6 +154,6 @@ def test_a_hand_over_under_a_burst_of_pods(
     lists = [event.values for event in log.events() if event.message == LIST_PROCESSED]
     assert {one["healthyCount"] for one in lists if one["resourceName"] == plugins.epc} <= {str(OFFERED_MIB)}
     assert values == {str(OFFERED_MIB)}
-    if first_to_end == "old":  # the new plugin is asked by then; an ending plugin's open calls are lost
+    if first_to_end == "old":  # the new plugin gets the calls by then; an ending plugin loses open calls
         assert not rejected
     assert all(message.startswith(IN_FLIGHT) for message in rejected)

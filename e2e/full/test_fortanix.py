@@ -1,6 +1,6 @@
-"""Fortanix' own client, the real crate, against a real helper. It needs cargo, but neither the cluster nor root.
+"""Fortanix' own client, the real crate, against a real helper. Cargo is needed, but neither cluster nor root.
 
-A simulated enclave does the enclave's side of an attestation here; the crate makes every request to AESM.
+Here a simulated enclave makes the report; the crate makes every request to AESM.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ REPORT_DATA, NONCE = secrets.token_bytes(64), secrets.token_bytes(16)
 
 @pytest.fixture(scope="module")
 def program():
-    packages.install({"protoc": "protobuf-compiler"}, purpose="Fortanix' client")  # which its build script runs
-    # Cargo's lock file and results stay out of the checkout; cargo finds changed files by their times.
+    packages.install({"protoc": "protobuf-compiler"}, purpose="Fortanix' client")  # the crate's build runs it
+    # Cargo's lock file and results stay outside of the checkout; cargo finds changed files by their times.
     folder = default_cache() / "fortanix-client"
     shutil.copytree(SOURCE / "src", folder / "src", dirs_exist_ok=True)
     shutil.copy2(SOURCE / "Cargo.toml", folder)
@@ -48,7 +48,7 @@ def members(line):
 
 
 def quote_once(program, socket):
-    """Fields that the program prints: it writes a report's inputs, reads report and nonce, and writes the quote."""
+    """Fields that the program prints; it prints report inputs, reads report and nonce, and prints a quote."""
     with subprocess.Popen([program, socket], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             first = members(process.stdout.readline())

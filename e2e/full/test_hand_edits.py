@@ -29,9 +29,9 @@ ADDED = {
     f"rolebinding/{NAME}": ({"subjects": [EVE]}, "permissions to others"),
     "networkpolicy/confcom": ({"spec": {"egress": [{}]}}, "spec.egress"),
 }
-"""Patches merged into objects, and words of the problem that each causes."""
+"""Patches that are merged into objects, and words of the problem that each patch causes."""
 REQUIRE = "--set=admission.requireEpc="
-"""A setting that changes policies only, so that no wait for a daemon is needed."""
+"""A setting that changes only policies, so that a command need not wait for daemons."""
 COMMANDS = {"enable": ("enable",), "update": ("update", f"{REQUIRE}false"), "rollback": ("rollback",)}
 SERVICE = "service/confcom-simulated-pcs"
 SERVED = "simulated.collateral.serve"
@@ -41,7 +41,7 @@ OTHER_SOURCE = (
     {"op": "replace", "path": "/spec/updateStrategy", "value": {"type": "OnDelete"}},  # its Pods stay
     {"op": "replace", "path": "/spec/template/spec/volumes/0", "value": {"name": "aesmd", "emptyDir": {}}},
 )
-"""A patch of a volume's source; an apply that merges the chart's source would leave the volume with two."""
+"""A patch of a volume's source; an apply would merge the chart's source, and the volume would have two."""
 DELETED = (f"serviceaccount/confcom-{HELPER}", "validatingadmissionpolicybinding/confcom-pods")
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
@@ -57,7 +57,7 @@ def patch(cluster, name, change, kind="merge"):
 
 @pytest.fixture
 def updated(installed):
-    """The release with a revision before the last one."""
+    """A release that has at least two revisions."""
     confcom(installed, "update", f"--set={SERVED}=true", f"{REQUIRE}false")
     confcom(installed, "update", f"{REQUIRE}true")
     yield installed

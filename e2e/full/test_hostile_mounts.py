@@ -1,4 +1,4 @@
-"""A Pod with a hostPath volume of the AESM socket's directory closes it, by malice or by mistake."""
+"""A Pod with a hostPath volume of the AESM socket's directory blocks it, by malice or by mistake."""
 
 import json
 import secrets
@@ -14,13 +14,13 @@ from e2e.waiting import until
 
 DIRECTORY = "/var/run/aesmd"
 NOBODY = {"runAsUser": 1000, "runAsGroup": 1000}
-"""A user who is neither root nor the helper's."""
+"""A user who is neither root nor the helper's user."""
 CLOSE = f"import os; os.chmod('{DIRECTORY}', 0o700); os.chmod('{DIRECTORY}/aesm.socket', 0o600)"
 
 
 @pytest.mark.timeout(420, func_only=True)
 def test_a_directory_that_a_pod_has_closed_is_opened_again(installed, tenant):
-    # /var/run is a link to /run, which this machine would follow to its own.
+    # /var/run is a link to /run, which leads to this machine's own /run.
     directory = installed.node.inside(PurePosixPath("/run/aesmd"))
     closing = container("main", program=CLOSE, volumeMounts=[{"name": "host", "mountPath": DIRECTORY}])
     volumes = [{"name": "host", "hostPath": {"path": DIRECTORY}}]

@@ -20,9 +20,9 @@ TestRestart = RestartContract
 
 @pytest.mark.usefixtures("up_to_1_36")
 class TestUpTo136(UpTo136Contract):
-    """Two instances meet, to 1.36."""
+    """Two instances meet (up to 1.36)."""
 
 
 @pytest.mark.usefixtures("from_1_37")
 class TestFrom137(From137Contract):
-    """Two instances meet, from 1.37 on."""
+    """Two instances meet (from 1.37 on)."""

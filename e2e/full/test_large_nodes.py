@@ -1,4 +1,4 @@
-"""A node of 1 TiB and one of 28 MiB: how each node's EPC is counted, and the remains of a disabled add-on."""
+"""Nodes with 1 TiB and with 28 MiB of EPC: how their EPC is counted, and what a disabled add-on leaves."""
 
 import secrets
 import subprocess
@@ -57,7 +57,7 @@ def test_one_tib_beside_a_small_node(cluster, add_on, sizes, tenant, tmp_path):
 
 
 def test_disable_removes_the_keys_at_once(cluster, add_on, sizes, tenant):
-    """Zero in place of the removed keys would end a Pod at the kubelet's next start."""
+    """If disabling set the keys to zero instead, the kubelet's next start would end a Pod."""
     node, amount = sizes[0].node, str(sizes[0].offered_mib)
     main = container("main", limits={EPC: 2**19}, environment={"SGX_AESM_ADDR": "1"}, arguments=HOLD)
     tenant.create(pod("holding", main))

@@ -1,4 +1,4 @@
-"""Removals without the commands: a node's label, helm's record, the whole namespace."""
+"""Removals without the commands: somebody deletes a node's label, helm's record, or the whole namespace."""
 
 import pytest
 
@@ -71,7 +71,7 @@ def test_without_helms_record(bare):
 
 def test_after_the_namespace_was_deleted(bare):
     confcom(bare, *ENABLE)
-    mark_removal(bare)  # else the helper serves for three more minutes, and keeps the namespace
+    mark_removal(bare)  # otherwise the helper serves for three more minutes, and keeps the namespace
     bare.kubectl("delete", "namespace", SYSTEM)
     assert left(bare)
     found = codes_of(confcom(bare, "status", JSON, code=ExitCode.NOT_READY))

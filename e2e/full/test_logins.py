@@ -18,7 +18,7 @@ from e2e.plain_api_server import ADMIN, PlainApiServer, serving
 from e2e.relay import Relay
 
 VIEWER, GROUP = "viewer", "team"
-"""A user who may do everything. Other users may not list nodes, so a login as another user ends with 6."""
+"""A user with all rights. Other users may not list nodes, so a login as one of them ends with 6."""
 CONTEXT = "lab"
 COMMAND_SECONDS = 120.0
 PROMPT = "to log in, open https://login.test and enter 42-17"
@@ -36,7 +36,7 @@ print(json.dumps({{"apiVersion": info["apiVersion"], "kind": "ExecCredential", "
 
 @dataclass(frozen=True)
 class Person:
-    """A user of the commands, whose home is a folder of the case's own."""
+    """A user of the commands, with a home folder of the case's own."""
 
     server: PlainApiServer
     folder: Path
@@ -58,7 +58,7 @@ class Person:
         return path
 
     def plugin(self) -> dict[str, Any]:
-        """A user of a kubeconfig who logs in by an exec plugin, which prompts on stderr."""
+        """A kubeconfig user that logs in with an exec plugin, which prompts on stderr."""
         path = self.folder / "plugin"
         path.write_text(PLUGIN.format(python=sys.executable, prompt=PROMPT, server=self.server.url, **self.token))
         path.chmod(stat.S_IRWXU)
@@ -107,7 +107,7 @@ class Person:
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a client certificate that is its own authority."""
+    """A folder with a self-signed client certificate."""
     folder = tmp_path_factory.mktemp("client")
     issue(VIEWER, None).write(folder, "client")
     return folder
@@ -153,7 +153,7 @@ def test_impersonation_with_groups(person, server):
 
 def test_a_server_under_another_name(person, server):
     with Relay(server.port, address="127.0.0.2").serving() as other:
-        url = f"https://127.0.0.2:{other.port}"  # an address that is not in the server's certificate
+        url = f"https://127.0.0.2:{other.port}"  # the server's certificate does not have this address
         named = {"server": url, "tls-server-name": "kubernetes.default.svc"}
         person.logs_in(kubeconfig=person.write(person.token, **named), server=url)
         person.is_kept_out(kubeconfig=person.write(person.token, server=url))

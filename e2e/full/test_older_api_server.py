@@ -17,13 +17,13 @@ from e2e.waiting import until
 pytestmark = pytest.mark.timeout(600, func_only=True)
 
 MOST_DEVICES = 262_144
-"""Most devices of a node: the kubelet takes no longer list."""
+"""Largest number of devices of a node; the kubelet accepts no longer list."""
 HELD_BACK_MIB = 1_000
 
 
 @pytest.fixture(scope="module")
 def sizes(cluster):
-    """A node with more EPC than devices can count, and a small one."""
+    """A node with more EPC than devices can count, and a node with little EPC."""
     large = SizedNode(cluster.nodes[2], MOST_DEVICES + HELD_BACK_MIB + SET_ASIDE_MIB, HELD_BACK_MIB)
     return large, SizedNode(cluster.nodes[1], 168)
 

@@ -1,4 +1,4 @@
-"""Published manifests fill one node's EPC exactly: there is one ledger for all resource names."""
+"""Published manifests fill one node's EPC exactly, because all resource names share one ledger."""
 
 import re
 
@@ -13,7 +13,7 @@ from e2e.tenants import Tenant, container, manifest, pod
 from e2e.waiting import until
 
 CASE_SECONDS = 600
-"""Limit for the case: a minute is usual, and much more on a machine that is busy otherwise."""
+"""Seconds for the case; usually a minute, but much more on a machine that does other work."""
 HOLD = ("--hold", "3600")
 PUBLISHED = (
     ("seed", "job/sgx-test", 10),
@@ -27,9 +27,9 @@ PUBLISHED = (
 """Manifests of `e2e/manifests`, the object whose log has the quote, and the object's MiB of EPC."""
 PUBLISHED_MIB = sum(mib for _, _, mib in PUBLISHED)
 ENDS, NEXT = "azure-attested-tls-client", "quoted-amount"
-"""Manifests that ask for the same amount: the end of the first makes room for the second."""
+"""Manifests that ask for the same amount; when the first Pod has ended, the second has room."""
 WAYS = (("device", "fits-devices", PUBLISHED_MIB + SET_ASIDE_MIB), ("capacity", "large-epc", 256 * 1024))
-"""Ways of counting EPC, the reason for which `auto` chooses each, and the MiB of the node."""
+"""Each way of counting EPC, the reason for which `auto` chooses it, and the node's MiB of EPC."""
 
 
 @pytest.fixture(params=WAYS, ids=lambda way: way[0])
@@ -54,7 +54,7 @@ def tenant(only_node, namespace):
 
 @pytest.fixture
 def create(only_node, tenant, tmp_path):
-    """Creates a published manifest, without its command, with an image that runs on after its quote."""
+    """Creates a published manifest without its command; the image runs on after it has made a quote."""
     changes = Changes(arguments=HOLD, variables={"SGX_AESM_ADDR": "1"})
     image = import_other(only_node.cluster, tmp_path, "sample-workload", changes=changes)
 

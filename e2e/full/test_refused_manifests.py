@@ -27,14 +27,14 @@ spec:
     image: {IMAGE}
 """
 OF_THE_POD, OF_A_CONTAINER = 2, 4
-"""Indentation of a Pod's fields and of a container's fields in `POD`."""
+"""Indentation in `POD`: of a Pod's fields, and of a container's fields."""
 pytestmark = pytest.mark.usefixtures("installed", "nodes")
 REFUSED, NO_POD, WAITS = "Refused when you apply it", "Accepted, and there is no Pod", "Accepted, and the Pod waits"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A section of the page: YAML of a container or a Pod, and the message of Kubernetes."""
+    """A section of the page: the YAML of a container or a Pod, and Kubernetes' message about it."""
 
     name: str
     fragment: str
@@ -49,7 +49,7 @@ class Case:
 
 
 def cases(heading: str) -> list[Case]:
-    """Cases of the page under a heading."""
+    """Cases that the page has under a heading."""
     part = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     found = re.findall(r"^### (.+?)$.*?^```yaml\n(.*?)^```$.*?^```text\n(.*?)\n```$", part, re.DOTALL | re.MULTILINE)
     assert len(found) == part.count("\n### ")

@@ -13,7 +13,7 @@ from e2e.sized_nodes import SizedNode
 from e2e.waiting import until
 
 BACK_SECONDS = 180.0
-"""Limit for helpers of two nodes to be replaced, and for a rebooted node to serve again: 20 s are usual."""
+"""Seconds for two nodes' helpers to be replaced, and for a rebooted node to serve again; usually 20."""
 
 pytestmark = pytest.mark.timeout(900, func_only=True)
 

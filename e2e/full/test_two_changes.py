@@ -18,11 +18,11 @@ from e2e.running_change import RunningChange, holder, in_background, last_status
 from e2e.waiting import until
 
 UNREADY = ("update", "--set=quoteHelper.image.repository=confcom/not-there")
-"""An update that never gets ready: helm ends at once, and the command waits for the nodes for a minute."""
+"""An update that never gets ready; helm ends at once, but the command waits a minute for the nodes."""
 UPDATE = ("update", "--set=logLevel=debug")
 OTHERS = (("enable", "--set=logLevel=debug"), UPDATE, ("rollback",), ("disable", "--yes"))
 SPARE_SECONDS = 15.0
-"""Time for the commands themselves, on a busy machine."""
+"""Seconds for the commands themselves, on a busy machine."""
 
 pytestmark = pytest.mark.timeout(500, func_only=True)
 
@@ -43,7 +43,7 @@ def are_refused(change: RunningChange) -> None:
 
 
 def repeated_until_done(cluster: Cluster, *arguments: str) -> float:
-    """Repeat a command while another change has it refused; return for how many seconds it was refused."""
+    """Repeat a command while another change causes its refusal; return for how many seconds this lasted."""
     began, refused = time.monotonic(), 0.0
     while True:
         done = cluster.run([sys.executable, "-m", "confcom", *arguments, JSON], check=False, timeout=COMMAND_SECONDS)
@@ -81,7 +81,7 @@ def test_a_second_change_is_refused_from_start_to_end(enabled, tmp_path):
 
 def test_a_plain_helm_upgrade_is_not_refused(enabled, tmp_path):
     with in_background(enabled, tmp_path, *UNREADY) as first:
-        first.signal("CONT", first.stop_helm())  # helm has begun: the revision before is deployed too
+        first.signal("CONT", first.stop_helm())  # helm has begun, but the earlier revision is still deployed
         until(lambda: last_status(enabled) == "deployed", "helm has ended")
         chart = str(ROOT / "charts" / "confcom")
         mended = ["--reuse-values", "--set=quoteHelper.image.repository=confcom/quote-helper"]

@@ -2,8 +2,8 @@
 
 Usage: python -m e2e.hardware.aesm_service --no-daemon --no-syslog --supported_attestation_types=ECDSA
 
-It is `testkit.stub_aesmd`, whose quotes are of the simulated platform in its image; the file `fault` beside its
-socket selects a failure. A restart ends a hang, and no other fault.
+It runs `testkit.stub_aesmd`, which makes quotes of the simulated platform in its image. The file `fault`
+beside its socket selects a failure. A restart ends a hang, but no other fault.
 """
 
 from __future__ import annotations

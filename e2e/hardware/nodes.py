@@ -1,6 +1,6 @@
-"""Parts of a node with SGX hardware, made for tests: driver, EPC's size, device nodes, and stand-in images.
+"""Imitated parts of a node with SGX hardware: driver, size of the EPC, device nodes, and stand-in images.
 
-The parts are made on the node's private /dev and over its /sys; a reboot of the node removes them.
+The parts are made in the node's private /dev and over its /sys; a reboot of the node removes them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from e2e.hardware import aesm_service
 from e2e.other_image import Changes, digest_of, import_other
 
 SGX_PRV_GROUP = 107
-"""Group of the provision device; distributions choose its number themselves."""
+"""ID of the provision device's group; each distribution chooses its own number."""
 
 _FOLDER = "/run/sgx-hardware"
 _MAKE = f"""set -e
@@ -34,8 +34,8 @@ mknod --mode=0666 /dev/sgx_enclave c 1 3
 mknod --mode=0660 /dev/sgx_provision c 1 3
 chgrp {SGX_PRV_GROUP} /dev/sgx_provision
 """
-"""Script that makes SGX devices as /dev/null, which every container may open by its cgroup's rules. cp ends with an
-error, because some files of sysfs cannot be read."""
+"""Script that makes SGX devices like /dev/null, which every container's cgroup rules let it open. cp ends
+with an error, because some files of sysfs cannot be read."""
 _REMOVE = f"""
 umount /sys/class/misc /sys/devices/system/node
 rm -rf /dev/sgx_enclave /dev/sgx_provision {_FOLDER}
@@ -51,7 +51,7 @@ _MODULES = (
 _ENV, _PYTHON = "/usr/bin/env", "/opt/confcom/bin/python"
 _AESM_SERVICE = (_ENV, f"PYTHONPATH={aesm_service.PLACE}", _PYTHON, "-m", "e2e.hardware.aesm_service")
 _UNTOLD = (_ENV, "--unset=CONFCOM_SGX_PLATFORM", _PYTHON, "-m", "confcom.sample_workload")
-"""Command without a platform: the workload refuses hardware, which its enclave is not."""
+"""Command without a platform: the simulated workload refuses hardware."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Clients of AESM in Pods, at a fixed rate, with the result of each attestation and each quote."""
+"""AESM clients in Pods, which attest at a fixed rate, and the result of each attestation and each quote."""

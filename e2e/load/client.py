@@ -1,4 +1,4 @@
-"""One replayed client in a Pod: it attests at a fixed rate, without a retry of ours, until a file stops it.
+"""One replayed client in a Pod: it attests at a fixed rate, without added retries, until a file stops it.
 
 Usage: python -m e2e.load.client CLIENT RATE FOLDER
 """
@@ -19,22 +19,22 @@ from testkit.replay.clients import CLIENTS, ClientSequence, ReplayedClient
 
 SOCKET = Path("/var/run/aesmd/aesm.socket")
 RESULTS, STOP = "attestations", "stop"
-"""Files in the folder: results, one per line; and the file whose appearance ends the client."""
+"""Files in the folder: one has the results, one per line; the client ends when the other appears."""
 
 ATTESTATIONS_PER_PROCESS = 100
-"""Attestations until a client starts anew. Gramine keeps the target info of its start until then. With this many, a new
-quoting enclave hardly ever comes just between two processes, which would hide that Gramine gets error 42."""
+"""Number of attestations until a client starts anew. Gramine keeps its target info until then. So a new
+quoting enclave hardly ever comes just between two processes, which would hide Gramine's error 42."""
 
 ENCLAVE = SimulatedEnclave.from_name("load")
-"""The enclave whose reports are quoted for all clients."""
+"""The enclave that makes the reports of all clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
     """One attestation. Times are in seconds of CLOCK_MONOTONIC, which all Pods of a machine share.
 
-    `seconds` has the times of each call, `renewals` counts InitQuoteEx calls after 42. Each quote has its
-    report's data.
+    `seconds` has the times of each call, `renewals` counts InitQuoteEx calls after 42. Each quote is stored
+    with its report data.
     """
 
     began: float
@@ -55,7 +55,7 @@ class Attestation:
 
 
 class Client:
-    """A replayed client that attests, at the socket in its compiled-in path."""
+    """A replayed client that attests through the socket at its compiled-in path."""
 
     def __init__(self, sequence: ClientSequence, socket: Path, clock: Callable[[], float]) -> None:
         self._sequence = sequence

@@ -11,7 +11,7 @@ from e2e.load.pods import Load, LoadPod
 from e2e.relying_party import Quoted, RelyingParty
 
 OFFERED_SHARE = 0.9
-"""Least share of the attestations that a client's rate makes in its time; with fewer, the load was too small."""
+"""Least share of the attestations due at a client's rate; with fewer, the load was too small."""
 
 CLIENT_SECONDS = 15.0
 """Longest wait of a client for an answer: a failing attestation may have begun this long before the cause."""
@@ -40,7 +40,7 @@ class Outcome:
 
     @property
     def failures(self) -> list[tuple[float, str]]:
-        """Failed attestations: time of the begin, and the Pod's name with the client's complaint."""
+        """Failed attestations: when each began, and the Pod's name with the client's complaint."""
         return [
             (one.began, f"{pod.name} ({pod.client}): {one.failure}")
             for pod, done in self.attestations.items()
@@ -50,12 +50,12 @@ class Outcome:
 
     @property
     def renewals(self) -> list[float]:
-        """Begin of each attestation in which a client got error 42 and called InitQuoteEx again."""
+        """Begin times of the attestations in which a client got error 42 and called InitQuoteEx again."""
         return [one.began for done in self.attestations.values() for one in done for _ in range(one.renewals)]
 
     @property
     def quoting_enclaves(self) -> Counter[tuple[bytes, int]]:
-        """Number of quotes signed by each quoting enclave, by its MRENCLAVE and ISVSVN."""
+        """Number of quotes that each quoting enclave signed, keyed by the enclave's MRENCLAVE and ISVSVN."""
         bodies = (Quote.parse(quote).signature.qe_report_body for quote, _ in self.quotes)
         return Counter((body.mr_enclave, body.isv_svn) for body in bodies)
 

@@ -1,4 +1,4 @@
-"""A load: Pods on several nodes, with one client in each, and the clients' results."""
+"""A load: Pods on several nodes, with one client in each Pod, and the clients' results."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ CLIENTS_PER_NODE = (
 """Clients on each node: eight of all five kinds; Gramine, which keeps its target info, on both nodes."""
 
 TAIL_BYTES = 64 * 1024
-"""Bytes read at the end of results: more than the longest line, which has two quotes of 4.6 kB in base64."""
+"""Bytes to read from the end of results: more than the longest line, with two quotes of 4.6 kB in base64."""
 
 START_SECONDS = 120.0
-"""Time for Pods to start on a busy machine."""
+"""Seconds for Pods to start on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class LoadPod:
 
     @property
     def latest(self) -> float:
-        """Begin of the client's newest attestation; -inf before the first."""
+        """When the client's newest attestation began; -inf before the first attestation."""
         path = self.folder / RESULTS
         if not path.exists():
             return float("-inf")
@@ -59,7 +59,7 @@ class LoadPod:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Pods that attest, each at this rate per second."""
+    """Pods that attest, each Pod at this rate per second."""
 
     cluster: Cluster
     namespace: str
@@ -81,10 +81,10 @@ class Load:
 
     @classmethod
     def run(cls, cluster: Cluster, namespace: str, pods: Sequence[LoadPod], *, rate: float) -> Load:
-        """Start these Pods, whose folders do not exist yet; return when all clients attest."""
+        """Start these Pods, whose folders must not exist yet; return when all clients attest."""
         for pod in pods:
             pod.folder.mkdir()
-            pod.folder.chmod(0o777)  # the image's user is not ours
+            pod.folder.chmod(0o777)  # the image runs as another user
         items = [pod.manifest(rate) for pod in pods]
         manifests = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
         cluster.kubectl("create", f"--namespace={namespace}", "--filename=-", input=manifests)
@@ -111,7 +111,7 @@ class Load:
         }
 
     def stop(self) -> None:
-        """Let every client end after its present attestation; return when all Pods have ended themselves."""
+        """Make every client end after its present attestation; return when all Pods have ended themselves."""
         for pod in self.pods:
             (pod.folder / STOP).touch()
         succeeded = "--for=jsonpath={.status.phase}=Succeeded"

@@ -15,7 +15,7 @@ from e2e.tenants import Tenant, container, example, pod
 from e2e.waiting import until
 
 ROOT = {f"secrets/{SYSTEM}/{ROOT_SECRET}"}
-"""Object that an uninstall leaves: the simulated root."""
+"""The object that an uninstall leaves: the Secret with the simulated root."""
 PLACEHOLDER = "0" * 64
 
 
@@ -67,7 +67,7 @@ def test_uninstall_leaves_nothing_but_the_root(cluster: Cluster) -> None:
         return True
 
     until(only_the_root_is_left, "nothing is left but the root")
-    # The kubelet itself keeps the resources' names, at 0 once it has noticed the plugin's end.
+    # The kubelet keeps the resources' names in the node's status, at 0 once it has noticed the plugin's end.
     until(lambda: allocatable(cluster) == "0", "the node offers no EPC any more")
     root = cluster.kubectl_json("get", "secret", ROOT_SECRET, HERE)
     install(cluster)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from enum import IntEnum
 
 MAX_FOREIGN_CHARACTERS = 500
-"""Maximum length of another program's message that an error quotes."""
+"""Characters that an error quotes, at most, from a message of another program."""
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every command, by kind of outcome, so that scripts need not parse messages."""
+    """Exit codes of all commands, one per kind of outcome, so that scripts need not parse messages."""
 
     OK = 0
     FAILED = 1
@@ -21,15 +21,15 @@ class ExitCode(IntEnum):
     NOT_AUTHENTIC = 4
     """verify: the quote is not authentic."""
     UNUSABLE = 5
-    """The input cannot be used: not a quote, missing collateral, a malformed file."""
+    """The input cannot be used: it is not a quote, collateral is missing, or a file is malformed."""
     UNAVAILABLE = 6
     """A service, a file or a device that the command needs is missing or does not answer."""
     REFUSED = 7
     """A check before a change to a cluster failed, or the user did not confirm; nothing was changed."""
     NOT_READY = 8
-    """The cluster's add-on is not, or not yet, in the requested state; the message says where and why."""
+    """The add-on has not (or not yet) reached the requested state; the message says where and why."""
     INTERRUPTED = 130
-    """Ended by Ctrl-C, as shells report it."""
+    """Ctrl-C ended the command; shells report the same exit code."""
 
 
 class ConfcomError(Exception):
@@ -39,7 +39,7 @@ class ConfcomError(Exception):
 
     Args:
         what: what happened, in one sentence without a full stop.
-        error_code: the stable code, for programs; by default that of the class.
+        error_code: the stable code for programs; by default the code of the error's class.
         why: the cause, as far as it is known.
         remedy: what the reader can do next.
     """
@@ -55,16 +55,16 @@ class ConfcomError(Exception):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Make every error picklable, whatever the parameters of its constructor."""
+        """Make every error picklable, whatever parameters its constructor has."""
         return _restored, (type(self), self.args, self.__dict__)
 
     @property
     def details(self) -> dict[str, object]:
-        """Members beside `error` in the JSON that a command prints instead of its result."""
+        """Members, beside `error`, of the JSON that a failed command prints instead of its result."""
         return {}
 
     def __str__(self) -> str:
-        """Join the three parts into one line, for logs."""
+        """Join `what`, `why` and `remedy` into one line for logs."""
         parts = [self.what]
         if self.why:
             parts.append(f"because {self.why}")
@@ -79,7 +79,7 @@ def _restored(kind: type[ConfcomError], args: tuple[object, ...], attributes: di
 
 
 class MalformedError(ConfcomError):
-    """Bytes or text do not follow their format; they were not used."""
+    """Bytes or text do not have the required format and were not used."""
 
     error_code = "malformed"
     exit_code = ExitCode.UNUSABLE
@@ -114,7 +114,7 @@ class WrongValueError(SettingsError, ValueError):
 
 
 class UnavailableError(ConfcomError):
-    """A required service, file or device is not there (yet)."""
+    """A required service, file or device is missing, or not there yet."""
 
     error_code = "unavailable"
     exit_code = ExitCode.UNAVAILABLE
@@ -127,7 +127,7 @@ class OutputError(ConfcomError):
 
 
 def explain(error: ConfcomError) -> str:
-    """Format an error for a terminal: what, why and remedy on a line each, with unprintable characters escaped."""
+    """Format an error for a terminal: one line each for what, why and remedy, with unprintable characters escaped."""
     lines = [f"Error: {printable(error.what)}"]
     if error.why:
         lines.append(f"  why: {printable(error.why)}")
@@ -137,7 +137,7 @@ def explain(error: ConfcomError) -> str:
 
 
 def as_data(error: ConfcomError) -> dict[str, str | int]:
-    """Return the members that describe `error` in every command's JSON."""
+    """Return the members that describe `error` in the JSON of every command."""
     return {
         "code": error.error_code,
         "what": error.what,
@@ -148,7 +148,7 @@ def as_data(error: ConfcomError) -> dict[str, str | int]:
 
 
 def shortened(foreign: str) -> str:
-    """Return a long text without its middle: foreign messages begin with what failed, and end with the cause."""
+    """Drop the middle of another program's long message, which begins with what failed and ends with the cause."""
     half = MAX_FOREIGN_CHARACTERS // 2
     return foreign if len(foreign) <= 2 * half else f"{foreign[:half]} ... {foreign[-half:]}"
 
@@ -157,9 +157,9 @@ def printable(text: str) -> str:
     r"""Return untrusted text in a form that is safe on a terminal: unprintable characters become backslash escapes.
 
     Certificates, quotes, file names and answers of services may contain line feeds, terminal control sequences or
-    characters that change the direction of writing, which could forge lines of a report. Printable characters
-    (`str.isprintable`: letters of every script, and the space) are kept. So is the backslash itself: the result is
-    for reading and not for parsing.
+    characters that change the direction of writing; all of these could forge lines of a report. Printable
+    characters (`str.isprintable`: letters of every script, and the space) are kept. Backslashes are kept too,
+    because the result is for reading and not for parsing.
     """
     if text.isprintable():
         return text

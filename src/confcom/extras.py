@@ -1,4 +1,4 @@
-"""Optional packages: the extra that brings each, and how to install an extra from the source of this copy."""
+"""Optional packages: which extra installs a package, and how to install an extra from this copy's source."""
 
 import contextlib
 import gc
@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 from confcom.errors import UnavailableError, explain
 
 PUBLISHED: Final = False
-"""Whether a public index has this package. Until then, an install by name could get a stranger's package."""
+"""Whether a public index has this package; if not, an install by name could fetch a stranger's package."""
 
 NAME: Final = "confcom"
 _EXTRAS: Final = {
@@ -26,11 +26,11 @@ _EXTRAS: Final = {
     "httpx2": "collateral",
     "cbor2": "ratls",
 }
-"""The extra, by a package's import name. lightkube is in two extras: `cli` and `controller`."""
+"""The extra of a package, keyed by import name. lightkube is in two extras: `cli` and `controller`."""
 
 
 class MissingExtraError(UnavailableError, ImportError):
-    """A package is not installed that only an extra of this package brings."""
+    """A Python package is not installed; only an extra of confcom installs it."""
 
     error_code = "extra-missing"
 
@@ -43,14 +43,14 @@ class MissingExtraError(UnavailableError, ImportError):
 
 
 def missing_extra(error: ModuleNotFoundError, *, extra: str = "") -> MissingExtraError | None:
-    """Return the error that names `extra`, or else a module's own extra; None if the module belongs to none."""
+    """Return an error that names `extra`, or else the missing module's extra; None if no extra has the module."""
     module = (error.name or "").partition(".")[0]
     found = "cli" if module == "lightkube" else _EXTRAS.get(module)
     return None if found is None else MissingExtraError(module, extra or found)
 
 
 def require(module: str, extra: str = "") -> None:
-    """Raise MissingExtraError if a module of an extra is not installed; `extra` if several extras bring it."""
+    """Raise MissingExtraError if an extra's module is not installed; `extra` names one of several that have it."""
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -59,7 +59,7 @@ def require(module: str, extra: str = "") -> None:
 
 @contextlib.contextmanager
 def exit_without_extra(extra: str) -> Iterator[None]:
-    """End the program with a message if an import in the block fails for want of an extra."""
+    """End the program with a message if an import in the block fails because an extra is not installed."""
     try:
         yield
     except (MissingExtraError, ModuleNotFoundError) as error:
@@ -71,10 +71,10 @@ def exit_without_extra(extra: str) -> Iterator[None]:
 
 
 def run_as_module(package: str, extra: str) -> NoReturn:
-    """Run the daemon whose `main` is in confcom.PACKAGE, with the packages of an extra, and exit.
+    """Run the daemon whose `main` is in confcom.PACKAGE and needs an extra's packages, then exit.
 
-    Importing leaves 0.3 MB of garbage, and collecting it takes a twentieth of a daemon's start. Imported objects live
-    until the end: frozen, they are left out of later collections, each of which would block the event loop for 10 ms.
+    Imports leave 0.3 MB of garbage; to collect it would take a twentieth of a daemon's start. Imported objects live
+    until the end; they are frozen, or each later collection of them would block the event loop for 10 ms.
     """
     gc.disable()
     with exit_without_extra(extra):
@@ -85,8 +85,8 @@ def run_as_module(package: str, extra: str) -> NoReturn:
 
 
 def _requirement(extra: str) -> str:
-    """Return the pip requirement for this package with an extra, from the source of this copy."""
-    # Imported only after a failure: together they take 20 ms of a daemon's start.
+    """Return the pip requirement that installs this package with an extra from the source of this copy."""
+    # These modules are imported only after a failure, as they would add 20 ms to a daemon's start.
     import importlib.metadata  # noqa: PLC0415
     import json  # noqa: PLC0415
     from urllib.parse import unquote, urlsplit  # noqa: PLC0415

@@ -1,8 +1,8 @@
-"""Descriptors that the other end of a unix socket passes (SCM_RIGHTS, unix(7)), and their refusal by the kernel.
+"""Functions that make the kernel refuse descriptors that a unix socket's peer passes (SCM_RIGHTS, unix(7)).
 
-A program that receives a message without asking for descriptors, or closes a socket with unread messages, drops the
-descriptors in them. The kernel closes a file with its last descriptor, and that can take long: a TCP socket with
-SO_LINGER waits for its peer.
+A program drops passed descriptors if it receives a message without asking for descriptors, or closes a socket
+with unread messages. When a file's last descriptor is dropped, the kernel closes the file. Closing can take
+long: for example, a TCP socket with SO_LINGER waits for its peer.
 """
 
 import errno
@@ -10,14 +10,14 @@ import socket
 from typing import Final
 
 SO_PASSRIGHTS: Final = 83
-"""Option: whether a unix socket accepts descriptors (asm-generic/socket.h, Linux 6.16 and later); default 1. At 0, the
-sender gets EPERM. Connections inherit the value of their listening socket."""
+"""Socket option: whether a unix socket accepts descriptors (asm-generic/socket.h, Linux 6.16 and later). The
+default is 1; with 0, the sender gets EPERM. Accepted connections inherit their listening socket's value."""
 
 
 def refuse(sock: socket.SocketType) -> bool:
-    """Have the kernel refuse descriptors that are passed to this unix socket; return False if the kernel cannot.
+    """Have the kernel refuse descriptors that are passed to this unix socket; return False if it cannot.
 
-    A listening socket must refuse before it listens, and a client before it connects.
+    Call this on a listening socket before it listens, and on a client's socket before it connects.
     """
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)

@@ -1,4 +1,4 @@
-"""The pytest plugin with the fixture of `confcom.testing`, which is imported only when a test uses the fixture."""
+"""The pytest plugin with the fixture `attestation`; `confcom.testing` is imported when a test uses the fixture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def attestation() -> Attestation:
-    """Return a maker of quotes under a simulated root of this test run."""
-    from confcom.testing.attestation import Attestation  # noqa: PLC0415 # see above
+    """Return an object that makes quotes under a simulated root, which is new in each test run."""
+    from confcom.testing.attestation import Attestation  # noqa: PLC0415 # the module's docstring says why
 
     return Attestation.create()

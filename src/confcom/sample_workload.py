@@ -26,34 +26,34 @@ from confcom.sgx.report import REPORT_DATA_SIZE, report_data
 from confcom.simulation.enclave import SimulatedEnclave
 
 QUOTE_PREFIX: Final = "quote: "
-"""The prefix of the log line with the quote; base64 follows. A quote leaves the pod through its log."""
+"""The prefix of the log line with the quote in base64, which leaves the pod through its log."""
 
 TERMINATED: Final = 128 + signal.SIGTERM
 """The exit code that a shell reports for a program that was ended by SIGTERM."""
 
 
 CHALLENGE_VARIABLE: Final = "CONFCOM_CHALLENGE"
-"""The relying party's challenge in hex; it becomes the report data, padded with zeros."""
+"""The variable with the relying party's challenge in hex, which becomes the zero-padded report data."""
 
 DEVICE_VARIABLE: Final = "CONFCOM_SGX_ENCLAVE_DEVICE"
-"""The path of the device node; a runner sets it if the usual path cannot be provided."""
+"""The variable with the device node's path, which a runner sets if it cannot provide the usual path."""
 
 PLATFORM_VARIABLE: Final = "CONFCOM_SGX_PLATFORM"
-"""`hardware` or `simulated`, from the device plugin."""
+"""The variable that the device plugin sets to `hardware` or `simulated`."""
 
 EPC_VARIABLE: Final = "CONFCOM_SGX_EPC_MIB"
-"""The container's enclave memory in MiB, from the device plugin."""
+"""The variable that the device plugin sets to the container's enclave memory in MiB."""
 
 DEFAULT_ENCLAVE_NAME: Final = "confcom sample workload"
 
 ENCLAVE_DEVICES: Final = (Path("/dev/sgx_enclave"), Path("/dev/sgx/enclave"))
-"""Device nodes for loading enclaves: of Linux since 5.11, and of Intel's older driver."""
+"""Paths of the device node for loading enclaves, in Linux since 5.11 and with Intel's older driver."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSettings:
     report_data: bytes
-    """64 bytes: the challenge, then zeros."""
+    """64 bytes: the challenge, followed by zeros."""
     challenge_size: int
     devices: tuple[Path, ...]
     platform: str
@@ -65,7 +65,7 @@ class WorkloadSettings:
 
     @classmethod
     def read(cls, argv: Sequence[str] | None, environ: Mapping[str, str]) -> Self:
-        """Read arguments and environment; argparse itself exits on wrong arguments."""
+        """Read arguments and environment. If arguments are wrong, argparse ends the program."""
         options = _parser().parse_args(argv)
         challenge, report_data = _challenge(environ.get(CHALLENGE_VARIABLE, ""))
         device = environ.get(DEVICE_VARIABLE)
@@ -134,7 +134,7 @@ def _mebibytes(text: str) -> str:
 
 
 def _challenge(text: str) -> tuple[bytes, bytes]:
-    """Return the challenge and the report data for it, which is zeros if the challenge is empty."""
+    """Return the challenge and its report data. The report data of an empty challenge are zeros."""
     try:
         challenge = bytes.fromhex(text)
         return challenge, report_data(challenge) if challenge else bytes(REPORT_DATA_SIZE)
@@ -148,19 +148,19 @@ def _challenge(text: str) -> tuple[bytes, bytes]:
 
 
 class NoEnclaveDeviceError(UnavailableError):
-    """The container has no usable SGX device node, which is needed to load enclaves."""
+    """The container has no usable SGX device node, without which no enclave can be loaded."""
 
     error_code = "no-enclave-device"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run as a container's program; errors go to stderr, and the exit code is that of the error's kind."""
-    # The first process of a PID namespace ignores SIGTERM unless it installs a handler.
+    """Run as a container's program. Errors go to stderr, and the kind of error determines the exit code."""
+    # A handler is needed: without one, the first process of a PID namespace ignores SIGTERM.
     signal.signal(signal.SIGTERM, _exit_now)
     try:
         settings = WorkloadSettings.read(argv, os.environ)
         if settings.print_identity:
-            enclave = settings.enclave()  # no enclave is run: a relying party should expect these values
+            enclave = settings.enclave()  # no enclave runs: these are the values to expect
             _say(json.dumps({"mr_enclave": enclave.mr_enclave.hex(), "mr_signer": enclave.mr_signer.hex()}))
             return ExitCode.OK
         run(settings, environ=os.environ, say=_say, hold=_hold)
@@ -181,7 +181,7 @@ def run(
     clock: Callable[[], float] = time.perf_counter,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> None:
-    """Get and print one quote; `hold` then waits some seconds, or until SIGTERM, with the device open."""
+    """Get and print one quote. Then `hold` waits, with the device open, for some seconds or until SIGTERM."""
     if settings.platform not in {"", "simulated"}:
         raise SettingsError(
             f"this workload cannot run on the SGX platform {settings.platform!r}",
@@ -213,7 +213,7 @@ def run(
 
 def _say(line: str) -> None:
     sys.stdout.write(printable(line) + "\n")
-    # stdout may be a pipe, which is block-buffered: without the flush the log would show lines late.
+    # stdout may be a pipe, which is block-buffered. Without this flush, the log would show lines late.
     sys.stdout.flush()
 
 
@@ -230,7 +230,7 @@ def _exit_now(_number: int, _frame: object) -> NoReturn:
 
 @contextmanager
 def open_enclave_device(candidates: Sequence[Path]) -> Iterator[Path]:
-    """Open the first existing candidate for reading and writing, as an enclave loader does, until the block ends."""
+    """Open the first candidate that exists, for reading and writing as enclave loaders do, until the block ends."""
     path, descriptor = _open_first(candidates)
     try:
         if not stat.S_ISCHR(os.fstat(descriptor).st_mode):

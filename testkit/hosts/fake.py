@@ -20,7 +20,7 @@ def device(mode=0o666, uid=0, gid=0):
 
 @dataclass
 class FakeHost:
-    """Files with their text, statuses of device nodes, other entries, and CPUID (None: not available)."""
+    """A host with files, device nodes' statuses, other paths, and CPUID (None if CPUID is not available)."""
 
     files: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, FileStatus] = field(default_factory=dict)
@@ -53,12 +53,12 @@ def sysfs(*sizes):
 
 
 def section(size, *, base=0x1_0000_0000, kind=1):
-    """Registers of a sub-leaf, as the SDM packs them: bits 51..32 in EBX and EDX, 31..12 in EAX and ECX."""
+    """Registers of an EPC sub-leaf by the SDM: EBX and EDX have bits 51..32, EAX and ECX have bits 31..12."""
     return CpuidRegisters((base & 0xFFFFF000) | kind, base >> 32, (size & 0xFFFFF000) | 1, size >> 32)
 
 
 def processor(*sizes, sgx=True, max_leaf=0x1B):
-    """CPUID of a processor with these EPC sections; leaves that must not be read without SGX are missing."""
+    """CPUID of a processor with these EPC sections; without SGX, leaves that must not be read are missing."""
     leaves = {(0, 0): CpuidRegisters(max_leaf, 0x756E6547, 0x6C65746E, 0x49656E69)}
     if max_leaf >= 7:
         leaves[7, 0] = CpuidRegisters(0, 0x29C6FBF if sgx else 0x29C6FBB, 0, 0)
@@ -69,5 +69,5 @@ def processor(*sizes, sgx=True, max_leaf=0x1B):
 
 
 def hardware(*sizes, nodes=None, leaves=None):
-    """A host with the kernel's driver, device nodes as by Intel's udev rules, and this EPC in sysfs."""
+    """A host with the kernel's driver, device nodes made by Intel's udev rules, and this EPC in sysfs."""
     return FakeHost(sysfs(*sizes), dict(BY_INTELS_RULES if nodes is None else nodes), {DRIVER}, leaves)

@@ -29,7 +29,7 @@ class HostTree:
         try:
             os.mknod(path, stat.S_IFCHR | mode, os.makedev(1, 3))
         except PermissionError:
-            path.symlink_to("/dev/null")  # a device too, with the mode of /dev/null
+            path.symlink_to("/dev/null")  # /dev/null stands in for a device node
             return
         path.chmod(mode)
         os.chown(path, 0, 107 if name == "sgx_provision" else 0)

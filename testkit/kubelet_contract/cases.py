@@ -28,7 +28,7 @@ def encoded(ids) -> bytes:
 
 
 async def refused(plugin: Plugin, **change) -> str:
-    """Error message of the kubelet for a registration that it refuses."""
+    """Make a registration that the kubelet must refuse; return the kubelet's error message."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await plugin.register(**change)
     assert caught.value.code() is grpc.StatusCode.UNKNOWN
@@ -123,7 +123,7 @@ class ListContract:
         await bench.registers(plugin)
 
     async def test_the_end_of_a_socket_whose_stream_has_ended_changes_nothing(self, bench: Bench):
-        """A plugin repeats a lost registration at a fresh socket, and then closes its earlier socket."""
+        """After a lost stream a plugin registers with a new socket, and then closes the earlier socket."""
         former = await bench.plugin()
         former.end_streams()
         await bench.counted(4, 0)
@@ -197,7 +197,7 @@ class AllocateContract:
         )
 
     async def test_past_the_scheduler_an_unknown_resource_is_ignored(self, bench: Bench):
-        """The kubelet takes the resource for another component's, and runs the Pod without devices."""
+        """The kubelet assumes that another component owns the resource, and runs the Pod without devices."""
         pod = await bench.run("unknown", "echo ran", nodeName=bench.kubelet.node_name)
         assert (await bench.ended(pod)).phase == "Succeeded"
         assert await bench.kubelet.log(pod, "main") == "ran\n"
@@ -275,7 +275,7 @@ class RestartContract:
 
 
 class PodContract:
-    """Cases for Pods on real kubelets only: the demo runs one container of a Pod, once."""
+    """Cases with Pods for real kubelets only, because the demo runs one container per Pod, and only once."""
 
     async def test_each_container_has_devices_of_its_own(self, bench: Bench):
         plugin = await bench.plugin()
@@ -296,7 +296,7 @@ class PodContract:
 
 
 class RemovalContract:
-    """A resource 5 minutes after its plugin's end, on real kubelets only: the demo keeps it at 0."""
+    """Cases 5 minutes after a plugin's end, only for real kubelets; the demo keeps the resource at 0."""
 
     async def test_a_resource_whose_plugin_stays_away_is_left_with_nothing(self, bench: Bench):
         plugin = await bench.plugin()
@@ -308,7 +308,7 @@ class RemovalContract:
         late = await bench.run("late", nodeName=bench.kubelet.node_name)
         await rejected(bench, late, f"cannot allocate unregistered device {bench.resource}")
         await bench.kubelet.delete(held)
-        # The kubelet looks up held devices only when a Pod asks for one: the first one is rejected once more.
+        # The kubelet releases held devices only when a Pod requests one, so it rejects this first Pod too.
         await rejected(bench, await bench.run("later", nodeName=bench.kubelet.node_name))
         latest = await bench.ended(await bench.run("latest", nodeName=bench.kubelet.node_name))
         assert (latest.phase, latest.reason) == ("Failed", f"OutOf{bench.resource}")

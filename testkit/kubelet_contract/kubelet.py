@@ -19,19 +19,19 @@ class PodSeen:
 
 @dataclasses.dataclass(slots=True)
 class Bench:
-    """A kubelet with the steps that all cases use."""
+    """A kubelet, and the steps that the cases share."""
 
     kubelet: Any
-    """One node with its kubelet: the device plugin `directory`, an `image` that has /bin/sh, the `node_name`, and the
-    seconds within which something has happened (`patience`), is in the API for certain (`report_seconds`), and a
-    resource whose plugin is gone has gone too (`removal_patience`). Its coroutines: `counts` gives capacity and
-    allocatable of a resource, each None where there is none; `apply`, `pod` (a PodSeen) and `log` are about pods;
-    `delete` returns when the pod is gone, and `restart` when the kubelet answers again."""
+    """A node and its kubelet, with the device plugin `directory`, an `image` that has /bin/sh, and the `node_name`.
+    The limits are in seconds: for any event (`patience`), for a change to be in the API (`report_seconds`), and for
+    the removal of a resource after its plugin's end (`removal_patience`). The coroutine `counts` gives a resource's
+    capacity and allocatable amount, or None for a missing amount. `apply`, `pod` (which gives a PodSeen) and `log`
+    handle pods. `delete` returns when the pod is gone, and `restart` when the kubelet answers again."""
     make_plugin: Callable[..., Awaitable[Any]]
     unique: str
-    """Part of every name in a case, so that names of different cases differ."""
+    """Text in every name that a case uses, so that the names of different cases differ."""
     words: bool = True
-    """Whether cases compare the messages' words, and not only the outcome."""
+    """Whether cases also compare the words of messages, in addition to the outcome."""
     _pods: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -44,7 +44,7 @@ class Bench:
         return found.registered.get(self.resource), None if held is None else sorted(held)
 
     async def plugin(self, ids: Sequence[str] = ("a", "b", "c", "d"), *, name: str = "one", register: bool = True):
-        """A serving plugin for this case's resource; by default registered, with a counted list."""
+        """Start a plugin for this case's resource; by default register it, and wait for the node's counts."""
         made = await self.make_plugin(
             self.kubelet.directory, name=f"{self.unique}-{name}.sock", resource=self.resource, ids=ids
         )
@@ -57,7 +57,7 @@ class Bench:
         await self.counted(len(plugin.ids), len(plugin.ids))
 
     async def comes_back(self, plugin) -> None:
-        """Stop a plugin and start it again, and wait until its list counts."""
+        """Stop a plugin, start it again, and wait until the node's counts include its devices."""
         await plugin.stop()
         await plugin.start()
         await self.registers(plugin)
@@ -66,11 +66,11 @@ class Bench:
         await self.until(lambda: self.kubelet.counts(self.resource), (capacity, allocatable))
 
     def says(self, message: str, wanted: str) -> None:
-        """Check the words of a Kubernetes message; one case for each message does so."""
+        """Check that a Kubernetes message has these words, unless `words` is false."""
         assert not self.words or wanted in message, message
 
     async def stays(self, capacity: int, allocatable: int) -> None:
-        """Check that the counts stay unchanged for as long as the kubelet takes to report a change."""
+        """Check that the counts do not change in the time that the kubelet may take to report a change."""
         ends = time.monotonic() + self.kubelet.report_seconds
         while time.monotonic() < ends:
             assert await self.kubelet.counts(self.resource) == (capacity, allocatable)
@@ -122,7 +122,7 @@ class Bench:
         return await self.phase(pod, "Succeeded", "Failed")
 
     async def restart(self) -> None:
-        """Restart the kubelet; return when it accepts registrations again."""
+        """Restart the kubelet; return when the kubelet accepts registrations again."""
         before = self._registration_socket()
         await self.kubelet.restart()
 

@@ -11,7 +11,7 @@ RESOURCE = "example.com/thing"
 
 
 class Plugin:
-    """A device plugin whose lists and answers a test sets from outside."""
+    """A device plugin whose device lists and answers a test sets."""
 
     def __init__(self, directory: Path, *, name="thing.sock", resource=RESOURCE, ids=()):
         self.directory, self.name, self.resource = directory, name, resource
@@ -86,7 +86,7 @@ class Plugin:
         return len(self._lists)
 
     async def stream_lost(self):
-        """Wait until no stream of this plugin is left."""
+        """Wait until all streams from this plugin have ended."""
         while self._lists:
             self._ended.clear()
             await self._ended.wait()

@@ -1,6 +1,6 @@
-"""Differences between kubelets up to 1.36 and from 1.37 on; each case runs with its version's kubelet only.
+"""Cases for kubelets up to 1.36, and cases for kubelets from 1.37 on, because these kubelets differ.
 
-The real kubelets 1.36.3 and 1.37.2 pass the cases of their version: `make e2e` and `make e2e-1.37`.
+`make e2e` runs the cases for the real kubelet 1.36.3, and `make e2e-1.37` for 1.37.2; both kubelets pass.
 """
 
 import re
@@ -34,7 +34,7 @@ class UpTo136Contract:
 
     async def test_a_fresh_socket_beside_an_open_stream_is_lost_once(self, bench: Bench):
         former = await bench.plugin()
-        fresh = await bench.plugin(("x", "y"), name="two")  # with equal lists, the arrival of the second would not show
+        fresh = await bench.plugin(("x", "y"), name="two")  # different devices show when this list arrives
         await former.stop()
         await bench.counted(2, 0)
         await fresh.stream_lost()
@@ -52,7 +52,7 @@ class UpTo136Contract:
         await bench.counted(1, 1)
 
     async def test_after_a_failed_registration_a_loss_is_missed(self, bench: Bench):
-        """After a failed registration the kubelet has no client to disconnect, and offers lost devices on."""
+        """A failed registration removes the kubelet's client, so the kubelet keeps offering lost devices."""
         works = await bench.plugin()
         fails = await bench.plugin(name="two", register=False)
         await fails.stop()

@@ -1,1 +1,1 @@
-"""Replays of every known AESM client against a real helper process: its requests, its timing, its checks."""
+"""Replays the requests, timing and checks of every known AESM client against a real helper process."""

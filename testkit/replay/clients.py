@@ -1,8 +1,8 @@
-"""AESM's clients, replayed: `ReplayedClient(GRAMINE, path).run()`.
+"""Replays AESM clients, for example with `ReplayedClient(GRAMINE, path).run()`.
 
-`clients.json` holds the conversations as they were recorded, or read in the clients' sources: for each call the
-request's fields by number, and those that the answer must have. A text among them is hex, `zeros:N`, a `$name` that is
-known by then, or in answers a `?name` that is learnt from it.
+`clients.json` holds conversations that were recorded, or derived from the clients' sources. Each call has the
+request's fields and the fields that the answer must have, keyed by number. A field's text is hexadecimal, or
+`zeros:N`, or a `$name` with a known value; in an answer it may be a `?name`, which gets its value from the answer.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ KEY = ECDSA_P256_KEY_ID.encode()
 
 SIZES = {"key": 256, "target_info": 512, "pub_key_id": 32, "qe_report_info": 960}
 QUOTE_HEAD_SIZE = 436
-"""Size of sgx_quote_t without the signature data; its last four bytes are the signature data's size."""
+"""Size of sgx_quote_t without signature data; the last four of these bytes hold the signature data's size."""
 REPORT_BODY = slice(48, 432)
 QE_REPORT_DATA = slice(564 + 320, 564 + 320 + 32)
-"""Place of the attestation key's id in a quote: in the report data of the QE's report."""
+"""Position of the attestation key's id in a quote, which is in the report data of the QE's report."""
 NONCE_AND_TARGET = 528
 LONGEST_WAIT = 60.0
-"""Seconds after which also clients without a time limit end."""
+"""Seconds after which even a client without its own time limit stops waiting."""
 
 Fields = Mapping[str, Any]
-"""Values, or their notation, by field number."""
+"""Values of a message's fields, or the texts that stand for values, keyed by field number."""
 
 
 class ClientGivesUpError(Exception):
-    """A client cannot use an answer; the text is the client's complaint."""
+    """A client cannot use an answer; the error's text is the client's complaint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +61,18 @@ class Step:
 class ClientSequence:
     name: str
     version: str
-    """The release, or the public repository's commit, that was read or recorded."""
+    """The client's release or public commit whose source was read or whose conversation was recorded."""
     start: tuple[Step, ...]
-    """Steps that a process makes once."""
+    """Steps that each client process makes only once."""
     quote: tuple[Step, ...]
     renew: tuple[Step, ...]
-    """Steps after error 42, before the client repeats `quote`."""
+    """Steps that follow error 42, before the client repeats the `quote` steps."""
     stale_attempts: int
-    """Most renewals for one quote: Gramine's own; for clients that leave renewals to the application, those of an
-    application that follows Intel's reference."""
+    """Most renewals for one quote. Gramine has its own limit. Other clients leave renewals to the application, so
+    their limit is that of an application that follows Intel's reference."""
     write_at_once: bool
     read_once: bool
-    """Whether header and body are read by one read() each: Intel's client crashes after a short read."""
+    """Whether the client reads header and body with one read() each; a short read crashes Intel's client."""
     connect_seconds: float | None
     write_seconds: float | None
     read_seconds: float | None
@@ -95,10 +95,10 @@ INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, INTEL_SDK_RA, GRAMINE, FORTANIX,
 class Exchange:
     call: MessageKind
     seconds: float
-    """Time from before connect() to the answer's end."""
+    """Seconds from the start of connect() to the answer's end."""
     code: int | None
     error: str
-    """The client's complaint; empty for none."""
+    """The client's complaint about the answer; empty if the client has no complaint."""
 
     @property
     def stale(self) -> bool:
@@ -109,19 +109,19 @@ class Exchange:
 class Run:
     exchanges: tuple[Exchange, ...]
     renewals: int = 0
-    """Number of repetitions after error 42."""
+    """How often the client repeated the quote steps after error 42."""
     quotes: tuple[tuple[bytes, bytes], ...] = ()
-    """Quotes, each with its report data."""
+    """Pairs of a quote and its report data."""
 
     @property
     def failure(self) -> str:
-        """Why there is no quote, with the failed call's name; empty if there is a quote."""
+        """The failed call and the reason why the run got no quote; empty if the run got a quote."""
         last = self.exchanges[-1] if self.exchanges else None
         return f"{last.call.call}: {last.error}" if last and last.error else ""
 
 
 class ReplayedClient:
-    """One process of a client. Threads must not share it."""
+    """One process of a client. Threads must not share this object."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class ReplayedClient:
         self._known: dict[str, Any] = {"key": KEY}
 
     def run(self) -> Run:
-        """A whole process of the client: its calls at the start, then one attestation."""
+        """Run a whole client process: the calls at its start, and then one attestation."""
         started = self._steps(self.sequence.start)
         if started.failure:
             return started
@@ -146,7 +146,7 @@ class ReplayedClient:
         return replace(run, exchanges=started.exchanges + run.exchanges)
 
     def quote(self) -> Run:
-        """One attestation, repeated after error 42 as often as this client does."""
+        """Make one attestation; repeat the attestation after error 42 as often as this client does."""
         run, renewals = self._steps(self.sequence.quote), 0
         exchanges = run.exchanges
         while run.exchanges[-1].stale and renewals < self.sequence.stale_attempts:
@@ -168,7 +168,7 @@ class ReplayedClient:
         return Run(tuple(exchanges), quotes=tuple(quotes))
 
     def _report(self) -> bytes:
-        """EREPORT: create a fresh report for each quote, and return its report data."""
+        """Create a fresh report for each quote, as EREPORT does; return the report data."""
         report_data = secrets.token_bytes(REPORT_DATA_SIZE)
         target = TargetInfo.parse(self._known["target_info"])
         self._known["report"] = self.enclave.create_report(target, report_data).encode()
@@ -199,7 +199,7 @@ class ReplayedClient:
         return Exchange(step.call, self._clock() - started, code, "")
 
     def _checked(self, learnt: Mapping[str, Any]) -> dict[str, Any]:
-        """The quote without its padding. Clients look at sizes only; all this is checked for all of them."""
+        """Return the quote without padding. Real clients check only sizes; this method checks all parts."""
         known, padded = self._known, learnt["quote"]
         size = QUOTE_HEAD_SIZE + int.from_bytes(padded[QUOTE_HEAD_SIZE - 4 : QUOTE_HEAD_SIZE], "little")
         quote = padded[:size]
@@ -211,7 +211,7 @@ class ReplayedClient:
         return {"quote": quote}
 
     def _check_qe_report(self, info: bytes, quote: bytes) -> None:
-        """Check as Intel's ukey_exchange enclave does: MAC, QE of the target info, nonce and this quote."""
+        """Check MAC, QE of the target info, nonce and quote, as Intel's ukey_exchange enclave does."""
         sent, target = self._known["qe_report_info"], TargetInfo.parse(self._known["target_info"])
         need(info[:NONCE_AND_TARGET] == sent[:NONCE_AND_TARGET], "qe_report_info for another nonce or enclave")
         report = Report.parse(info[NONCE_AND_TARGET:])
@@ -240,7 +240,7 @@ class ReplayedClient:
 
     def _connect(self, connection: socket.socket) -> None:
         if self.sequence.connect_seconds is None:
-            # connect() of a unix socket waits for a full backlog, as long as the send timeout allows.
+            # If the backlog is full, connect() of a unix socket waits as long as the send timeout allows.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(LONGEST_WAIT), 0))
         else:
             connection.settimeout(bounded(self.sequence.connect_seconds))
@@ -282,7 +282,7 @@ def encode(calls: Mapping[int | str, Any], known: Mapping[str, Any] = MappingPro
 
 
 def learn(expected: Fields, answer: Mapping[int, Any], known: Mapping[str, Any], sizes: Mapping[str, int]) -> Any:
-    """Compare an answer with the expected answer, and return the values of its `?names`."""
+    """Compare an answer with the expected answer; return the values that the answer gives to `?names`."""
     need(answer.keys() == {int(number) for number in expected}, f"fields {sorted(answer)}, not {list(expected)}")
     learnt = {}
     for number, written in expected.items():

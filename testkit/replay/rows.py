@@ -1,6 +1,6 @@
-"""Rows of `rows.json`: answers of Intel's server by call, to compare a session or a helper process with.
+"""Compares a session or a helper process with the answers of Intel's server, which `rows.json` holds.
 
-The server was that of release 2.29 with a stand-in for the quoting enclave; for legacy requests, 2.26.
+Intel's server was release 2.29 with a stand-in for the quoting enclave, and 2.26 for legacy requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REFERENCE, LEGACY = json.loads(Path(__file__).with_name("rows.json").read_text()
 ENCLAVE = SimulatedEnclave.from_name("rows")
 
 Ask = Callable[[bytes], bytes]
-"""Function that sends a request's body and returns the answer's body, which is empty if no answer comes."""
+"""A function that sends a request's body; it returns the answer's body, or no bytes without an answer."""
 
 
 def values(ask: Ask) -> dict[str, Any]:

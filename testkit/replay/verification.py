@@ -13,7 +13,7 @@ from confcom.verify.verifier import verify_quote
 
 
 class QuoteVerifier:
-    """A relying party that trusts one simulated platform, and verifies at one instant."""
+    """A relying party that trusts one simulated platform, and that verifies all quotes at one fixed time."""
 
     def __init__(self, state_dir: Path, *, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> None:
         self._now = datetime.now(UTC)

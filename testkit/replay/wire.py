@@ -1,4 +1,4 @@
-"""Handwritten protobuf for AESM: a replayed client's bytes must not come from the code under test."""
+"""Handwritten protobuf for AESM, because a replayed client must not use the code under test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def varint(value: int) -> bytes:
 
 
 def number(field: int, value: int | None) -> bytes:
-    """A number field in protobuf 2: 0 is written, None is absent."""
+    """Encode a number field of protobuf 2; 0 is written, and None is omitted."""
     return b"" if value is None else varint(field << 3 | VARINT) + varint(value)
 
 
@@ -37,7 +37,7 @@ def frame(body: bytes) -> bytes:
 
 
 def fields(body: bytes) -> dict[int, int | bytes]:
-    """A message's fields by number. AESM's messages have numbers and bytes only, each field at most once."""
+    """A message's fields, keyed by number. AESM fields are numbers or bytes; a message repeats no field."""
     found: dict[int, int | bytes] = {}
     at = 0
     while at < len(body):

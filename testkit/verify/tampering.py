@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -91,12 +92,9 @@ def quote_cases():
     yield Case("QE attributes: DEBUG, signed", lambda lab, ev: lab.edit_qe_report(ev, flags=0x17))
     for version in (4, 5):
         header = {"version": version, "att_key_data_0": TDX}
-        yield Case(f"version {version} of a TD, signed", edited_header(header), kind=UNUSABLE)
+        edited = partial(Lab.edit_signed, header=header)
+        yield Case(f"version {version} of a TD, signed", edited, kind=UNUSABLE)
     yield Case("vendor id not Intel's, signed", lambda lab, ev: lab.edit_signed(ev, header={"vendor_id": bytes(16)}))
-
-
-def edited_header(header):
-    return lambda lab, evidence: lab.edit_signed(evidence, header=header)
 
 
 def other_attestation_key(lab, evidence):
@@ -191,28 +189,31 @@ def below_every_level(lab, evidence):
 def collateral_cases():
     for part in ("tcb_info", "qe_identity"):
         stranger = edit(part, touch, key=OTHER_KEY)
-        yield Case(f"{part} changed", edit(part, touch, sign_again=False))
-        yield Case(f"{part} signed by a stranger", stranger)
+        yield Case(f"{part} changed", edit(part, touch, sign_again=False), kind=UNUSABLE)
+        yield Case(f"{part} signed by a stranger", stranger, kind=UNUSABLE)
         yield Case(f"{part} expired", edit(part, setting(nextUpdate="2026-11-24T00:00:00Z")), kind=UNUSABLE)
-        yield Case(f"{part} of a stranger", strangers(part))
-        yield Case(f"{part} signed by a PCK", signed_by_pck(part), DCAP)
+        yield Case(f"{part} of a stranger", strangers(part), kind=UNUSABLE)
+        yield Case(f"{part} signed by a PCK", signed_by_pck(part), DCAP, UNUSABLE)
         yield Case(f"{part} of another TCB recovery", edit(part, touch), DCAP, UNUSABLE)
     yield Case("tcb_info for another FMSPC", edit("tcb_info", setting(fmspc="53494D585858")), kind=UNUSABLE)
     yield Case("tcb_info for another PCE id", edit("tcb_info", setting(pceId="0100")), DCAP, UNUSABLE)
     yield Case("qe_identity for another MRSIGNER", edit("qe_identity", setting(mrsigner="00" * 32)))
+    yield Case("QE below every level", edit("qe_identity", qe_level(99)))
     yield Case("TCB revoked", status("tcb_info", "Revoked"))
     yield Case("QE revoked", status("qe_identity", "Revoked"))
     yield Case("leaf revoked", replaced("pck_crl", lambda lab: lab.crl(lab.platform.pki.pck_ca, lab.chain[0])))
     yield Case("intermediate revoked", revoked_by_root(lambda lab: lab.chain[1]))
-    yield Case("TCB signer revoked", revoked_by_root(lambda lab: lab.platform.pki.tcb_signer.certificate))
+    revoked_signer = revoked_by_root(lambda lab: lab.platform.pki.tcb_signer.certificate)
+    yield Case("TCB signer revoked", revoked_signer, kind=UNUSABLE)
     yield from crl_cases("pck_crl", "pck_ca")
     yield from crl_cases("root_ca_crl", "root")
     other_name = tcb_signer(common_name="SIMULATED SGX Thing - NOT INTEL")
-    yield Case("TCB signer with another common name", other_name, DCAP)
-    yield Case("TCB signer expired", tcb_signer(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1)))
-    yield Case("TCB signer's chain of a stranger", strangers("tcb_info_issuer_chain"))
+    yield Case("TCB signer with another common name", other_name, DCAP, UNUSABLE)
+    expired_signer = tcb_signer(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1))
+    yield Case("TCB signer expired", expired_signer, kind=UNUSABLE)
+    yield Case("TCB signer's chain of a stranger", strangers("tcb_info_issuer_chain"), kind=UNUSABLE)
     unread = strangers("pck_crl_issuer_chain")
-    yield Case("PCK revocation list's chain of a stranger", unread, DCAP, VERIFIED)
+    yield Case("PCK revocation list's chain of a stranger", unread, DCAP, UNUSABLE)
 
 
 def edit(part, change, **signing):
@@ -221,6 +222,10 @@ def edit(part, change, **signing):
 
 def status(part, value):
     return edit(part, lambda document: document["tcbLevels"][0].update(tcbStatus=value))
+
+
+def qe_level(isv_svn):
+    return lambda document: document.update(tcbLevels=[document["tcbLevels"][0] | {"tcb": {"isvsvn": isv_svn}}])
 
 
 def replaced(part, make):
@@ -255,9 +260,10 @@ def crl_cases(part, issuer):
 
     expired = replaced(part, lambda lab: lab.crl(own(lab), next_update=NOW - timedelta(hours=1)))
     yield Case(f"{part} expired", expired, kind=UNUSABLE)
-    yield Case(f"{part} of a stranger", replaced(part, lambda lab: lab.crl(getattr(lab.stranger.pki, issuer))))
+    strange = replaced(part, lambda lab: lab.crl(getattr(lab.stranger.pki, issuer)))
+    yield Case(f"{part} of a stranger", strange, kind=UNUSABLE)
     forged = replaced(part, lambda lab: lab.crl(CertifiedKey(own(lab).certificate, OTHER_KEY)))
-    yield Case(f"{part} signed by a stranger's key", forged)
+    yield Case(f"{part} signed by a stranger's key", forged, kind=UNUSABLE)
 
 
 def tcb_signer(**changes):
@@ -294,7 +300,7 @@ def difference_cases():
         yield Case(f"mark removed: simulation object in {part}, signed", forget_simulation, DCAP)
         yield Case(f"{part} issued in the future", edit(part, setting(issueDate="2026-11-25T12:00:00Z")), kind=UNUSABLE)
         yield Case(f"{name} out of date", status(part, "OutOfDate"), DCAP, REFUSED)
-    yield Case("root expired", expired_root, DCAP)
+    yield Case("root expired", root(not_after=NOW - timedelta(hours=1)), DCAP)
     yield Case("root revoked in its own list", revoked_by_root(lambda lab: lab.chain[2]))
     yield Case("chain without root", chain(lambda own, _: own[:2]), DCAP)
     yield Case("leaf, root, intermediate", chain(lambda own, _: (own[0], own[2], own[1])), DCAP, VERIFIED)
@@ -303,22 +309,21 @@ def difference_cases():
     yield Case("trailing bytes", lambda _lab, ev: replace(ev, quote=ev.quote + b"\0"), DCAP, UNUSABLE)
 
 
-def unmarked_root(lab, evidence):
-    pki = lab.platform.pki
-    return under_root(lab, evidence, lab.reissue(pki.root, pki.root, without=NS_COMMENT_OID))
-
-
-def under_root(lab, evidence, root):
+def root(**changes):
     """Replace the root's certificate everywhere by another one for the root's key."""
-    pem = lab.platform.pki.tcb_signer.pem + root.public_bytes(Encoding.PEM)
-    evidence = lab.with_chain(evidence, *lab.chain[:2], root)
-    evidence = evidence.with_collateral(tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem)
-    return replace(evidence, root=root)
+
+    def tamper(lab, evidence):
+        pki = lab.platform.pki
+        made = lab.reissue(pki.root, pki.root, **changes)
+        pem = pki.tcb_signer.pem + made.public_bytes(Encoding.PEM)
+        evidence = lab.with_chain(evidence, *lab.chain[:2], made)
+        evidence = evidence.with_collateral(tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem)
+        return replace(evidence, root=made)
+
+    return tamper
 
 
-def expired_root(lab, evidence):
-    pki = lab.platform.pki
-    return under_root(lab, evidence, lab.reissue(pki.root, pki.root, not_after=NOW - timedelta(hours=1)))
+unmarked_root = root(without=NS_COMMENT_OID)
 
 
 def third_party(lab):
@@ -341,5 +346,9 @@ def third_party(lab):
         evidence = lab.edit_json(evidence, part, unmark)
     pem = signer.public_bytes(Encoding.PEM) + root.pem
     return replace(evidence, root=root.certificate).with_collateral(
-        tcb_info_issuer_chain=pem, qe_identity_issuer_chain=pem, pck_crl=lab.crl(ca), root_ca_crl=lab.crl(root)
+        tcb_info_issuer_chain=pem,
+        qe_identity_issuer_chain=pem,
+        pck_crl=lab.crl(ca),
+        pck_crl_issuer_chain=ca.pem + root.pem,
+        root_ca_crl=lab.crl(root),
     )

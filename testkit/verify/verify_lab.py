@@ -51,7 +51,6 @@ class Evidence:
         return TrustedRoot.load(self.root.public_bytes(Encoding.DER))
 
     def appraisal(self):
-        """dcap-qvl's own verdict."""
         return Appraiser(self.trusted.der, self.collateral, self.collateral.read()).appraise(self.quote, self.now)
 
     def write(self, directory):
@@ -170,15 +169,7 @@ class Lab:
             builder = builder.add_extension(adding, critical)
         return builder.sign(signer or issuer.private_key, hashes.SHA256())
 
-    def edit_json(
-        self,
-        evidence,
-        part,
-        edit,
-        *,
-        key=None,
-        sign_again=True,
-    ):
+    def edit_json(self, evidence, part, edit, *, key=None, sign_again=True):
         """Change TCB info or QE identity; sign again (with the real signer's key unless another is given) or do not."""
         member = {"tcb_info": "tcbInfo", "qe_identity": "enclaveIdentity"}[part]
         whole = json.loads(getattr(evidence.collateral, part))

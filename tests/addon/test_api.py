@@ -161,7 +161,7 @@ def test_what_is_missing(operation):
 
 
 def test_types_that_threads_decode_are_known_before(monkeypatch):
-    """Two threads that decode to the same type for the first time crash the interpreter."""
+    """The interpreter crashes if two threads decode objects of the same type for the first time."""
     known = []
     monkeypatch.setattr("confcom.addon.api.msgspec.convert", lambda _, kind: known.append(kind.__name__))
     Api(FakeApi())

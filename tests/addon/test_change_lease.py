@@ -56,7 +56,7 @@ def test_however_a_change_ends_the_next_one_begins(server, remove, error):
 
 
 def test_a_lease_of_another_holder_is_left_to_it(server):
-    """A holder, suspended until another holder took over, does not free the Lease of the other."""
+    """A holder that was suspended while a second holder took the Lease does not free the Lease later."""
     late = NOW + timedelta(minutes=1)
     with held(server, renew_seconds=0.01), contextlib.ExitStack() as stack:
         stack.enter_context(held(server, "two", late))
@@ -68,7 +68,7 @@ def test_a_lease_of_another_holder_is_left_to_it(server):
 
 
 def test_a_user_without_a_name_is_a_number(monkeypatch):
-    """The environment is as in a container with any user ID."""
+    """The environment is that of a container whose user ID has no name."""
     monkeypatch.delenv("USER", raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 54_321)
     monkeypatch.delenv("LOGNAME", raising=False)

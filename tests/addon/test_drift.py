@@ -169,7 +169,7 @@ def test_what_somebody_added_to_a_policy_or_permission_is_named(name):
 
 
 def test_a_policy_that_no_apply_can_mend_is_replaced_and_not_deleted():
-    """An example is a binding to whose set of actions somebody added an action that excludes ours."""
+    """In this example somebody added an action to a binding's set, and the action excludes our action."""
     manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p", "annotations": ANNOTATIONS}}
     server = FakeApi([{**manifest, "spec": {"policyName": "p", "validationActions": ["Deny", "Warn"]}}])
     server.refuse(lambda request: request.method == "PATCH", 422, "is invalid: must not contain both")
@@ -180,7 +180,7 @@ def test_a_policy_that_no_apply_can_mend_is_replaced_and_not_deleted():
 
 @pytest.mark.parametrize("annotations", [{}, {**ANNOTATIONS, "meta.helm.sh/release-namespace": "other"}])
 def test_an_object_of_others_is_neither_replaced_nor_deleted(annotations):
-    """Helm refuses to take over the object, and reports this."""
+    """Helm itself refuses to take over an object that belongs to others, and reports the refusal."""
     manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p", "annotations": annotations}}
     server = FakeApi([{**manifest, "spec": {**manifest["spec"], "matchResources": {"namespaceSelector": {}}}}])
     found = compare(Api(server), [manifest], SYSTEM)

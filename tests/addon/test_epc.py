@@ -14,7 +14,7 @@ def plugin(kind="capacity", offered=LARGE):
 DEVICES = plugin("device", offered=2_048)
 
 
-# The amounts are those of capacity, allocatable, and Pods' requests.
+# The three amounts are the node's capacity, the allocatable amount, and the Pods' requests.
 @pytest.mark.parametrize(
     ("offer", "amounts", "maximum", "code"),
     [

@@ -32,7 +32,7 @@ HISTORY = [{"revision": 3, "status": "deployed", "updated": "2026-01-01T01:00:00
 
 
 class Answers:
-    """A helm with the same answer to every command; `asked` has its command lines and their input."""
+    """A helm that gives every command the same answer, and records command lines and inputs in `asked`."""
 
     def __init__(self):
         self.asked, self.answer = [], (0, "[]", "")
@@ -107,7 +107,7 @@ def test_who_is_to_blame_when_it_cannot_be_rendered(helm, release, said, kind, c
     with pytest.raises(kind) as caught:
         release.render(Path("chart"), Values())
     assert (caught.value.error_code, bool(caught.value.why)) == (code, True)
-    if "a is not b" in said:  # the chart's words, without helm's
+    if "a is not b" in said:  # the chart's message without helm's own text
         assert caught.value.what.endswith(": a is not b")
         assert (caught.value.why, caught.value.remedy) == ("of c", "set d: --set d=1; or e")
 
@@ -202,7 +202,7 @@ async def test_helm_ends_its_change_when_the_command_is_interrupted_or_killed(tm
     program.write_text(FAKE)
     program.chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(log), "HELM_NAMESPACE": "other"}
-    with subprocess.Popen(  # noqa: ASYNC220 # it starts at once
+    with subprocess.Popen(  # noqa: ASYNC220 # the start does not block
         [sys.executable, "-c", RUN], env=environment, stdout=subprocess.PIPE, text=True, process_group=0
     ) as process:
         await until(lambda: log.exists() and "begun" in log.read_text())

@@ -50,7 +50,7 @@ while True:
     client.sendall("\\r\\n".join(lines).encode())
     client.close()
 """
-"""Stand-in for kubectl that serves a unix socket and answers `config view`, controlled by files beside it."""
+"""Stand-in for kubectl that serves a unix socket and answers `config view`; files beside it control it."""
 CONFIG = {
     "current-context": "work",
     "clusters": [{"name": "c", "cluster": {"server": "https://api.example.com:6443"}}],
@@ -197,7 +197,7 @@ def test_a_killed_process_takes_the_proxy_along(kubectl, child):
     child.kill()
     child.wait()
     wait_until(lambda: not kubectl.runs)
-    shutil.rmtree(kubectl.proxy[1].parent)  # other users cannot remove it
+    shutil.rmtree(kubectl.proxy[1].parent)  # other users cannot remove this folder
 
 
 def test_the_proxy_survives_ctrl_c(kubectl, child):
@@ -207,7 +207,7 @@ def test_the_proxy_survives_ctrl_c(kubectl, child):
     assert not kubectl.runs
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore leaks such a socket
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore leaks the socket
 def test_a_proxy_that_ends_is_an_api_server_that_does_not_answer(kubectl):
     with open_cluster(Login(), "ns") as cluster:
         os.kill(kubectl.proxy[0], signal.SIGKILL)

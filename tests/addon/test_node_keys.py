@@ -22,7 +22,7 @@ LATE = FOREIGN_AFTER_SECONDS
 
 
 def node(capacity, allocatable=None, name="a", *, ready=True, by_controller=(), manager="confcom-controller"):
-    """A node with these amounts; without allocatable amounts, those are the capacity's."""
+    """A node with these amounts; without `allocatable`, the allocatable amounts equal the capacity."""
     made = make.node(name, resources=capacity, ready=ready)
     made["status"]["allocatable"] |= {key: str(value) for key, value in (allocatable or {}).items()}
     made["metadata"]["managedFields"] = [make.writes_of(by_controller, manager)]
@@ -105,7 +105,7 @@ def test_dead_keys_go_and_are_watched_for_a_kubelets_report(removed, settled):
 
 
 def test_a_first_report_after_the_plugins_end_is_waited_for():
-    """A change ends before the kubelet reports, and a user may disable the add-on at once."""
+    """A user may disable the add-on before the kubelet has first reported a changed plugin's resources."""
     cluster = FakeCluster([node({})])
     cluster.each = lambda: 8 <= cluster.time < 300 and cluster.api.put(node(THERE, GONE))
     assert 300 <= cleaned(cluster) <= 330
@@ -121,7 +121,7 @@ def test_keys_that_a_restarted_kubelet_brings_back_are_removed_again():
 
 
 def test_the_controllers_keys_go_at_once_and_those_of_the_kubelet_later():
-    """The others' names are ours on this node, although the name that only the add-on uses has gone before."""
+    """The name that only the add-on uses goes first; the node's other names must still count as ours."""
     cluster = FakeCluster([node({EPC: 131066, ENCLAVE: 9}, by_controller=[EPC])])
     seen = []
     cluster.each = lambda: seen.append(left(cluster).get("a"))
@@ -139,7 +139,7 @@ def test_another_plugins_resources_stay_and_are_named():
 
 
 def denying(*nodes, until=float("inf")):
-    """A cluster whose webhook denies patches of these nodes' status until a given time."""
+    """A cluster with a webhook that denies patches of these nodes' status until a given time."""
     cluster = FakeCluster([node(THERE, name=name) for name in ("a", "b", "c")])
     paths = {f"/api/v1/nodes/{name}/status" for name in nodes}
     denied = 'admission webhook "guard" denied the request: not by people'

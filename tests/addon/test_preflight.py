@@ -63,7 +63,7 @@ def offering(name="n", labels=SIMULATED, **resources):
 
 
 def findings(changes, check=None):
-    """Findings for inputs with these changes; nodes and DaemonSets among them become objects of the API."""
+    """Findings for inputs with these changes; nodes and DaemonSets in `changes` become objects of the API."""
     types = {"nodes": Node, "daemon_sets": Workload}
     given = [name for name in types if changes.get(name) is not None]
     parsed = {name: tuple(map(types[name].parse, changes[name])) for name in given}
@@ -100,7 +100,7 @@ HELM, KUBERNETES, NODES, VALUES, PERMISSIONS, POD_SECURITY, OWNERS, SIMULATION =
 REWRITES, UNRENDERED = plan(PLUGIN, POLICY), unread(VALUES, ChartError("no"), rendering=None)
 COUNTED = {"daemon_sets": (make.daemon_set("device-plugin", args=("--simulated", "--capacity-support=supported")),)}
 CASES = [
-    # difference, check, outcome, code, and words in the finding
+    # The columns are the change of the inputs, check, outcome, code, and words in the finding.
     (unread(HELM, NO_HELM, helm_version=""), HELM, "FAILED", "program-not-found", "helm"),
     ({"helm_version": "v3.22.0+g0a3b"}, HELM, "FAILED", "version-too-old", "v3.22.0"),
     (unread(KUBERNETES, AWAY, server_version=""), KUBERNETES, "FAILED", "cluster-request-failed", "timeout"),
@@ -110,7 +110,7 @@ CASES = [
     ({"denied": DENIED}, PERMISSIONS, "FAILED", "permissions-missing", f"create daemonsets.apps in {SYSTEM}"),
     (unread(PERMISSIONS, AWAY, denied=None), PERMISSIONS, "FAILED", "cluster-request-failed", "timeout"),
     ({"daemon_sets": (installation(),)}, OWNERS, "FAILED", "other-device-plugin", "--namespace sgx"),
-    # A tenant may write a DaemonSet with these labels, but its Pods may not mount that directory.
+    # A tenant may create a DaemonSet with our labels, but its Pods may not mount the device plugin directory.
     ({"daemon_sets": (installation(path="/x"),)}, OWNERS, "ok", "passed", ""),
     ({"daemon_sets": (installation(SYSTEM),)}, OWNERS, "ok", "passed", ""),
     (unread(OWNERS, AWAY), OWNERS, "FAILED", "cluster-request-failed", "timeout"),
@@ -139,7 +139,7 @@ CASES = [
     ({"nodes": (offering(),), "daemon_sets": (PLUGIN,)}, SIMULATION, "ok", "passed", "no node has SGX hardware"),
     ({"nodes": (BOTH,)}, SIMULATION, "FAILED", "node-chosen-twice", "label node both confcom.internal/simulated-sgx-"),
     (plan(PLUGIN, OWN_PLUGIN) | {"nodes": (OWN_NODE,)}, SIMULATION, "FAILED", "node-chosen-twice", "simulated-sgx-"),
-    # The controller's amounts stay on a node that simulated before; only a plugin offers the enclave device.
+    # Amounts from the controller stay on a node that once simulated; only a plugin offers the enclave device.
     (COUNTED | {"nodes": (NODE, offering("was", {}))}, SIMULATION, "ok", "passed", "no node has SGX hardware"),
     (COUNTED | {"nodes": (NODE, OFFERS_ENCLAVES)}, SIMULATION, "FAILED", "hardware-in-cluster", "was"),
     ({"nodes": ()}, NODES, "FAILED", "no-nodes", "confcom.internal/simulated-sgx=true"),
@@ -150,7 +150,7 @@ CASES = [
     ({"unknown_nodes": ("missing",)}, NODES, "FAILED", "node-not-found", "missing"),
     (unread(NODES, AWAY, nodes=None), NODES, "FAILED", "cluster-request-failed", "timeout"),
     ({"nodes": (TAINTED,)}, NODES, "FAILED", "node-tainted", "--set tolerations[0].key=sgx"),
-    # A node is tainted to be drained, which does not forbid changes of other nodes.
+    # The taint is for a drain of one node, which does not forbid changes of other nodes.
     ({"nodes": (TAINTED,), "daemon_sets": (PLUGIN,)}, NODES, "warning", "node-tainted", "sgx=only:NoSchedule"),
 ]
 
@@ -172,11 +172,10 @@ def test_checks_that_depend_on_a_failed_one_are_skipped():
     assert set(found.values()) == {Outcome.SKIPPED}
 
 
-def plugin_with(epc_mib, *flags, **more):
+def plugin_with(epc_mib, *flags):
     support = ("--api-server=1.36", "--capacity-support=supported", "--helper-epc-mib=3")
-    return make.daemon_set(
-        "device-plugin", args=("--simulated", f"--simulated-epc-mib={epc_mib}", *support, *flags), **more
-    )
+    args = ("--simulated", f"--simulated-epc-mib={epc_mib}", *support, *flags)
+    return make.daemon_set("device-plugin", args=args)
 
 
 def real_plugin(*flags):
@@ -184,24 +183,18 @@ def real_plugin(*flags):
 
 
 def limited(mib):
-    """The controller's Deployment, with this maximum."""
+    """The controller's Deployment with this maximum of EPC per node in MiB."""
     return make.daemon_set("controller", args=(f"--max-epc-mib={mib}",)) | {"kind": "Deployment"}
 
 
-MOST_DEVICES = 4_096
-"""Most devices of a node in this cluster; a node with more EPC counts it as capacity."""
-
-
 def many_devices(version):
-    """A cluster without capacity support, with a node that may have counted 4,096 devices since 1.35."""
-    return make.daemon_set(
-        "device-plugin",
-        args=("--simulated", "--simulated-epc-mib=4102", f"--api-server={version}", "--helper-epc-mib=3"),
-    )
+    """A plugin in a cluster without EPC capacity, where a node may have had 4,096 devices since 1.35."""
+    args = ("--simulated", "--simulated-epc-mib=4102", f"--api-server={version}", "--helper-epc-mib=3")
+    return make.daemon_set("device-plugin", args=args)
 
 
 KEPT = [
-    # present plugin, MiB that the node offers, MiB that its Pods request, next plugin, MiB then
+    # The columns are the present plugin, MiB that the node offers, its Pods' MiB, the next plugin, MiB then.
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_024), 1_018),
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_048_576, "--reserve-epc-mib=1000000"), 48_570),
     (plugin_with(168), 162, 100, plugin_with(168, "--reserve-epc-mib=100"), 62),
@@ -210,10 +203,10 @@ KEPT = [
     (real_plugin(), 162, 100, real_plugin("--reserve-epc-mib=100"), 62),
     (real_plugin(), 162, 100, real_plugin("--reserve-epc-mib=200"), 0),
     (real_plugin("--max-epc-mib=100"), 100, 10, real_plugin("--max-epc-mib=50"), 50),
-    # The amount of an earlier change is still kept back.
+    # The EPC that an earlier change kept back is still kept back.
     (plugin_with(28), 162, 100, plugin_with(50), 44),
     (plugin_with(1_048_576), 1_048_570, 917_504, (plugin_with(1_048_576), limited(1_024)), 1_024),
-    # Nothing is kept back.
+    # In these cases no EPC is kept back.
     (plugin_with(1_048_576), 1_048_570, 1_000, plugin_with(524_288), None),
     (plugin_with(168), 162, 100, plugin_with(200), None),
     (plugin_with(168), 162, 0, plugin_with(28), None),
@@ -225,7 +218,7 @@ KEPT = [
     (real_plugin("--max-epc-mib=100"), 100, 10, real_plugin("--max-epc-mib=100", "--reserve-epc-mib=20"), None),
     (plugin_with(168, "--accounting=capacity"), 162, 100, plugin_with(168, "--accounting=devices"), None),
     (plugin_with(168, "--accounting=capacity"), 162, 100, plugin_with(200, "--accounting=capacity"), None),
-    # `auto` removes no devices, whichever accounting it would choose for a new node.
+    # The setting `auto` removes no devices, even if a new node would get the other kind of accounting.
     (many_devices("1.36"), 4_096, 10, many_devices("1.37"), None),
     (many_devices("1.35"), 4_096, 10, many_devices("1.36"), None),
     (many_devices("1.35"), 4_096, 10, plugin_with(4_102), None),
@@ -238,7 +231,7 @@ def test_less_epc_is_kept_back_while_pods_hold_it(now, offers, requested, then, 
     manifests = then if isinstance(then, tuple) else (then,)
     labels = SIMULATED if "--simulated" in now["spec"]["template"]["spec"]["containers"][0]["args"] else HARDWARE
     node = make.node("n", labels, resources={EPC: offers})
-    if offers > MOST_DEVICES:
+    if offers > 4_096:  # nodes of this cluster have at most 4,096 devices; more EPC counts as capacity
         node["metadata"]["managedFields"] = [make.writes_of([EPC])]
     here = {
         "nodes": (node,),

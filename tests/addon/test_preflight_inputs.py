@@ -20,7 +20,6 @@ HARDWARE_PLUGIN = make.daemon_set("device-plugin", HARDWARE, args=())
 NODES = [make.node("a", SIMULATED), make.node("b")]
 REQUEST = InstallRequest(Path("chart"), Values(settings=("x=1",)))
 SECRET = make.root_secret("our-root")
-SEED = SECRET["data"]["seed"]
 
 
 def gathered(api, manifests=(PLUGIN, HELPER), request=REQUEST, *, stored=(), failing=None, version="v4.3.1"):
@@ -50,7 +49,7 @@ def test_everything_is_read_and_nothing_is_written():
     assert (inputs.unknown_nodes, inputs.unlabelled_nodes) == (("z",), ("b",))
     assert (inputs.denied, dict(inputs.admission), inputs.allow_no_nodes) == ((), {}, True)
     assert api.writes == []
-    assert SEED not in repr(inputs)
+    assert SECRET["data"]["seed"] not in repr(inputs)
 
 
 def test_with_an_old_helm_nothing_is_asked_of_the_cluster():
@@ -118,7 +117,7 @@ def test_a_namespace_that_does_not_exist_is_created_and_admission_not_asked():
 
 NFD = "nfd.node.kubernetes.io/extended-resources"
 OFF = {"mutate": False}
-"""Values of `mutate: off`, which YAML reads as false."""
+"""The value that helm gets from `mutate: off`, because YAML reads `off` as false."""
 
 
 @pytest.mark.parametrize(
@@ -140,7 +139,7 @@ BESIDE = make.daemon_set("device-plugin-simulated")
 OTHER_LABEL = make.daemon_set("device-plugin", {"own": "yes"})
 SERVING, METAL = make.node("serving", SIMULATED, resources={make.EPC: 28}), make.node("metal", HARDWARE)
 ROLLBACKS = {
-    # other nodes, DaemonSets now, objects of the revision, code
+    # The columns are other nodes, DaemonSets now, objects of the revision, and code.
     "nothing is lost": ([SERVING], [PLUGIN, HELPER], (PLUGIN, HELPER), ""),
     "another label": ([SERVING], [PLUGIN, HELPER], (OTHER_LABEL,), "nodes-lose-daemons"),
     "another label, and nothing to lose": ([], [PLUGIN, HELPER], (OTHER_LABEL,), ""),
@@ -165,7 +164,7 @@ def test_a_revision_fits_the_nodes_or_not(nodes, now, manifests, code):
 
 
 def test_a_rollback_says_which_nodes_keep_their_epc():
-    """The release also has other objects of the device plugin."""
+    """The release has more objects of the device plugin than its DaemonSet."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": PLUGIN["metadata"]}
     large = make.daemon_set("device-plugin", args=("--simulated", "--simulated-epc-mib=168"))
     small = make.daemon_set("device-plugin", args=("--simulated", "--simulated-epc-mib=28"))

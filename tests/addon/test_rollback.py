@@ -6,7 +6,7 @@ from confcom.addon.rollback import previous
 
 
 def history(*texts):
-    """Revisions of a history: `ok`, `failed`, or the number of the revision that a rollback copies."""
+    """Revisions made from texts: `ok`, `failed`, or the number of the revision to which helm rolled back."""
     return [
         Revision.parse(
             {

@@ -66,9 +66,8 @@ def test_of_pods_and_nodes_only_facts_that_matter_are_kept():
     bulky["metadata"]["annotations"] = {"padding": "x" * 1000}
     plain = make.pod("plain", on="a")
     found = read(FakeApi([node, bulky, plain, make.daemon("quote-helper")]))
-    assert [(pod.name, pod.node, pod.kind, pod.owner, pod.epc_mib) for pod in found.epc_pods] == [
-        ("bulky", "a", "Job", "j", 5)
-    ]
+    (pod,) = found.epc_pods
+    assert (pod.name, pod.node, pod.kind, pod.owner, pod.epc_mib) == ("bulky", "a", "Job", "j", 5)
     assert len(repr((found.nodes, found.epc_pods, found.pods))) < 2000
     assert found.nodes[0].allocatable == {EPC: 162}
 
@@ -117,7 +116,7 @@ def test_in_a_large_cluster_a_few_device_plugins_are_asked():
 @pytest.mark.parametrize("epc", [names.epc for names in SETS])
 @pytest.mark.parametrize(("offered", "requested"), [(162, 162), (162, 161), (0, 0)])
 def test_full_nodes_whose_device_plugin_is_not_asked_are_named(epc, offered, requested):
-    """Only the device plugin knows whether such a node will offer less EPC than its Pods request."""
+    """Only its device plugin knows whether a full node will offer less EPC than its Pods request."""
     names = [f"n{number:02}" for number in range(MAX_PLUGINS + 2)]
     pages = {(f"device-plugin-{name}", "inventory"): INVENTORY for name in names}
     used = [make.pod(f"used-{name}", on=name, limits={epc: requested}) for name in names if requested]
@@ -131,7 +130,7 @@ def test_full_nodes_whose_device_plugin_is_not_asked_are_named(epc, offered, req
 
 @pytest.mark.parametrize("status", [502, 503])
 def test_a_pod_that_the_api_server_does_not_reach_is_named_with_the_value(status):
-    """The API server gets no answer, as under an enforced NetworkPolicy."""
+    """The API server gets no answer from the Pod, as happens with an enforced NetworkPolicy."""
     memory = FakeApi([*simulated("a"), SECRET])
     dialled = "error trying to reach service: dial tcp 10.0.0.1:8080: i/o timeout"
     memory.refuse(lambda request: "/proxy/" in request.url.path, status, dialled)
@@ -156,16 +155,13 @@ def fingerprint(created):
     return SimulatedPlatform.create(bytes(32), datetime.fromtimestamp(created, UTC)).root_fingerprint
 
 
-AT_ZERO = {"data": make.root_secret(created=0)["data"]}
-
-
 @pytest.mark.parametrize(
     ("secret", "exists", "root", "unusable"),
     [
         ([SECRET], True, fingerprint(make.CREATED_ROOT), ""),
         ([], False, "", ""),
         ([SECRET | {"data": {"seed": "eA=="}}], True, "", "created is missing"),
-        ([SECRET | AT_ZERO], True, fingerprint(0), "1989"),
+        ([make.root_secret("root", created=0)], True, fingerprint(0), "1989"),
     ],
 )
 def test_the_roots_of_the_secret_of_helpers_and_of_the_served_collateral_are_read(secret, exists, root, unusable):

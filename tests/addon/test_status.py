@@ -9,7 +9,7 @@ from confcom.addon.simulated_root import SERVED, RootFacts
 from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
 from confcom.addon.tenants import tenant_pod
-from confcom.kubernetes.names import Component
+from confcom.kubernetes.names import SIMULATED, Component
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.workload import Workload
 from confcom.simulation.collateral_staging import Staging
@@ -20,7 +20,6 @@ from testkit.cluster_objects import EPC, SYSTEM
 PLUGIN, HELPER = make.daemon_set("device-plugin"), make.daemon_set("quote-helper")
 READY = (make.daemon("device-plugin"), make.daemon("quote-helper"))
 TEMPLATES = {"confcom-device-plugin": "1", "confcom-quote-helper": "1"}
-OURS = {"daemon_sets": (PLUGIN, HELPER), "templates": TEMPLATES}
 
 
 def node(name="a", *, epc=162, allocatable=None, labels=make.SIMULATED, **more):
@@ -30,7 +29,7 @@ def node(name="a", *, epc=162, allocatable=None, labels=make.SIMULATED, **more):
 
 
 def status(*nodes, pods=READY, tenants=(), events=(), **more):
-    facts = OURS | {
+    facts = {"daemon_sets": (PLUGIN, HELPER), "templates": TEMPLATES} | {
         "nodes": tuple(map(Node.parse, nodes or (node(),))),
         "pods": tuple(map(daemon_pod, pods)),
         "epc_pods": tuple(map(tenant_pod, tenants)),
@@ -358,7 +357,6 @@ def test_the_simulated_root(root, expected):
 
 HELD = make.inventory(131_072, 2_048, held_back_mib=129_018, choice="no-policy")
 KEPT = make.inventory(68, 2_048, kept_mib=1_986, choice="kept-allocated")
-SMALL = make.inventory(2_054, 2_048, choice="kept-allocated")
 HARDWARE = make.daemon_set("quote-helper", make.HARDWARE, args=("--provider=aesmd",))
 TEST_ROOT = make.daemon_set("quote-helper", make.HARDWARE, args=("--provider=aesmd", "--expected-root=x"))
 OLD = make.daemon_set("device-plugin", args=("--simulated", "--api-server=1.35", "--capacity-support=api-server"))
@@ -369,7 +367,7 @@ OLD = make.daemon_set("device-plugin", args=("--simulated", "--api-server=1.35",
     [
         ({}, []),
         ({"inventories": {"a": HELD}}, ["epc-held-back"]),
-        ({"inventories": {"a": SMALL}}, []),
+        ({"inventories": {"a": make.inventory(2_054, 2_048, choice="kept-allocated")}}, []),
         ({"inventories": {"a": KEPT}}, ["epc-kept"]),
         ({"daemon_sets": (PLUGIN, HELPER, HARDWARE)}, ["never-run-on-sgx-hardware"]),
         ({"daemon_sets": (PLUGIN, HELPER, TEST_ROOT)}, ["test-root", "never-run-on-sgx-hardware"]),
@@ -425,15 +423,12 @@ def test_json_keeps_its_names():
     assert [one["state"] for key in ("device_plugin", "quote_helper") for one in of_node[key]] == ["ready"] * 2
 
 
-SIMULATED_EPC = "simulated.confcom.internal/sgx_epc_mem_in_MiB"
-
-
 @pytest.mark.parametrize(
     ("labels", "offered", "limits", "code"),
     [
         ({}, {EPC: 0}, {EPC: 90}, "node-not-selected"),
         ({}, {}, {EPC: 90}, "node-not-selected"),
-        ({}, {}, {SIMULATED_EPC: 90}, "node-not-selected"),
+        ({}, {}, {SIMULATED.epc: 90}, "node-not-selected"),
         ({}, {EPC: 162, make.ENCLAVE: 0}, {EPC: 90, make.ENCLAVE: 1}, "node-not-selected"),
         ({"renamed": "yes"}, {make.ENCLAVE: 0}, {make.ENCLAVE: 1}, "node-not-selected"),
         ({"intel": "yes"}, {make.ENCLAVE: 20}, {make.ENCLAVE: 3}, ""),
@@ -443,11 +438,8 @@ SIMULATED_EPC = "simulated.confcom.internal/sgx_epc_mem_in_MiB"
 )
 def test_it_is_not_well_while_pods_request_what_their_node_lacks(labels, offered, limits, code):
     there = make.node("lost", labels, resources=offered)
-    pods = (
-        tuple(make.daemon(part, "lost") for part in ("device-plugin", "quote-helper"))
-        if labels == make.SIMULATED
-        else ()
-    )
+    parts = ("device-plugin", "quote-helper") if labels == make.SIMULATED else ()
+    pods = [make.daemon(part, "lost") for part in parts]
     tenants = [make.pod("job", on="lost", limits=limits)]
     found = status(there, node(), pods=(*READY, *pods), tenants=tenants)
     assert codes(found, "lost") == ([code] if code else [])

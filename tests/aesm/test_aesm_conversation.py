@@ -21,7 +21,7 @@ NONCE = bytes(range(16))
 
 
 def converse(talk, *answers):
-    """Give these answers one after the other; return the conversation's result, and its requests."""
+    """Give a conversation these answers in order; return the conversation's result and its requests."""
     asked = [next(talk)]
     try:
         for answer in answers:

@@ -36,7 +36,7 @@ RESPONSES = st.one_of(
     st.builds(m.GetSupportedAttKeyIdsResponse, U32, maybe(BLOB)),
 )
 LIVE = [15, 16, 17, 19, 21, 22]
-# A message of each kind with its required fields only.
+# One message of each kind, with only its required fields.
 MINIMAL = {
     15: m.InitQuoteExRequest(b_pub_key_id=False),
     16: m.GetQuoteSizeExRequest(),

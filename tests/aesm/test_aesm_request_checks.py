@@ -1,4 +1,4 @@
-"""Intel's rules for parameters. Rows of its server's answers are in `tests/replay/test_reference_rows.py`."""
+"""Intel's rules for parameters; tests/replay/test_reference_rows.py has the answers of Intel's server."""
 
 import dataclasses
 

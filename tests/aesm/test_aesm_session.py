@@ -40,7 +40,7 @@ def test_a_request_is_one_event_in_any_segmentation(vector, call, cuts, trailing
 def test_the_answer_is_one_bytes_object_and_ends_the_session():
     session = ServerSession()
     assert isinstance(session.receive(NUM), Request)
-    with pytest.raises(EOFError):  # a peer that closes its sending half is still answered
+    with pytest.raises(EOFError):  # the session still answers after the peer's half-close
         session.receive(b"")
     assert session.respond(GetSupportedAttKeyIdNumResponse(0, 1)) == NUM_ANSWER
     assert session.receive(NUM) is None

@@ -1,4 +1,4 @@
-"""Renders of the chart with the real helm; without helm, these tests are skipped with a message."""
+"""Renders the chart with the real helm; on a machine without helm these tests are skipped."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ from testkit.chart_golden import AKS, CHART, NAMESPACE, REGISTRY, RELEASE, call_
 from testkit.cluster_programs import find_helm
 
 ALLOWED = ("", "")
-"""Result of a render that succeeds: no code and no message."""
+"""Result of a render that succeeds: empty code and empty message."""
 KINDS = {
     "v1": ("Node", "Pod", "ServiceAccount", "ConfigMap"),
     "apps/v1": ("DaemonSet", "Deployment"),
@@ -27,7 +27,7 @@ KINDS = {
         "ValidatingAdmissionPolicyBinding",
     ),
 }
-"""Kinds of the API of which the chart has objects, or which it looks up."""
+"""API kinds of the objects that the chart renders or looks up."""
 
 
 ALWAYS = {
@@ -35,11 +35,11 @@ ALWAYS = {
     "/api": {"kind": "APIVersions", "versions": ["v1"]},
     f"/api/v1/namespaces/{NAMESPACE}/secrets": {"kind": "SecretList", "apiVersion": "v1", "items": []},
 }
-"""Answers that never change; helm has no release recorded."""
+"""The API server's constant answers; the empty list of Secrets means that helm has recorded no release."""
 
 
 class Lookups:
-    """The parts of an API server that helm reads; its only objects are nodes and DaemonSets."""
+    """An API server with the parts that helm reads; its only objects are nodes and DaemonSets."""
 
     def __init__(self, address):
         self.address = address
@@ -102,7 +102,7 @@ def helm(helm_program):
 
 @pytest.fixture(scope="session")
 def template(helm):
-    """Renders with these --set arguments, a values file, and further helm arguments; images are of this registry."""
+    """Runs `helm template` with --set arguments, a values file and more arguments; images are in `registry`."""
 
     def run(*settings, values=None, more=(), registry=REGISTRY):
         named = [f"image.registry={registry}"] if registry else []
@@ -125,7 +125,7 @@ def render(template):
 
 @pytest.fixture(scope="session")
 def refused():
-    """Code of the chart's refusal in helm's output; nothing was rendered."""
+    """Reads the code of the chart's refusal from helm's output, and checks that helm rendered nothing."""
 
     def code(done):
         assert done.returncode != 0
@@ -150,7 +150,7 @@ def cluster():
 
 
 def split(settings):
-    """Values file and --set arguments of settings, which may begin with the file's name."""
+    """Split a text of settings into the name of a values file, if any, and --set arguments."""
     return (AKS, settings.removeprefix(f"{AKS.name},")) if settings.startswith(AKS.name) else (None, settings)
 
 
@@ -166,7 +166,7 @@ def daemon_sets(render):
 
 @pytest.fixture
 def installed(cluster, daemon_sets):
-    """Puts the chart's rendered DaemonSets into the cluster; each DaemonSet counts all nodes as its own."""
+    """Puts the chart's rendered DaemonSets into the cluster; each DaemonSet's status counts all nodes."""
 
     def install(settings):
         status = {"status": {"desiredNumberScheduled": len(cluster.nodes)}}
@@ -189,7 +189,7 @@ def kubeconfig(cluster, tmp_path):
 
 @pytest.fixture
 def upgrade(kubeconfig, template, refused):
-    """Code of the chart's refusal of an upgrade with these settings alone, and helm's whole message."""
+    """Upgrades with these settings only; gives the code of the chart's refusal, and helm's whole message."""
     asking = ("--dry-run=server", "--is-upgrade", "--disable-openapi-validation", "--kubeconfig", kubeconfig)
 
     def run(settings, *more):
@@ -202,7 +202,7 @@ def upgrade(kubeconfig, template, refused):
 
 @pytest.fixture
 def upgrade_notes(kubeconfig, helm):
-    """Notes after an upgrade to these settings; helm is told to install, because no release is recorded here."""
+    """Gives the notes after a change to these settings; helm installs, because no release is recorded here."""
 
     def read(settings):
         asking = ("--dry-run=server", "--take-ownership", "--disable-openapi-validation", "--kubeconfig", kubeconfig)

@@ -11,9 +11,9 @@ from testkit.documentation import PAGES, blocks
 SCHEMAS = Path(__file__).parent / "schemas"
 KUBERNETES = ("1.34", "1.35", "1.36", "1.37")
 FROM_1_36 = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
-"""Kinds that API servers before 1.36 do not have; renders for such API servers contain none of them."""
+"""Kinds that API servers before 1.36 lack; renders for these API servers contain no such object."""
 OTHER_APIS = ("karpenter.sh/",)
-"""API groups without schemas here, in pages' manifests; blocks without a kind are fragments."""
+"""API groups of manifests in pages for which the tests have no schemas. YAML without a kind is a fragment."""
 IN_PAGES = {
     f"{page}: {manifest['kind']} {manifest['metadata']['name']}": manifest
     for page in PAGES

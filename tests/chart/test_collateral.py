@@ -19,13 +19,13 @@ CUSTOM = {
 
 def configuration(manifests):
     text = manifests["ConfigMap", "confcom-collateral"]["data"]["qcnl.conf"]
-    # Intel's library parses a file without this first character in its older syntax.
+    # Intel's library uses its older syntax to parse a file that does not begin with "{".
     assert text.startswith("{")
     return json.loads(text)
 
 
 def test_a_custom_configuration_is_taken_as_it_is(render):
-    """The rendered configuration is valid JSON for any custom content."""
+    """The rendered configuration is valid JSON with any custom content."""
     custom = json.dumps({"preset": "custom", "custom": CUSTOM})
     assert configuration(render(AESMD, more=("--set-json", f"{COLLATERAL}={custom}"))) == CUSTOM
 

@@ -1,4 +1,4 @@
-"""The chart renders the checked-in files; `python -m testkit.chart_golden` writes new ones."""
+"""The chart renders exactly the checked-in files; `python -m testkit.chart_golden` writes new files."""
 
 import difflib
 
@@ -6,24 +6,15 @@ import pytest
 
 from testkit.chart_golden import CHART, FOLDER, NOTES, SETS, notes, render, run_helm
 
-REFRESH = "if this is meant: python -m testkit.chart_golden"
 
-
-def differences(path, now):
-    before, after = path.read_text().splitlines(), now.splitlines()
-    return "\n".join(difflib.unified_diff(before, after, path.name, "now", lineterm=""))
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_manifests(helm_program, name):
-    found = differences(FOLDER / f"{name}.yaml", render(helm_program, SETS[name]))
-    assert not found, f"{REFRESH}\n{found}"
-
-
-@pytest.mark.parametrize("name", NOTES)
-def test_notes(helm_program, name):
-    found = differences(FOLDER / f"{name}.txt", notes(helm_program, SETS[name]))
-    assert not found, f"{REFRESH}\n{found}"
+@pytest.mark.parametrize(
+    ("make", "file"), [*((render, f"{one}.yaml") for one in SETS), *((notes, f"{one}.txt") for one in NOTES)]
+)
+def test_manifests_and_notes(helm_program, make, file):
+    now = make(helm_program, SETS[file.rpartition(".")[0]]).splitlines()
+    before = (FOLDER / file).read_text().splitlines()
+    found = "\n".join(difflib.unified_diff(before, now, file, "now", lineterm=""))
+    assert not found, f"if this is meant: python -m testkit.chart_golden\n{found}"
 
 
 @pytest.mark.parametrize("name", ["simulated", "daemon-options", "placement", "hardware-collateral", "beside-hardware"])

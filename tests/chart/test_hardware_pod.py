@@ -12,8 +12,6 @@ from testkit.dockerfiles import stages_of
 from testkit.documentation import blocks, text_of
 
 IMAGES = ROOT / "images"
-NEEDS = {"command", "workingDir"}
-"""Fields that would replace the image's entry point or working directory."""
 
 
 @pytest.fixture
@@ -23,7 +21,7 @@ def aesmd():
 
 @pytest.fixture(params=["aesmd", "aesmd-azure"])
 def image(request):
-    """All instructions of a Dockerfile target, after the instructions of its base."""
+    """All instructions of a Dockerfile target, in order and with those of its base first."""
     stages = stages_of(IMAGES / "aesmd" / "Dockerfile")
     return [*stages["service"].instructions, *stages[request.param].instructions]
 
@@ -31,7 +29,7 @@ def image(request):
 def test_aesmd_is_started_as_the_image_starts_it(aesmd, image):
     (usual,) = (arguments for keyword, arguments in image if keyword == "CMD")
     assert aesmd["args"] == json.loads(usual)
-    assert not NEEDS & set(aesmd)
+    assert not {"command", "workingDir"} & set(aesmd), "they would replace those of the image"
     assert "LD_LIBRARY_PATH" not in {one["name"] for one in aesmd["env"]}
     (user,) = (arguments for keyword, arguments in image if keyword == "USER")
     context = aesmd["securityContext"]
@@ -50,7 +48,7 @@ def test_the_reference_has_the_probe(aesmd):
 
 
 def test_who_waits_for_a_lost_enclave_outlasts_the_restart(aesmd):
-    """The end of aesmd, the start of the next one and its self-test took up to 3 s on a cluster."""
+    """On a cluster, aesmd's end, the start of the next aesmd and the self-test took up to 3 s together."""
     probe = aesmd["livenessProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] + 3 <= 9 < HelperLimits().provider_wait_seconds
 

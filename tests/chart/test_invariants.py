@@ -1,4 +1,4 @@
-"""Every checked-in render of the chart: confinement, host access, selection, names, arguments of the daemons."""
+"""Checks confinement, host access, node selection, names and daemons' arguments in all checked-in renders."""
 
 import json
 import tomllib
@@ -43,11 +43,11 @@ from testkit.chart_manifests import (
 )
 
 AESMD_DIRECTORY = "/var/run/aesmd"
-"""Directory of the socket that is compiled into Intel's aesmd and into applications."""
+"""Directory of aesmd's socket; the socket's path is compiled into Intel's aesmd and into applications."""
 LONGEST_MESSAGE = 5 * 1024
-"""Most bytes of an admission policy's message; the API server replaces longer ones and line breaks."""
+"""Most bytes of an admission policy's message; the API server replaces a longer or multi-line message."""
 NEW_FUNCTIONS = ("flatten", "lists.range", "distinct", "sort", "first", "last")
-"""CEL functions since Kubernetes 1.34: older API servers refuse a policy with one, and the installation."""
+"""CEL functions that came with Kubernetes 1.34; older API servers refuse policies that use them."""
 
 
 @pytest.fixture(params=SETS)
@@ -98,7 +98,7 @@ def test_containers_are_confined_but_for_documented_exceptions(manifests):
 
 
 def host_paths(pod):
-    """Mounts by path on the host: each container's mount path, and whether the mount is writable."""
+    """Each container's mount path, and whether the mount is writable, keyed by path on the host."""
     volumes = {volume["name"]: volume["hostPath"]["path"] for volume in pod.get("volumes", []) if "hostPath" in volume}
     return {
         (volumes[name], mount["mountPath"], not mount.get("readOnly", False))
@@ -199,14 +199,14 @@ def test_probes_ask_for_what_is_answered(manifests):
 
 
 def test_the_new_one_serves_before_the_old_one_ends_in_time(manifests):
-    """minReadySeconds is unset: the controller can lose its timer (docs/explanation/updates-and-faults.md)."""
+    """minReadySeconds is unset because its timer can get lost (see docs/explanation/updates-and-faults.md)."""
     for name, one in daemon_sets(manifests).items():
         rolling = {"maxSurge": 1, "maxUnavailable": 0}
         assert one["spec"]["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
         assert "minReadySeconds" not in one["spec"]
         stop_seconds = PLUGIN_STOP_SECONDS
         if name.startswith(HELPER):
-            # Scheduler and kubelet may each need a minute to learn of the successor.
+            # The scheduler and the kubelet may each need a minute to notice the successor.
             handover = helper_of(manifests, name).handover_seconds
             assert handover >= 180
             stop_seconds = HELPER_STOP_SECONDS + handover
@@ -235,7 +235,7 @@ def test_the_plugin_sets_aside_what_two_helpers_need(manifests):
         wanted = {names[ResourceKind.HELPER]: str(resources.helper_mib), names[ResourceKind.PROVISION]: "1"}
         assert resources.helper_mib > 0
         assert sgx_limits(pod_of(helper)) == ({"aesmd": wanted} if platform_of(one) == "hardware" else {})
-        # An update runs the new Pod beside the old Pod: both must fit.
+        # An update runs the new Pod beside the old Pod, so the node must have room for both Pods.
         assert 1 + helper["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"] <= HELPERS
 
 
@@ -313,8 +313,8 @@ def test_the_helpers_files_are_where_it_looks(manifests):
             assert mounts[root]["readOnly"] is True
             secret = volumes_of(pod)[VOLUME]["secret"]
             assert secret["items"] == [{"key": key, "path": key} for key in (SEED, CREATED, CHECK)]
-            assert "optional" not in secret  # without this Secret, no helper may start
-            # The kubelet adds the group's permission to that of defaultMode.
+            assert "optional" not in secret  # no helper may start without this Secret
+            # The kubelet adds a permission for the group to the permissions of defaultMode.
             assert (secret["defaultMode"], pod["securityContext"]) == (0o400, {"fsGroup": 10001})
 
 
@@ -332,7 +332,7 @@ def test_the_simulated_pcs_reads_what_is_mounted_and_is_reached_at_its_port(name
     assert volumes_of(pod)[VOLUME] == volumes_of(helper)[VOLUME]
     assert container["image"] == only_container(helper)["image"]
     assert container["command"][1:] == ["-m", pcs_settings.__module__.rpartition(".")[0]]
-    assert pod["nodeSelector"] == helper["nodeSelector"]  # other nodes must not get the seed
+    assert pod["nodeSelector"] == helper["nodeSelector"]  # nodes without a helper must not get the seed
     assert settings.staging == staging_of(workloads_in(daemon_sets(manifests).values()))
     (port,) = manifests["Service", PCS]["spec"]["ports"]
     policy = manifests["NetworkPolicy", PCS]["spec"]
@@ -364,13 +364,13 @@ def test_helper_and_aesmd_share_one_private_directory(name):
     assert (settings.provider, settings.aesmd_socket) == (ProviderKind.AESMD, DEFAULT_AESMD_SOCKET)
     assert str(settings.aesmd_socket.parent) == here["aesmd-private"]["mountPath"]
     assert not any("secret" in volume for volume in pod["volumes"])
-    # The container is a sidecar: it starts after the directory is made, and only its own probe ends it.
+    # The container is a sidecar. It starts after the directory is made, and only its own probe can end it.
     assert [one["name"] for one in pod["initContainers"]] == ["aesmd-directory", "aesmd"]
     assert aesmd["restartPolicy"] == "Always"
     assert not {"readinessProbe", "startupProbe", "lifecycle", "ports", "command"} & aesmd.keys()
     probe = aesmd["livenessProbe"]
     assert set(probe) & {"exec", "httpGet"} == {"exec"}
-    # A shell that starts slowly counts as a failed probe; the helper's request lasts for two minutes.
+    # A slow start of the probe's shell is a failed probe; the helper's restart request lasts for two minutes.
     assert 1 < probe["failureThreshold"] < 120 / (probe["periodSeconds"] + probe["timeoutSeconds"])
 
 
@@ -385,7 +385,7 @@ def test_a_test_root_is_the_helpers_alone():
 
 
 def selector_of(pod):
-    """Label selector of the nodes that a Pod is for; with node affinity terms, that of the first term."""
+    """Label selector of the nodes that a Pod is for; only the first term of a node affinity counts."""
     if labels := pod.get("nodeSelector"):
         return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
     required = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
@@ -402,20 +402,14 @@ def test_the_controller_agrees_with_the_plugins(manifests):
         return
     arguments = only_container(pod_of(manifests["Deployment", CONTROLLER]))["args"]
     settings = controller_settings(arguments, prog="", environ={})
-    plugins = daemon_sets(manifests, PLUGIN)
+    plugins, ours = daemon_sets(manifests, PLUGIN), settings.installation
     names = {plugin_of(manifests, name).resources.names[ResourceKind.EPC] for name in plugins}
     assert set(settings.rules.resources) == names
     for one in plugins.values():
-        assert (
-            f"--installation={settings.installation.namespace}/{settings.installation.name}"
-            in only_container(pod_of(one))["args"]
-        )
-        metadata = {
-            "labels": one["spec"]["template"]["metadata"]["labels"],
-            "namespace": settings.installation.namespace,
-        }
+        assert f"--installation={ours.namespace}/{ours.name}" in only_container(pod_of(one))["args"]
+        metadata = {"labels": one["spec"]["template"]["metadata"]["labels"], "namespace": ours.namespace}
         metadata["ownerReferences"] = [{"kind": "DaemonSet", "controller": True}]
-        assert settings.installation.has_plugin({"metadata": metadata})
+        assert ours.has_plugin({"metadata": metadata})
         assert selector_of(pod_of(one)) in settings.node_selector
     limit = f"<= {settings.rules.maximum_mib})"
     expressions = manifests["ValidatingAdmissionPolicy", CONTROLLER]["spec"]["validations"]

@@ -41,12 +41,12 @@ ANY_LABEL = "kubectl label"
 @dataclass(frozen=True, slots=True)
 class Upgrade:
     nodes: dict
-    """Labels of the nodes, by the node's name."""
+    """Labels of each node, keyed by the node's name."""
     before: str
-    """Settings of the installed release; empty without an installed release."""
+    """Settings of the installed release; empty if no release is installed."""
     after: str
     code: str = ""
-    """Code of the refusal; empty if the upgrade is allowed."""
+    """Code of the chart's refusal; empty if the chart allows the upgrade."""
     said: tuple = ()
     unsaid: tuple = ()
 
@@ -114,7 +114,7 @@ CASES = {
         [ANY_LABEL, "hw-1"],
     ),
     "hardware alone at first": Upgrade(HW | SIM, NOTHING, HARDWARE),
-    # Simulation replaces hardware.
+    # Cases in which simulation replaces hardware.
     "simulation for hardware": Upgrade(
         HW | SIM,
         HARDWARE,
@@ -139,7 +139,7 @@ CASES = {
         HARDWARE_TOO,
         ["(own-1, hw-1)", f"kubectl label node hw-1 {NFD_LABEL}-", f"{DELETE}\n"],
     ),
-    # Node affinity terms, for which only the DaemonSet's own count says how many nodes match.
+    # If a DaemonSet has node affinity terms, only its own status says how many nodes match.
     "terms beside simulation alone": Upgrade(
         SIM, NOTHING, f"{AKS},{SIMULATED}", "hardware-chosen-and-simulated", [SET_BESIDE, "nodeSelectorTerms=[]"]
     ),
@@ -154,7 +154,7 @@ CASES = {
     "terms without nodes are forgotten": Upgrade({}, f"{AKS},{HARDWARE}", HARDWARE),
     "other terms": Upgrade(ON_AKS, f"{AKS},{HARDWARE}", f"{HARDWARE},{OTHER_TERMS}"),
     "other terms beside simulation": Upgrade(ON_AKS, f"{AKS},{HARDWARE}", f"{BESIDE},{OTHER_TERMS}"),
-    # Cases of quote helpers on hardware.
+    # Cases in which quote helpers run on hardware.
     "a helper comes beside simulation": Upgrade(HW | SIM, BESIDE, f"{BESIDE},{AESMD}"),
     "helpers go beside simulation": Upgrade(HW | SIM, f"{BESIDE},{AESMD}", f"{BESIDE},{HARDWARE}"),
     "the helper's image is forgotten": Upgrade(

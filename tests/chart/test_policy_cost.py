@@ -12,18 +12,18 @@ MACROS = {"all", "exists", "exists_one", "filter", "map"}
 WALKS = {"sum", "max", "min", "join", "flatten", "indexOf", "lastIndexOf", "sort", "distinct", "isSorted", "split"}
 WALKS |= {"reverse", "slice"}
 OBJECTS = {"object", "oldObject", "request", "namespaceObject", "params"}
-"""Roots of values in CEL; the WALKS above are functions that look at every element of their list."""
+"""Variables from which CEL gets its values. The WALKS above are functions that visit a whole list."""
 MAPS = {"limits", "requests", "annotations", "labels", "capacity", "allocatable"}
-"""Fields that are maps, in which `in` is a look-up."""
+"""Fields that are maps; the operator `in` looks up a map's key without a walk."""
 OPENING = {"(", "[", "[?", "{"}
 TENANT = "a tenant's"
-"""Source of a list whose length a tenant chooses."""
+"""Name of the source of any list whose length a tenant chooses."""
 
 
 class Walks:
-    """Walks through lists in one policy; `nested` names walks of a tenant's list inside another such walk.
+    """Walks through lists in one policy; `nested` has the walks of tenants' lists inside other such walks.
 
-    Sources of a list: TENANT, or the loop variable whose element contains the list; a literal list has none.
+    The source of a list is TENANT, or the loop variable whose element contains the list. A literal has none.
     """
 
     def __init__(self, variables, expressions):
@@ -40,14 +40,14 @@ class Walks:
 
     def _variable(self, name):
         if name not in self.known:
-            self.known[name] = {TENANT}  # for a variable that refers to itself
+            self.known[name] = {TENANT}  # the assumption for a variable that refers to itself
             nested, self.nested = self.nested, []
             self.known[name] = self.sources(self.variables[name], {}) if name in self.variables else {TENANT}
             self.nested = nested
         return self.known[name]
 
     def _parts(self, tokens, at, loops):
-        """Parse operands up to a closing bracket or the end; return sources, without those of conditions."""
+        """Parse operands up to a closing bracket or the end; return their sources, except for conditions."""
         done, found, looked_up = set(), set(), False
         while at < len(tokens) and tokens[at][1] not in {")", "]", "}"}:
             kind, word = tokens[at]
@@ -98,7 +98,7 @@ class Walks:
     def _macro(self, tokens, at, loops, name, found):
         loop = tokens[at][1]
         self._walk(name, found, loops)
-        # An element of a literal list has the sources of its content; that of a tenant's list has the loop.
+        # The loop variable is a source only if the list has one; elements of literals keep their own sources.
         depth = max((one[1] for one in loops.values()), default=0)
         inner = {loop: ({loop} if found else set(), depth + bool(found))}
         inside, at = self._parts(tokens, at + 2, {**loops, **inner})
@@ -134,7 +134,7 @@ def test_no_walk_of_a_tenants_list_stands_in_another(spec):
 
 @pytest.mark.parametrize("key", TENANTS)
 def test_policies_have_no_conditions_and_read_no_annotation_of_ours(key):
-    """The API server converts an object of up to a million parts anew for each condition of each policy."""
+    """Each condition of each policy makes the API server convert the object, with up to a million parts."""
     assert "matchConditions" not in POLICIES[key]
     assert not any("confcom.internal/" in one and "annotations[" in one for one in expressions(POLICIES[key]))
 

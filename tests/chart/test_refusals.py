@@ -86,7 +86,7 @@ def test_values_that_contradict_each_other(template, refused, settings, code, sa
     ],
 )
 def test_an_image_from_anywhere(template, refused, settings, lacking):
-    """An image without a registry is on docker.io, where confcom/... belongs to another owner."""
+    """An image without a registry comes from docker.io, where confcom/... belongs to somebody else."""
     done = template(*settings.split(","), registry="", more=("--is-upgrade",))
     assert refused(done) == "images-from-anywhere"
     lines = [line.strip() for line in done.stderr.splitlines()]
@@ -147,7 +147,7 @@ def test_a_kubernetes_without_the_policys_api_is_refused(template):
     assert "kubeVersion: >=1.30.0-0" in done.stderr
 
 
-# The schema. Helm applies it; the table asks a validator in this process.
+# Helm applies the chart's schema; here a validator in this process applies the schema to a table.
 
 RESOURCES = {"limits": {"sgx.intel.com/epc": 1}}
 OURS = ("devicePlugin", "controller", "quoteHelper")
@@ -228,7 +228,7 @@ BY_SCHEMA = [
 
 
 def places_refused(path, value):
-    """Places that the schema refuses when this one value differs from the chart's."""
+    """Places that the schema refuses if only this value differs from the chart's defaults."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     *parents, last = path
     place = values

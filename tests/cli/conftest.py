@@ -8,7 +8,7 @@ from testkit.fake_chart import REGISTRY, new_cluster
 
 
 class Confcom:
-    """The command on a cluster in memory; its output is a pipe, and `enable` gets the registry."""
+    """Runs commands on a cluster in memory. Output goes to a pipe, and `enable` gets the test registry."""
 
     def __init__(self, cluster):
         self._cluster = cluster
@@ -35,7 +35,7 @@ class Confcom:
 
 @pytest.fixture
 def cluster():
-    """A cluster without the add-on: node `a` simulates, node `b` has no SGX."""
+    """A cluster without the add-on, where node `a` is for simulation, and node `b` has no SGX."""
     return new_cluster(make.node("a", make.SIMULATED), make.node("b"))
 
 

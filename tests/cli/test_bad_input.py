@@ -1,4 +1,4 @@
-"""Any input gives a documented exit code, a printable and meaningful last line, and no traceback."""
+"""With any input a command ends with a documented exit code, a readable last line, and no traceback."""
 
 import json
 import os
@@ -15,10 +15,10 @@ pytestmark = pytest.mark.slow
 
 QUOTE = Path(__file__).parent.parent / "vectors" / "genuine-quotes" / "quote_pck_cert_chain.bin"
 ESCAPES = b"\x1b[2J\x1b]0;owned\x07\r\nError: forged\xe2\x80\xae\xff"
-"""Bytes that clear a terminal, rename its window, forge a line, reverse text, and are no UTF-8."""
+"""Bytes that clear a terminal, rename its window, forge a line, reverse text, and are invalid UTF-8."""
 JSON = b'{"kind": "List", "apiVersion": "v1", "items": []}'
 VERDICTS = {ExitCode.NOT_AUTHORISED, ExitCode.NOT_AUTHENTIC, ExitCode.UNUSABLE, ExitCode.NOT_READY}
-"""Exit codes with which the result on stdout may name the fault."""
+"""Exit codes for which the fault may be named by the result on stdout instead of an error on stderr."""
 
 
 def script(stdout=b"", stderr=b"", code=0):
@@ -41,7 +41,7 @@ RESULT = {
     "simulation create": [],
     "simulation export": ["--state-dir", "missing"],
 }
-"""Commands with a result, and the options that each needs."""
+"""Commands that print a result, each with the options that the command requires."""
 COMMANDS = RESULT | {"quote-helper": [], "device-plugin": [], "completion": []}
 CLUSTER = {
     "enable": ["enable", "--simulated", "--timeout", "1", "--set", "image.registry=r"],
@@ -59,7 +59,7 @@ KUBECTLS = {
     "silence": {"kubectl": script(b"", b"", 1)},
     "killed": {"kubectl": b"#!/bin/sh\nkill -9 $$\n"},
 }
-"""Programs in place of kubectl; tests/addon/test_api.py has other outputs in place of JSON."""
+"""Stand-ins for kubectl; tests/addon/test_api.py has more cases of output that is not JSON."""
 ANSWERING = {"kubectl": script(JSON)}
 FILES = {
     "missing": "missing",
@@ -175,7 +175,7 @@ CASES = of_commands() | of_clusters() | of_files() | of_arguments() | of_streams
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with all files of the cases; its name is short, because paths of sockets must be short."""
+    """A folder with the files of all cases; its path is short, because socket paths must be short."""
     folder = tmp_path_factory.mktemp("bad")
     (folder / "folder").mkdir()
     (folder / "empty.bin").touch()
@@ -196,7 +196,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def run(place, monkeypatch):
-    """Runs a case, in a process of its own if streams, the interpreter or modes of files matter."""
+    """Runs a case; uses a new process if the streams, the interpreter or the modes of files matter."""
     monkeypatch.chdir(place)
 
     def run(case):
@@ -207,11 +207,11 @@ def run(place, monkeypatch):
 
 
 def fault(case, done):
-    """The fault in how the command ended; empty for none."""
+    """What is wrong with the command's exit code or output; empty if nothing is wrong."""
     out, err = done.stdout, done.stderr
     if done.returncode not in set(ExitCode) - {ExitCode.OK}:
         return f"exit code {done.returncode}"
-    # The command's name is in the remedy of an unforeseen error: a bug, or an unexplained system error.
+    # TRACEBACK_VARIABLE is in the remedy of unforeseen errors: bugs and system errors without explanation.
     for word in (b"Traceback", b"Exception ignored", TRACEBACK_VARIABLE.encode()):
         if word in out + err:
             return word.decode()
@@ -249,7 +249,6 @@ def test_a_mistake_is_told_as_json_on_request(command, run):
 
 @pytest.fixture
 def path(tmp_path):
-    """PYTHONPATH that begins with this folder."""
     return os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
 
 
@@ -281,6 +280,6 @@ def test_ctrl_c_during_import_or_kubectl_ends_it_quietly(at, place, tmp_path, pa
 
 
 def test_a_change_goes_on_when_nobody_can_be_told(run):
-    """Output to a closed stderr is dropped, and the exit code stays the same."""
+    """The command drops output for a closed stderr, and exits with the same code as usual."""
     codes = [run(Case(tuple(CLUSTER["enable"]), closed=closed)).returncode for closed in ((), (2,))]
     assert codes == [ExitCode.UNAVAILABLE] * 2

@@ -1,6 +1,6 @@
-"""The commands in docs/how-to/enable-the-add-on.md, run in the page's order on a cluster in memory.
+"""Runs the commands in docs/how-to/enable-the-add-on.md in the page's order on a cluster in memory.
 
-As a program (python tests/cli/test_docs_enable.py), this module writes the commands' output into the page.
+The program `python tests/cli/test_docs_enable.py` writes the output of the commands into the page.
 """
 
 import json
@@ -18,13 +18,13 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "enable-the-add-on.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 WRONG, MISSING = "registry.test/confcom/quote-helper:0.3.0", "registry.test/confcom/quote-helper:0.4.0"
-"""Images of the helper: one with wrong quotes, and one that no registry has."""
+"""Images of the quote helper: WRONG makes wrong quotes, and no registry has MISSING."""
 BROKEN = {
     WRONG: make.not_ready("quote-helper"),
     MISSING: make.waiting("ImagePullBackOff", f'Back-off pulling image "{MISSING}"'),
 }
 FIRST_REPORT_SECONDS = 5.0
-"""Time until the kubelet shows a new resource, and a person's pause between two commands."""
+"""Seconds until the kubelet shows a new resource; this is also the pause after each command."""
 COMPLAINT = {
     "level": "warning",
     "message": "not ready",
@@ -35,7 +35,7 @@ COMPLAINT = {
 
 
 def cluster_of(*objects):
-    """A cluster whose controllers and kubelets act while a command waits, and not at once."""
+    """A cluster whose controllers and kubelets act only while a command waits."""
     made = new_cluster(*objects)
     made.context, made.server = "lab", "https://lab.test:6443"
     made.helm.ready = False
@@ -56,7 +56,7 @@ def cluster_of(*objects):
 
 
 def enforce_baseline(cluster):
-    """Refuse the daemons' Pods with the message of Pod Security admission."""
+    """Let the API server refuse the daemons' Pods with the message of Pod Security admission."""
     for daemon in golden_manifests("simulated", "strict"):
         if daemon["kind"] == "DaemonSet":
             name, spec = f"{daemon['metadata']['name']}-preflight", daemon["spec"]["template"]["spec"]
@@ -68,7 +68,7 @@ def enforce_baseline(cluster):
 
 
 class Story:
-    """One cluster for all commands of the page, as a reader has it."""
+    """Runs all commands of the page on one cluster, as a reader does."""
 
     def __init__(self):
         self.cluster = cluster_of(make.node("worker-1"), make.node("worker-2"))
@@ -81,7 +81,7 @@ class Story:
         if arguments[0] == "disable":
             self.cluster.api.put(make.pod("sgx-test-x7b", on="worker-1", owner=("Job", "sgx-test"), limits={EPC: 10}))
         cluster = self.cluster
-        if "worker-3" in arguments:  # a command for a cluster without the add-on
+        if "worker-3" in arguments:  # the page shows this command for a cluster without the add-on
             cluster = cluster_of(make.node("worker-3"))
         if "strict" in arguments:
             cluster = cluster_of(make.node("worker-1", make.SIMULATED), make.node("worker-2"), self.strict)

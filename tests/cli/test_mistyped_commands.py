@@ -1,4 +1,4 @@
-"""An error for a mistyped command suggests the command with the most similar name."""
+"""The error for a mistyped command suggests the command with the most similar name."""
 
 import pytest
 

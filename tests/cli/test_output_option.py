@@ -5,7 +5,7 @@ from confcom.cli.group import cli
 from confcom.cli.output_option import asks_for_json
 
 WITHOUT = {"quote-helper", "device-plugin", "controller", "completion", "policy from-quote", "collateral serve"}
-"""Commands without --output, which print a log, a script or a file."""
+"""Commands that have no option --output, because they print a log, a script or a file."""
 
 
 def leaves(command, path=()):

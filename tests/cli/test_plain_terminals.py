@@ -49,7 +49,7 @@ def shown(tmp_path):
 def read(descriptor):
     try:
         return os.read(descriptor, 65536)
-    except OSError:  # EIO: every process has closed it
+    except OSError:  # EIO: every process has closed the terminal
         return b""
 
 

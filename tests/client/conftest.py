@@ -18,7 +18,7 @@ def socket_path(short_dir):
 
 
 class Listener:
-    """A server of one connection at a time, in a thread: each gets the next handler, and the last one stays."""
+    """A server in a thread. Each connection gets the next handler, and the last handler serves all others."""
 
     def __init__(self, path, *handlers):
         self.connections = 0
@@ -85,7 +85,7 @@ def sending():
 
 @pytest.fixture(params=["blocking", "asyncio", "uvloop"])
 def ask(request, socket_path):
-    """Call a method of either client: ask("init_quote"), ask("get_quote", report, timeout=1)."""
+    """Calls a method of a client, such as ask("init_quote") or ask("get_quote", report, timeout=1)."""
 
     def call(method, *args, timeout=15.0, path=socket_path, **kwargs):
         if request.param == "blocking":

@@ -23,14 +23,13 @@ from testkit.expected_errors import raises, require_style
 from testkit.passing_descriptors import LingeringSockets, pass_descriptors
 from testkit.stub_aesmd import INIT, QUOTE, SIZE
 
-ENCLAVE = SimulatedEnclave.from_name("client test")
 REPORT_DATA = bytes(range(64))
 NUM_ANSWER = bytes.fromhex("07000000aa010408001001")
 IDS_ANSWER = bytes.fromhex("09010000b20185020800128002") + ECDSA_P256_KEY_ID.encode()
 
 
 def make_report(target_info):
-    return ENCLAVE.create_report(target_info, REPORT_DATA)
+    return SimulatedEnclave.from_name("client test").create_report(target_info, REPORT_DATA)
 
 
 def test_the_way_to_a_quote_step_by_step(ask, aesmd):
@@ -108,7 +107,7 @@ def test_a_service_that_closes_too_early(ask, aesmd, cut, code):
 
 
 def test_a_service_that_resets_the_connection(ask, listen):
-    # A close with the request unread makes Linux report a reset to the peer, as Intel's server does after junk.
+    # The server closes without reading the request, so Linux reports a reset, as after junk to Intel's server.
     listen(lambda connection: connection.recv(1))
     with pytest.raises(ConnectionClosedError) as caught:
         ask("init_quote")
@@ -243,7 +242,7 @@ def test_many_threads_share_one_client(aesmd, socket_path):
 
 
 def opened():
-    """Targets of all descriptors of this process; each socket has a target of its own."""
+    """Count the targets of this process's descriptors; every socket has a different target."""
     found = Counter()
     for path in list(Path("/proc/self/fd").iterdir()):
         with contextlib.suppress(FileNotFoundError):
@@ -252,7 +251,7 @@ def opened():
 
 
 def test_no_client_leaves_a_descriptor_open(ask, listen, sending):
-    # From its first loop in a process on, uvloop keeps a pipe for signals.
+    # uvloop makes a pipe for signals with its first loop in a process, and keeps this pipe.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.sleep(0))
     before = opened()
@@ -261,4 +260,4 @@ def test_no_client_leaves_a_descriptor_open(ask, listen, sending):
     with pytest.raises(ConnectionClosedError):
         ask("quote_size")
     listener.close()
-    assert opened() - before == Counter()  # another test's descriptor may close meanwhile
+    assert opened() - before == Counter()  # another test's file may close meanwhile

@@ -21,7 +21,7 @@ CHALLENGE = bytes(range(32))
 
 @pytest.fixture
 def environ(socket_path):
-    """Environment that the demo sets in its mode without namespaces."""
+    """Environment variables that the demo sets in the mode no-namespace."""
     return {
         "SGX_AESM_ADDR": "1",
         "CONFCOM_AESM_SOCKET": str(socket_path),
@@ -158,14 +158,11 @@ def test_as_a_program_it_fails_with_the_reason(environ):
     assert environ["CONFCOM_AESM_SOCKET"] in err
 
 
-def sleeps(process):
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
-
-
 def test_a_held_program_ends_with_0_at_sigterm(environ, aesmd):
     process = start(environ, "--hold", "3600")
     assert any(line.startswith("holding") for line in process.stdout)
-    wait_until(lambda: sleeps(process))
+    state = Path(f"/proc/{process.pid}/stat")
+    wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "S")  # S: sleeping
     process.send_signal(signal.SIGTERM)
     assert process.communicate()[1] == ""
     assert process.returncode == 0

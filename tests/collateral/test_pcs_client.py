@@ -1,5 +1,3 @@
-"""Fetching from a service that serves well, and from faulty services."""
-
 import asyncio
 import json
 import os
@@ -325,12 +323,8 @@ def test_an_address_that_cannot_be_meant(url):
 
 
 def test_addresses():
-    for url in (
-        "https://h:8081",
-        "https://h:8081/",
-        "https://h:8081/sgx/certification/v4",
-        "https://h:8081/sgx/certification/v4/",
-    ):
+    for path in ("", "/", "/sgx/certification/v4", "/sgx/certification/v4/"):
+        url = f"https://h:8081{path}"
         assert Source(url).base == "https://h:8081/sgx/certification/v4/"
         assert Source(url).root_crl == "https://h:8081/sgx/certification/v4/rootcacrl"
     assert INTEL_PCS.root_crl == AZURE_CACHE.root_crl == INTEL_ROOT_CRL_URL

@@ -46,7 +46,7 @@ async def watched(server, connection, body):
 
 
 def line(thing):
-    """An event with characters in Go's notation: only characters that JSON must escape are escaped."""
+    """An event as Go writes it, with escapes only for the characters that JSON requires to be escaped."""
     return json.dumps({"type": "MODIFIED", "object": thing}, ensure_ascii=False).encode() + b"\n"
 
 

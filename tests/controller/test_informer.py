@@ -1,4 +1,5 @@
 import asyncio
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -17,7 +18,7 @@ FAILED = b'HTTP/1.1 200 OK\r\n\r\n{"type": "ERROR", "object": {"code": 500, "mes
 
 
 class Followed:
-    """Calls that a follower makes, with a clock that its pauses advance."""
+    """An informer, and a record of its calls; the informer's pauses advance the clock."""
 
     def __init__(self, server, connection):
         self.server = server
@@ -45,7 +46,7 @@ class Followed:
 
     @property
     def asked(self):
-        """Requests so far: the version at which each watch began; `list` for a list."""
+        """Requests so far: `list` for a list, and for a watch the version at which the watch began."""
         return [query.get("resourceVersion", "list") for _, path, query in self.server.log if path == NODES]
 
 
@@ -97,11 +98,7 @@ async def test_a_watch_that_failed_lists_again_and_drops_what_is_gone(run, serve
 
 
 async def test_an_object_that_cannot_be_taken_ends_nothing(run, server):
-
-    def refuse(thing):
-        raise ValueError("its resourceVersion is no number")
-
-    run.follower.take = refuse
+    run.follower.take = Mock(side_effect=ValueError("its resourceVersion is no number"))
     server.put("nodes", node({}, name="b"))
     await until(lambda: run.follower.problem)
     run.follower.take = run._take

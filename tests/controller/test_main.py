@@ -1,6 +1,7 @@
 import asyncio
 import json
 import sys
+from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -16,13 +17,9 @@ FLAGS = [f"--epc-resource={EPC}", "--node-selector=a=b;c"]
 OURS = "/api/v1/namespaces/confcom-system/pods"
 
 
-async def fetch(address):
-    return json.dumps(INVENTORY).encode()
-
-
 class Started:
     def __init__(self, server, connection):
-        registry = CollectorRegistry()
+        registry, fetch = CollectorRegistry(), AsyncMock(return_value=json.dumps(INVENTORY).encode())
         settings = parse_settings(FLAGS, prog="", environ={})
         self.server = server
         self.controller = assemble(settings, connection, fetch, ControllerMetrics(registry))
@@ -99,7 +96,7 @@ asyncio.run(serve(settings, asyncio.Event(), CollectorRegistry()))
 async def test_nodes_as_deep_as_an_api_server_takes_are_read(server, tmp_path):
     page = json.dumps({"metadata": {"resourceVersion": "7"}, "items": [{"metadata": {"name": "n"}, "x": "DEEP"}]})
     page = page.replace('"DEEP"', f"{'[' * 9_900}{']' * 9_900}")
-    server.answers = [http(200, page.encode())] * 2  # for Pods, and for nodes
+    server.answers = [http(200, page.encode())] * 2  # one for Pods, one for nodes
     cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.port}"}}
     (tmp_path / "kubeconfig").write_text(json.dumps(KUBECONFIG | {"clusters": [cluster]}))
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", DEEP, str(tmp_path / "kubeconfig"))

@@ -178,7 +178,7 @@ async def test_a_node_that_the_watch_has_lost(setting, deleted_later):
     await setting.apply()
     assert list(setting.state.nodes) == [NODE], "it has lost its label only"
     if deleted_later:
-        setting.server.delete("nodes", NODE, told=False)  # no watch reports this
+        setting.server.delete("nodes", NODE, told=False)  # the watches do not report it
     await setting.pass_time(310)
     assert setting.amounts == ([] if deleted_later else [None])
     assert dict(setting.state.nodes) == {}
@@ -297,7 +297,7 @@ async def test_nodes_do_not_wait_for_those_whose_pods_take_long(setting, monkeyp
     await until(lambda: setting.patches._slow_nodes == set(slow))
     setting.patches.tick()
     setting.patches.wake()
-    await until(lambda: max(turns.values()) == 2)  # it takes the place of slow nodes for long
+    await until(lambda: max(turns.values()) == 2)  # a slow node has its second turn
     setting.has(node({EPC: "0"}), 10)
     setting.patches.wake()
     begun = asyncio.get_running_loop().time()
@@ -322,7 +322,7 @@ async def test_what_is_not_read_or_in_conflict_is_tried_again(setting, caplog, a
     setting.server.answers = list(answers)
     await setting.apply()
     assert setting.amounts == []
-    # Conflicts are usual.
+    # Conflicts are usual, so the controller does not warn of them.
     assert [one.levelname for one in caplog.records].count("WARNING") == (answers[-1] != CONFLICT)
     await setting.pass_time(5)
     assert setting.amounts == ["10"]

@@ -2,6 +2,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Awaitable, Callable
+from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -21,9 +22,10 @@ from testkit.controller import http
 from testkit.expected_errors import raises
 
 EPC = "example.com/epc"
-DOCUMENT = json.dumps(
-    {"version": 1, "accounting": {"kind": "capacity", "resource": EPC, "advertised_mib": 64}}
-).encode()
+ACCOUNTING = {"kind": "capacity", "resource": EPC, "advertised_mib": 64}
+DOCUMENT = json.dumps({"version": 1, "accounting": ACCOUNTING}).encode()
+document, html = (AsyncMock(return_value=one) for one in (DOCUMENT, b"<html>"))
+away = AsyncMock(side_effect=UnavailableError("away"))
 
 
 def plugin(number=0, *, address="10.0.0.1", incarnation="i"):
@@ -31,7 +33,7 @@ def plugin(number=0, *, address="10.0.0.1", incarnation="i"):
 
 
 class Asked:
-    """An asker whose time passes at a test's call; `answers` are used one by one, and the last stays."""
+    """Asks plugins, with a clock that only the test advances; calls use up all `answers` but the last."""
 
     def __init__(self):
         self.now = 0.0
@@ -69,18 +71,6 @@ class Asked:
         self.asker._wake.set()
         for _ in range(30):
             await asyncio.sleep(0)
-
-
-async def document():
-    return DOCUMENT
-
-
-async def away():
-    raise UnavailableError("away")
-
-
-async def html():
-    return b"<html>"
 
 
 @pytest.fixture
@@ -180,7 +170,7 @@ async def test_a_new_plugin_is_asked_before_silent_ones(asked):
     asked.has(*(plugin(number) for number in range(10 * PLUGINS_AT_ONCE)))
     for _ in range(10):
         await asked.until(1)
-    assert len(asked.calls) == 10 * PLUGINS_AT_ONCE  # each plugin once; all places are taken again when due
+    assert len(asked.calls) == 10 * PLUGINS_AT_ONCE  # one call for each plugin
     await asked.until(60)
     assert len(asked.calls) == 11 * PLUGINS_AT_ONCE
     asked.has(plugin(9999, address="10.0.0.2"))

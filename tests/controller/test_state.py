@@ -96,7 +96,7 @@ def test_a_node_without_a_plugin_and_without_our_key_is_forgotten(state, amount)
 
 
 def test_an_answer_replaces_nothing_later(state):
-    """Each selector has a watch of its own, which lists all nodes."""
+    """A late answer must not replace newer data, because several watches report the same node."""
     state.set_node(node(OURS, version=9))
     state.set_node(node(version=8))
     assert state.nodes["n"].amounts == (OURS,)
@@ -116,7 +116,7 @@ def test_a_plugin_that_moves_or_goes_has_its_nodes_looked_at(state):
     state.remove_plugin("p")
     assert state.take_changed() == ["m"]
     state.doubt_node("n")
-    assert state.decide("n").reads  # another watch may know the node
+    assert state.decide("n").reads  # another watch may still have the node
 
 
 def test_a_plugin_has_changed_once_for_each_incarnation(state):

@@ -6,7 +6,7 @@ import uvloop
 
 
 def pytest_asyncio_loop_factories(config, item):
-    """Run tests on asyncio and uvloop, whose transports differ: daemons run on either."""
+    """Run tests on asyncio and on uvloop, because daemons run on both and the transports differ."""
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 

@@ -1,5 +1,3 @@
-"""The log stream, with real pipes: it never waits for the pipe's reader, and logs what it dropped."""
-
 import io
 import json
 import os
@@ -21,11 +19,9 @@ from confcom.daemon.logs import (
 from confcom.errors import UnavailableError, explain
 from testkit.full_pipe import fill, full_pipe, lines_of, read_in_thread
 
-DROPPED = "confcom_log_records_dropped_total"
-
 
 class Pipe:
-    """A log stream on a pipe that a test reads on demand."""
+    """A log stream that writes to a pipe, which a test reads on demand."""
 
     def __init__(self):
         self.reader, writer = os.pipe()
@@ -36,7 +32,7 @@ class Pipe:
         fill(self.file.fileno())
 
     def read_all(self):
-        """Read until the pipe is closed, which the finished stream does; return the text without the filling."""
+        """Finish the stream and read the pipe to its end; return the lines that the stream wrote."""
         thread, text = read_in_thread(self.reader)
         self.stream.finish(30)
         self.file.close()
@@ -47,7 +43,7 @@ class Pipe:
 def dropped_by(stream):
     registry = CollectorRegistry()
     registry.register(stream.dropped)
-    return registry.get_sample_value(DROPPED)
+    return registry.get_sample_value("confcom_log_records_dropped_total")
 
 
 class CountingStream(io.StringIO):
@@ -64,7 +60,7 @@ def pipe():
 
 
 def test_records_arrive_in_order_and_none_is_missing_at_the_end(pipe):
-    os.set_blocking(pipe.file.fileno(), False)  # another process may set this
+    os.set_blocking(pipe.file.fileno(), False)  # another process may set this mode
     pipe.fill()
     for number in range(MAX_WAITING_RECORDS - 1):
         pipe.stream.write(f"{number}\n")
@@ -93,15 +89,13 @@ def test_records_that_come_fast_are_written_together():
 
 
 def test_a_stalled_reader_stops_nobody_and_learns_its_loss(pipe, root_logger):
-    registry = CollectorRegistry()
-    registry.register(pipe.stream.dropped)
-    assert registry.get_sample_value(DROPPED) == 0
+    assert dropped_by(pipe.stream) == 0
     configure_logging(level="info", log_format=LogFormat.JSON, stream=pipe.stream)
     pipe.fill()
     written = 2 * MAX_WAITING_RECORDS
     for number in range(written):
         pipe.stream.write(f"{number}\n")
-    dropped = int(registry.get_sample_value(DROPPED))
+    dropped = int(dropped_by(pipe.stream))
     taken = written - dropped - MAX_WAITING_RECORDS
     assert 0 <= taken <= RECORDS_PER_WRITE, "by the thread, which waits with them"
     *lines, last = pipe.read_all()
@@ -163,7 +157,7 @@ EXPLAINED = explain(UnavailableError("what", why="why", remedy="do")).splitlines
 )
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_process_ends_with_its_code_and_its_last_lines(ending, code, last, reads):
-    """At its end the interpreter flushes sys.stderr: its buffer must be empty, and its lock free."""
+    """The interpreter flushes sys.stderr at its end, so the buffer must be empty and the lock be free."""
     reader, writer = full_pipe()
     command = [sys.executable, "-c", PROGRAM, ending]
     process = subprocess.Popen(command, stderr=subprocess.PIPE if reads else writer, text=True)

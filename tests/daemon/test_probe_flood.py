@@ -1,4 +1,4 @@
-"""Floods of real daemons' probe servers; `python -m testkit.probe_flood` has the whole table and the quotes' times."""
+"""Floods probe servers of real daemons. `python -m testkit.probe_flood` runs more floods, and times quotes."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from testkit.probe_flood import Flood
 
 SECONDS = 3
 PATIENT = {"/livez": 50.0, "/readyz": 50.0}
-"""Timeouts for busy machines: only a connection that is closed, refused or wrongly answered fails a test."""
+"""Long timeouts for busy machines; only closed, refused or wrongly answered connections fail a test."""
 FLOODS = [
     Flood("ask", "/readyz", 1, 3000),
     Flood("ask", "/readyz", 33, 200),
@@ -52,7 +52,7 @@ def test_no_probe_of_a_flooded_helper_fails(generator, helper, flood):
 
 
 def test_no_probe_of_a_flooded_plugin_fails(generator, short_dir):
-    """All daemons have this probe server; of the small pages, the plugin's `/inventory` costs most."""
+    """All daemons share the probe server's code; the plugin's `/inventory` is the costliest small page."""
     port = probe_flood.free_port()
     where = ("--device-plugin-dir", str(short_dir), "--host-root", str(short_dir / "host"))
     command = (sys.executable, "-m", "confcom.device_plugin", "--simulated", *where)

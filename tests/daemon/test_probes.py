@@ -8,6 +8,7 @@ import select
 import socket
 import stat
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -51,16 +52,12 @@ def readiness():
 
 @pytest.fixture
 async def served(readiness):
-    """A probe server on a free port: (server, address)."""
+    """Start a probe server on a free port; yield the server and its address."""
     registry = CollectorRegistry()
     Counter("quotes", "made", registry=registry).inc(3)
-
-    def broken():
-        raise RuntimeError("boom")
-
     routes = standard_routes(lambda: readiness.reason, registry) | {
         "/inventory": lambda: ProbeResponse(json.dumps({"epc": 1}).encode(), content_type=JSON),
-        "/broken": broken,
+        "/broken": Mock(side_effect=RuntimeError("boom")),
     }
     async with serving(routes, max_held=4) as one:
         yield one
@@ -163,7 +160,7 @@ async def test_who_sends_byte_by_byte_is_read_at_a_bounded_rate(served, monkeypa
 
 
 class HeldSlices:
-    """An event loop of a server in which a test decides when a slice ends."""
+    """A server's event loop in which a test decides when a time slice of the server ends."""
 
     def __init__(self, server):
         self._loop = server._loop
@@ -191,7 +188,7 @@ HALF = b"GET /livez HTTP/1.1\r\n"
 
 
 def ask_at_once(address, count, source="127.0.0.1", request=b"GET /livez HTTP/1.1\r\n\r\n"):
-    """Open so many connections with a request in each; the kernel holds them until the server accepts."""
+    """Open `count` connections and send a request on each; the kernel holds them until the server accepts."""
     clients = []
     for _ in range(count):
         client = socket.socket()
@@ -204,7 +201,7 @@ def ask_at_once(address, count, source="127.0.0.1", request=b"GET /livez HTTP/1.
 
 
 def received(client):
-    """Bytes that have arrived; b"" at the end or after a reset, None if nothing has arrived."""
+    """Bytes that have arrived; b"" at the end or after a reset, and None if no bytes have arrived."""
     try:
         return client.recv(1 << 20)
     except BlockingIOError:
@@ -290,16 +287,12 @@ async def test_a_flood_of_connections_is_accepted_in_bounded_steps():
 
 async def test_without_a_descriptor_it_tries_once_in_a_slice():
     async with serving() as (server, address):
-        slices, listener, tried = HeldSlices(server), server._listener, []
-
-        def fail():
-            tried.append(1)
-            raise OSError(errno.EMFILE, "Too many open files")
-
-        server._listener = SimpleNamespace(accept=fail, fileno=listener.fileno)
+        slices, listener = HeldSlices(server), server._listener
+        accept = Mock(side_effect=OSError(errno.EMFILE, "Too many open files"))
+        server._listener = SimpleNamespace(accept=accept, fileno=listener.fileno)
         (client,) = ask_at_once(address, 1)
         await slices.settle()
-        assert tried == [1]
+        assert accept.call_count == 1
         server._listener = listener
         await slices.advance()
         assert received(client).endswith(b"ok\n")
@@ -335,7 +328,7 @@ async def test_an_unread_page_is_dropped_at_its_deadline():
         now += 0.1
         await slices.advance()
         assert not server._held
-        with pytest.raises(ConnectionResetError):  # noqa: PT012 # what had arrived is read first
+        with pytest.raises(ConnectionResetError):  # noqa: PT012 # reads arrived bytes first
             while client.recv(1 << 20):
                 pass
         client.close()

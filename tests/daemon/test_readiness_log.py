@@ -1,5 +1,3 @@
-"""A daemon's log lines about its own readiness, and when they are repeated."""
-
 import asyncio
 
 import pytest
@@ -9,7 +7,7 @@ from confcom.daemon.readiness_log import REPEAT_SECONDS, ReadinessLog
 
 
 async def test_a_reason_is_logged_again_after_its_own_pause(monkeypatch):
-    """The rhythm of the checks before the reason appears makes no difference."""
+    """The times of checks before a reason appears do not influence when the reason is logged again."""
     now, lines = 0.0, []
     log = ReadinessLog("starting", lambda: now)
     later = {100.0: lambda: log.tell("away", code="device-away"), 200.0: lambda: log.tell(None)}

@@ -49,7 +49,7 @@ def test_a_second_signal_or_the_deadline_cuts_the_stop_short(second_signal):
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_repeated_signal_cuts_nothing_short(number):
-    """A container runtime repeats SIGTERM after its own restart."""
+    """A container runtime that restarts sends SIGTERM again to containers that are stopping."""
 
     async def main(stop):
         for _ in range(3):
@@ -154,7 +154,7 @@ async def test_services_of_a_stopped_daemon_do_not_start():
         started.append(1)
 
     await run_until_stopped(stop, service(), service())
-    gc.collect()  # a coroutine that was never awaited warns when it is deleted
+    gc.collect()  # an unawaited coroutine warns when it is deleted
     assert started == []
 
 

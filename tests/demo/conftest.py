@@ -36,7 +36,7 @@ async def plugins():
 
 @pytest.fixture(scope="session")
 def obstacles(tmp_path_factory):
-    """Reason why a mode cannot be tested on this machine, by mode."""
+    """Reasons why demo modes cannot be tested on this machine, keyed by mode."""
 
     async def try_all():
         found = {}
@@ -59,7 +59,7 @@ def mode(request, obstacles):
 
 @pytest.fixture
 async def start_node(short_dir):
-    """Start nodes in this process, which have an image named `sh`."""
+    """Starts demo nodes in this process; the nodes have an image named `sh`."""
     started = []
 
     async def start(mode=Mode.NO_NAMESPACE, node_type=Node, **options):
@@ -71,7 +71,7 @@ async def start_node(short_dir):
     yield start
     for node in started:
         await node.stop()
-    # A container that was killed during its start ends a moment later.
+    # A container that is killed while it starts may end only a moment later.
     await until(lambda: not any(marked(f"{MARK_VARIABLE}={short_dir}")))
 
 
@@ -114,7 +114,7 @@ def demo_environment():
 
 @pytest.fixture
 def demo_process(demo_environment):
-    """Starts `confcom demo` as a process group of its own; processes left afterwards are ended by pid."""
+    """Starts `confcom demo` in a new session; kills every demo that still runs after the test."""
     started = []
 
     def start(*arguments, command=(), **options):
@@ -153,7 +153,7 @@ if "--hold" in sys.orig_argv:
 
 @pytest.fixture
 def demo_in_short_folder(demo_process, demo_environment, short_folder, tmp_path, tmp_path_factory):
-    """A demo whose last step never ends by itself, so that a signal reaches it in time on a busy machine."""
+    """A demo whose last step waits for a minute, so that a signal arrives in time even on a busy machine."""
     slowing = tmp_path_factory.mktemp("slowing")
     (slowing / "sitecustomize.py").write_text(SLOW_HOLDER)
     changes = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(slowing)}
@@ -164,13 +164,13 @@ NOTHING = {"folder": False, "processes": [], "mounts": []}
 
 
 def traces_of(folder):
-    """Remains of a demo on the machine: its folder, its processes, its mounts."""
+    """What a demo has left on the machine: its folder, processes and mounts."""
     mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line]
     return {"folder": folder.exists(), "processes": list(processes_of(folder)), "mounts": mounts}
 
 
 def processes_of(folder):
-    """Pids and commands of processes whose command line or environment names the folder."""
+    """Process IDs and commands of processes that have the folder in their command line or environment."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):

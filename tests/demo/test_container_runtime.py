@@ -53,7 +53,7 @@ async def run(node, job):
 
 @pytest.fixture
 async def node(start_node, plugins, mode):
-    """A node in each mode, with a plugin that gives simulated devices."""
+    """A node for each mode, with a device plugin that offers simulated devices."""
     made = await start_node(mode)
     made.plugin = await plugins(made.device_plugin_dir, ids=("a", "b"))
     made.plugin.response = SIMULATED
@@ -92,7 +92,7 @@ async def test_a_deletion_asks_first_and_kills_later(node, short_dir):
 
 async def test_a_deletion_waits_for_a_container_that_is_being_started(node):
     pod = node.submit(sh("sleep 60", limits={RESOURCE: 1}))
-    while not pod.starting:  # noqa: ASYNC110 # nothing tells the start of a start
+    while not pod.starting:  # noqa: ASYNC110 # no event reports the start
         await asyncio.sleep(0)
     await node.delete(pod, 0)
     assert (pod.ended, pod.process is None, node.ledger.allocated(RESOURCE)) == (True, False, 0)

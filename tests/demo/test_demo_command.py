@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -24,10 +25,10 @@ MADE_IN_STEP = {
     5: "q.bin",
     6: "pods/sgx-holding-2",
 }
-"""File or folder in the demo's folder that exists once a step is under way."""
+"""The file or folder in the demo's folder that shows that a step has begun, keyed by step."""
 
 VERIFY_CODES = (0, 3, 4, 4, 3, 3)
-"""Exit codes of the `confcom verify` commands that --keep prints; all other commands succeed."""
+"""Exit codes of the `confcom verify` commands printed by --keep; all other printed commands succeed."""
 
 
 def reach(process, folder, step):
@@ -69,13 +70,13 @@ INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     ("step", "numbers"), [(1, [INT]), (2, [TERM]), (3, [INT]), (4, [HUP]), (5, [INT]), (6, [TERM, INT, HUP])]
 )
 def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, tmp_path, step, numbers):
-    """Further signals do not disturb the cleanup."""
+    """Signals that arrive during the cleanup do not disturb the cleanup."""
     process = demo_in_short_folder
     reach(process, short_folder, step)
     for number in numbers:
         os.killpg(process.pid, number)
     out, err = process.communicate(timeout=30)
-    # The kernel chooses which of several pending signals is delivered first.
+    # The kernel chooses which pending signal it delivers first.
     assert process.returncode - 128 in numbers, out + err
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in out + err
@@ -83,7 +84,7 @@ def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, t
 
 
 def test_after_nohup_a_hang_up_is_ignored(demo_process, short_folder):
-    """The demo runs in a user's folder, which it empties and keeps."""
+    """The demo uses an existing folder; at its end the demo empties this folder, but does not remove it."""
     short_folder.mkdir(mode=0o700)
     process = demo_process("--dir", str(short_folder), command=("nohup",))
     reach(process, short_folder, 2)
@@ -96,7 +97,7 @@ def test_after_nohup_a_hang_up_is_ignored(demo_process, short_folder):
 
 @pytest.mark.parametrize("mode", ["auto", "no-namespace"])
 def test_what_keep_advises_works(demo_process, demo_environment, short_folder, tmp_path, mode):
-    """With --keep the demo runs until it is interrupted, or until a daemon ends."""
+    """With --keep the demo runs until a signal interrupts the demo, or until a daemon ends."""
     process = demo_process("--keep", "--mode", mode, "--dir", str(short_folder))
     last = "    (exit code 3: authentic, but you did not say which enclave you expect; --mrenclave does)\n"
     printed = kept(process, last).splitlines()
@@ -142,10 +143,8 @@ def test_a_folder_that_cannot_be(short_folder, folder, code):
 
 
 def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
-    async def broken(demo, report):
-        raise StepError("the machine is on fire", why="a test said so", remedy="call somebody")
-
-    monkeypatch.setattr(story, "STEPS", {"A broken step": broken})
+    error = StepError("the machine is on fire", why="a test said so", remedy="call somebody")
+    monkeypatch.setattr(story, "STEPS", {"A broken step": AsyncMock(side_effect=error)})
     result = run_confcom("demo")
     assert result.exit_code == 1
     for part in ("1 (A broken step)", "the machine is on fire", "a test said so", "call somebody"):

@@ -23,7 +23,7 @@ main()
 
 @pytest.fixture
 def fails(play):
-    """Play the demo; expect this step to fail with this code after successful steps; return the error."""
+    """Plays the demo, and expects that only step `number` fails, with this code; returns the error."""
 
     async def run(number, code, **options):
         report = await play(**options)
@@ -101,15 +101,11 @@ async def test_a_node_that_counts_wrongly(fails, monkeypatch, method, answer, co
     await fails(6, code, after=(5, break_it))
 
 
+IMPOSTOR = ("-m", "confcom.sample_workload", "--enclave", "impostor")
 JOBS = {
     "exits with 1": (("-c", "raise SystemExit(1)"), 4, "job-failed", "exit code 1"),
     "prints no quote": (("-c", "pass"), 4, "no-quote", ""),
-    "is another enclave": (
-        ("-m", "confcom.sample_workload", "--enclave", "impostor"),
-        5,
-        "verdict-differs",
-        "authentic-not",
-    ),
+    "is another enclave": (IMPOSTOR, 5, "verdict-differs", "authentic-not"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Behaviour of the demo's device manager that the contract suite cannot ask of a real kubelet."""
+"""Checks the demo's device manager where the contract suite cannot check a real kubelet."""
 
 import asyncio
 
@@ -13,7 +13,6 @@ from confcom.kubernetes.names import extended_resource
 from testkit.kubelet import Kubelet
 
 RESOURCE = "example.com/thing"
-IDS = ("a", "b", "c", "d")
 
 
 @pytest.fixture
@@ -26,8 +25,8 @@ async def kubelet(short_dir):
 
 @pytest.fixture
 async def plugin(kubelet, plugins):
-    """A plugin with four healthy devices, whose list the kubelet has received."""
-    made = await plugins(kubelet.directory, ids=IDS)
+    """A plugin with four healthy devices; the kubelet has received the list of devices."""
+    made = await plugins(kubelet.directory, ids=("a", "b", "c", "d"))
     await made.register()
     await kubelet.until_list(RESOURCE)
     return made

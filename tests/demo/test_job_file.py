@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def change(tmp_path):
-    """Reads examples/job.yaml with a changed value: the path of keys, and the value or a function of it."""
+    """Reads examples/job.yaml with another value at a path of keys."""
 
     def read(path, value):
         document = yaml.safe_load(example("job.yaml").read_text())

@@ -13,7 +13,7 @@ DIAL_SECONDS = 1.0
 
 
 class StandIn(Node):
-    """A demo node with the interface of the contract suite; Pods that name the node bypass the scheduler."""
+    """A demo node with the contract suite's interface; a Pod with a nodeName bypasses the scheduler."""
 
     image = "sh"
     node_name = "demo"
@@ -81,11 +81,11 @@ TestRestart = RestartContract
 
 
 class TestUpTo136(UpTo136Contract):
-    """Two instances meet, to 1.36."""
+    """Cases of two plugin instances for rules up to 1.36."""
 
 
 class TestFrom137(From137Contract):
-    """Two instances meet, from 1.37 on."""
+    """Cases of two plugin instances for rules from 1.37 on."""
 
     @pytest.fixture
     def rules(self):

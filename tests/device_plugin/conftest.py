@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.01
 
 
 class PluginProcess:
-    """A process of `python -m confcom.device_plugin`, its probe socket, and its log unless its stderr was given."""
+    """A device plugin's process, its probe socket, and its log file, which is empty if `stderr` is given."""
 
     def __init__(self, process, probe, log):
         self.process, self.probe, self.log = process, probe, log
@@ -24,7 +24,7 @@ class PluginProcess:
 
     @classmethod
     async def start(cls, directory, name, *arguments, stderr=None):
-        """Start a process, with probe socket and log of this name in a directory, without waiting for it."""
+        """Start a process without waiting for it; `name` is for its probe socket and log in the directory."""
         probe, log = directory / f"{name}.probe", directory / f"{name}.log"
         environ = {key: value for key, value in os.environ.items() if not key.startswith("CONFCOM_")}
         with log.open("wb") as written:
@@ -47,8 +47,8 @@ class PluginProcess:
             return None
 
     async def metrics(self, name):
-        """The present samples of a metric; a second call waits for the next rendering."""
-        await self._page.wait_async()
+        """The current samples of a metric; a second call waits for a newly rendered page."""
+        await asyncio.to_thread(self._page.wait)
         status, body = await self.get("/metrics")
         self._page.received()
         assert status == 200
@@ -59,12 +59,12 @@ class PluginProcess:
         return sum(one.value for one in await self.metrics(name) if labels.items() <= one.labels.items())
 
     def lines(self, **members):
-        """JSON lines of the log that have these members; a thread of the plugin writes the log."""
+        """Complete log lines with these members; the last line may be incomplete while the plugin writes."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
         return [line for line in lines if all(name in line and line[name] == value for name, value in members.items())]
 
     async def logged(self, count=1, **members):
-        """Wait until so many log lines have these members; return the lines."""
+        """Wait until `count` log lines have these members; return the lines."""
 
         async def look():
             return self.lines(**members)
@@ -73,7 +73,7 @@ class PluginProcess:
         return self.lines(**members)
 
     async def inventory(self):
-        """The plugin's inventory; without resources as long as the plugin does not answer."""
+        """The plugin's inventory, or an inventory without resources if the plugin does not answer."""
         answer = await self.get("/inventory")
         return {"resources": []} if answer is None else json.loads(answer[1])
 
@@ -90,7 +90,7 @@ class PluginProcess:
         await self.until(lambda all_: all(one["code"] == code for one in all_))
 
     async def until_registered(self, times=1):
-        """Wait until the plugin is registered for every resource, and has registered so often."""
+        """Wait until every resource is registered, and has been registered at least `times` times."""
         await self.until(lambda all_: all(one["registered"] and one["registrations"] >= times for one in all_))
 
     async def ready(self):
@@ -98,7 +98,7 @@ class PluginProcess:
 
     async def _until(self, look, holds):
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not holds(await look()):  # noqa: ASYNC110 # a plugin does not tell when its state changes
+            while not holds(await look()):  # noqa: ASYNC110 # a plugin reports no state changes
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def end(self, number=signal.SIGKILL):
@@ -110,7 +110,7 @@ class PluginProcess:
 
 @pytest.fixture
 def directory(short_dir):
-    """The device plugin directory; gRPC reads the paths in it as URIs."""
+    """The device plugin directory; its name has characters with a meaning in URIs, which gRPC parses."""
     made = short_dir / "a b%20c#"
     made.mkdir()
     return made
@@ -125,7 +125,7 @@ async def kubelet(directory):
 
 @pytest.fixture
 async def start_plugin(short_dir, directory):
-    """Start a plugin process; at the end all are killed, and every line of their logs is JSON."""
+    """Starts plugin processes; the fixture ends them, and checks that every line of their logs is JSON."""
     started = []
 
     async def start(*arguments, simulated=True, **how):
@@ -142,7 +142,7 @@ async def start_plugin(short_dir, directory):
 
 @pytest.fixture
 def start_listed(kubelet, start_plugin):
-    """Start the kubelet and a plugin, and wait until the kubelet has the lists of these resources."""
+    """Starts the kubelet and a plugin; waits until the kubelet has the device lists of these resources."""
 
     async def start(*arguments, lists=(REAL.epc, REAL.enclave, REAL.provision, REAL.helper), **how):
         await kubelet.start()

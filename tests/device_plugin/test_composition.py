@@ -25,7 +25,7 @@ NAMES = [
     "sgx-pro-52e73ee3i01000.sock",
     "sgx-hel-797a3ee3i01000.sock",
 ]
-"""Names written out in full: instances of other versions recognise each other by these names."""
+"""Names written out in full, because instances of different versions recognise each other by names."""
 
 
 def composed(directory, registry):

@@ -41,7 +41,7 @@ def test_nothing_executable_stays():
         maps = Path("/proc/self/maps").read_text().splitlines()
         return [line for line in maps if "x" in line.split()[1] and len(line.split()) == 5]
 
-    read_cpuid(0, 0)  # the first call makes libffi allocate pages, which it keeps
+    read_cpuid(0, 0)  # libffi allocates pages in the first call, and keeps them
     before = executable_pages()
     for _ in range(50):
         read_cpuid(0, 0)
@@ -56,7 +56,7 @@ def test_another_processor_is_told():
 
 @on_x86_64
 def test_a_system_that_lets_no_page_become_executable_is_told():
-    # systemd's MemoryDenyWriteExecute and a strict SELinux restrict a process like PR_SET_MDWE (Linux 6.3).
+    # PR_SET_MDWE (Linux 6.3) restricts a process like systemd's MemoryDenyWriteExecute or a strict SELinux.
     program = (
         "import ctypes, sys\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"

@@ -23,7 +23,7 @@ from testkit.hosts.fake import (
 
 
 class Tried:
-    """A watch or a search, its log, and its metrics; each sleep takes the next change of the host."""
+    """Runs a watch or a search with log and metrics; each sleep of a search makes the host's next change."""
 
     def __init__(self, caplog):
         caplog.set_level(logging.INFO)
@@ -64,7 +64,7 @@ def host():
 
 @pytest.fixture
 def watch(tried, host):
-    """A watch of devices that have been well for ten polls."""
+    """A device watch that has found all devices healthy in ten polls."""
     made = tried.watch(host)
     polls(made, 10)
     assert there(made) == {"enclave", "provision"}

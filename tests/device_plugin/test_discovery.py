@@ -14,7 +14,7 @@ FILE = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)
     ("host", "source"),
     [
         (hardware(0, 56 * MIB - 1, 1), EpcSource.SYSFS),
-        (hardware(leaves=processor(56 * MIB)), EpcSource.CPUID),  # as on an older kernel
+        (hardware(leaves=processor(56 * MIB)), EpcSource.CPUID),  # kernels without EPC in sysfs
     ],
 )
 def test_epc_behind_a_driver_is_found(host, source):

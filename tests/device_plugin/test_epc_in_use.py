@@ -5,12 +5,7 @@ from confcom.device_plugin.epc_in_use import find_epc_in_use
 from confcom.device_plugin.resources import DEFAULT_NAMES, Resource, ResourceKind
 from confcom.device_plugin.socket_names import SocketNames
 from confcom.errors import UnavailableError
-from confcom.kubelet_api.checkpoint import (
-    CHECKPOINT_NAME,
-    HeldDevices,
-    decode_checkpoint,
-    encode_checkpoint,
-)
+from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, HeldDevices, decode_checkpoint, encode_checkpoint
 from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
 from confcom.kubernetes.epc_accounting import EpcInUse
 from confcom.kubernetes.names import REAL
@@ -42,7 +37,7 @@ EPC, ENCLAVE = REAL.epc, REAL.enclave
         ({"example.com/gpu": 2}, [("example.com/gpu", [1])], EpcInUse()),
         ({EPC: 28, ENCLAVE: 1024}, [(ENCLAVE, [3])], EpcInUse(28)),
         ({EPC: 28}, [(EPC, [3, 27])], EpcInUse(28, devices_held=True, held_count=28)),
-        # The kubelet has restarted, and the plugin is not back yet.
+        # The kubelet has restarted, and the plugin has not registered again yet.
         ({EPC: 0, ENCLAVE: 0}, [], EpcInUse()),
         ({EPC: 0, ENCLAVE: 0}, [(ENCLAVE, [9])], EpcInUse()),
         (
@@ -50,13 +45,13 @@ EPC, ENCLAVE = REAL.epc, REAL.enclave
             [(EPC, [5]), (EPC, [4095, 7]), (ENCLAVE, [9])],
             EpcInUse(4096, devices_held=True, held_count=4096),
         ),
-        # The plugin has been away for more than five minutes.
+        # The plugin has been gone for more than five minutes.
         ({}, [(EPC, [16_383])], EpcInUse(16_384, devices_held=True, held_count=16_384)),
-        # EPC counts as capacity.
+        # The node counts EPC as capacity, not as devices.
         ({ENCLAVE: 1024}, [], EpcInUse()),
         ({ENCLAVE: 1024}, [(ENCLAVE, [0])], EpcInUse(capacity_held=True)),
         ({}, [(ENCLAVE, [0])], EpcInUse(enclaves_held=True)),
-        # The list became shorter while a container held its last device.
+        # The device list became shorter while a container held the last device of the old list.
         ({EPC: 62}, [(EPC, [161, 3])], EpcInUse(62, devices_held=True, held_count=162)),
     ],
 )

@@ -1,4 +1,4 @@
-"""Updates: a second instance starts while the first runs, then the first ends. Real plugins, kubelet stand-in."""
+"""Updates of real plugins beside a kubelet stand-in; a second instance starts before the first instance ends."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def calls(kubelet):
 
 
 async def followed(kubelet, instance):
-    """Wait until the kubelet follows every list of an instance, and would call the instance to allocate."""
+    """Wait until the kubelet follows all lists of an instance, and would send Allocate to the instance."""
     await instance.ready()
     await instance.until_registered()
     paths = {name: kubelet.directory / one["socket"] for name, one in (await instance.resources()).items()}
@@ -57,7 +57,7 @@ async def followed(kubelet, instance):
 
 
 async def settled(kubelet, instance):
-    """Wait until an instance reports all as registered, and the kubelet would call it."""
+    """Wait until an instance reports all resources as registered, and the kubelet would call the instance."""
     await instance.until(
         lambda all_: all(
             one["registered"] and kubelet.asked(one["name"]) == kubelet.directory / one["socket"] for one in all_
@@ -66,15 +66,15 @@ async def settled(kubelet, instance):
 
 
 def age(kubelet):
-    """Make every socket a minute old: a new instance can see that it registers later than the instances of these."""
+    """Make every socket a minute old, so that a new instance sees that the sockets' instances registered earlier."""
     for path in kubelet.directory.glob("sgx-*"):
-        with contextlib.suppress(FileNotFoundError):  # the socket may have been replaced
+        with contextlib.suppress(FileNotFoundError):  # an instance may replace the socket
             then = path.lstat().st_mtime - 60
             os.utime(path, (then, then))
 
 
 async def hold(kubelet):
-    """Run a Pod that holds 4 MiB until its release; return its devices."""
+    """Let a Pod hold 4 MiB of EPC until the ledger releases the Pod; return its devices."""
     await kubelet.allocate("holds", "main", {REAL.epc: 4})
     return held(kubelet)
 
@@ -84,7 +84,7 @@ def held(kubelet):
 
 
 def gaps(kubelet):
-    """Durations without the full EPC in seconds, one for each loss, seen at every change."""
+    """Durations in seconds in which the kubelet reported less than the full EPC, one for each such loss."""
     found, lost_at = [], None
     for at, allocatable in kubelet.history.allocatable:
         is_full = allocatable.get(REAL.epc) == EPC_MIB
@@ -127,7 +127,7 @@ async def test_updates_one_after_another_lose_nothing(kubelet, old, start, rules
 
 
 async def test_a_lost_answer_to_register_is_asked_for_again(kubelet, start):
-    """The kubelet knows the path after the lost answer; from 1.37 on it refuses a known path."""
+    """After a lost answer the kubelet already knows the path; kubelets from 1.37 on refuse a known path."""
     kubelet.lost_answers = 1
     instance = await start()
     await kubelet.until(lambda: full(kubelet))
@@ -138,7 +138,7 @@ async def test_a_lost_answer_to_register_is_asked_for_again(kubelet, start):
 
 async def test_rolled_back_updates_leave_the_old_instance(kubelet, old, start, rules):
     before = await hold(kubelet)
-    # Up to 1.36 the end of the older stream, still open, also disconnects the next plugin.
+    # Up to 1.36 the older stream stays open. When it ends, the kubelet also disconnects the next plugin.
     times, cause = (1, "sibling_ended") if rules == "1.37" else (2, "stream_lost")
     for number, ending in enumerate((signal.SIGKILL, signal.SIGTERM), start=1):
         new = await start()

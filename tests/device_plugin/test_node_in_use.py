@@ -1,11 +1,12 @@
-"""A node in use keeps its accounting, and at least the held EPC, through all changes until its Pods are gone.
+"""A node in use keeps its accounting, and at least the EPC that Pods hold, until these Pods are gone.
 
-The node is a model of scheduler and kubelet by rules that were seen on 1.36: a list replaces the one before; a capacity
-that is not of devices stays as it was written; the record names devices of ended containers until a device is
-allocated; and a kubelet that restarts fails Pods that exceed the capacity or hold devices that are not listed any more.
+A model of scheduler and kubelet follows rules seen on 1.36. A device list replaces the earlier list. The kubelet
+leaves a capacity without devices as it is. The kubelet's record names devices of ended containers until the next
+allocation. A kubelet that restarts fails Pods that exceed the capacity, or whose devices are no longer listed.
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import pytest
 from hypothesis import settings
@@ -49,19 +50,19 @@ CHANGED = st.one_of(
 
 @dataclass
 class NodeModel:
-    """One node, without I/O; plugin and controller decide with their real code; amounts are MiB."""
+    """A node without I/O. The real code of plugin and controller makes the decisions. Amounts are in MiB."""
 
     total: int
     settings: ResourceSettings
     maximum: int = 1 << 20
-    """The controller's maximum."""
+    """The controller's maximum of EPC per node."""
     plan: ResourcePlan | None = None
     lists: dict[str, int] = field(default_factory=dict)
-    """Number of devices by resource, as registered with the kubelet."""
+    """Number of devices that the kubelet has from the plugin, keyed by resource."""
     capacity: int | None = None
-    """EPC capacity in the node's status."""
+    """The EPC capacity in the node's status; None if the status has none."""
     pods: dict[str, int] = field(default_factory=dict)
-    """MiB of running Pods with EPC, by name."""
+    """EPC of the running Pods, keyed by the Pod's name."""
     held: list[HeldDevices] = field(default_factory=list)
 
     @property
@@ -74,7 +75,7 @@ class NodeModel:
         return epc_in_use(record, epc_resource=REAL.epc, enclave_resource=REAL.enclave, epc_mib=self.total)
 
     def start_plugin(self):
-        """Decide anew, and register; if the plugin refuses to start, its earlier plan stays."""
+        """Let the plugin plan and register again; if the plugin refuses to start, its earlier plan stays."""
         found = discover(FakeHost(), simulated_epc_mib=self.total)
         try:
             self.plan = plan_resources(found, self.settings, self.in_use())
@@ -90,23 +91,22 @@ class NodeModel:
         if REAL.epc in self.lists:
             self.capacity = self.lists[REAL.epc]
         elif had_devices:
-            self.capacity = None  # the kubelet's zero, which the controller overwrites in the end
+            self.capacity = None  # stands for the kubelet's 0, which the controller overwrites
         self.reconcile()
 
     def reconcile(self):
-        """Carry out the controller's decision, if the cluster has a controller."""
+        """Apply the controller's decision if the cluster has a controller."""
         if self.plan is None or self.settings.accounting.support is not CapacitySupport.SUPPORTED:
             return
         node = controller.NodeFacts("n", "u", (controller.Amount(self.capacity, self.capacity, ours=True),))
         asked = (controller.Requested(self.requested, self.requested),)
         rules = controller.Rules((REAL.epc,), self.maximum, 300)
-        for change in controller.decide(
-            node, controller.Plugins(1, (self.plan.offer,)), asked, (1000.0,), rules
-        ).changes:
+        plugins = controller.Plugins(1, (self.plan.offer,))
+        for change in controller.decide(node, plugins, asked, (1000.0,), rules).changes:
             self.capacity = change.mib
 
     def run_pod(self, name, mib):
-        """Schedule and admit a Pod, if the Pod fits; it gets the free devices with the highest numbers."""
+        """Schedule and admit a Pod if it fits; the Pod gets the free devices with the highest numbers."""
         if self.capacity is None or self.requested + mib > self.capacity:
             return
         self.held = [one for one in self.held if one.pod in self.pods]
@@ -122,7 +122,7 @@ class NodeModel:
         self.reconcile()
 
     def restart_kubelet(self, *, forgets=False, plugin_too=False):
-        """The Pods that it fails; it has no devices until the plugin registers, and if it forgets, no resources."""
+        """Restart the kubelet without devices, or resources too if it `forgets`; return the failed Pods."""
         self.lists = {} if forgets else dict.fromkeys(self.lists, 0)
         if plugin_too:
             self.start_plugin()
@@ -130,12 +130,8 @@ class NodeModel:
             self.register()
         admitted, failed = 0, []
         for name, mib in self.pods.items():
-            ids = {
-                one
-                for holding in self.held
-                if holding.pod == name and holding.resource == REAL.epc
-                for one in holding.ids
-            }
+            held = [one.ids for one in self.held if (one.pod, one.resource) == (name, REAL.epc)]
+            ids = set(chain.from_iterable(held))
             fits = self.capacity is None or admitted + mib <= self.capacity
             listed = set(map(device_id, range(self.lists.get(REAL.epc, 0))))
             if fits and ids <= listed and (ids or REAL.epc not in self.lists):
@@ -190,14 +186,6 @@ def test_a_node_in_use_keeps_what_its_pods_hold():
     run_state_machine_as_test(NodeInUse, settings=how)
 
 
-def capacity_node():
-    return NodeModel(1_048_576, ResourceSettings(SUPPORTED))
-
-
-def device_node():
-    return NodeModel(168, ResourceSettings())
-
-
 def reserve(node, mib):
     node.settings = replace(node.settings, reserve_mib=mib)
 
@@ -207,25 +195,28 @@ def accounting(node, **change):
 
 
 DEVICES, CAPACITY = AccountingSetting.DEVICES, AccountingSetting.CAPACITY
+CAPACITY_NODE, DEVICE_NODE = (1_048_576, ResourceSettings(SUPPORTED), 917_504), (168, ResourceSettings(), 100)
+"""Node models: MiB of the node, its settings, and MiB that a Pod holds."""
 CHANGES = {
-    "less EPC on a capacity node": (capacity_node, 917_504, lambda node: setattr(node, "total", 1_024)),
-    "a reserve on a capacity node": (capacity_node, 917_504, lambda node: reserve(node, 1_048_000)),
-    "a reserve of all": (capacity_node, 917_504, lambda node: reserve(node, 1_048_576)),
-    "a maximum on a capacity node": (capacity_node, 917_504, lambda node: accounting(node, max_epc_mib=1_024)),
-    "devices on a capacity node": (capacity_node, 917_504, lambda node: accounting(node, setting=DEVICES)),
-    "no controller": (capacity_node, 917_504, lambda node: accounting(node, support=CapacitySupport.CONTROLLER_OFF)),
-    "less EPC on a device node": (device_node, 100, lambda node: setattr(node, "total", 28)),
-    "a reserve on a device node": (device_node, 100, lambda node: reserve(node, 100)),
-    "a reserve of more than all": (device_node, 100, lambda node: reserve(node, 1_000)),
-    "a larger helper": (device_node, 100, lambda node: setattr(node, "settings", ResourceSettings(helper_mib=50))),
-    "a maximum on a device node": (device_node, 100, lambda node: accounting(node, max_epc_mib=10)),
-    "capacity on a device node": (device_node, 100, lambda node: accounting(node, setting=CAPACITY)),
+    "less EPC on a capacity node": (CAPACITY_NODE, lambda node: setattr(node, "total", 1_024)),
+    "a reserve on a capacity node": (CAPACITY_NODE, lambda node: reserve(node, 1_048_000)),
+    "a reserve of all": (CAPACITY_NODE, lambda node: reserve(node, 1_048_576)),
+    "a maximum on a capacity node": (CAPACITY_NODE, lambda node: accounting(node, max_epc_mib=1_024)),
+    "devices on a capacity node": (CAPACITY_NODE, lambda node: accounting(node, setting=DEVICES)),
+    "no controller": (CAPACITY_NODE, lambda node: accounting(node, support=CapacitySupport.CONTROLLER_OFF)),
+    "less EPC on a device node": (DEVICE_NODE, lambda node: setattr(node, "total", 28)),
+    "a reserve on a device node": (DEVICE_NODE, lambda node: reserve(node, 100)),
+    "a reserve of more than all": (DEVICE_NODE, lambda node: reserve(node, 1_000)),
+    "a larger helper": (DEVICE_NODE, lambda node: setattr(node, "settings", ResourceSettings(helper_mib=50))),
+    "a maximum on a device node": (DEVICE_NODE, lambda node: accounting(node, max_epc_mib=10)),
+    "capacity on a device node": (DEVICE_NODE, lambda node: accounting(node, setting=CAPACITY)),
 }
 
 
-@pytest.mark.parametrize(("make", "mib", "change"), CHANGES.values(), ids=CHANGES)
-def test_a_lower_amount_waits_for_the_pods(make, mib, change):
-    node = make()
+@pytest.mark.parametrize(("before", "change"), CHANGES.values(), ids=CHANGES)
+def test_a_lower_amount_waits_for_the_pods(before, change):
+    *before, mib = before
+    node = NodeModel(*before)
     node.start_plugin()
     kind = node.plan.offer.kind
     node.run_pod("holds", mib)
@@ -241,8 +232,6 @@ def test_a_lower_amount_waits_for_the_pods(make, mib, change):
     node.start_plugin()
     fresh = NodeModel(node.total, node.settings)
     fresh.start_plugin()
-    if fresh.plan is not None:  # it refuses a node that would have nothing to offer
-        assert (node.plan.offer.kind, node.plan.offer.advertised_mib) == (
-            fresh.plan.offer.kind,
-            fresh.plan.offer.advertised_mib,
-        )
+    if fresh.plan is not None:  # a plugin with nothing to offer makes no plan
+        offer, expected = node.plan.offer, fresh.plan.offer
+        assert (offer.kind, offer.advertised_mib) == (expected.kind, expected.advertised_mib)

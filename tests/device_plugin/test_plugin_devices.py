@@ -24,7 +24,7 @@ def start(start_plugin, node):
 
 
 async def registered(plugin, kubelet, registrations=1):
-    """Wait until the kubelet has every list, and the plugin has seen the kubelet's request for each."""
+    """Wait until the kubelet has all device lists, and the plugin has seen the kubelet request each list."""
     await kubelet.until_list(*ALL, registrations=registrations)
     await plugin.until_registered(registrations)
 
@@ -82,7 +82,7 @@ async def test_a_node_without_a_driver_is_waited_on_until_sigterm(kubelet, start
 
 
 async def test_a_device_lost_and_back_is_one_registration_more(kubelet, plugin, node):
-    """The provision device is lost first, which affects its own resource alone; then the driver."""
+    """First the provision device is lost, which affects only its resource. Then the driver is lost."""
     (node.root / "dev/sgx_provision").unlink()
     await kubelet.until(lambda: not kubelet.lists[PROVISION])
     await plugin.until(lambda all_: [one["code"] for one in all_] == ["", "", "device-removed", ""])

@@ -68,7 +68,7 @@ async def test_a_kubelet_comes_late_and_its_end_costs_no_readiness(kubelet, star
 async def test_its_own_socket_removed_is_noticed_and_replaced(kubelet, start_listed):
     plugin = await start_listed()
     kubelet.endpoint(EPC).unlink()
-    # Up to 1.36 the end of the older stream also ends the newer one, whose resource is then registered again.
+    # Up to 1.36 the end of the older stream ends the newer stream too, and the plugin registers EPC again.
     await kubelet.until_list(EPC, registrations=3)
     await plugin.until(lambda all_: [one["registrations"] for one in all_ if one["registered"]] == [3, 1, 1, 1])
     assert kubelet.endpoint(EPC).is_socket()
@@ -135,7 +135,7 @@ async def test_a_stalled_log_reader_stops_nothing(kubelet, start_listed):
 
 
 async def test_an_update_changes_no_node_over_by_itself(kubelet, start_listed, start_plugin):
-    """The update is from a version with devices only, in a cluster that can count capacity."""
+    """The cluster can count EPC as capacity; the old version could count only devices."""
     cluster = ("--simulated-epc-mib", "16384", "--api-server", "1.36", "--capacity-support", "supported")
     old = await start_listed("--simulated-epc-mib", "16384", "--max-epc-mib", "4096", "--accounting", "devices")
     new = await start_plugin(*cluster)
@@ -172,7 +172,7 @@ async def test_a_plugin_of_another_installation_refuses(kubelet, start_listed, s
 
 
 async def test_streams_are_bounded_and_a_strangers_end_is_nothing(kubelet, start_listed):
-    """The plugin answers the end of the kubelet's own stream at another socket."""
+    """When the kubelet's own stream ends, the plugin registers again with another socket."""
     plugin = await start_listed()
     before = kubelet.endpoint(EPC)
     async with services.unix_channel(str(kubelet.endpoint(EPC))) as channel:

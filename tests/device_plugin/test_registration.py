@@ -1,9 +1,10 @@
-"""The registrar in this process, so that sleeps are recorded instead of slept."""
+"""Runs the registrar in this process with stand-ins for sleeps, which only record the delays."""
 
 import asyncio
 import errno
 import shutil
 import socket
+from unittest.mock import Mock
 
 import grpc
 import grpc.aio
@@ -18,12 +19,7 @@ from confcom.device_plugin.endpoint import Endpoint
 from confcom.device_plugin.epc import discover
 from confcom.device_plugin.kubelet_socket import POLL_SECONDS, KubeletWatch
 from confcom.device_plugin.metrics import PluginMetrics
-from confcom.device_plugin.registration import (
-    YIELD_SECONDS,
-    Registrar,
-    RegistrationCause,
-    run_unless,
-)
+from confcom.device_plugin.registration import YIELD_SECONDS, Registrar, RegistrationCause, run_unless
 from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.device_plugin.socket_names import SocketNames, _state
 from confcom.errors import UnavailableError
@@ -36,7 +32,7 @@ from testkit.hosts.fake import FakeHost
 
 
 class Sleeps:
-    """Records delays without sleeping; after each, `then(number)` may change the host, at once or awaited."""
+    """Records delays instead of sleeping; after each delay `then(number)` may change the host."""
 
     def __init__(self):
         self.delays = []
@@ -81,7 +77,7 @@ async def registrar(directory, sleeps):
 
 
 class Device(DeviceAvailability):
-    """A device, and the registrar that runs with it as in the daemon."""
+    """A device, and the registrar that runs while the device is there, as in the daemon."""
 
     def __init__(self, registrar):
         super().__init__()
@@ -93,14 +89,14 @@ class Device(DeviceAvailability):
         return self.tasks[-1]
 
     async def take(self):
-        """Wait until the registrar serves no socket any more."""
+        """Take the device away; wait until the registrar serves no socket any more."""
         self.mark_unavailable(Problem("it was taken", "give it back", code="taken"))
         await until(lambda: self.registrar.socket_path is None and self.registrar.status.code == "taken")
 
 
 @pytest.fixture
 async def device(registrar):
-    """A device that ends before the kubelet does."""
+    """A fixture with a device, which ends before the kubelet of the test."""
     made = Device(registrar)
     yield made
     for task in made.tasks:
@@ -137,7 +133,7 @@ async def test_a_refusing_kubelet_is_asked_less_often(kubelet, sleeps, registrar
     "delays", [[POLL_SECONDS] * 5, [POLL_SECONDS, POLL_SECONDS, YIELD_SECONDS]], ids=["usual", "yields"]
 )
 async def test_an_absent_kubelet_is_looked_for_often(kubelet, sleeps, registrar, device, delays):
-    """The registrar of a resource that tenants rarely need registers after the others."""
+    """A registrar that yields, for a resource that tenants rarely need, registers after other registrars."""
 
     async def appear(number):
         if number == delays.count(POLL_SECONDS):
@@ -160,13 +156,13 @@ async def test_many_who_wait_for_a_kubelet_poll_as_one(kubelet, sleeps, director
     watch = KubeletWatch(directory / "kubelet.sock", sleep=sleeps)
     waiting = [asyncio.create_task(watch.wait()) for _ in range(4)]
     await asyncio.sleep(0)
-    waiting.pop(0).cancel()  # the task that polls
+    waiting.pop(0).cancel()  # the polling task
     await asyncio.gather(*waiting)
     assert 5 <= len(sleeps.delays) <= 6
 
 
 async def test_a_dying_kubelets_connection_is_tried_again_soon(kubelet, sleeps, registrar, device):
-    """gRPC alone would try again only after a second."""
+    """The registrar connects again sooner than gRPC alone, which would wait for a second."""
     codes = set()
     dying = await asyncio.start_unix_server(lambda _reader, writer: writer.close(), kubelet.directory / "kubelet.sock")
 
@@ -317,9 +313,7 @@ async def test_a_device_lost_during_register_ends_the_attempt(kubelet, registrar
 
 
 def test_without_a_descriptor_the_kubelet_and_sockets_are_unknown(directory, monkeypatch):
-    def exhausted(*_):
-        raise OSError(errno.EMFILE, "Too many open files")
-
+    exhausted = Mock(side_effect=OSError(errno.EMFILE, "Too many open files"))
     path = directory / "kubelet.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -331,10 +325,7 @@ def test_without_a_descriptor_the_kubelet_and_sockets_are_unknown(directory, mon
 
 
 async def test_a_failure_inside_is_not_swallowed(registrar, device, monkeypatch):
-    def broken(_socket):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(registration, "kubelet_absence", broken)
+    monkeypatch.setattr(registration, "kubelet_absence", Mock(side_effect=ZeroDivisionError))
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(device.run(), 20)
 

@@ -13,19 +13,19 @@ from confcom.kubernetes.names import REAL
 EPC = REAL.epc
 
 MIB = 1024
-"""A MiB in KiB, the unit of /proc."""
+"""One MiB in KiB, because /proc reports memory in KiB."""
 LIMIT = 128 * MIB
-"""The chart's memory limit for the plugin."""
+"""The chart's memory limit for the plugin, in KiB."""
 AT_ONCE = 40
 HUGE = {
     "long IDs": [pb.ContainerAllocateRequest(devices_ids=["x" * 1000] * 3_700)],
     "empty containers": [pb.ContainerAllocateRequest()] * 1_850_000,
 }
-"""Requests of 3.7 MB each."""
+"""Contents of Allocate requests; each request has 3.7 MB."""
 
 
 def peak_memory(pid):
-    """The highest memory that a process ever had (VmHWM), in KiB."""
+    """Highest memory use of a process so far (VmHWM), in KiB."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1])
 

@@ -45,7 +45,7 @@ def other(directory):
 
 @pytest.fixture
 def mine(directory, other):
-    """Socket names of this instance, which serves its own."""
+    """Names of sockets for the instance under test, which serves its own socket."""
     other("me0")
     return SocketNames(directory, "confcom", "me0")
 
@@ -61,7 +61,7 @@ def age(path, seconds):
 
 
 def registered(names):
-    """This instance's knowledge of other instances at its registration."""
+    """What the instance under test knows of other instances right after its registration."""
     found = names.peers(EPC)
     found.record_registration(names.path(EPC, 0), within=WITHIN)
     return found

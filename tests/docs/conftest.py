@@ -1,4 +1,4 @@
-"""A reader's machine: a short folder, and terminals with `confcom` on their PATH."""
+"""Fixtures for a reader's machine: a folder with a short path, and terminals with `confcom` on PATH."""
 
 import os
 import shutil
@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 LOOK_SECONDS, LOOKS = 0.05, 1000
-"""Pause between looks for a helper's socket, and their number: half a minute if busy."""
+"""Seconds between two looks for a helper's socket, and the number of looks."""
 
 
 @pytest.fixture
 def folder():
-    """A folder with a short path, because paths of sockets must be short."""
+    """A folder with a short path, because socket paths must be short."""
     place = Path(tempfile.mkdtemp(prefix="cdo-", dir="/tmp"))
     yield place
     shutil.rmtree(place, ignore_errors=True)
@@ -32,7 +32,7 @@ def environment(tmp_path):
 
 @pytest.fixture
 def install(folder, environment):
-    """Puts scripts, given by name, before the machine's programs on PATH."""
+    """Installs scripts in a folder that comes first on PATH, before the machine's programs."""
 
     def put(**programs):
         (folder / "bin").mkdir()
@@ -46,7 +46,7 @@ def install(folder, environment):
 
 @pytest.fixture
 def start(environment, folder):
-    """Runs a command in a terminal of its own, until the test is over."""
+    """Starts a command in a new session, and interrupts the command at the test's end."""
     started = []
 
     def run(line):
@@ -71,8 +71,6 @@ def start(environment, folder):
 
 @pytest.fixture
 def typed(environment, folder):
-    """Runs a command, and waits for its end."""
-
     def run(line, **variables):
         return subprocess.run(
             ["/bin/sh", "-c", line],
@@ -88,7 +86,7 @@ def typed(environment, folder):
 
 
 def wait_for_words(process, words):
-    """Reads the output of a background process until these words appear."""
+    """Read the output of a background process until these words appear; return the output."""
     told = []
     for text in process.stdout:
         told.append(text)

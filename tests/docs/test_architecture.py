@@ -14,7 +14,7 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["import
 
 
 def rows(heading):
-    """First cells and whole rows of the table with this heading."""
+    """Rows of the table with this heading, keyed by their first cell."""
     _, _, rest = PAGE.partition(f"| {heading} |")
     lines = rest.partition("\n\n")[0].splitlines()[2:]
     return {line.split("|")[1].strip().strip("`"): line.split("|")[1:-1] for line in lines}
@@ -25,7 +25,7 @@ def folders(parent):
 
 
 def imported(package):
-    """Names of other packages that modules of this package import, in type annotations and functions too."""
+    """Other packages that the modules of a package import, including imports for types and in functions."""
     found = set()
     for path in (SOURCE / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -44,7 +44,7 @@ def layers(contract):
 
 
 def permitted():
-    """By package: the packages that the layers let it import, except those that another contract forbids."""
+    """Packages that a package may import under import-linter's contracts, keyed by package."""
     order = layers("layers")
     below = {
         package: {name for lower in order[number + 1 :] for name in lower}
@@ -118,12 +118,12 @@ def test_a_way_through_the_code_is_walked_in_few_files(heading):
     assert files[0] == first
     assert len(set(files)) == len(files) <= most
     if first.startswith("quote_helper."):
-        return  # its `main` gives this package the relay
+        return  # here `main` passes in the relay
     entered = [SOURCE / f"{name.replace('.', '/')}.py" for name in files]
     imports = "".join(path.read_text() for path in entered)
     for path, name in zip(entered[1:], files[1:], strict=True):
         package, _, module = name.rpartition(".")
         if module == "main":
-            continue  # another process
+            continue  # starts as another process
         named = rf"from confcom\.{package} import [^\n]*\b{module}\b|from confcom\.{re.escape(name)} import"
         assert re.search(named, imports), f"no file of the walk imports {path.name}"

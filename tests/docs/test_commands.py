@@ -1,8 +1,8 @@
-"""Every command in the documentation is run, or checked against its program, or left out for a reason.
+"""Runs or parses every command in the documentation, or gives the reason why a command is left out.
 
-Run are, in order and on a cluster in memory, the add-on's commands in the pages for clusters; other tests run those of
-the pages in RUN_BY. All of confcom's are parsed by it, kubectl takes its own up to the moment that it asks the API
-server, helm renders the chart with the values of those that install it, and make's targets exist.
+The add-on's commands on cluster pages run in the page's order on a cluster in memory. Other tests run the
+commands on the pages in RUN_BY. confcom parses all its commands. kubectl runs its commands until it connects to
+the API server. helm renders the chart with the values of commands that install it. make's targets must exist.
 """
 
 import os
@@ -32,34 +32,34 @@ RUN_BY = {
     "docs/how-to/verify-a-quote.md": "tests/docs/test_local_pages.py",
     "README.md": "tests/docs/test_readme.py",
 }
-"""Pages whose confcom commands other tests run unchanged, with these tests' files."""
+"""Pages whose confcom commands are run unchanged by other tests, and the files of these tests."""
 
 NOT_RUN = {
-    "az",  # an Azure subscription
-    "oc",  # an OpenShift cluster
-    *("ausearch", "audit2allow", "semodule"),  # a node with SELinux
-    "docker",  # a container builder and a registry; `make images` builds images/Dockerfile
-    "ctr",  # containerd and root; the cases on real Kubernetes import images
-    *("pip", "/tmp/atheris/bin/pip"),  # a package index
-    "uvicorn",  # tests do not install it; the service that it starts is run without it
-    *("python3.11", "/tmp/atheris/bin/python"),  # atheris, which tests do not install
-    ".venv/bin/python",  # root and a running cluster; the cases on real Kubernetes use it
+    "az",  # needs an Azure subscription
+    "oc",  # needs an OpenShift cluster
+    *("ausearch", "audit2allow", "semodule"),  # need a node with SELinux
+    "docker",  # needs a container builder and a registry; `make images` builds images/Dockerfile
+    "ctr",  # needs containerd and root; the cases on real Kubernetes import images
+    *("pip", "/tmp/atheris/bin/pip"),  # needs a package index
+    "uvicorn",  # not installed for tests, which run its service without uvicorn
+    *("python3.11", "/tmp/atheris/bin/python"),  # needs atheris, which is not installed for tests
+    ".venv/bin/python",  # needs root and a running cluster; the cases on real Kubernetes run this
 }
-"""Programs whose commands are not run, with their requirements."""
+"""Programs whose commands no test here runs, because of what these programs need."""
 
 SHELL = {
     *("cd", "export", "case", "until", "do", "done", "timeout", "python", "python3", "."),
     *("sed", "sleep", "base64", "cat", "ls", "echo", "openssl", "date", "printf", "sha256sum", "cut"),
     *("grep", "git"),
 }
-"""Programs of every system; tests that run whole blocks check their effects."""
+"""Commands that every system has; tests that run whole code blocks check the effects of these commands."""
 ABBREVIATED = "it is abbreviated for its readers"
 ADD_ON = {"enable", "status", "update", "rollback", "disable"}
 HARDWARE_PAGES = {"docs/how-to/aks.md", "docs/how-to/on-premises.md", "docs/how-to/alibaba.md"}
 REGISTRY = ["--set", "image.registry=REGISTRY"]
-"""Settings in a page's first command, which the release keeps; other clusters have their own."""
+"""Settings that a page's first command sets and the release keeps; a second cluster needs them too."""
 NOBODY = "http://127.0.0.1:1"
-"""Address without an API server."""
+"""Address at which no API server listens."""
 CLUSTER_PAGES = [
     "docs/tutorial/first-quote.md",
     "docs/how-to/cluster-without-sgx.md",
@@ -79,11 +79,11 @@ EXAMPLES = [
     for command in [Command("quote-helper --help", "", line.strip())]
     for words in command.programs()
 ]
-"""Commands in the help text of the quote helper."""
+"""The example commands in the quote helper's help text."""
 
 
 def started(program):
-    """One test case for each start of this program in a page."""
+    """One test case for each command in the pages that starts this program."""
     return [pytest.param(command, words[1:], id=str(command)) for command, words in STARTED if words[0] == program]
 
 
@@ -103,7 +103,7 @@ def story_cluster(page):
 
 
 def mixed_cluster():
-    """Another cluster than the page's, for commands that simulate beside hardware."""
+    """A second cluster, for a page's commands that simulate SGX beside hardware."""
     return new_cluster(make.node("metal-1", make.HARDWARE), make.node("worker-1", make.SIMULATED))
 
 
@@ -112,12 +112,12 @@ def test_the_add_ons_commands_run(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     cluster, ran = story_cluster(page), 0
     if page not in HARDWARE_PAGES and not any("--simulated-node" in command.line for command in commands(page)):
-        done = cluster.run("enable", "--simulated-node", "worker-1", *REGISTRY)  # the page's first step
+        done = cluster.run("enable", "--simulated-node", "worker-1", *REGISTRY)  # the first step of the page
         assert done.exit_code == 0, done.output
     for command in commands(page):
         for program, *arguments in command.programs():
             if program == "confcom" and arguments[0] in ADD_ON:
-                if "--beside-hardware" in arguments:  # another cluster, whose kubelets are not played under other names
+                if "--beside-hardware" in arguments:  # needs a second cluster, whose kubelets are not simulated
                     done = mixed_cluster().run(*arguments, *REGISTRY, "--dry-run")
                 else:
                     done = cluster.run(*arguments)
@@ -146,11 +146,11 @@ def test_confcom_takes_it(command, arguments, monkeypatch):
         found, words = found.get_command(context, words[0]), words[1:]
         assert found is not None, command
     with found.make_context(str(found.name), placeholders(words), parent=context):
-        pass  # its files are closed
+        pass  # leaving the block closes files
 
 
 def placeholders(words):
-    """Replace capital-letter placeholders as a reader does."""
+    """Replace placeholders by values, as a reader of the page does."""
     return [
         {"HEX": "00", "DIR": ".", "$MRENCLAVE": "00" * 32, "$CHALLENGE": "00", "$IMAGE": "image"}.get(word, word)
         for word in words
@@ -177,12 +177,12 @@ def test_kubectl_takes_it(kubectl, command, arguments, tmp_path):
         text=True,
         check=False,
     )
-    assert "127.0.0.1:1" in done.stderr, done.stderr  # kubectl found no fault, and tried to connect
+    assert "127.0.0.1:1" in done.stderr, done.stderr  # kubectl accepted the command and tried to connect
     assert "refused" in done.stderr
 
 
 def chart_settings(arguments):
-    """Helm options that follow from a command line's arguments."""
+    """Options for helm that correspond to the arguments of a confcom or helm command."""
     words, kept = iter(arguments), []
     for word in words:
         if word in {"--set", "--set-string", "--values", "-f"}:
@@ -197,7 +197,7 @@ def chart_settings(arguments):
 
 
 def kept_settings(command):
-    """Settings of the page's earlier commands, which the release keeps; for several clusters, only the registry."""
+    """Settings that the release has from the page's earlier commands; only the registry if clusters may differ."""
     kept = []
     for before in commands(command.page):
         if before == command:
@@ -215,7 +215,7 @@ def kept_settings(command):
 
 INSTALLING = [*started("helm"), *started("confcom")]
 REFUSED = "docs/how-to/enable-the-add-on.md: confcom enable --simulated-node worker-3"
-"""The page shows this command's error without a registry, on a cluster without a release."""
+"""Command whose error the page shows, because it names no registry and the cluster has no release."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The change of the page "Your first change" is in the tree; it can be undone, and made again by the page's steps."""
+"""The source has the change from the page "Your first change"; it can be undone and made again as on the page."""
 
 import shutil
 import subprocess

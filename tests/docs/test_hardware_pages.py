@@ -1,4 +1,4 @@
-"""Pages about SGX hardware name existing codes, numbers and values, and ask readers for a report."""
+"""Pages about SGX hardware name only existing codes, numbers and values, and ask readers for a report."""
 
 import re
 
@@ -19,7 +19,7 @@ PAGES = (
     SYMPTOMS,
 )
 NO_CODES = {"az-dcap-client", "start-aesmd"}
-"""Names that look like codes, and are none."""
+"""Names in the pages that look like error codes but are no codes."""
 
 
 def test_codes_of_symptoms_are_in_the_list_of_codes():

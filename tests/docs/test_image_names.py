@@ -1,13 +1,13 @@
-"""A reader who types or applies text of a page or an example gets no image under another owner's name."""
+"""A reader who runs text from a page or an example gets no image from a name that others may own."""
 
 import re
 
 from testkit.documentation import PAGES, ROOT, blocks, commands
 
 OURS = re.compile(r"(?P<registry>[\w.:/-]+/)?confcom/(?:device-plugin|quote-helper|controller|sample-workload)\b")
-"""Image names of ours in a command or a manifest."""
+"""The project's image names in a command or a manifest."""
 PLACEHOLDERS = ("REGISTRY/", "registry.test/")
-"""Registries that readers replace, or whose host nobody can own (RFC 6761)."""
+"""A registry that readers replace, and a registry whose host name nobody can own (RFC 6761)."""
 
 EXAMPLES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "examples").glob("*.yaml"))]
 

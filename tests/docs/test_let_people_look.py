@@ -17,7 +17,7 @@ from testkit.fake_helm import FakeHelm, golden_manifests
 
 PAGE = "docs/how-to/let-people-look.md"
 VALUES = ("simulated", "placement", "aks")
-"""Value sets that together render all kinds of the chart's objects."""
+"""Value sets whose renders together have all kinds of objects in the chart."""
 TENANT = "team-a"
 REFUSED = "exceeded quota: sgx, requested: requests.kubernetes.azure.com/sgx_epc_mem_in_MiB=3"
 PATH = re.compile(
@@ -28,7 +28,7 @@ HELMS_RECORD = {("list", "", "secrets", SYSTEM), ("get", "", "secrets", SYSTEM)}
 
 
 class Use(NamedTuple):
-    """A permission that a request needs; a tenant's namespace stands for all namespaces."""
+    """A permission that a request needs. An empty `namespace` means all namespaces, tenants' included."""
 
     verb: str
     group: str
@@ -44,7 +44,7 @@ def used(method, path):
 
 
 def granted(block):
-    """Permissions that a block of manifests grants; its bindings bind all of its roles to one group."""
+    """The permissions that a page's manifests grant; the bindings must bind every role to the same group."""
     documents = list(yaml.safe_load_all(block))
     roles = [one for one in documents if one["kind"] in {"ClusterRole", "Role"}]
     bindings = [one for one in documents if one["kind"] in {"ClusterRoleBinding", "RoleBinding"}]
@@ -64,7 +64,7 @@ def granted(block):
 
 @pytest.fixture(scope="module")
 def uses():
-    """Requests of `status` in clusters that cause each of them: with failing daemons and refused Pods."""
+    """Permissions that requests of `status` need, also in clusters with failing daemons and refused Pods."""
     found = set(map(Use._make, HELMS_RECORD))
     for values in VALUES:
         nodes = (make.node("s", make.SIMULATED), make.node("h", make.HARDWARE))

@@ -1,4 +1,4 @@
-"""Pages whose commands need only this machine, run unchanged in the page's order."""
+"""Runs the commands of pages that need only this machine, unchanged and in the page's order."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def lines_of(page):
 
 @pytest.fixture
 def socket(folder, start):
-    """Socket of a running quote helper, whose platform is in STATE."""
+    """Socket of a running quote helper that has its platform in the folder STATE."""
     path = folder / "aesm" / "aesm.socket"
     wait_for_socket(start(HELPER.format(folder=folder)), path)
     return path

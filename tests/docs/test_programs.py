@@ -1,4 +1,4 @@
-"""Every Python program in the pages passes mypy --strict unchanged, and uses public names only."""
+"""Every Python program in the pages passes mypy --strict unchanged and uses only public names."""
 
 import ast
 import importlib
@@ -23,7 +23,6 @@ def test_mypy_takes_every_program(tmp_path):
 
 
 def imported(program):
-    """Our modules that a program imports, with the imported names."""
     for node in ast.walk(ast.parse(program)):
         if isinstance(node, ast.ImportFrom):
             yield str(node.module), {alias.name for alias in node.names}

@@ -1,4 +1,4 @@
-"""The page of promises names tests that exist, at least one for each promise, and the goals of benchmarks."""
+"""The page of promises names at least one existing test for each promise, and has the benchmarks' goals."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""docs/how-to/install-on-a-cluster.md, unchanged, gets a Job's quote and verifies it; kubectl prints a given log."""
+"""The commands in docs/how-to/install-on-a-cluster.md verify a quote from a log that a kubectl stand-in prints."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Messages of our programs that the page of symptoms quotes are in the programs' source."""
+"""The page of symptoms quotes messages of our programs as they are in the source."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ FOREIGN = {
     *("Failed to connect to socket", "Failed to open Intel"),
     *("conflict with", "cannot unmarshal number into Go struct field EnvVar", "value of type string"),
 }
-"""Quoted messages of Intel's library and of Kubernetes."""
+"""Messages on the page that come from Intel's library or from Kubernetes."""
 FILLED_IN = re.compile(r"\.\.\.|[\"'<>{}/:=,;()]|\b[A-Z]{3,}\b|\d+")
 
 

@@ -1,4 +1,4 @@
-"""Programs of the page on RA-TLS, unchanged; they allow no simulated platform, and use Intel's PCS."""
+"""The programs on the page about RA-TLS run unchanged; they refuse simulated platforms and use PCS."""
 
 from types import SimpleNamespace
 

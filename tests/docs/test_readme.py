@@ -1,5 +1,3 @@
-"""The README's commands run unchanged, and links have existing targets."""
-
 import re
 import sys
 from pathlib import Path
@@ -21,7 +19,7 @@ def block(heading, language):
 
 @pytest.mark.slow
 def test_the_program_section_as_pasted(folder, typed):
-    """All lines are pasted at once; then the Python program runs beside the same helper."""
+    """The test pastes all lines at once; then the Python program uses the same helper."""
     (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
     pasted, program = (
         block("Use it from a program", language).replace("/tmp/aesmd", f"{folder}/aesmd")
@@ -45,7 +43,7 @@ esac
 
 
 def test_on_a_cluster_as_pasted(folder, environment, install, typed):
-    """A shell runs the lines, and confcom's own commands among them run on a cluster in memory."""
+    """A shell runs all lines with stand-ins; then the confcom commands also run on a cluster in memory."""
     install(kubectl=STUB, confcom=STUB)
     (folder / "examples").symlink_to(ROOT / "examples")
     environment |= {"CALLS": str(folder / "calls"), "APPLIED": str(folder / "applied.yaml")}
@@ -66,7 +64,7 @@ def test_on_a_cluster_as_pasted(folder, environment, install, typed):
 
 
 def anchors(page):
-    """Possible targets of links into a page: its headings, in GitHub's spelling."""
+    """The targets that links into a page may have; GitHub makes them from the page's headings."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
     plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
     return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}

@@ -1,5 +1,3 @@
-"""The reference pages are generated from the code, or checked against the code."""
-
 import re
 import subprocess
 import sys
@@ -25,7 +23,7 @@ def test_metrics_that_pages_name_are_in_the_reference():
     pattern = r"`(confcom_(?:sgx|quote_helper|device_plugin)_\w+)"
     named = {name for page in PAGES for name in re.findall(pattern, text_of(page))}
     assert len(named) > 20
-    # The time series of a histogram have names of their own.
+    # A histogram's time series have other names than the histogram.
     assert {name for name in named if f"| `{name.removesuffix('_count')}` |" not in reference} == set()
 
 

@@ -1,4 +1,4 @@
-"""The first half of docs/tutorial/first-quote.md runs on this machine unchanged, except for the folder."""
+"""The first half of docs/tutorial/first-quote.md runs on this machine; only the folder is changed."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The pages on verification in a web service and on tests of it: service and tests run unchanged."""
+"""Runs, unchanged, the web service and the service's tests that two pages on verification show."""
 
 import asyncio
 import base64
@@ -29,7 +29,7 @@ KEY = b"the enclave's public key"
 
 @pytest.fixture
 def service(tmp_path, monkeypatch):
-    """Starts the page's service beside a PCCS; returns its names and a function that posts to it."""
+    """Starts the page's service with a PCCS's URL; returns the module's names and a function that posts."""
     monkeypatch.chdir(tmp_path)
     Path("root.pem").write_bytes(ATTESTATION.root.certificate.public_bytes(Encoding.PEM))
     Path("service.py").write_text(FILES["service.py"])
@@ -117,7 +117,7 @@ def test_what_is_no_quote_makes_nobody_fetch(service, quote):
 
 
 def test_the_pages_tests_pass(tmp_path):
-    """The service refuses replay, OutOfDate, debug, another machine or enclave, and old collateral."""
+    """The page tests refusals of replay, OutOfDate, debug, another machine or enclave, and old collateral."""
     for name in ("service.py", "policy.toml", "test_service.py", "test_ratls.py"):
         (tmp_path / name).write_text(FILES[name])
     done = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path)

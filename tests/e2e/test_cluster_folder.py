@@ -1,5 +1,3 @@
-"""`make e2e-up` and `make e2e-down` never remove a folder that belongs to no cluster."""
-
 from pathlib import Path
 
 import pytest

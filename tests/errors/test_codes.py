@@ -9,7 +9,7 @@ from confcom.errors import ConfcomError, SettingsError, as_data
 SOURCE = Path(__file__).parents[2] / "src" / "confcom"
 WELL_FORMED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 GENERIC = {"ConfcomError", "MalformedError", "SettingsError", "UnavailableError", "OutputError"}
-"""Classes that fix only the exit code of an error: each place that raises one gives the code."""
+"""Error classes that fix only the exit code, so each place that raises such an error gives its code."""
 
 
 @pytest.fixture(scope="module")

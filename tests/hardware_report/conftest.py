@@ -54,7 +54,7 @@ def sgx_leaves(*sizes):
 
 @dataclass(frozen=True, slots=True)
 class TreeFiles(NodeFiles):
-    """Files below a directory, with device nodes made without root: mode, user and group by path."""
+    """Files below a directory. Device nodes are not real, but have mode, user and group keyed by path."""
 
     nodes: dict = field(default_factory=dict)
     leaves: dict | None = None
@@ -76,7 +76,7 @@ class TreeFiles(NodeFiles):
 
 
 class SgxNode(HostTree):
-    """A node with SGX, Intel's packages and aesmd, without any fault."""
+    """A node without faults that has SGX, Intel's packages and aesmd."""
 
     def __init__(self, root, socket):
         super().__init__(root)

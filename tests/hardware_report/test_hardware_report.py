@@ -224,7 +224,7 @@ def test_a_path_that_no_socket_can_have(node, tmp_path):
 
 @pytest.mark.parametrize("denied", ["/sys/devices/system/node", "/etc/aesmd.conf", "/etc/udev/rules.d"])
 def test_a_denied_file_is_a_fact(node, monkeypatch, denied):
-    """Files are denied as they are to a user other than root."""
+    """The system denies reading a file, as it does for a user other than root."""
 
     def refusing(call):
         def called(path, *more, **options):

@@ -10,7 +10,7 @@ from confcom.hardware_report.software import configuration_facts, redacted_url, 
 
 
 def holds(text, secret):
-    """Whether a text contains the secret in hexadecimal, or its whole characters in base64, at any position."""
+    """Whether a text contains the secret in hexadecimal, or in base64 at any offset in the encoded bytes."""
     if secret.hex() in text.lower():
         return True
     for shift in range(3):
@@ -25,13 +25,13 @@ def test_nothing_of_the_node_identifies_it(node, platform):
     report = node.report()
     for text in (json.dumps(report), "\n".join(text_lines(report))):
         assert "hunter2" not in text
-        assert "0c1d" not in text  # a disk's id in the kernel's command line
-        assert "7f100800" not in text.lower()  # EBX of leaf 1 has the initial APIC id
+        assert "0c1d" not in text  # the disk's id from the kernel's command line
+        assert "7f100800" not in text.lower()  # EBX of leaf 1, which has the initial APIC id
         assert not holds(text, platform.identity().pub_key_id)
 
 
 words = st.text("ABCXYZabcxyz0189", min_size=4, max_size=16).map(lambda text: f"q7{text}9z")
-"""Passwords that occur in no text of the report itself."""
+"""Passwords that cannot occur in the report by chance."""
 awkward = st.text(st.sampled_from("/?#@:;%[]\\ \t"), max_size=3)
 
 

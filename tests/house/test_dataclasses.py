@@ -1,4 +1,4 @@
-"""The rule of CONTRIBUTING for dataclasses: with slots, and frozen or all `Final` unless something changes them."""
+"""CONTRIBUTING's rule: dataclasses have slots, and are frozen or all `Final` unless code assigns a field."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,7 @@ TREES = {path: ast.parse(path.read_text()) for path in SOURCE.rglob("*.py") if "
 
 
 def assigned_attributes():
-    """Names of all attributes that any statement assigns, except `self` attributes in `__init__`."""
+    """Yield the names of all attributes that any statement in the source assigns."""
     for tree in TREES.values():
         for node in ast.walk(tree):
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -23,7 +23,7 @@ ASSIGNED = frozenset(assigned_attributes())
 
 
 def dataclasses_of(tree):
-    """Every dataclass with the options of its decorator."""
+    """Yield every dataclass and its decorator's options."""
     for node in ast.walk(tree):
         for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else ():
             call = decorator if isinstance(decorator, ast.Call) else None
@@ -32,7 +32,7 @@ def dataclasses_of(tree):
 
 
 def is_variable(statement):
-    """Whether a statement declares a field that mypy lets other code assign."""
+    """Whether a statement declares a field to which mypy allows assignments."""
     fixed = ("Final", "ClassVar")
     return isinstance(statement, ast.AnnAssign) and not ast.unparse(statement.annotation).startswith(fixed)
 

@@ -1,4 +1,4 @@
-"""The image with Intel's aesmd: Dockerfile, installation and entry point; no test may fetch the packages."""
+"""Tests Dockerfile, installation and entry point of the aesmd image, but never fetches Intel's packages."""
 
 import json
 import os
@@ -15,7 +15,7 @@ INSTALL = IMAGES / "install-packages"
 TARGETS = ("aesmd", "aesmd-azure")
 PROVIDER = {"aesmd": "libsgx-dcap-default-qpl", "aesmd-azure": "az-dcap-client"}
 USER = "10001:10001"
-"""User and group of aesmd, the same as the helper's, so that both can use files in their shared directory."""
+"""User and group of aesmd and of the helper; they are equal so that both can use the shared directory."""
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def aesmd():
 
 @pytest.fixture
 def in_namespace():
-    """Runs a script as root with its own mounts, invisible to other processes."""
+    """Runs a script as root in a new mount namespace, so that other processes do not see its mounts."""
     if os.getuid() != 0:
         pytest.skip("needs root to mount")
     unshare = ["unshare", "--mount", "--propagation", "private"]
@@ -39,7 +39,7 @@ def in_namespace():
 
 
 def installed(stage):
-    """Packages that the stage installs, after the name, address and suite of their repository."""
+    """Arguments of the stage's installations: name, address and suite of the repository, then packages."""
     words = [line.partition("&&")[0].split() for line in stage.all("RUN") if "install-packages" in line]
     return [line[line.index("/context/install-packages") + 1 :] for line in words]
 
@@ -99,13 +99,12 @@ def test_without_an_address_or_a_key_it_installs_nothing(tmp_path, arguments, ad
     assert done.stdout == ""
 
 
-# The next tests run the entry point with a stand-in for aesmd, as a runtime starts it for a Pod of the chart.
+# The next tests start the entry point, with a stand-in for aesmd, as a runtime does for the chart's Pod.
 
 SCRIPT = IMAGES / "aesmd" / "start-aesmd"
 GROUP = "4711"
-"""Group ID of the node's sgx_prv; any number must work."""
+"""Group ID of the group sgx_prv on the node; any number must work."""
 WITH_LIBRARY = "libdcap_quoteprov.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libdcap_quoteprov.so.1"
-AZURES = "libdcap_quoteprov.so (libc6,x86-64) => /usr/lib/libdcap_quoteprov.so"
 STAND_IN = """#!/bin/sh
 echo "arguments=$# $*"
 echo "directory=$(pwd)"
@@ -120,12 +119,12 @@ touch ./data 2>/dev/null || echo root=read-only
 (: <>/dev/sgx_enclave) 2>/dev/null && echo enclave=opened
 (: <>/dev/sgx_provision) 2>/dev/null && echo provision=opened
 """
-"""Stand-in that prints how it was started, makes its socket, and opens two devices for writing, as aesmd does."""
+"""Stand-in for aesmd. It prints how it was started, makes its socket, and opens two devices for writing."""
 
 
 @pytest.fixture
 def start(aesmd, in_namespace, tmp_path):
-    """Runs the entry point with the Dockerfile's directory, environment and user, in a Pod's mounts."""
+    """Runs the entry point with the Dockerfile's directory, variables and user, and with a Pod's mounts."""
     for name, text in {"start-aesmd": SCRIPT.read_text(), "aesm_service": STAND_IN}.items():
         (tmp_path / name).write_text(text)
 
@@ -167,7 +166,7 @@ def test_it_runs_as_in_the_pod(start):
     done = start()
     assert done.returncode == 0, done.stderr
     said = told(done)
-    assert said.pop("process") == said.pop("started")  # the same process, so aesmd gets the runtime's signals
+    assert said.pop("process") == said.pop("started")  # one process, so aesmd gets the runtime's signals
     assert said == {
         "arguments": "2 --an option --other",
         "directory": "/opt/intel/sgx-aesm-service/aesm",
@@ -206,7 +205,7 @@ OTHER_GROUP = (f"gid {GROUP}", "quoteHelper.sgxPrvGroup")
 @pytest.mark.parametrize(
     ("options", "advice", "made"),
     [
-        ({"listed": AZURES}, [], True),
+        ({"listed": "libdcap_quoteprov.so (libc6,x86-64) => /usr/lib/libdcap_quoteprov.so"}, [], True),
         ({"devices": ("sgx_provision",)}, [(ENCLAVE,)], True),
         ({"devices": ("sgx_enclave",)}, [(PROVISION,)], True),
         ({"groups": "4712"}, [(ENCLAVE, *OTHER_GROUP), (PROVISION, *OTHER_GROUP)], True),

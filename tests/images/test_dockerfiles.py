@@ -17,7 +17,7 @@ USERS = {
     "controller": "10003:10003",
     "sample-workload": "10002:10002",
 }
-"""Users of the images: only the plugin is root, and no two images share another user."""
+"""User of each image. Only the plugin runs as root, and all other images have different users."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_an_image_and_the_page_tell_the_base(stages):
     page = (ROOT / "docs" / "how-to" / "build-images.md").read_text()
     name, _, digest = stages["base"].base.partition("@")
     assert name.removeprefix("docker.io/library/") in page
-    assert digest not in page  # a renewed digest would be forgotten on this page
+    assert digest not in page  # nobody would renew it on this page
 
 
 def test_packages_are_installed_by_hash_or_are_our_own_wheel(stages):

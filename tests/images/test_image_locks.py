@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 NOT_SHIPPED = "dcap-qvl"
-"""Package that images lack, because it verifies quotes, and no daemon does."""
+"""Package that the images omit, because it is for verifying quotes and no daemon verifies quotes."""
 BASE = [one for one in PROJECT["project"]["dependencies"] if not one.startswith(NOT_SHIPPED)]
 DAEMON = [one for name in ("client", "daemon") for one in EXTRAS[name] if not one.startswith("confcom[")]
 DIRECT = {"daemon": BASE + DAEMON, "build": PROJECT["dependency-groups"]["build"]}
@@ -19,7 +19,7 @@ CLI = ["click", NOT_SHIPPED, "pyyaml"]
 
 
 def pins(name):
-    """Name and version of each package in a lock; each package must have hashes."""
+    """Versions of the packages in a lock file, keyed by name; each package must have hashes."""
     found = {}
     for entry in re.split(r"\n(?=\S)", (ROOT / "requirements" / f"{name}.lock").read_text().strip()):
         requirement, *hashes = re.split(r"\s+\\\n\s+", entry)
@@ -43,7 +43,7 @@ def test_a_lock_has_the_dependencies_and_nothing_else(name):
             needed.add(package)
             ahead += map(Requirement, metadata.requires(package) or [])
     assert needed == set(locked)
-    assert {package: tested[package] for package in locked} == locked  # images contain the tested versions
+    assert {package: tested[package] for package in locked} == locked  # images have the tested versions
 
 
 def test_daemons_carry_nothing_of_the_command_line():

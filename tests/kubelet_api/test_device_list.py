@@ -6,15 +6,9 @@ from hypothesis import strategies as st
 
 from confcom.errors import SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.kubelet_api.device_list import (
-    ALPHABET,
-    MAX_DEVICES,
-    all_below,
-    device_id,
-    encode_device_list,
-)
+from confcom.kubelet_api.device_list import ALPHABET, MAX_DEVICES, all_below, device_id, encode_device_list
 
-RECEIVE_LIMIT = 4 * 1024 * 1024  # written out here: the kubelet's limit, not whatever our constant says
+RECEIVE_LIMIT = 4 * 1024 * 1024  # the kubelet's limit, written out here to check our constant
 
 
 @given(st.integers(0, MAX_DEVICES - 1))

@@ -1,4 +1,4 @@
-"""The wire format, byte for byte: field numbers are Kubernetes' and must never move."""
+"""Checks the wire format byte for byte, because Kubernetes fixes the field numbers for ever."""
 
 import pytest
 from google.protobuf.internal import api_implementation

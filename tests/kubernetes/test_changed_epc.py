@@ -1,4 +1,4 @@
-"""Changes of EPC; a table in tests/addon/test_preflight.py shows what the add-on keeps back."""
+"""Changes of a node's EPC; a table in tests/addon/test_preflight.py has the EPC that is kept back."""
 
 from hypothesis import given
 from hypothesis import strategies as st

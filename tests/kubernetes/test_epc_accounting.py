@@ -45,37 +45,37 @@ def held(devices, count=0):
 
 SUPPORTED, NO_POLICY, NO_CONTROLLER, OLD_API = "supported", "policy-off", "controller-off", "api-server"
 MAYBE_HELD, FORGOTTEN = EpcInUse(capacity_held=True), EpcInUse(enclaves_held=True)
-# Inputs: API server, support, MiB, setting, maximum, in use; results: kind, MiB offered, and the reason.
+# Inputs: API server, support, MiB, setting, maximum, EPC in use. Results: kind, MiB offered, reason.
 TABLE = [
-    # An old cluster counts devices, up to the length of one list.
+    # An old cluster counts devices; one device list limits their number.
     (OLD, SUPPORTED, 2_049, AUTO, None, NOTHING, DEVICE, 2_049, "api-server-old"),
     (OLD, NO_CONTROLLER, 1_048_576, AUTO, None, NOTHING, DEVICE, 262_144, "api-server-old"),
-    # The operator's maximum decides; a maximum above 2,048 is consent to the stall.
+    # The operator's maximum decides. A maximum above 2,048 is consent to the stall that many devices cause.
     (NEW, SUPPORTED, 1_048_576, AUTO, 2_048, NOTHING, DEVICE, 2_048, "fits-devices"),
     (NEW, SUPPORTED, 1_048_576, AUTO, 4_096, NOTHING, CAPACITY, 4_096, "large-epc"),
     (OLD, SUPPORTED, 1_048_576, AUTO, 4_096, NOTHING, DEVICE, 4_096, "api-server-old"),
     (OLD, SUPPORTED, 1_048_576, AUTO, 500_000, NOTHING, DEVICE, 262_144, "api-server-old"),
     (NEW, NO_POLICY, 10_000, AUTO, 4_096, NOTHING, DEVICE, 4_096, "no-policy"),
-    # The node keeps devices and their number, also held devices of unknown number.
+    # The node keeps its devices and their number, even if the number of held devices is unknown.
     (NEW, SUPPORTED, 100_000, AUTO, None, EpcInUse(100), DEVICE, 2_048, "kept-devices"),
     (NEW, SUPPORTED, 100_000, AUTO, None, held(2_048), DEVICE, 2_048, "kept-devices"),
     (NEW, SUPPORTED, 100_000, AUTO, None, EpcInUse(16_384), DEVICE, 16_384, "kept-devices"),
     (NEW, SUPPORTED, 100_000, AUTO, None, held(16_384), DEVICE, 16_384, "kept-devices"),
     (NEW, SUPPORTED, 100_000, AUTO, None, held(0), DEVICE, 2_048, "kept-devices"),
-    # No devices are removed where devices count anyway; more devices do not stall an old kubelet.
+    # A node that must count devices keeps all of them; an old kubelet does not stall from more devices.
     (NEW, NO_POLICY, 100_000, AUTO, None, EpcInUse(2_048), DEVICE, 2_048, "no-policy"),
     (NEW, NO_POLICY, 100_000, AUTO, None, EpcInUse(16_384), DEVICE, 16_384, "kept-devices"),
     (OLD, OLD_API, 16_384, AUTO, None, EpcInUse(2_048), DEVICE, 16_384, "api-server-old"),
     # An explicit maximum decides the number of devices.
     (NEW, SUPPORTED, 100_000, AUTO, 4_096, EpcInUse(16_384), DEVICE, 4_096, "kept-devices"),
-    # An explicit change waits for held EPC, and for nothing else.
+    # An explicit change of the accounting waits only until no Pod holds EPC.
     (NEW, SUPPORTED, 300_000, SET_CAPACITY, None, EpcInUse(2_048), CAPACITY, 300_000, "set"),
     (OLD, NO_CONTROLLER, 300_000, SET_CAPACITY, None, NOTHING, CAPACITY, 300_000, "set"),
     (NEW, SUPPORTED, 1_000_000, SET_CAPACITY, None, held(0), DEVICE, 2_048, "kept-allocated"),
     (NEW, SUPPORTED, 1_000_000, SET_CAPACITY, None, held(16_384), DEVICE, 16_384, "kept-allocated"),
     (NEW, SUPPORTED, 1_000_000, SET_CAPACITY, None, held(1_000_000), DEVICE, 262_144, "kept-allocated"),
     (NEW, SUPPORTED, 100_000, SET_DEVICES, None, held(16_384), DEVICE, 16_384, "set"),
-    # A maximum neither lowers capacity that may be held to devices, nor changes this capacity.
+    # If Pods may hold EPC capacity, neither a small EPC nor a maximum makes the node count devices.
     (NEW, NO_CONTROLLER, 100_000, AUTO, None, MAYBE_HELD, CAPACITY, 100_000, "kept-allocated"),
     (NEW, NO_CONTROLLER, 100_000, SET_DEVICES, None, MAYBE_HELD, CAPACITY, 100_000, "kept-allocated"),
     (NEW, NO_CONTROLLER, 2_000, AUTO, None, MAYBE_HELD, CAPACITY, 2_000, "kept-allocated"),
@@ -83,10 +83,10 @@ TABLE = [
     (NEW, SUPPORTED, 8_192, AUTO, 2_048, MAYBE_HELD, CAPACITY, 2_048, "kept-allocated"),
     (NEW, SUPPORTED, 8_192, SET_DEVICES, 4_096, MAYBE_HELD, CAPACITY, 4_096, "kept-allocated"),
     (OLD, SUPPORTED, 8_192, AUTO, 1_024, MAYBE_HELD, CAPACITY, 1_024, "kept-allocated"),
-    # Without a record of the accounting, EPC counts as capacity where that is possible.
+    # If the kubelet has lost its record, EPC counts as capacity where capacity is possible.
     (NEW, NO_CONTROLLER, 100, AUTO, None, FORGOTTEN, CAPACITY, 100, "kept-allocated"),
     (OLD, OLD_API, 100, AUTO, None, FORGOTTEN, DEVICE, 100, "fits-devices"),
-    # Neither a maximum nor less EPC takes held devices away.
+    # Neither a maximum nor a smaller EPC removes devices that Pods hold.
     (NEW, SUPPORTED, 100_000, AUTO, 100, held(2_048, 1_000), DEVICE, 1_000, "kept-allocated"),
     (NEW, SUPPORTED, 62, AUTO, None, held(162, 162), DEVICE, 162, "kept-allocated"),
     (NEW, SUPPORTED, 62, AUTO, None, held(162, 62), DEVICE, 62, "fits-devices"),

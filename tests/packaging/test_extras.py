@@ -1,5 +1,3 @@
-"""Each program without the packages of an extra, and its error message then."""
-
 import importlib.metadata
 import json
 import subprocess
@@ -22,7 +20,6 @@ EXTRAS = {
 
 
 def without(modules, program, *arguments):
-    """Run a program in which no import of these modules succeeds."""
     hidden = f"import sys\nfor name in {modules}: sys.modules[name] = None\nsys.argv = {['confcom', *arguments]}\n"
     return subprocess.run([sys.executable, "-c", hidden + program], capture_output=True, text=True, check=False)
 

@@ -11,7 +11,7 @@ from testkit.helper_in_process import ENCLAVE, WAIT_SECONDS, RunningKeeper, Runn
 
 
 def pytest_asyncio_loop_factories(config, item):
-    """The helper runs on uvloop, whose transports differ in detail from asyncio's."""
+    """Run these tests on uvloop, as the helper does; uvloop's transports differ from those of asyncio."""
     return {"uvloop": uvloop.new_event_loop}
 
 
@@ -21,12 +21,12 @@ def enclave():
 
 
 QUICK = {"rendering_seconds": 0, "limits": {"accept_drain_seconds": 0.05}}
-"""Alterations for quick tests: metrics are rendered at each request, and a stop hardly waits for clients."""
+"""Alterations for quick tests: each request gets newly rendered metrics; a stop barely waits for clients."""
 
 
 @pytest.fixture
 def start_helper(short_dir):
-    """Start helper processes in one directory; all of them are ended afterwards."""
+    """Starts helper processes in one directory, and kills all of them afterwards."""
     started = []
 
     def start(*arguments, wrapper=(), environ=None, stderr=None, alterations=QUICK):
@@ -56,7 +56,7 @@ def registry():
 
 @pytest.fixture
 def request_(enclave):
-    """A request for a quote over report data whose bytes are recognisable in a log."""
+    """A request for a quote; its report data has bytes that a test can recognise in a log."""
     return GetQuoteExRequest(enclave.create_report(TargetInfo.parse(bytes(512)), bytes(range(64))).encode(), 8192)
 
 
@@ -77,7 +77,7 @@ def either(request):
 
 @pytest.fixture
 def not_yet():
-    """Error of a provider that cannot quote yet."""
+    """Error that a provider raises if it cannot quote yet."""
     return QuoteProviderError(AesmErrorCode.SERVICE_UNAVAILABLE, "the quoting enclave is not loaded")
 
 
@@ -102,14 +102,14 @@ async def serve(short_dir):
 
 @pytest.fixture
 def path(short_dir):
-    """Socket path for keepers, which every user may reach."""
+    """Path for keepers' sockets in a directory that all users may enter."""
     short_dir.chmod(0o755)
     return short_dir / "aesm" / "aesm.socket"
 
 
 @pytest.fixture
 async def keeper(path, clock):
-    """Make keepers of one path; a higher number means a later start."""
+    """Makes socket keepers for one path; a higher number `started` means a later start."""
     made = []
 
     def make(started, path=path, **options):

@@ -1,4 +1,4 @@
-"""Fair turns, compared with an obviously correct model."""
+"""Compares the fair queue's turns with those of a simple model."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ STEPS = st.sampled_from(["put", "put", "put", "take", "discard", "set_aside", "r
 
 
 class Model:
-    """A model: the round is a list of owners; an item is the number of the step that put the item."""
+    """A simple queue. `round` lists owners in turn; an item is the number of the step that put the item."""
 
     def __init__(self):
         self.lanes = {owner: [] for owner in OWNERS}

@@ -1,4 +1,4 @@
-"""Life of a helper: refused starts, deadlines, caps, and stops. Code and loop are those of the real process."""
+"""Refused starts, deadlines, limits and stops of a helper, with the code and event loop of the real process."""
 
 import asyncio
 import os
@@ -19,7 +19,6 @@ async def connect(running):
 
 
 async def end_of(reader):
-    """All bytes until the connection ends, in whichever way it ends."""
     try:
         return await reader.read()
     except ConnectionResetError:
@@ -36,7 +35,7 @@ async def test_a_backend_that_cannot_be_opened_ends_the_helper(in_process, provi
         assert not running.probe.exists()
 
 
-# Waiting clients.
+# Tests of clients that wait.
 
 
 async def test_a_half_close_while_the_answer_is_made(in_process, provider):
@@ -63,7 +62,7 @@ async def test_an_answer_that_takes_long_has_its_own_deadline(in_process, provid
         assert await init == 0
 
 
-# Stops.
+# Tests of stops.
 
 
 async def test_a_stop_answers_what_has_arrived_and_nothing_else(in_process, waiting_provider):
@@ -75,7 +74,7 @@ async def test_a_stop_answers_what_has_arrived_and_nothing_else(in_process, wait
         half, half_writer = await connect(running)
         half_writer.write(frame(NUM)[:4])
         await running.reaches("connections", 3)
-        # A container reaches a mounted socket in this way, even if the path is gone.
+        # Like a container that has the socket mounted, this client needs no path to reach the socket.
         kept = os.open(running.socket, os.O_PATH)
         running.stopping.set()
         await until(lambda: not running.socket.exists())
@@ -154,8 +153,8 @@ async def test_in_a_removal_no_other_helper_is_waited_for(in_process, provider, 
         if serves:
             assert await running.code(INIT) == 0
             running.socket.unlink()
-            await until(running.socket.exists)  # the helper keeps the path
-            file.write_text(str(time.time()))  # too late for the stop
+            await until(running.socket.exists)  # the helper makes the path again
+            file.write_text(str(time.time()))  # too late, as the stop has begun
             running.task.cancel()
         else:
             async with asyncio.timeout(20):
@@ -164,7 +163,7 @@ async def test_in_a_removal_no_other_helper_is_waited_for(in_process, provider, 
 
 
 async def test_who_stops_serves_until_another_has_the_path(in_process, provider, short_dir):
-    """The other helper may start only then, as on a node that was away during an update."""
+    """The next helper may start only after the stop began, as on a node that was away during an update."""
     async with in_process(provider, handover_seconds=600) as old:
         await old.ready()
         old.stopping.set()

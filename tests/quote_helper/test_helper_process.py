@@ -1,5 +1,3 @@
-"""Life of a helper process: start, stop, log lines, and errors shown to a person."""
-
 import asyncio
 import contextlib
 import os
@@ -32,7 +30,7 @@ def test_from_the_start_to_an_orderly_stop(start_helper):
 
 
 def test_with_few_descriptors_it_warns_and_holds_few_connections(start_helper, vector):
-    """Intel's server stops answering for good once its descriptors are used up."""
+    """For comparison, Intel's server stops answering for ever once it has used up its descriptors."""
     helper = start_helper(wrapper=["sh", "-c", 'ulimit -n 100 && exec "$@"', "sh"]).wait_ready()
     (warning,) = helper.events("few-descriptors")
     assert warning["level"] == "warning"
@@ -74,7 +72,7 @@ def test_what_it_has_imported_when_it_is_ready(start_helper, short_dir):
     libraries = {name.partition(".")[0] for name in imported}
     assert {"uvloop", "cryptography", "prometheus_client", "google"} <= libraries
     assert not libraries & {"click", "yaml", "dcap_qvl", "grpc", "lightkube"}
-    # Making its collateral, or reading what verifiers read, takes a tenth of the start, and no quote does.
+    # Code for collateral or for verifiers would take a tenth of the start time, and no quote needs this code.
     names = {
         "quote_provider": "base expected_root quote_checks simulated state_directory",
         "sgx": "binary certificates certification key_id pck pck.chain pck.extension quote report simulation_marks",

@@ -1,5 +1,3 @@
-"""The flags: their meaning, refused values, and a reference page with every limit."""
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +47,7 @@ EVERYTHING = {
     "LOG_QUOTES_PER_PEER": ("all", "all"),
     "MEMORY_LIMIT_MIB": ("128", 128),
 }
-"""By variable without its prefix: the text, and the value of the setting."""
+"""A variable's text and the resulting value, keyed by the variable's name without its prefix."""
 
 
 def test_everything_by_flags_and_by_the_environment():
@@ -143,7 +141,7 @@ def test_the_helper_warns_of_a_platform_that_others_can_read(tmp_path, caplog):
     assert ["0640" in record.getMessage() for record in caplog.records] == [True]
 
 
-# Limits adapted to the number of descriptors that a process may have.
+# Tests of limits that depend on the number of descriptors that a process may have.
 
 
 DEFAULTS = HelperLimits()
@@ -163,14 +161,14 @@ def test_few_descriptors_lower_places_and_no_memory(available, places):
 
 
 def test_memory_for_clients_leaves_room_for_answers_of_ended_helpers():
-    """Memory for ten restarts, for the helper itself, and for connections: 2.3 KiB and a request each."""
+    """Memory for ten restarts, the helper itself, and connections, each with 2.3 KiB and a request."""
     itself, restarts = 60 << 20, 10
     answered = DEFAULTS.unread_memory // UNREAD_OVERHEAD
     connections = (DEFAULTS.max_connections + answered) * 2355 + DEFAULTS.max_connections * MAX_REQUEST_SIZE * 9 // 8
     assert itself + connections + (restarts + 1) * DEFAULTS.unread_memory <= DEFAULT_MEMORY_LIMIT_MIB * MIB
 
 
-# The reference page.
+# Tests of the reference page.
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "quote-helper.md").read_text()
@@ -198,7 +196,7 @@ def test_limits():
 
 
 def test_what_causes_what():
-    """The relay's tests check the same rows."""
+    """The tests of the relay check that the same rows are true."""
     section = PAGE.partition("## What causes what on hardware")[2].partition("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")]
     assert all(advice for *_, advice in rows)

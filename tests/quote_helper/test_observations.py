@@ -1,5 +1,3 @@
-"""Counts and log lines of each event, and the detection of stalls."""
-
 import asyncio
 import itertools
 import logging
@@ -33,7 +31,7 @@ def observer(metrics, clock):
     return QuoteLog(1, metrics, clock)
 
 
-# Metrics and log lines of each event.
+# Tests of the metrics and log lines of each event.
 
 
 def test_an_answer_is_counted_and_logged(observer, registry, request_, caplog):
@@ -70,7 +68,7 @@ async def test_what_is_due_is_done_while_it_runs(observer, request_, clock, capl
     clock.now += WINDOW_SECONDS
     running = asyncio.create_task(observer.run())
     async with asyncio.timeout(30):
-        while caplog.records[-1].event != "more-quotes":  # noqa: ASYNC110 # what is awaited is a log line
+        while caplog.records[-1].event != "more-quotes":  # noqa: ASYNC110 # no event reports a log line
             await asyncio.sleep(0.001)
     running.cancel()
     assert caplog.records[-1].count == 2

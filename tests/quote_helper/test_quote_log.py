@@ -1,5 +1,3 @@
-"""The log of quotes and malformed input: by which client, how often, and with a log that is not read."""
-
 import json
 import logging
 import os
@@ -43,7 +41,7 @@ ANSWERS_NUM = GetSupportedAttKeyIdNumResponse(0, 1)
 
 @pytest.fixture
 def lines(caplog):
-    """JSON lines so far, as objects; each record is formatted once."""
+    """Returns the log's JSON lines so far as objects; formats each record only once."""
     caplog.set_level(logging.INFO)
     formatter, found = JsonFormatter(), []
 
@@ -56,7 +54,7 @@ def lines(caplog):
 
 @pytest.fixture
 def answered(clock, request_):
-    """Logs answers to the request; `minute` ends the minute."""
+    """Makes a quote log with two more methods: `answers` logs answers, and `minute` ends a minute."""
 
     class Log(QuoteLog):
         def answers(self, peer, response, times=1):
@@ -79,12 +77,7 @@ def peers(count):
     return [Peer(uid, uid, 0) for uid in range(2000, 2000 + count)]
 
 
-def counted(lines):
-    """Number of all quotes in the log, from single lines and from counts."""
-    return len(lines("quote")) + sum(line["count"] for line in lines("more-quotes"))
-
-
-# A log line.
+# Tests of single log lines.
 
 
 def test_a_quote_is_one_line_that_says_whose_it_is(answered, lines, request_, enclave):
@@ -123,7 +116,7 @@ def test_other_calls_are_not_logged(answered, lines, quote_lines):
     assert lines() == []
 
 
-# Numbers of log lines.
+# Tests of the number of log lines.
 
 
 @pytest.mark.parametrize(("quote_lines", "logged"), [(0, 0), (1, 1), (3, 3)])
@@ -167,7 +160,7 @@ def test_a_flood_of_peers_is_bounded_and_still_counted(answered, lines):
             log.answers(peer, SUCCESS, 2)
         log.minute()
         assert len(lines()) - before == FIRST_LINES_IN_ALL + FURTHER_LINES_IN_ALL + 1
-        assert counted(lines) == minute * 2000
+        assert len(lines("quote")) + sum(line["count"] for line in lines("more-quotes")) == minute * 2000
 
 
 def test_peers_with_many_lines_leave_the_others_theirs(answered, lines):
@@ -197,7 +190,7 @@ def test_with_all_every_quote_has_a_line(answered, lines):
     assert results == [("quote", "success")] * 1000 + [("quote", "invalid_report")] * 1000
 
 
-# Malformed requests.
+# Tests of malformed requests.
 
 
 def test_malformed_input_is_one_line_per_peer_and_minute(answered, lines, violation):
@@ -225,7 +218,7 @@ def test_malformed_requests_of_many_peers_are_bounded(answered, lines, violation
     assert (line["count"], line["within_seconds"]) == (200 - MALFORMED_LINES_IN_ALL, 60.0)
 
 
-# Pauses in accepting.
+# Tests of pauses in which no connections are accepted.
 
 
 def test_pauses_that_clients_cause_do_not_fill_the_log(answered, lines):
@@ -235,11 +228,11 @@ def test_pauses_that_clients_cause_do_not_fill_the_log(answered, lines):
     assert [line["event"] for line in lines()] == ["accepting-paused"]
 
 
-# A reader that stalls.
+# Tests with a reader of the log that stalls.
 
 
 AUDIT = ("--log-quotes-per-peer", "all")
-"""Flags that log every quote; the lines may wait for the log's reader."""
+"""Flags with which the helper logs every quote; these lines may have to wait for the log's reader."""
 
 
 def test_a_stalled_reader_stops_no_quote_no_probe_and_no_end(start_helper, enclave):

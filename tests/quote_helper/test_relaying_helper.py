@@ -1,5 +1,3 @@
-"""The helper in front of a stand-in for Intel's aesmd."""
-
 import asyncio
 import contextlib
 import errno
@@ -54,7 +52,7 @@ def attest(path):
 
 async def test_clients_calls_take_no_thread(in_process, backend):
     for call in ("identity", "quote_size", "quote"):
-        setattr(backend.provider, call, None)  # client calls would block; the self-test has its own provider
+        setattr(backend.provider, call, None)  # fails blocking calls; the self-test has its own provider
     async with in_process(None, open_backend=lambda _: backend) as running:
         await running.ready()
         await asyncio.to_thread(attest, running.socket)
@@ -84,7 +82,7 @@ async def test_a_hang_is_told_and_the_restart_is_requested(relaying, aesmd, requ
 
 
 async def test_no_request_is_lost_while_aesmd_is_restarted(relaying, aesmd):
-    """Eight clients attest; the stand-in is killed four times, also in the middle of calls, repeated once."""
+    """Eight clients attest while aesmd is killed four times. The helper repeats interrupted calls once."""
     async with relaying(self_test_retry_seconds=(0.01,), self_test_interval_seconds=0.05) as running:
         await running.ready()
         ended = asyncio.Event()
@@ -108,7 +106,7 @@ async def test_no_request_is_lost_while_aesmd_is_restarted(relaying, aesmd):
 
 
 async def test_a_lost_enclave_is_noticed_by_a_client_and_ends_by_a_restart(relaying, aesmd, request_file):
-    """The client waits for the next aesmd process, and only this process wakes the helper."""
+    """A client waits for the next aesmd process; only this process's start makes the helper test again."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(3600,)) as running:
         await running.ready()
         aesmd.lose_enclave()
@@ -123,7 +121,7 @@ async def test_a_lost_enclave_is_noticed_by_a_client_and_ends_by_a_restart(relay
 
 
 async def test_in_the_pause_between_restarts_a_loss_is_known_at_once(relaying, aesmd):
-    """Clients wait only for a restart that is due; a client that waits for one gets a quote."""
+    """A client waits only if a restart of aesmd is due soon, and then gets a quote after the restart."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(3600,)) as running:
         await running.ready()
         aesmd.lose_enclave()
@@ -142,7 +140,7 @@ async def test_in_the_pause_between_restarts_a_loss_is_known_at_once(relaying, a
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["before its first success", "after it"])
 async def test_pccs_is_asked_again_for_clients_and_nothing_restarts(relaying, aesmd, request_file, fresh):
-    """PCCS's refusals (500, 429, 503) give 1 for each call. Without clients the next self-test is an hour away."""
+    """If PCCS refuses (500, 429, 503), each call gets code 1. Without clients the next self-test is in an hour."""
     if fresh:
         aesmd.codes = dict.fromkeys((INIT, SIZE, QUOTE), Code.UNEXPECTED_ERROR)
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.05, 3600)) as running:
@@ -175,7 +173,7 @@ async def test_many_refused_clients_make_one_self_test(relaying, aesmd, code):
 
 
 async def test_the_next_ones_hang_is_not_the_last_ones_end(relaying, aesmd):
-    """During the next process's self-test, the end of the one before, which served no call, is no reason."""
+    """While the next aesmd is tested, the end of the previous aesmd is no reason to be not ready."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.05,)) as running:
         await running.ready()
         aesmd.terminate()
@@ -188,7 +186,7 @@ async def test_the_next_ones_hang_is_not_the_last_ones_end(relaying, aesmd):
 
 
 async def test_the_next_one_is_tried_again_soon(relaying, aesmd):
-    """The trials of the earlier process do not count. The second wait shows the first failure of the next process."""
+    """Failures of the previous aesmd do not count. The second pause follows the next aesmd's first failure."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.01, 1.0, 3600)) as running:
         await running.ready()
         aesmd.lose_enclave()
@@ -199,7 +197,7 @@ async def test_the_next_one_is_tried_again_soon(relaying, aesmd):
         await running.unready("aesm-network-error")
         aesmd.codes = {}
         await running.ready()
-        with contextlib.suppress(AesmError):  # the client may have got the code
+        with contextlib.suppress(AesmError):  # the code may have reached the client
             await waiting
 
 
@@ -224,7 +222,7 @@ async def test_while_the_cause_is_known_clients_get_its_code(relaying, aesmd, co
         aesmd.codes = dict.fromkeys((INIT, SIZE, QUOTE), Code(code))
         if code == Code.UNSUPPORTED_ATT_KEY_ID:
             aesmd.codes[NUM] = Code.SERVICE_UNAVAILABLE
-        aesmd.restart()  # the helper tests its calls
+        aesmd.restart()  # the helper then tests all calls
         await running.unready(code_of(code))
         assert [await running.code(ask) for ask in (ASKS_INIT, ASKS_SIZE)] == [code, code]
         aesmd.codes = {}

@@ -1,6 +1,6 @@
-"""Checks of each quote from aesmd before a client gets the quote.
+"""Tests how each quote from aesmd is checked before a client gets the quote.
 
-The files are quotes by Intel's quoting enclave on real processors (vectors/PROVENANCE.md).
+The quotes in the files are from Intel's quoting enclave on real processors (vectors/PROVENANCE.md).
 """
 
 from dataclasses import replace
@@ -27,7 +27,6 @@ ENCRYPTED_PPID = (GENUINE / "quote_raw_tcb.bin").read_bytes()
 
 
 def identity_of(quote):
-    """The result of InitQuoteEx on the platform of this quote."""
     signature = quote.signature
     qe = signature.qe_report_body
     return QuotingTarget(TargetInfo(qe.mr_enclave, qe.flags, qe.xfrm), signature.pub_key_id)
@@ -51,7 +50,7 @@ def chain_of(quote):
 
 
 def test_the_nul_that_ends_the_chain_on_hardware_is_no_reason():
-    """Intel's library counts the NUL as certification data; the recorded quote was made without it."""
+    """Intel's library counts the final NUL as certification data; the recorded quote has no such NUL."""
     check(with_certification(CHAIN, chain_of(CHAIN) + b"\0"))
 
 
@@ -74,7 +73,7 @@ def flipped(position):
 
 
 def with_other_leaf(quote, state_dir):
-    """A quote with a chain whose leaf is not issued by any certificate in the chain."""
+    """A quote with a certificate chain in which no certificate has issued the leaf."""
     open_or_create_platform(state_dir)
     leaf, *_ = split_pem_chain(open_platform(state_dir).pki.pck_chain)
     return with_certification(quote, b"".join((leaf, *split_pem_chain(chain_of(quote))[1:])))
@@ -103,7 +102,7 @@ def test_an_altered_quote_is_refused_also_after_a_good_one(tmp_path, alter, erro
     assert checker.passes(CHAIN, CHAIN[48:432], size=len(CHAIN), identity=IDENTITY)
 
 
-# Further quotes of a platform, after a full check of one of its quotes.
+# Tests of more quotes from a platform after a full check of one of its quotes.
 
 
 @pytest.fixture

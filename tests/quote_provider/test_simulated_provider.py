@@ -26,7 +26,7 @@ def provider(tmp_path, clock):
     ("isv_svn", "status"), [(0, "OutOfDate"), (1, "UpToDate"), (2, "UpToDate"), (65535, "UpToDate")]
 )
 def test_quotes_of_another_enclave_verify_by_older_collateral(tmp_path, now, provider, isv_svn, status):
-    """Relying parties keep root and collateral after an update of the quoting enclave."""
+    """Relying parties can keep their root and collateral after an update of the quoting enclave."""
     exported = open_platform(tmp_path)
     identity = replace(DEFAULT_QE_IDENTITY, mr_enclave=b"\x17" * 32, isv_svn=isv_svn)
     updated = SimulatedQuoteProvider(open_or_create_platform(tmp_path).platform, identity)

@@ -46,7 +46,7 @@ def test_created_once_then_found_by_nobody_else(tmp_path, clock):
 
 
 def test_the_second_of_two_takes_the_first_ones_platform(tmp_path, clock):
-    """A deterministic race: another process finishes between this process's look and write."""
+    """A deterministic race, in which another process writes between this process's check and write."""
     others = []
 
     def draw_while_another_creates(size):
@@ -60,7 +60,7 @@ def test_the_second_of_two_takes_the_first_ones_platform(tmp_path, clock):
 
 
 def test_a_mounted_secret_works_read_only_and_by_links(tmp_path, clock, state):
-    """A Secret's volume has ..data pointing to a dated directory, and each key linked into ..data."""
+    """In a Secret's volume, each key is a link into ..data, which is a link to a dated directory."""
     mounted = tmp_path / "mounted" / ROOT_FOLDER
     dated = mounted / "..2026_11_24"
     dated.mkdir(parents=True)
@@ -102,7 +102,7 @@ def test_what_others_can_get_at_is_named(state, directory, folder, file, advice)
 
 def test_modes_that_show_nothing(tmp_path, state, monkeypatch):
     tmp_path.chmod(0o777)
-    assert exposure(tmp_path) is None  # without a platform
+    assert exposure(tmp_path) is None  # the directory has no platform
     (state / ROOT_FOLDER / SEED).chmod(0o644)
     real = os.statvfs(state)
     read_only = os.statvfs_result((*real[:8], real.f_flag | os.ST_RDONLY, *real[9:]))
@@ -162,7 +162,7 @@ def test_another_thing_in_its_place_is_an_error(tmp_path, make, code):
 
 
 def test_a_directory_that_cannot_be_made_or_written(tmp_path):
-    """/proc refuses new files to all users, root included."""
+    """In /proc no user can make files, not even root."""
     (tmp_path / "file").write_text("")
     for directory in (tmp_path / "file" / "state", Path("/proc/self")):
         with raises("state-directory-unusable", UnavailableError, "why", "remedy", naming=str(directory)):
@@ -176,7 +176,7 @@ def test_what_a_killed_process_left_does_not_disturb(tmp_path, clock):
 
 
 def test_a_root_that_appears_between_two_reads_is_found(tmp_path, clock, monkeypatch):
-    """Another process puts the root in place after this process missed the seed."""
+    """Another process writes the root after this process has looked for the seed and not found it."""
     real, missed = os.open, []
 
     def late(path, *more, **options):

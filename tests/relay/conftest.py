@@ -5,7 +5,7 @@ from confcom.relay.self_test import open_aesmd
 
 @pytest.fixture
 def restarts():
-    """Causes of the requested restarts, in order."""
+    """Causes of the restarts that the relay has requested, in order."""
     return []
 
 

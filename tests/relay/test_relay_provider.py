@@ -1,5 +1,3 @@
-"""The relay to aesmd, against a stand-in that fails as Intel's aesmd was measured to fail."""
-
 import asyncio
 import errno
 import gc
@@ -8,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -39,7 +38,7 @@ IDENTITY = NeedIdentity()
 
 
 class InLoop:
-    """A relay whose calls run in an event loop, as calls of the helper's clients do."""
+    """A relay whose calls run in an event loop, as the helper runs its clients' calls."""
 
     def __init__(self, relay):
         self.relay = relay
@@ -65,7 +64,7 @@ class InLoop:
 
 
 async def ended(calls, need):
-    """Outcome of a call; the callback never comes before `start` has returned."""
+    """Make a call and return its outcome; check that `start` returns before the callback is called."""
     future = asyncio.get_running_loop().create_future()
     calls.start(need, future.set_result)
     assert not future.done()
@@ -127,7 +126,7 @@ def test_identity_size_and_quote_are_the_upstreams(made, relay, platform, aesmd)
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 def test_what_causes_what(relay, aesmd, cause):
-    """If size or quote needs an init first (42), the relay makes it, and clients get the init's error."""
+    """After code 42 for size or quote, the relay makes an InitQuoteEx, and clients get its error."""
     report = report_for(relay)
     relay.quote_size()
     aesmd.codes = dict(zip((INIT, SIZE, QUOTE), map(Code, cause.codes), strict=True))
@@ -178,7 +177,7 @@ def test_a_quote_by_another_key_than_init_gave(relay):
 
 
 def test_a_wrong_target_info_is_renewed(made, relay, aesmd, platform):
-    """The wrong target info was given once; reports for the right one are quoted, without a client's init."""
+    """After aesmd gave a wrong target info once, a report for the right one is quoted without a new init."""
     relay = made(relay)
     aesmd.target_info = APPLICATION.target_info()
     relay.identity()
@@ -218,7 +217,7 @@ def test_a_refused_size_costs_one_renewal_per_instance(relay, aesmd):
 
 @pytest.mark.parametrize("refusal", [Code.ATT_KEY_CERT_DATA_INVALID, Code.PARAMETER_ERROR])
 def test_a_changed_certificate_is_renewed_after_another_refusal(relay, aesmd, refusal):
-    """Each change of the certificate's TCB costs one InitQuoteEx, and no client gets a refusal."""
+    """Each change of the certificate's TCB costs one InitQuoteEx, and clients notice none of the changes."""
     report = report_for(relay)
     relay.quote(report, None)
     aesmd.change_certificate()
@@ -236,7 +235,7 @@ def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
     aesmd.seconds = 0.2
     aesmd.restart()
     with pytest.raises(QuoteProviderError):
-        relay.quote(report, None)  # this quote would need four answers
+        relay.quote(report, None)  # this would need four answers
     assert len(aesmd.asked) <= 2
 
 
@@ -253,18 +252,16 @@ def test_one_that_answers_others_is_slow_and_not_lost(make_relay, aesmd):
     assert (caught.value.code, caught.value.lost, relay.doubted) == (Code.BUSY, False, False)
 
 
-def without_certificates(quote):
-    """Replace the certificate chain by another program's page, as long, which aesmd relays unread."""
-    if not any(quote):
-        return quote
-    parsed = Quote.parse(quote)
-    page = CertificationData(5, b"<html>".ljust(len(parsed.signature.certification.data)))
-    return replace(parsed, signature=replace(parsed.signature, certification=page)).encode()
+def certified_by(quote, kind, data):
+    parsed, other = Quote.parse(quote), CertificationData(kind, data)
+    return replace(parsed, signature=replace(parsed.signature, certification=other)).encode()
 
 
-def test_unusable_certificates_are_those_of_pccs(relay, aesmd):
+def test_unusable_certificates_are_those_of_pccs(relay, aesmd, platform):
     report = report_for(relay)
-    aesmd.altered = without_certificates
+    chain = Quote.parse(platform.quote(report, None).quote).signature.certification.data
+    # In place of the chain, aesmd relays another program's page of the same length.
+    aesmd.altered = lambda quote: certified_by(quote, 5, b"<html>".ljust(len(chain))) if any(quote) else quote
     assert "PCCS" in refused(relay, "quote-malformed", report).remedy
 
 
@@ -302,19 +299,11 @@ def test_a_chain_to_another_root_is_never_relayed(aesmd):
     assert refused(relay, "quote-of-another-root", report_for(relay)).code is Code.ATT_KEY_CERT_DATA_INVALID
 
 
-def with_type_3(quote):
-    """Replace the certificate chain by zeros of another type's size; only the size counts."""
-    if not any(quote):
-        return bytes(1456)
-    parsed = Quote.parse(quote)
-    ppid = CertificationData(3, bytes(404))
-    return replace(parsed, signature=replace(parsed.signature, certification=ppid)).encode()
-
-
 def test_a_quote_without_a_chain_is_refused_by_its_size(relay, aesmd):
     relay.identity()
     relay.quote_size()
-    aesmd.altered = with_type_3
+    # In place of the chain there are zeros with the size of another type, because only the size counts.
+    aesmd.altered = lambda quote: certified_by(quote, 3, bytes(404)) if any(quote) else bytes(1456)
     with raises("quote-without-pck-chain", QuoteProviderError, "why", "remedy") as caught:
         relay.quote_size()
     assert caught.value.code is Code.NO_PLATFORM_CERT_DATA
@@ -382,10 +371,7 @@ def replace_sockets(monkeypatch):
 
 
 async def test_without_a_descriptor_a_call_ends_and_no_other(calls, aesmd, replace_sockets):
-    def refuse(*_):
-        raise OSError(errno.EMFILE, "no descriptor")
-
-    replace_sockets(refuse)
+    replace_sockets(Mock(side_effect=OSError(errno.EMFILE, "no descriptor")))
     outcome = await ended(calls, IDENTITY)
     with pytest.raises(OSError, match="no descriptor"):
         outcome()

@@ -1,5 +1,3 @@
-"""The self-test of aesmd, against a stand-in that fails as Intel's aesmd was measured to fail."""
-
 import logging
 
 import pytest
@@ -56,7 +54,7 @@ def failed(backend):
 @pytest.mark.parametrize("initialised", [True, False], ids=["after a success", "before"])
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 def test_what_causes_what(cause, initialised, *, backend, aesmd, clock, request_file, restarts):
-    """The self-test fails with advice, and requests a restart if only that helps; else aesmd recovers later."""
+    """The self-test fails with advice, and requests a restart only if aesmd cannot recover by itself."""
     if initialised:
         backend.self_test()
         clock.now += FULL_TEST_SECONDS
@@ -82,7 +80,7 @@ def test_what_causes_what(cause, initialised, *, backend, aesmd, clock, request_
 @pytest.mark.parametrize("code", [1, 29, 46, 48])
 @pytest.mark.parametrize("asker", ["self-test", "client"])
 def test_after_a_failed_load_only_another_process_is_ready(backend, aesmd, request_file, asker, code):
-    """The next init of such a process succeeds, and its quotes have an uninitialised quoting enclave id."""
+    """The next init of this aesmd process succeeds, but its quotes have an uninitialised QE id."""
     aesmd.fail_id_enclave(code)
     if asker == "client":
         with pytest.raises(QuoteProviderError):
@@ -101,7 +99,7 @@ def quote_of(provider):
 
 
 def test_a_helper_that_starts_anew_knows_the_failure_and_its_code(backend, open_backend, aesmd, clock, request_file):
-    """The code is also known in the pause after a restart, in which no restart is requested."""
+    """The helper also knows the code in the pause after a restart, when it requests no restart."""
     for starts_again in (False, True):
         aesmd.restart()
         aesmd.fail_id_enclave(Code.OUT_OF_EPC)
@@ -150,7 +148,7 @@ def test_no_restart_is_requested_of_one_that_is_gone(backend, open_backend, aesm
 
 
 def test_the_pause_before_the_next_restart_is_known(backend, aesmd, clock, restarts):
-    """Clients that wait for aesmd get their answer at once if no restart is due soon."""
+    """If no restart of aesmd is due soon, clients that wait for aesmd get their answers at once."""
     for began in (0, 5):
         aesmd.lose_enclave()
         with pytest.raises(QuoteProviderError):
@@ -167,7 +165,7 @@ def test_the_pause_before_the_next_restart_is_known(backend, aesmd, clock, resta
 
 
 def test_a_platform_that_it_made_up_is_not_reported(backend, aesmd):
-    """After a failed load of the ID enclave, aesmd asks PCCS for the uninitialised id."""
+    """After a failed load of the ID enclave, aesmd asks PCCS for a platform with the uninitialised id."""
     aesmd.fail_id_enclave(Code.OUT_OF_EPC)
     failed(backend)
     aesmd.codes = {INIT: Code.NO_PLATFORM_CERT_DATA}

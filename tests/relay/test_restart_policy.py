@@ -1,5 +1,3 @@
-"""Times of aesmd's restarts, and the file that requests a restart."""
-
 import os
 import subprocess
 import time

@@ -5,6 +5,6 @@ from testkit.helper_process import running_helper
 
 @pytest.fixture(scope="session")
 def helper():
-    """One helper process for all tests that leave the helper unchanged."""
+    """One helper process shared by all tests that do not change its state."""
     with running_helper() as running:
         yield running

@@ -1,6 +1,6 @@
-"""Intended deviations of the quote helper from Intel's service, one test for each row of the page.
+"""Tests each row of the page on the quote helper's intended deviations from Intel's service.
 
-`test_deadlines` is the row `deadlines` of docs/reference/aesm-deviations.md, etc.; ELSEWHERE has tests elsewhere.
+`test_deadlines` is for the row `deadlines` in docs/reference/aesm-deviations.md. ELSEWHERE names other tests.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ ELSEWHERE = {
 
 @contextlib.contextmanager
 def connected(helper, count=1, data=b""):
-    """Waiting connections that have sent this data."""
+    """Open connections to the helper, send this data on each, and keep the connections open."""
     with contextlib.ExitStack() as stack:
         made = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(count)]
         for client in made:
@@ -104,7 +104,7 @@ def test_deadlines():
 
 
 def test_never_behind():
-    """64 requests wait for a provider that does not come; requests without need of it are answered."""
+    """While 64 requests wait for a provider that never comes, requests that need no provider are answered."""
     with (
         running_helper(alterations={"provider": False}, ready=False) as helper,
         connected(helper, count=64, data=wire.frame(INIT)) as waiting,

@@ -1,4 +1,4 @@
-"""Each row of `rows.json` against a real helper process; intended deviations are in `test_deviations.py`."""
+"""Compares a real helper with each row of `rows.json`; `test_deviations.py` has intended deviations."""
 
 import pytest
 

@@ -9,18 +9,17 @@ VECTORS = Path(__file__).parent.parent / "vectors"
 
 @pytest.fixture(scope="session")
 def chain_quote():
-    """A genuine quote with a PCK certificate chain (type 5; leaf, root, intermediate; ends without a newline)."""
+    """A genuine quote with a PCK certificate chain (type 5): leaf, root, intermediate, no newline at the end."""
     return (VECTORS / "genuine-quotes" / "quote_pck_cert_chain.bin").read_bytes()
 
 
 @pytest.fixture(scope="session")
 def ppid_quote():
-    """A genuine quote with an encrypted PPID (type 3)."""
+    """A genuine quote with an encrypted PPID (type 3) instead of a chain."""
     return (VECTORS / "genuine-quotes" / "quote_raw_tcb.bin").read_bytes()
 
 
 @pytest.fixture(scope="session", params=["quote_pck_cert_chain.bin", "quote_raw_tcb.bin"])
 def genuine(request):
-    """Each of both genuine quotes, and its parsed form."""
     data = (VECTORS / "genuine-quotes" / request.param).read_bytes()
     return data, Quote.parse(data)

@@ -15,13 +15,14 @@ from confcom.simulation.platform import SimulatedPlatform
 from testkit.expected_errors import raises
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+JUNK, OTHER_PEM = b"junk", b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
 CHAINS = ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"]
 CRLS = {"pck_crl": "the PCK revocation list", "root_ca_crl": "the root's revocation list"}
 
 
 @pytest.fixture(scope="module")
 def collateral():
-    """Collateral whose chains end in every way that real services use."""
+    """Collateral whose PEM chains have all the endings that real services use."""
     made = SimulatedPlatform.create(bytes(32), NOW).collateral(NOW)
     return replace(
         made,
@@ -53,10 +54,6 @@ def test_missing_files_are_named(collateral, missing):
     assert f" {', '.join(missing)}" in caught.value.why
 
 
-def other_pem(_):
-    return b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
-
-
 def certificate_of_version_6(chain):
     first, second = split_pem_chain(chain)
     der = x509.load_pem_x509_certificate(first).public_bytes(Encoding.DER)
@@ -70,25 +67,22 @@ def list_of_version_6(der):
     return der[: version + 2] + b"\x05" + der[version + 3 :]
 
 
-def junk(_):
-    return b"junk"
-
-
 @pytest.mark.parametrize(
     ("field", "change", "code"),
     [
-        ("tcb_info", junk, "not-signed-json"),
-        ("qe_identity", junk, "not-signed-json"),
-        *((name, junk, "not-pem") for name in CHAINS),
-        *((name, other_pem, "not-a-certificate") for name in CHAINS),
+        ("tcb_info", JUNK, "not-signed-json"),
+        ("qe_identity", JUNK, "not-signed-json"),
+        *((name, JUNK, "not-pem") for name in CHAINS),
+        *((name, OTHER_PEM, "not-a-certificate") for name in CHAINS),
         *((name, certificate_of_version_6, "not-a-certificate") for name in CHAINS),
-        *((name, junk, "not-a-crl") for name in CRLS),
+        *((name, JUNK, "not-a-crl") for name in CRLS),
         *((name, list_of_version_6, "not-a-crl") for name in CRLS),
         ("root_ca_crl", lambda der: der.hex().encode(), "not-a-crl"),
     ],
 )
 def test_a_file_with_other_content_is_refused(collateral, field, change, code):
-    changed = replace(collateral, **{field: change(getattr(collateral, field))})
+    content = change(getattr(collateral, field)) if callable(change) else change
+    changed = replace(collateral, **{field: content})
     with raises(code, MalformedError, *["remedy"] * (code in {"not-a-crl", "not-pem"})) as caught:
         CollateralBundle.from_files(changed.to_files())
     if code in {"not-a-certificate", "not-a-crl"}:

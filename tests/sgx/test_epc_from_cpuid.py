@@ -1,4 +1,4 @@
-"""EPC in one sub-leaf of CPUID; tests of the plugin's discovery check which leaves are read."""
+"""Reads EPC from one CPUID sub-leaf; the tests of the plugin's discovery check which leaves are read."""
 
 import operator
 

@@ -137,7 +137,7 @@ def test_other_versions_and_key_types_are_named(ppid_quote, code, offset, known,
 
 
 def stub_quote():
-    """Output of sgx_get_quote in the SDK's libsgx_uae_service_sim: sgx_quote_t, then filling and random numbers."""
+    """Output of sgx_get_quote in the SDK's libsgx_uae_service_sim: sgx_quote_t, then padding and random bytes."""
     header = struct.pack("<HHIHHI", 2, 1, 0x0B, 0xEF, 0xEF, 0xEFEFEFEF) + bytes(range(16)) + bytes(16)
     return header + bytes(384) + (680).to_bytes(4, "little") + b"\xee" * 680
 
@@ -152,7 +152,7 @@ def test_what_the_sdks_stubs_give_is_named():
 
 
 def test_a_signature_size_that_disagrees_is_refused(ppid_quote):
-    refusal_of("sdk-stub-quote", ppid_quote[:432] + bytes(4))  # as from the SDK's simulation library
+    refusal_of("sdk-stub-quote", ppid_quote[:432] + bytes(4))  # the SDK's simulation library makes it
     error = refusal_of("truncated", ppid_quote[:432] + b"\xff" * 4 + ppid_quote[436:])
     assert "4294967295" in error.why
     assert "1020" in error.why

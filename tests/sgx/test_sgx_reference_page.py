@@ -30,7 +30,7 @@ def rows(heading, pattern):
     ],
 )
 def test_layout_tables_hold(heading, codec, size):
-    """A field set to ones must change exactly the bytes in the table."""
+    """If all bits of a field are set, exactly the bytes that the table names must change."""
     empty, zeros, covered = codec.parse(bytes(size)), bytes(size), 0
     for offset, length, name in rows(heading, r"^\| (\d+) \| (\d+) \| `(\w+)` \|"):
         at, full = int(offset), b"\xff" * int(length)

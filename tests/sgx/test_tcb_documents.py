@@ -32,7 +32,7 @@ def qe_identity(value=QE_IDENTITY):
 
 
 def changed(original, path, value):
-    """A copy of a document with one member replaced; the value ... deletes the member."""
+    """A copy of a document with one member replaced, or deleted if the value is an Ellipsis."""
     result = copy.deepcopy(original)
     *parents, last = path
     place = result

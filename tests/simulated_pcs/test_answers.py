@@ -1,5 +1,3 @@
-"""Requests of Intel's PCS API and of a PCCS, and their answers."""
-
 import json
 from datetime import timedelta
 from urllib.parse import unquote_to_bytes

@@ -55,7 +55,7 @@ def make_quote(application):
 
 @pytest.fixture(scope="session")
 def sdk_reports():
-    """Reports made by Intel's SDK simulation code, with all inputs."""
+    """Reports that Intel's SDK simulation code made, each with all its inputs."""
     return [
         (
             key_format,

@@ -1,5 +1,3 @@
-"""Staged collateral: the verdict of each verifier, and no other changes."""
-
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -14,34 +12,26 @@ from confcom.sgx.tcb_documents import TcbStatus
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL, create_evaluation_numbers
 from confcom.verify.checks.dcap_qvl_appraisal import Rejection
-from confcom.verify.policy import Policy
 from confcom.verify.prepared_collateral import Collateral
 from testkit.programs import run_confcom
 from testkit.verify.intels_library import intels_status
-from testkit.verify.verify_lab import CHALLENGE, NOW, Lab
+from testkit.verify.verify_lab import NOW, Lab
 
 LAB = Lab()
-OUT_OF_DATE = (2, "authentic-not-authorised", "OutOfDate", "STATUS_TCB_OUT_OF_DATE")
+REFUSED = "authentic-not-authorised"
+OUT_OF_DATE = (2, REFUSED, "OutOfDate", "STATUS_TCB_OUT_OF_DATE")
 TABLE = {
     (Staging.NONE, False): (1, "verified", "UpToDate", "STATUS_OK"),
     (Staging.NONE, True): (1, "verified", "UpToDate", "STATUS_OK"),
     (Staging.EARLY, False): (1, "verified", "UpToDate", "STATUS_OK"),
     (Staging.EARLY, True): OUT_OF_DATE,
     (Staging.OUT_OF_DATE, False): OUT_OF_DATE,
-    (Staging.CONFIGURATION_NEEDED, False): (
-        *(2, "authentic-not-authorised", "ConfigurationNeeded"),
-        "STATUS_TCB_CONFIGURATION_NEEDED",
-    ),
-    (Staging.SW_HARDENING_NEEDED, False): (
-        2,
-        "authentic-not-authorised",
-        "SWHardeningNeeded",
-        "STATUS_TCB_SW_HARDENING_NEEDED",
-    ),
+    (Staging.CONFIGURATION_NEEDED, False): (2, REFUSED, "ConfigurationNeeded", "STATUS_TCB_CONFIGURATION_NEEDED"),
+    (Staging.SW_HARDENING_NEEDED, False): (2, REFUSED, "SWHardeningNeeded", "STATUS_TCB_SW_HARDENING_NEEDED"),
     (Staging.REVOKED, False): (2, "not-authentic", "refused", "STATUS_TCB_REVOKED"),
     (Staging.EXPIRED, False): (1, "unusable", "refused", "STATUS_SGX_CRL_EXPIRED"),
 }
-"""By staging, and early set or not: evaluation number, our verdict, dcap-qvl's status, the worst of Intel's."""
+"""Evaluation number, our verdict, dcap-qvl's and Intel's worst status, keyed by staging and early set."""
 
 
 def staged(staging, *, early=False):
@@ -58,16 +48,12 @@ def test_our_verdict_beside_dcap_qvls_status(staging, early):
     assert (verdict.kind.value, verdict.ok) == (kind, kind == "verified")
     assert ("refused" if isinstance(appraisal, Rejection) else appraisal.tcb_status.value) == status
     if status == "refused":
-        assert not evidence.verdict(Policy(**demands(accepted_tcb_statuses=set(TcbStatus) - {TcbStatus.REVOKED}))).ok
+        lenient = replace(LAB.policy, accepted_tcb_statuses=set(TcbStatus) - {TcbStatus.REVOKED})
+        assert not evidence.verdict(lenient).ok
     else:
-        assert evidence.verdict(Policy(**demands(accepted_tcb_statuses=[status]))).ok
-        assert evidence.verdict(Policy(**demands(accepted_tcb_statuses=[status], min_tcb_evaluation_number=2))).ok is (
-            number == 2
-        )
-
-
-def demands(**more):
-    return {"mr_enclave": LAB.enclave.mr_enclave, "report_data": CHALLENGE, "allow_simulated": True, **more}
+        accepting = replace(LAB.policy, accepted_tcb_statuses=[status])
+        assert evidence.verdict(accepting).ok
+        assert evidence.verdict(replace(accepting, min_tcb_evaluation_number=2)).ok is (number == 2)
 
 
 @pytest.mark.parametrize(("staging", "early"), TABLE)
@@ -108,7 +94,7 @@ def test_the_list_of_numbers_is_signed_and_of_intels_form(staging):
     rows = [(row["tcbEvaluationDataNumber"], row["tcbRecoveryEventDate"]) for row in document["tcbEvalNumbers"]]
     assert [number for number, _ in rows] == list(staging.numbers)
     year_ago = (NOW - timedelta(days=365)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert all((date <= year_ago) is (number == 1) for number, date in rows)  # how clients find the standard set
+    assert all((date <= year_ago) is (number == 1) for number, date in rows)  # so clients find the standard set
 
 
 def test_a_staged_platform_is_exported(tmp_path):

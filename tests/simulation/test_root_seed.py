@@ -16,7 +16,7 @@ SEEDS = st.builds(RootSeed, st.binary(min_size=32, max_size=32), st.integers(0, 
 
 
 def test_the_root_of_a_seed_never_changes():
-    """Relying parties pin the root, so every later version must derive the same root."""
+    """Relying parties pin the root, so each later version must derive the same root from a seed."""
     platform = SimulatedPlatform.of_root(
         RootSeed.decode({name: GOLDEN[name].encode() for name in (SEED, CREATED, CHECK)})
     )

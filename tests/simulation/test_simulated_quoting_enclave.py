@@ -23,7 +23,7 @@ GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 
 
 def test_quote_fits_the_buffers_of_known_clients(any_platform, make_quote):
-    """Gramine asks for 8,192 bytes without asking for the size; Intel's library takes 500 to 12,294 of chain."""
+    """Gramine always requests 8,192 bytes; Intel's library accepts chains of 500 to 12,294 bytes."""
     assert len(make_quote(any_platform)) == any_platform.quoting_enclave().quote_size <= 8192
     assert 500 <= len(any_platform.pki.pck_chain) <= 12_294
 
@@ -77,7 +77,7 @@ def test_qe_report_info_binds_nonce_and_whole_quote(quoting_enclave, application
     ],
 )
 def test_updated_quoting_enclave(platform, application, change, new_key, new_target):
-    """As on hardware, the key depends on signer and SVN, and the target info on the measurement."""
+    """As on hardware, signer and SVN determine the key, and the measurement determines the target info."""
     before = platform.quoting_enclave()
     after = platform.quoting_enclave(replace(DEFAULT_QE_IDENTITY, **change))
     assert (after.pub_key_id != before.pub_key_id) is new_key

@@ -1,5 +1,3 @@
-"""The fixture for tests of services, and the result of each of its defects."""
-
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -9,23 +7,19 @@ import pytest
 from confcom.errors import SettingsError
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.testing import Attestation, SimulatedEnclave, report_data
-from confcom.verify import VerdictKind, verify
+from confcom.verify import verify
 from testkit.expected_errors import raises
+from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
 
 OTHER = SimulatedEnclave.from_name("another")
-REFUSED, FALSE, UNUSABLE = (
-    VerdictKind.AUTHENTIC_NOT_AUTHORISED,
-    VerdictKind.NOT_AUTHENTIC,
-    VerdictKind.UNUSABLE,
-)
 DEFECTS = {
-    "none": ({}, VerdictKind.VERIFIED, []),
-    "another machine": ({"platform": "worker-2"}, VerdictKind.VERIFIED, []),
+    "none": ({}, VERIFIED, []),
+    "another machine": ({"platform": "worker-2"}, VERIFIED, []),
     "debug": ({"debug": True}, REFUSED, ["debug"]),
-    "revoked": ({"revoked": True}, FALSE, ["appraisal"]),
+    "revoked": ({"revoked": True}, FALSE, ["pck-revoked"]),
     "expired": ({"expired": True}, UNUSABLE, ["collateral"]),
     "another enclave": ({"enclave": OTHER}, REFUSED, ["mr-enclave"]),
-    "TCB revoked": ({"tcb": "Revoked"}, FALSE, ["appraisal"]),
+    "TCB revoked": ({"tcb": "Revoked"}, FALSE, ["tcb-revoked"]),
     **{
         status.value: ({"tcb": status}, REFUSED, ["tcb-status"])
         for status in TcbStatus

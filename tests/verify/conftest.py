@@ -24,7 +24,6 @@ def tampered(lab, evidence):
 
 @pytest.fixture(scope="session")
 def peer(lab, evidence):
-    """The enclave of the session's platform, for RA-TLS."""
     from testkit.verify.ratls_lab import Peer
 
     return Peer.of(lab, evidence)

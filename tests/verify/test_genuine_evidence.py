@@ -12,7 +12,7 @@ from confcom.verify import Policy, VerdictKind, read_collateral
 from confcom.verify.trust import Platform, intel_root
 from testkit.programs import run_confcom
 from testkit.verify.intels_library import ACCEPTED, intels_status
-from testkit.verify.tampering import FIELDS, flip
+from testkit.verify.tampering import FIELDS, flip, strangers
 from testkit.verify.verify_lab import Evidence, failed_codes
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
@@ -58,29 +58,21 @@ def test_today_its_collateral_has_expired(genuine):
         dcap_qvls(today.now)
 
 
-def simulated_root(lab, evidence):
-    return replace(evidence, root=lab.platform.pki.root.certificate)
-
-
-def edited(part, old, new):
+def edited(part, change):
     def tamper(_lab, evidence):
-        data = getattr(evidence.collateral, part)
-        assert old in data
-        return evidence.with_collateral(**{part: data.replace(old, new)})
+        before = getattr(evidence.collateral, part)
+        assert change(before) != before
+        return evidence.with_collateral(**{part: change(before)})
 
     return tamper
 
 
-def last_byte(part):
-    def tamper(_lab, evidence):
-        data = getattr(evidence.collateral, part)
-        return evidence.with_collateral(**{part: data[:-1] + bytes([data[-1] ^ 1])})
-
-    return tamper
+def last_byte(data):
+    return data[:-1] + bytes([data[-1] ^ 1])
 
 
-def other_signer(lab, evidence):
-    return evidence.with_collateral(tcb_info_issuer_chain=lab.evidence().collateral.tcb_info_issuer_chain)
+def revised(part, old, new):
+    return edited(part, lambda data: data.replace(old, new))
 
 
 FORGERIES = {
@@ -89,20 +81,20 @@ FORGERIES = {
     "the quote's signature": (flip(*FIELDS["signature of the quote"]), "signatures"),
     "the attestation key": (flip(*FIELDS["attestation key"]), "signatures"),
     "the quoting enclave": (flip(*FIELDS["QE report"]), "signatures"),
-    "the trusted root": (simulated_root, "root"),
-    "the TCB's status": (edited("tcb_info", STATUS.encode(), b"UpToDate"), "appraisal"),
-    "the TCB info's dates": (edited("tcb_info", b"2025-07-19", b"2035-07-19"), "appraisal"),
-    "the QE identity's dates": (edited("qe_identity", b"2025-07-19", b"2035-07-19"), "appraisal"),
-    "the PCK revocation list": (last_byte("pck_crl"), "appraisal"),
-    "the root's revocation list": (last_byte("root_ca_crl"), "appraisal"),
-    "the collateral's signer": (other_signer, "collateral-signer"),
+    "the trusted root": (lambda lab, ev: replace(ev, root=lab.platform.pki.root.certificate), "root"),
+    "the TCB's status": (revised("tcb_info", STATUS.encode(), b"UpToDate"), "collateral-signature"),
+    "the TCB info's dates": (revised("tcb_info", b"2025-07-19", b"2035-07-19"), "collateral-signature"),
+    "the QE identity's dates": (revised("qe_identity", b"2025-07-19", b"2035-07-19"), "collateral-signature"),
+    "the PCK revocation list": (edited("pck_crl", last_byte), "collateral-crl"),
+    "the root's revocation list": (edited("root_ca_crl", last_byte), "collateral-crl"),
+    "the collateral's signer": (strangers("tcb_info_issuer_chain"), "collateral"),
 }
 
 
 @pytest.mark.parametrize(("tamper", "code"), FORGERIES.values(), ids=FORGERIES)
-def test_what_is_forged_is_not_authentic(lab, genuine, tamper, code):
+def test_forged_evidence_is_refused(lab, genuine, tamper, code):
     verdict = tamper(lab, genuine).verdict(ACCEPTING)
-    assert verdict.kind is VerdictKind.NOT_AUTHENTIC
+    assert verdict.kind is (VerdictKind.UNUSABLE if code.startswith("collateral") else VerdictKind.NOT_AUTHENTIC)
     assert failed_codes(verdict)[0] == code
     assert verdict.claims is None
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from confcom.sgx.certification import CertificationData
+from confcom.sgx.pck.extension import SGX_EXTENSION_OID
 from confcom.sgx.simulation_marks import Mark
 from confcom.verify.inspection import inspect_quote
 from testkit.verify import tampering
@@ -84,7 +85,8 @@ def test_simulated_quote(evidence):
     assert Mark.FMSPC.value in value(inspection, "marks", "found")
 
 
-(NO_EXTENSION,) = [case.tamper for case in tampering.chain_cases() if case.name == "leaf without SGX extension"]
+NO_EXTENSION = tampering.leaf(without=SGX_EXTENSION_OID)
+STRANGERS = tampering.chain(lambda own, others: (others[0], *own[1:]))
 CHANGED = {
     "KSS": (
         lambda lab, ev: lab.edit_signed(ev, body={"flags": 0x85, "config_id": b"c" * 64, "config_svn": 3}),
@@ -92,10 +94,7 @@ CHANGED = {
     ),
     "body": (tampering.flip(112), {("signature", "signature_valid"): False}),
     "key": (tampering.flip(500), {("signature", "bound_to_qe_report"): False}),
-    "stranger's leaf": (
-        lambda lab, ev: lab.with_chain(ev, lab.stranger.pki.pck.certificate, *lab.chain[1:]),
-        {("pck_certificate", "signs_qe_report"): False},
-    ),
+    "stranger's leaf": (STRANGERS, {("pck_certificate", "signs_qe_report"): False}),
     "unmarked root": (tampering.unmarked_root, {("root_certificate", "platform"): "unknown"}),
     "no SGX extension": (NO_EXTENSION, {("pck_certificate", "sgx_extension"): "unreadable"}),
 }

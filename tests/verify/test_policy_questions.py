@@ -1,5 +1,3 @@
-"""Demands of a policy on the machine, the TCB, the age of collateral, and several enclaves."""
-
 import hashlib
 from dataclasses import replace
 from datetime import timedelta

@@ -1,5 +1,3 @@
-"""Collateral that is parsed once, and verification in threads and processes."""
-
 import multiprocessing
 import os
 import random

@@ -1,5 +1,3 @@
-"""TLS with a verified peer: sockets, httpx2, asyncio and the command line. Other peers get no data."""
-
 import asyncio
 import contextlib
 import json
@@ -7,6 +5,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+from unittest.mock import Mock
 
 import httpx2
 import pytest
@@ -209,9 +208,7 @@ def test_who_does_not_speak_tls_is_told(peer):
 
 
 def test_an_error_of_the_collateral_ends_the_handshake(peer, tmp_path):
-    def none_there(quote):
-        raise ConfcomError("no collateral", error_code="none-there")
-
+    none_there = Mock(side_effect=ConfcomError("no collateral", error_code="none-there"))
     with serving(make_certificate(peer.quote_for, KEY), KEY, tmp_path) as service:
         for ask in CLIENTS:
             with raises("none-there"):

@@ -1,5 +1,3 @@
-"""Certificates of RA-TLS: their contents, the key that they bind, and the verdict on them."""
-
 import hashlib
 import shutil
 import ssl

@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import pytest
 
 from confcom.errors import MalformedError
-from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
+from confcom.sgx.quote import REPORT_BODY
+from confcom.sgx.tcb_documents import TcbStatus
+from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser, Rejection
 from confcom.verify.verdict import VerdictKind
 from testkit.verify import tampering
 from testkit.verify.intels_library import ACCEPTED, intels_status
+from testkit.verify.verify_lab import failed_codes
 
 
 @pytest.mark.parametrize("case", [*tampering.cases()], ids=lambda case: case.name)
@@ -12,11 +17,70 @@ def test_verifiers_and_our_verdict(lab, tampered, case):
     found = tampered[case.name]
     appraisal = found.appraisal()
     assert isinstance(appraisal, Appraisal) == case.accepted, appraisal
-    if isinstance(appraisal, Rejection):
-        assert appraisal.finding is not Finding.OTHER, appraisal.text
     verdict = found.verdict(lab.policy)
     assert verdict.kind is case.kind, [check.to_json() for check in verdict.failures]
     assert verdict.ok == (case.kind is VerdictKind.VERIFIED)
+
+
+@pytest.mark.parametrize("case", [*tampering.cases()], ids=lambda case: case.name)
+def test_a_dcap_qvl_that_always_agrees_makes_no_bad_quote_good(lab, evidence, tampered, case, monkeypatch):
+    """Our own judgement refuses every row alone."""
+    found = tampered[case.name]
+    own = {"report_body": found.quote[REPORT_BODY], "root_key_id": found.trusted.key_id}
+    agreeing = replace(evidence.appraisal(), **own)
+    monkeypatch.setattr(Appraiser, "appraise", lambda *_: agreeing)
+    monkeypatch.setattr(Appraisal, "agrees_with", lambda *_: True)
+    verdict = found.verdict(lab.policy)
+    assert verdict.kind is case.kind, [check.to_json() for check in verdict.failures]
+
+
+CODES = {
+    "tcb_info changed": "collateral-signature",
+    "qe_identity signed by a stranger": "collateral-signature",
+    "tcb_info signed by a PCK": "collateral-signer",
+    "TCB signer expired": "collateral",
+    "TCB signer revoked": "collateral-revoked",
+    "pck_crl signed by a stranger's key": "collateral-crl",
+    "root_ca_crl of a stranger": "collateral-crl",
+    "PCK revocation list's chain of a stranger": "collateral-crl",
+    "leaf revoked": "pck-revoked",
+    "intermediate revoked": "pck-revoked",
+    "root revoked in its own list": "pck-revoked",
+    "TCB revoked": "tcb-revoked",
+    "QE revoked": "tcb-revoked",
+    "TCB components below every level": "tcb-not-listed",
+    "QE below every level": "tcb-not-listed",
+    "QE MRSIGNER another, signed": "qe-identity",
+    "QE attributes: DEBUG, signed": "qe-identity",
+    "vendor id not Intel's, signed": "qe-vendor",
+    "auth data of 31 bytes, bound and signed": "signatures",
+    "unknown critical extension in the leaf": "signatures",
+}
+
+
+@pytest.mark.parametrize(("name", "code"), CODES.items(), ids=CODES)
+def test_the_code_says_what_is_wrong(lab, tampered, name, code):
+    verdict = tampered[name].verdict(lab.policy)
+    assert code in failed_codes(verdict)
+    assert verdict.tcb_status == ("Revoked" if code == "tcb-revoked" else None)
+
+
+DIFFERENCES = {
+    "status": lambda appraisal: replace(appraisal, tcb_status=TcbStatus.OUT_OF_DATE),
+    "advisories": lambda appraisal: replace(appraisal, advisory_ids=()),
+    "level": lambda appraisal: replace(appraisal, platform=appraisal.quoting_enclave),
+    "report": lambda appraisal: replace(appraisal, report_body=bytes(384)),
+    "root": lambda appraisal: replace(appraisal, root_key_id=bytes(48)),
+    "rejection": lambda _: Rejection("Failed to verify certificate chain: CertRevoked"),
+}
+
+
+@pytest.mark.parametrize("change", DIFFERENCES.values(), ids=DIFFERENCES)
+def test_a_difference_between_the_verifiers_is_not_authentic(lab, evidence, change, monkeypatch):
+    appraisal = change(evidence.appraisal())
+    monkeypatch.setattr(Appraiser, "appraise", lambda *_: appraisal)
+    verdict = evidence.verdict(lab.policy)
+    assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.NOT_AUTHENTIC, ["verifiers-differ"])
 
 
 BOTH_ACCEPT = {

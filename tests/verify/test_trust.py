@@ -96,7 +96,6 @@ def test_marks_make_no_key_genuine_and_intels_never_simulated():
 
 
 def test_which_roots_are_marked(lab):
-    """Simulated roots are marked by name and comment."""
     pki, key = lab.platform.pki, ec.generate_private_key(ec.SECP256R1())
     assert root_is_marked(pki.root.certificate)
     name = pki.root.certificate.subject

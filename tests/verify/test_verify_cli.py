@@ -9,15 +9,13 @@ from confcom.simulation.enclave import SimulatedEnclave
 from testkit.programs import run_confcom, run_python
 from testkit.verify.verify_lab import CHALLENGE
 
-AT = "2026-11-24T12:00:00Z"
-
 
 @pytest.fixture(scope="module")
 def files(evidence, tmp_path_factory):
     return evidence.write(tmp_path_factory.mktemp("cli"))
 
 
-def verify(files, *arguments, quote=None, root=None, at=AT, **options):
+def verify(files, *arguments, quote=None, root=None, at="2026-11-24T12:00:00Z", **options):
     base = ["verify", quote or files / "q.bin", "--root", root or files / "root.pem", "--at", at]
     return run_confcom(*base, "--collateral", files / "collateral", *arguments, **options)
 
@@ -57,16 +55,11 @@ def test_nothing_demanded_is_not_authorised(files):
 
 
 SIGNER = ["--mrsigner", SimulatedEnclave.from_name("app").mr_signer.hex(), "--isv-prod-id", "0", "--min-isv-svn", "0"]
+REPLAYED = ["--report-data", CHALLENGE[::-1].hex(), "--allow-simulated"]
 OUTCOMES = {
     # Kept demands, added demands, other inputs; the exit code, and the failures.
     "simulated without being asked for": (slice(-1), [], {}, 3, ["platform"]),
-    "a replayed quote": (
-        slice(2),
-        ["--report-data", CHALLENGE[::-1].hex(), "--allow-simulated"],
-        {},
-        3,
-        ["report-data"],
-    ),
+    "a replayed quote": (slice(2), REPLAYED, {}, 3, ["report-data"]),
     "expired collateral": (slice(None), [], {"at": "2027-06-01"}, 5, ["collateral"]),
     "the same instant in another zone": (slice(None), [], {"at": "2026-11-24T17:00:00+05:00"}, 0, []),
     "the signer in place of the enclave": (slice(2, None), SIGNER, {}, 0, []),

@@ -1,7 +1,8 @@
-{{/* Features of the API server decide whether Pods are rewritten and how EPC can be counted. `helm template` has no API
-server, so values decide. */}}
+{{/* Features of the API server decide whether Pods are rewritten and how EPC can be counted.
+`helm template` has no API server, so the chart's values decide instead. */}}
 
-{{/* "true" if rendered against an API server. Offline, helm lists built-in group versions, but no kinds of the group v1. */}}
+{{/* "true" if helm renders the chart with an API server.
+Without one, helm lists built-in group versions, but no kinds of the group v1. */}}
 {{- define "confcom.live" -}}
 {{ .Capabilities.APIVersions.Has "v1/Pod" }}
 {{- end }}
@@ -15,14 +16,15 @@ server, so values decide. */}}
 {{- end }}
 {{- end }}
 
-{{/* "auto", "on" or "off": YAML reads on and off without quotation marks as booleans. */}}
+{{/* The value admission.mutate as "auto", "on" or "off".
+Without quotation marks, YAML reads on and off as booleans. */}}
 {{- define "confcom.mutateSetting" -}}
 {{- $set := .Values.admission.mutate -}}
 {{- if kindIs "bool" $set }}{{ $set | ternary "on" "off" }}{{ else }}{{ $set }}{{ end }}
 {{- end }}
 
-{{/* "true" if the API server has MutatingAdmissionPolicy v1. The group version is no proof: 1.35 has v1
-without this kind. */}}
+{{/* "true" if the API server has MutatingAdmissionPolicy v1.
+The group version alone proves nothing, because Kubernetes 1.35 has v1 without this kind. */}}
 {{- define "confcom.hasMutatingPolicies" -}}
 {{ .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}
 {{- end }}
@@ -51,8 +53,9 @@ off
 {{- end }}
 {{- end }}
 
-{{/* Whether EPC can be node capacity: "supported", or the first reason against it. Capacity needs the policy that adds
-the enclave device to containers with EPC, and the controller that writes the capacity. */}}
+{{/* Whether EPC can be node capacity: "supported", or the first reason against it.
+Capacity needs the policy that adds the enclave device to containers with EPC, and the controller that writes the
+capacity. */}}
 {{- define "confcom.capacitySupport" -}}
 {{- if include "confcom.apiServerTooOld" . | eq "true" -}}
 api-server
@@ -67,8 +70,9 @@ supported
 {{- end }}
 {{- end }}
 
-{{/* The names by which containers ask, as the plugins of all platforms offer them: a JSON list of {epc, enclave,
-provision, helper, bytes}. "bytes" is Intel's name of the same memory; empty for simulated nodes beside hardware. */}}
+{{/* The resource names that the device plugins of all platforms offer, and that containers may request.
+A JSON list of {epc, enclave, provision, helper, bytes}. "bytes" is Intel's name for the same memory; it is empty for
+simulated nodes beside hardware. */}}
 {{- define "confcom.epcNames" -}}
 {{- $names := list }}
 {{- $platforms := include "confcom.platforms" . | fromYamlArray }}
@@ -91,24 +95,28 @@ true
 {{- end }}
 {{- end }}
 
-{{/* The most MiB that a node may have: a larger request was meant in another unit. */}}
+{{/* The most EPC that a node may have, in MiB. A larger request was meant in another unit. */}}
 {{- define "confcom.mostEpcMiB" -}}
 {{ .Values.controller | default dict | dig "maxEpcMiBPerNode" 1048576 | int64 }}
 {{- end }}
 
-{{/* Limits of cost: tenants choose the lengths of lists, and CEL's own limits do not bound time. Pods with more
-containers, or more containers that ask for our resources, are refused; further variables, volumes and mounts are not
-examined if there are more. Each kind of object has one validating policy without matchConditions: the API server
-converts the object for every condition, and three times for every policy. */}}
+{{/* Limits for the policies' cost: tenants choose the lengths of lists, and CEL's own limits do not bound the time.
+Pods are refused if they have more containers than the first limit, or more containers that request our resources than
+the second. If a Pod has more variables, volumes and mounts than the third limit, the policies do not examine these.
+Each kind of object has one validating policy without matchConditions, because the API server converts the object for
+every condition, and three times for every policy. */}}
 {{- define "confcom.mostContainers" }}1000{{ end }}
 {{- define "confcom.mostAsking" }}50{{ end }}
 {{- define "confcom.mostParts" }}10000{{ end }}
-{{/* For a container that asks for our resources: characters of an amount, as parsing is quadratic in the digits (the
-API server refuses longer amounts later), and the number of limits, because a change of one limit rewrites all. */}}
+{{/* Limits for a container that requests our resources.
+The characters of an amount are limited, because parsing time is quadratic in the digits (the API server refuses longer
+amounts only later). The number of the container's resource limits is limited, because a change of one of them rewrites
+all. */}}
 {{- define "confcom.longestAmount" }}32{{ end }}
 {{- define "confcom.mostLimits" }}100{{ end }}
 
-{{/* CEL variables, called with (dict "root" $ "spec" CEL): a Pod's containers, and those with our resources. */}}
+{{/* CEL variables: a Pod's containers, and the containers that request our resources.
+Called with (dict "root" $ "spec" CEL). */}}
 {{- define "confcom.askingVariables" -}}
 {{- $names := list "sgx.intel.com/epc" }}
 {{- range include "confcom.epcNames" .root | fromJsonArray }}{{ $names = concat $names (list .epc .enclave .provision .helper) }}{{ end }}
@@ -122,8 +130,9 @@ API server refuses longer amounts later), and the number of limits, because a ch
   expression: 'variables.all.size() > {{ include "confcom.mostAsking" . }} ? [] : variables.all'
 {{- end }}
 
-{{/* Why Pods are refused: a JSON list of {name, when, unless, says, message}. "when" and "says" are CEL about a
-container c that has limits, "unless" about the request; "message" replaces "says" if "says" is too long. */}}
+{{/* The rules for which the policies refuse Pods: a JSON list of {name, when, unless, says, message}.
+"when" and "says" are CEL expressions about a container c that has limits; "unless" is a CEL expression about the
+request. "message" replaces "says" if "says" is too long. */}}
 {{- define "confcom.refusals" -}}
 {{- $rules := list }}
 {{- $names := include "confcom.epcNames" . | fromJsonArray }}
@@ -156,7 +165,7 @@ container c that has limits, "unless" about the request; "message" replaces "say
 {{- end }}
 {{- if .Values.admission.validate }}
 {{- $most := include "confcom.mostEpcMiB" . }}
-{{- /* 1000000 is 1M to the API server: what has a unit was meant in bytes. */}}
+{{- /* The API server writes 1000000 as 1M. An amount of EPC with a unit was meant in bytes. */}}
 {{- $unit := `matches("([KMGTPE]i|[MGTPE])$")` }}
 {{- $tooMuch := printf `name in c.resources.limits && (quantity(c.resources.limits[name]).isGreaterThan(quantity("%s")) || c.resources.limits[name].%s)` $most $unit }}
 {{- $rules = append $rules (dict "name" "tooMuch"

@@ -1,4 +1,5 @@
-{{/* Intel's aesmd, which alone gets the devices and the set-aside EPC; called with (dict "root" $ "platform" NAME). */}}
+{{/* The container of Intel's aesmd. It alone gets the devices and the EPC that is set aside.
+Called with (dict "root" $ "platform" NAME). */}}
 {{- define "confcom.aesmd" -}}
 {{- $values := .root.Values.quoteHelper.aesmd }}
 - name: aesmd
@@ -28,8 +29,8 @@
       {{- with $values.resources.limits }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
-      # Of the EPC that the device plugin sets aside, and the device that quoting needs. Until the kubelet has
-      # reported them, the scheduler has this Pod wait.
+      # Limits: EPC from the part that the device plugin sets aside, and the provision device, which quoting needs. The
+      # helper's Pod stays Pending until the kubelet has reported both resources.
       {{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "helper") }}: {{ .root.Values.quoteHelper.epcMiB | quote }}
       {{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "provision") }}: "1"
   securityContext:
@@ -43,8 +44,8 @@
   {{- include "confcom.collateralMounts" .root | nindent 2 }}
 {{- end }}
 
-{{/* A probe that fails only if the helper asked within two minutes for the restart of this instance of aesmd. It passes
-if aesmd is slow or the helper is down. */}}
+{{/* A probe that fails only if the helper has requested aesmd's restart within the last two minutes.
+The request must be for this instance of aesmd. The probe passes if aesmd is slow or the helper is down. */}}
 {{- define "confcom.aesmdProbe" -}}
 cd /var/run/aesmd && [ -e restart-requested ] || exit 0
 [ $(($(date +%s) - $(stat -c %Y restart-requested))) -gt 120 ] || [ "$(cat restart-requested)" != "$(stat -c '%i %Z' aesm.socket)" ]

@@ -1,6 +1,6 @@
-{{/* The content of sgx_default_qcnl.conf as a JSON object, so it always parses: with a malformed file, Intel's
-libraries report no error and make quotes that no verifier accepts. Retries are short, because every call waits for the
-retries, and every deadline of the helper must be longer. */}}
+{{/* The content of sgx_default_qcnl.conf as a JSON object, so that it can always be parsed.
+With a malformed file, Intel's libraries report no error and make quotes that no verifier accepts. Retries are short,
+because every call waits for the retries, and every deadline of the helper must be longer. */}}
 {{- define "confcom.qcnl" -}}
 {{- $collateral := .Values.quoteHelper.collateral }}
 {{- $intel := "https://api.trustedservices.intel.com/sgx/certification/v4/" }}
@@ -26,14 +26,14 @@ retries, and every deadline of the helper must be longer. */}}
 {{- toPrettyJson $conf }}
 {{- end }}
 
-{{/* Azure's THIM answers on the node itself, and a proxy cannot reach THIM. */}}
+{{/* Azure's THIM service answers only on the node itself, so a proxy cannot reach it. */}}
 {{- define "confcom.noProxy" -}}
 {{- $collateral := .Values.quoteHelper.collateral }}
 {{- $thim := eq $collateral.preset "azure" | ternary "169.254.169.254" "" }}
 {{- list $thim $collateral.proxy.no | compact | join "," }}
 {{- end }}
 
-{{/* The next three are of aesmd's container, which has Intel's quote provider library. */}}
+{{/* The next three templates are for aesmd's container, which has Intel's quote provider library. */}}
 {{- define "confcom.collateralEnv" -}}
 {{- $proxy := .Values.quoteHelper.collateral.proxy }}
 - {name: HOME, value: /var/cache/collateral}
@@ -55,7 +55,7 @@ retries, and every deadline of the helper must be longer. */}}
 - {name: collateral-cache, mountPath: /var/cache/collateral}
 - {name: collateral, mountPath: /etc/sgx_default_qcnl.conf, subPath: qcnl.conf, readOnly: true}
 {{- if .Values.quoteHelper.collateral.caBundle.configMap }}
-# Over the system's file: the library reads no other, whatever SSL_CERT_FILE says.
+# This mount replaces the system's file, because Intel's library reads no other file, whatever SSL_CERT_FILE says.
 - {name: ca-bundle, mountPath: /etc/ssl/certs/ca-certificates.crt, subPath: ca-certificates.crt, readOnly: true}
 {{- end }}
 {{- end }}

@@ -1,9 +1,10 @@
-{{/* "true" if the controller runs. Without the policy that adds the enclave device, no node has its EPC as capacity. */}}
+{{/* "true" if the controller runs.
+Without the policy that adds the enclave device to containers, no node has its EPC as capacity. */}}
 {{- define "confcom.controllerOn" -}}
 {{- and .Values.controller.enabled (include "confcom.mutatingAdmission" . | eq "on") }}
 {{- end }}
 
-{{/* The names under which nodes of all platforms have EPC: a JSON list. */}}
+{{/* The resource names under which the nodes of all platforms have EPC: a JSON list. */}}
 {{- define "confcom.epcResources" -}}
 {{- $names := list }}
 {{- range $platform := include "confcom.platforms" . | fromYamlArray }}
@@ -12,8 +13,9 @@
 {{- toJson (uniq $names) }}
 {{- end }}
 
-{{/* Label selectors of the SGX nodes of the values, with semicolons between them; empty for all nodes. They may select
-more nodes than the values do, because conditions on node names are omitted. */}}
+{{/* Label selectors for the SGX nodes that the values select, separated by semicolons.
+The result is empty for all nodes. The label selectors may select more nodes than the values do, because they omit
+conditions on node names. */}}
 {{- define "confcom.watchedNodes" -}}
 {{- $selectors := list }}
 {{- range $platform := include "confcom.platforms" . | fromYamlArray }}
@@ -32,8 +34,9 @@ more nodes than the values do, because conditions on node names are omitted. */}
 {{- if not (has "" $selectors) }}{{ uniq $selectors | join ";" }}{{ end }}
 {{- end }}
 
-{{/* Refuses node conditions that are invalid in a label selector: each condition is put into a label selector and into
-CEL. No node has labels for the refused conditions. */}}
+{{/* Refuses conditions on nodes that are invalid in a label selector.
+The chart puts each condition into a label selector and into CEL. No node can have labels that match the refused
+conditions. */}}
 {{- define "confcom.checkNodeConditions" -}}
 {{- $expressions := list }}
 {{- $fields := list }}
@@ -60,7 +63,8 @@ CEL. No node has labels for the refused conditions. */}}
 {{- include "confcom.checkConditions" (list $fields "^metadata[.]name$" (dict "In" $name "NotIn" $name)) }}
 {{- end }}
 
-{{/* Called with (list CONDITIONS KEY RULES): the pattern of a key; by operator, the pattern of values, and how many there are. */}}
+{{/* Called with (list CONDITIONS KEY RULES). KEY is the pattern of keys.
+RULES has, for each operator, the pattern of values, and their minimum and maximum number. */}}
 {{- define "confcom.checkConditions" -}}
 {{- $key := index . 1 }}
 {{- $rules := index . 2 }}
@@ -94,7 +98,7 @@ CEL. No node has labels for the refused conditions. */}}
 {{- join "," $all }}
 {{- end }}
 
-{{/* CEL: whether a node is one of the SGX nodes of the values, by variables.labels and its name. */}}
+{{/* CEL, from variables.labels and the node's name: whether the values select the node as an SGX node. */}}
 {{- define "confcom.chosenNode" -}}
 {{- $ways := list }}
 {{- range $platform := include "confcom.platforms" . | fromYamlArray }}
@@ -114,7 +118,8 @@ CEL. No node has labels for the refused conditions. */}}
 {{- join " || " $ways }}
 {{- end }}
 
-{{/* CEL: whether a node matches one of nodeSelectorTerms. A term without conditions matches none, as for the scheduler. */}}
+{{/* CEL: whether a node matches one of nodeSelectorTerms.
+A term without conditions matches no node, as in the scheduler. */}}
 {{- define "confcom.termInCel" -}}
 {{- $all := list }}
 {{- range .matchExpressions }}

@@ -12,7 +12,7 @@ app.kubernetes.io/component: {{ .component }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end }}
 
-{{/* Which platforms have nodes: a list, for fromYamlArray. */}}
+{{/* The platforms that have nodes, according to the values: a list, for fromYamlArray. */}}
 {{- define "confcom.platforms" -}}
 {{- if .Values.simulated.enabled }}
 - simulated
@@ -22,8 +22,9 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end }}
 {{- end }}
 
-{{/* A daemon's own name for a platform; called with (dict "root" $ "platform" NAME "daemon" NAME). Beside hardware,
-daemons of simulated nodes have another name, so hardware daemons keep their names when simulated nodes join. */}}
+{{/* A daemon's own name for a platform; called with (dict "root" $ "platform" NAME "daemon" NAME).
+Beside hardware, daemons of simulated nodes have another name, so hardware daemons keep their names when simulated nodes
+join. */}}
 {{- define "confcom.daemon" -}}
 {{ .daemon }}{{ if and .root.Values.simulated.besideHardware (eq .platform "simulated") }}-simulated{{ end }}
 {{- end }}
@@ -39,8 +40,8 @@ daemons of simulated nodes have another name, so hardware daemons keep their nam
 {{- end }}
 {{- end }}
 
-{{/* The name of one of the plugin's resources; called with (dict "root" $ "platform" NAME "kind" NAME). The reason why
-names for simulated nodes differ beside hardware: docs/adr, "Simulated nodes beside hardware". */}}
+{{/* The name of one of the plugin's resources; called with (dict "root" $ "platform" NAME "kind" NAME).
+The reason why names for simulated nodes differ beside hardware: docs/adr, "Simulated nodes beside hardware". */}}
 {{- define "confcom.resource" -}}
 {{- if and .root.Values.simulated.besideHardware (eq .platform "simulated") -}}
 {{ get (dict
@@ -84,15 +85,17 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- end }}
 {{- end }}
 
-{{/* The new Pod serves before the old one ends, one node at a time, so a rollout whose new Pod does not become ready
-stops while the old Pod still serves. */}}
+{{/* A rollout updates one node at a time.
+The new Pod must be ready before the old one ends, so a rollout whose new Pod does not become ready stops while the old
+Pod still serves. */}}
 {{- define "confcom.updateStrategy" -}}
 type: RollingUpdate
 rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
 {{- end }}
 
-{{/* Called with (dict "root" $ "image" VALUES). A digest decides; a tag beside a digest has no effect. Only
-aesmd's image has its own registry and tag. */}}
+{{/* Called with (dict "root" $ "image" VALUES).
+If an image has a digest, the digest selects the image, and a tag has no effect. Only aesmd's image has its own registry
+and tag. */}}
 {{- define "confcom.image" -}}
 {{- $registry := .image.registry | default .root.Values.image.registry }}
 {{- $tag := hasKey .image "tag" | ternary .image.tag .root.Values.image.tag }}

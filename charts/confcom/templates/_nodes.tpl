@@ -1,4 +1,5 @@
-{{/* Rules about nodes, for use of helm alone; they compare labels only: docs/adr, "Two rules about nodes". */}}
+{{/* Rules about nodes, for people who use helm without the confcom command.
+The rules compare labels only: see docs/adr, "Two rules about nodes". */}}
 
 {{/* The platform of an installed device plugin. */}}
 {{- define "confcom.platformOf" -}}
@@ -11,7 +12,8 @@
 {{- if eq "hardware" (get $labels "confcom.internal/platform") }}true{{ end }}
 {{- end }}
 
-{{/* The names of nodes with all of these labels, minus NAMES; called with (list LABELS NODES NAMES). A JSON list. */}}
+{{/* The names of the nodes that have all of LABELS, without the names in NAMES. Called with (list LABELS NODES NAMES).
+A JSON list. */}}
 {{- define "confcom.labelled" -}}
 {{- $wanted := index . 0 }}
 {{- $names := index . 2 }}
@@ -22,14 +24,15 @@
 {{- range $key, $value := $wanted }}
 {{- $chosen = and $chosen (hasKey $labels $key) (eq (get $labels $key) $value) }}
 {{- end }}
-{{- /* Of thousands of nodes, only those with the labels are looked up among the names. */}}
+{{- /* There may be thousands of nodes, so only nodes that have the labels are looked up in NAMES. */}}
 {{- if and $chosen (has .metadata.name $names | not) }}{{ $found = append $found .metadata.name }}{{ end }}
 {{- end }}
 {{- toJson $found }}
 {{- end }}
 
-{{/* The nodes of an installed DaemonSet: by its labels, or how many nodeSelectorTerms chose; called with (list
-DAEMONSET NODES). A JSON list, of names or of one text. */}}
+{{/* The nodes of an installed DaemonSet; called with (list DAEMONSET NODES).
+A JSON list: the names of the nodes with its labels, or, for nodeSelectorTerms, one text that says how many nodes the
+terms selected. */}}
 {{- define "confcom.served" -}}
 {{- $daemon := index . 0 }}
 {{- $count := dig "status" "desiredNumberScheduled" 0 $daemon | int }}
@@ -40,8 +43,9 @@ DAEMONSET NODES). A JSON list, of names or of one text. */}}
 {{- end }}
 {{- end }}
 
-{{/* Refuses an upgrade that would silently remove daemons from nodes whose workloads use them. confcom.checkConsent
-checks hardware that simulation would replace. nodeSelectorTerms are explicit, so their nodes are not checked. */}}
+{{/* Refuses an upgrade that would silently remove daemons from nodes whose workloads use them.
+confcom.checkConsent checks nodes whose hardware would be replaced by simulation. nodeSelectorTerms are explicit, so
+their nodes are not checked. */}}
 {{- define "confcom.checkNodes" }}
 {{- $platforms := include "confcom.platforms" . | fromYamlArray }}
 {{- range $name := list "confcom-device-plugin" "confcom-device-plugin-simulated" }}
@@ -49,7 +53,8 @@ checks hardware that simulation would replace. nodeSelectorTerms are explicit, s
 {{- $simulated := include "confcom.platformOf" . | eq "simulated" }}
 {{- $labels := ternary $.Values.simulated.nodeSelector $.Values.nodeSelector $simulated }}
 {{- $stays := and (has (ternary "simulated" "hardware" $simulated) $platforms) (eq (toJson .spec.template.spec.nodeSelector) (toJson $labels)) }}
-{{- /* Where the same labels choose, no node loses anything; helm takes seconds for a list of thousands of nodes. */}}
+{{- /* If the labels that select nodes stay the same, no node loses its daemons.
+The check is then omitted, because helm takes seconds for a list of thousands of nodes. */}}
 {{- if not $stays }}
 {{- $nodes := (lookup "v1" "Node" "" "").items }}
 {{- $served := include "confcom.served" (list . $nodes) | fromJsonArray }}
@@ -77,8 +82,9 @@ checks hardware that simulation would replace. nodeSelectorTerms are explicit, s
 {{- end }}
 {{- end }}
 
-{{/* For a platform that stays, each node must have the labels that will select it; called with (dict "daemon" DAEMONSET
-"nodes" NODES "served" ITS_NODES "labels" LABELS "hardware" HARDWARE_NODES "lose" TEXT "delete" COMMAND). */}}
+{{/* Refuses an upgrade if a node of a platform that stays would lack the labels that select it.
+Called with (dict "daemon" DAEMONSET "nodes" NODES "served" ITS_NODES "labels" LABELS "hardware" HARDWARE_NODES "lose"
+TEXT "delete" COMMAND). */}}
 {{- define "confcom.checkLabels" }}
 {{- $selector := .daemon.spec.template.spec.nodeSelector }}
 {{- $kept := include "confcom.labelled" (list .labels .nodes list) | fromJsonArray }}
@@ -121,8 +127,9 @@ checks hardware that simulation would replace. nodeSelectorTerms are explicit, s
 {{- end }}
 {{- end }}
 
-{{/* simulated.enabled is consent to a cluster without hardware nodes; with them, besideHardware is needed. Hardware
-nodes are those of the hardware plugin, and those with nodeSelector's labels and without the label for simulation. */}}
+{{/* simulated.enabled is consent only for a cluster without hardware nodes.
+With hardware nodes, besideHardware is needed too. Hardware nodes are the nodes of the hardware plugin, and nodes with
+nodeSelector's labels but without the label for simulation. */}}
 {{- define "confcom.checkConsent" }}
 {{- if and .Values.simulated.enabled (not .Values.simulated.besideHardware) }}
 {{- $nodes := (lookup "v1" "Node" "" "").items }}

@@ -1,7 +1,8 @@
 {{/* Parts of the helper's Pod that differ between kinds of nodes; called with (dict "root" $ "platform" NAME). */}}
 
-{{/* Platforms with a quote helper: a JSON list. Beside simulated nodes, hardware nodes have a helper if there is an
-image of aesmd, so releases without the image stay unchanged; checks.yaml refuses to remove the helper this way. */}}
+{{/* The platforms that have a quote helper: a JSON list.
+Beside simulated nodes, hardware nodes have a helper if there is an image of aesmd, so releases without the image stay
+unchanged; checks.yaml refuses to remove the helper this way. */}}
 {{- define "confcom.helperPlatforms" -}}
 {{- $found := list }}
 {{- if .Values.quoteHelper.enabled }}
@@ -14,7 +15,7 @@ image of aesmd, so releases without the image stay unchanged; checks.yaml refuse
 {{- toJson $found }}
 {{- end }}
 
-{{/* Not empty if the values name an image of Intel's aesmd. */}}
+{{/* The result is not empty if the values name an image of Intel's aesmd. */}}
 {{- define "confcom.aesmdChosen" -}}
 {{- with .Values.quoteHelper.aesmd.image }}
 {{- if or .registry .repository .tag .digest }}true{{ end }}
@@ -59,7 +60,7 @@ image of aesmd, so releases without the image stay unchanged; checks.yaml refuse
 {{- end }}
 
 {{- define "confcom.helperVolumes" -}}
-# Exception: hostPath, because this directory is where the node's containers, by their manifests, look for AESM.
+# Exception: hostPath, because containers on the node look for AESM's socket in this directory, as their manifests say.
 - name: aesmd
   hostPath: {path: /var/run/aesmd, type: DirectoryOrCreate}
 - name: removal
@@ -70,8 +71,8 @@ image of aesmd, so releases without the image stay unchanged; checks.yaml refuse
 {{- if eq .platform "simulated" }}
 {{ include "confcom.simulatedRoot" .root }}
 {{- else }}
-# aesmd's socket is open to everybody, so that only the directory protects it: each Pod has its own. Of memory, since a full
-# disk must not keep aesmd from making its socket.
+# Every user may open aesmd's socket, so only its directory protects the socket: each Pod has a directory of its own.
+# aesmd's directory is in memory, because a full disk must not keep aesmd from making its socket.
 - name: aesmd-private
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
 {{ include "confcom.collateralVolumes" .root }}
@@ -92,7 +93,8 @@ image of aesmd, so releases without the image stay unchanged; checks.yaml refuse
     items: [{key: seed, path: seed}, {key: created, path: created}, {key: check, path: check}]
 {{- end }}
 
-{{/* A change of these values replaces the Pods: Intel's library reads its configuration once, the helper its root. */}}
+{{/* Checksums, so that a change of the values replaces the helper's Pods.
+Intel's library reads its configuration only once, and the helper reads its root only once. */}}
 {{- define "confcom.helperChecksums" -}}
 {{- if eq .platform "hardware" }}
 checksum/collateral: {{ include "confcom.qcnl" .root | sha256sum }}

@@ -15,7 +15,7 @@ from e2e.relying_party import RelyingParty
 @pytest.fixture(scope="module")
 def start_own_cluster():
     """Starts a cluster for the module, with the images, in place of the session's; it ends with the module."""
-    folder = Path(tempfile.mkdtemp(prefix="ce2e-", dir="/tmp"))  # a short path, for its sockets
+    folder = Path(tempfile.mkdtemp(prefix="ce2e-", dir="/tmp"))  # a short path, as its sockets need
     folder.rmdir()
 
     def start(shape):
@@ -37,7 +37,7 @@ def party(add_on, tmp_path):
 
 @pytest.fixture
 def start_load(add_on, namespace, tmp_path):
-    """Starts eight clients of all kinds, which together hold this much EPC of each node."""
+    """Starts eight clients of all kinds, which together hold this amount of EPC on each node."""
     numbers = itertools.count()
 
     def start(offered_mib, rate):

@@ -18,14 +18,14 @@ from testkit.replay.clients import INTEL_QUOTE_EX
 RATE = 10.0
 """The victim's attestations per second."""
 AROUND_SECONDS = 10.0
-"""Time before the first and after the last attack."""
+"""Seconds of quiet before the first and after the last attack."""
 ATTACK_SECONDS = 20.0
 MORE_SECONDS = 15.0
-"""Time for which an attacker runs after the observed period, in which no attacker must end."""
+"""Seconds for which attackers run on after the observed period, so that none ends within it."""
 SOCKET = "/var/run/aesmd/aesm.socket"
 MOST_LOG_LINES = 1_500
-"""Most log lines of a daemon in a phase: a helper allows some 500 a minute, and a phase lies in two of its minutes.
-Without a bound for all users, 600 of them cause 10,000 lines."""
+"""Most log lines of a daemon in a phase: a helper writes at most some 500 lines a minute, and a phase touches
+two minutes. Without a limit for all users, 600 users cause 10,000 lines."""
 ENFORCE = "pod-security.kubernetes.io/enforce"
 
 pytestmark = pytest.mark.timeout(1800, func_only=True)
@@ -62,7 +62,7 @@ WITHOUT_PODS = (
     Phase("own-ends-by-users", root=True),
     Phase("incomplete-by-users", root=True),
 )
-"""Attacks where Pods are not told apart, so that a Pod's root can be thousands of peers."""
+"""Attacks on a helper that does not tell Pods apart, so that a Pod's root can be thousands of peers."""
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def attackers(cluster):
 def go_through(cluster, attackers, namespace, tmp_path):
     """Carries out attacks beside a Pod that attests, with some quiet time before and after all attacks.
 
-    Returns the victim's attestations by attack; a daemon's failure fails the case.
+    Returns the victim's attestations, keyed by attack; a daemon's failure fails the case.
     """
 
     def go(phases):
@@ -144,7 +144,7 @@ def attack(attackers, phase):
     if phase.update:
         assert {one.uid for one in before}.isdisjoint({one.uid for one in after if one.component == add_on.HELPER})
         return (began, ended), [one for one in after if one.restarts]
-    # A node whose container runtime does not answer is not ready, and so none of its Pods is ready.
+    # A node is not ready if its container runtime does not answer, and then none of its Pods is ready.
     return (began, ended), harm(before, after, stayed_ready=not phase.log_stalled)
 
 

@@ -16,9 +16,9 @@ from testkit.documentation import commands
 PAGE = "docs/how-to/change-accounting.md"
 OFFERED_MIB = 162
 BLOCK_SECONDS = 700.0
-"""Limit for one block: the longest waits 5.5 minutes, and `update` gives up after ten."""
+"""Seconds for one code block of the page: the longest waits 5.5 minutes, and `update` gives up after ten."""
 BACK_SECONDS = 180.0
-"""Time for the controller manager to create the Deployment's Pod again."""
+"""Seconds for the controller manager to create the Deployment's Pod again."""
 LABELS = {"app": "holds"}
 
 pytestmark = pytest.mark.timeout(1800, func_only=True)
@@ -49,7 +49,7 @@ def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant):
         return itemgetter("kind", "choice", "capacity_mib", "allocatable_mib")(add_on.epc()[node])
 
     def run(name):
-        """Run the lines of the page's block that has this name after its language, as in ```` ```sh drain ````."""
+        """Run the lines of the page's code block that has this name, as in ```` ```sh drain ````."""
         lines = [str(one.line).replace("NODE", node) for one in commands(PAGE) if one.name == name]
         assert lines
         cluster.run(["bash", "-c", "\n".join(["set -o errexit", *lines])], timeout=BLOCK_SECONDS)
@@ -64,7 +64,7 @@ def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant):
 
     run("drain")
     run("set")
-    assert accounting()[:2] == ("device", "kept-allocated")  # the record still names the devices of the drained Pod
+    assert accounting()[:2] == ("device", "kept-allocated")  # the record names the drained Pod's devices
     run("kept-allocated")
     run("wait")
     assert accounting() == ("capacity", "set", OFFERED_MIB, OFFERED_MIB)
@@ -73,7 +73,7 @@ def test_one_node_changes_to_capacity_and_back(cluster, add_on, tenant: Tenant):
 
     run("drain")
     run("devices")
-    assert accounting()[:2] == ("capacity", "kept-allocated")  # the record still names the drained Pod's enclave device
+    assert accounting()[:2] == ("capacity", "kept-allocated")  # the record names the drained Pod's device
     run("kept-allocated")
     run("back")
     assert accounting() == ("device", "set", OFFERED_MIB, OFFERED_MIB)

@@ -1,7 +1,7 @@
 """Plugin, controller and kubelet are killed in every order, while Pods with EPC come and go on two nodes.
 
-One node counts its EPC as devices, the other one as capacity. A watch of all Pods tells of each change in the order in
-which the API server made it, so the sums of what is bound are exact.
+One node counts its EPC as devices, and the other node counts it as capacity. A watch of all Pods reports all
+changes in the order in which the API server made them, so the sums of bound EPC are exact.
 """
 
 import random
@@ -22,14 +22,14 @@ from e2e.waiting import until
 
 MINUTES = 12
 CASE_SECONDS = MINUTES * 60 + 900
-"""Limit of the case: the churn, enabling the add-on, and the last Pods, on a busy machine."""
+"""Seconds for the case on a busy machine: enabling the add-on, the churn, and the last Pods."""
 DEVICES_MIB, CAPACITY_MIB = 168, 4096 + SET_ASIDE_MIB
 """MiB of Azure's largest DCsv2 node; MiB of a node with more EPC than is counted as devices."""
 CALM_SECONDS = (3.0, 8.0)
-"""Range of the pauses between two orders of kills."""
+"""Shortest and longest pause between two orders of kills, in seconds."""
 GONE_SECONDS = 120.0
 LEAST_SHARE = 0.2
-"""Least number of Pods that must have run per second and node: with fewer, there was hardly any churn."""
+"""Least number of Pods that must have run per second and node; fewer Pods are hardly any churn."""
 
 pytestmark = pytest.mark.timeout(CASE_SECONDS, func_only=True)
 

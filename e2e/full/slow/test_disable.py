@@ -29,14 +29,14 @@ SECRET = f"{SYSTEM}/{ROOT_SECRET}"
 STAYS = {
     f"secrets/{SECRET}",
     f"namespaces/<none>/{SYSTEM}",
-    f"serviceaccounts/{SYSTEM}/default",  # Kubernetes makes these two in every namespace
+    f"serviceaccounts/{SYSTEM}/default",  # Kubernetes makes these two objects in every namespace
     f"configmaps/{SYSTEM}/kube-root-ca.crt",
 }
 PLUGINS, AESM = str(DEVICE_PLUGINS), "/run/aesmd"
 CLEANING_SECONDS = 315.0
-"""Time for the kubelets to remove a resource, and 15 s more."""
+"""Seconds for the kubelets to remove a resource, and 15 s more."""
 SPARE_SECONDS = 60.0
-"""Time for the rest of the command, on a busy machine."""
+"""Seconds for the rest of the command, on a busy machine."""
 
 
 def without(objects, namespace):
@@ -65,7 +65,7 @@ def status_keys(cluster):
 
 
 def entries(nodes, folder):
-    """Entries of this folder on each node, except those of the kubelet; empty for a missing folder."""
+    """Entries of this folder on each node, except the kubelet's entries; empty for a missing folder."""
     return {node.name: set(node.run(["ls", folder], check=False).stdout.split()) - {CHECKPOINT} for node in nodes}
 
 

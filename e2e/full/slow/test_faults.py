@@ -19,9 +19,9 @@ RATE = 4.0
 """Attestations per second of each of eight clients."""
 AWAY_SECONDS = 30.0
 NOTICE_SECONDS = 150.0
-"""Time for `status` to name the fault: the API server calls a node lost after 50 s."""
+"""Seconds for `status` to name the fault; a node counts as lost after 50 s."""
 SEVERAL = 6
-"""Most kills until the kubelet delays the next start long enough for `status` to show it: two are usual."""
+"""Most kills until the kubelet delays the next start so long that `status` shows it; usually two."""
 
 
 def is_named(add_on: AddOn, code: str) -> bool:
@@ -63,7 +63,7 @@ def api_server_away(add_on: AddOn) -> Callable[[], object]:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of the first node: `begin` causes it and returns what ends it; it may lose quotes there."""
+    """A fault of the first node, which may lose quotes; `begin` causes the fault and returns what ends it."""
 
     name: str
     begin: Callable[[AddOn], Callable[[], object]]
@@ -88,7 +88,7 @@ def test_faults_are_named_and_clients_go_on(add_on, start_load, party):
         end = fault.begin(add_on)
         load.wait_past(time.monotonic())
         end()
-        # A node that was lost is Ready when its kubelet watches it again, which is tried at growing intervals.
+        # A lost node is Ready when its kubelet watches it again; the kubelet tries at growing intervals.
         until(add_on.cluster.ready, "the nodes are Ready", seconds=NOTICE_SECONDS)
         add_on.wait_for_epc()
         until(add_on.is_well, "all is well again", seconds=NOTICE_SECONDS)
@@ -105,7 +105,7 @@ def test_faults_are_named_and_clients_go_on(add_on, start_load, party):
 
 @pytest.mark.timeout(1800, func_only=True)
 def test_a_node_that_is_away_during_an_update_loses_no_quote(cluster, add_on, start_load, tmp_path):
-    """On return, the old helper is stopped while the new one still starts: the old one serves on."""
+    """A returned kubelet stops the old helper while the new one starts; the old helper serves on."""
     digest = digest_of(import_other(cluster, tmp_path, HELPER))
     load = start_load(HELD_MIB, RATE)
     old = uids(add_on.pods(HELPER))

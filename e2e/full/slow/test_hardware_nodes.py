@@ -1,4 +1,4 @@
-"""Nodes that look like hardware, with the add-on for hardware: a sidecar makes quotes, through the relay."""
+"""Nodes that look like hardware, with the add-on for hardware: the helper relays a sidecar's quotes."""
 
 import json
 import time
@@ -25,7 +25,7 @@ RATE = 10.0
 AROUND_SECONDS = 10.0
 NOTICE_SECONDS = 150.0
 RESTARTED_SECONDS = HANG_SECONDS + 120.0
-"""Limit from the first hanging call: its deadline, the self-test's, the probe, and the grace period."""
+"""Seconds from the first hanging call: its deadline, the self-test's deadline, probe, grace period."""
 HARDWARE_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 AESMD = "aesmd"
 LOOK = """
@@ -58,7 +58,7 @@ def add_on(cluster, aesmd_images, tmp_path_factory):
     file = tmp_path_factory.mktemp("values") / "values.json"
     file.write_text(json.dumps({"quoteHelper": {**hardware, "aesmd": {"image": image}}}))
     uninstall(cluster)
-    for node in chosen:  # these nodes' kubelets may still have records of ended Pods, whose EPC a plugin keeps
+    for node in chosen:  # kubelets may still have records of ended Pods, whose EPC a plugin keeps
         forget(cluster, node)
     made = AddOn(cluster, chosen, SMALLEST_NODE_MIB - SET_ASIDE_MIB)
     names = [node.name for node in chosen]
@@ -181,7 +181,7 @@ def test_faults_of_one_nodes_aesmd_are_named_and_end(add_on, start_load, party) 
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
     assert after["status"]["containerStatuses"][0]["restartCount"] == 0
     outcome = Outcome.verified(load, party)
-    # Clients of the sidecar wait for the answers of an aesmd that hangs.
+    # The sidecar's clients wait for an answer if aesmd hangs.
     slow = {line.split()[0] for line in outcome.not_offered(load.rate)}
     assert {pod.node for pod in load.pods if pod.name in slow} <= {sidecar.node.name}
     assert outcome.failures

@@ -5,9 +5,9 @@ import pytest
 from testkit.kubelet_contract.cases import RemovalContract
 
 SLOW_SECONDS = 500
-"""Limit for the 5 minutes, with the time before and after."""
+"""Seconds for the 5 minutes, and for what comes before and after them."""
 
 
 @pytest.mark.timeout(SLOW_SECONDS, func_only=True)
 class TestRemoval(RemovalContract):
-    """Contract of a kubelet whose plugin stays away."""
+    """The contract of a kubelet, for a plugin that stays away."""

@@ -20,13 +20,13 @@ from e2e.waiting import until
 HELD_MIB = 80
 """MiB of EPC that the clients of a node hold."""
 RATE = 2.0
-"""Attestations per second of each of eight clients: with about 20 quotes per second, a gap of a second is seen."""
+"""Attestations per second of each of eight clients: about 20 quotes per second show a gap of one second."""
 AWAY_SECONDS = 60.0
 AWAY_IN_A_ROLLBACK_SECONDS = 20.0
 LATE_SECONDS = 60.0
-"""Longest time until a scheduler asks a returned API server again; for cases that do not leave it to chance."""
+"""Most seconds until a scheduler asks a returned API server again; some cases always use this maximum."""
 BACK_SECONDS = 300.0
-"""Time for all to be well: a hand-over may take 180 s, and a kubelet may ask a returned API server after 60 s."""
+"""Seconds until all is well: a hand-over may take 180 s, and a kubelet's return to the API server 60 s."""
 PHASE_SECONDS = 120.0
 LEVELS = ("debug", "info")
 """Log levels; an update to either replaces all daemons."""
@@ -44,7 +44,7 @@ ON_NODES = (Part.KUBELET, Part.CONTAINERD)
 
 
 class Phase(StrEnum):
-    """Moments from which parts are away; the command prints the first two."""
+    """Moments at which an outage begins; the command prints the first two."""
 
     CHECKS = "Checking the cluster"
     WAITING = "Waiting for the daemons"
@@ -54,12 +54,12 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """Simultaneous outage of parts: node parts on the node whose helper is replaced, or on one node each."""
+    """Simultaneous outage of parts: a node's parts fail where the helper is replaced, or on one node each."""
 
     phase: Phase
     parts: tuple[Part, ...]
     unscheduled: bool = False
-    """Whether the scheduler is away from before the first successor until LATE_SECONDS after these parts' return."""
+    """Whether the scheduler is away from before the first successor to LATE_SECONDS after the parts' end."""
 
 
 def strike(phase: Phase, *parts: Part) -> Strike:
@@ -78,23 +78,23 @@ EVERY_PHASE = (
     (strike(Phase.WAITING, Part.KUBELET, Part.CONTAINERD),),
     (strike(Phase.CHECKS, Part.CONTROLLER_MANAGER, Part.SCHEDULER, Part.KUBELET, Part.CONTAINERD),),
 )
-"""Each row is one update; its strikes follow one another, each on another node."""
+"""Each row is one update. The outages of an update follow one another, each on another node."""
 WORST = Strike(Phase.STARTING, (Part.KUBELET,), unscheduled=True)
-"""Worst case: the kubelet, back again, ends an old helper whose successor is not scheduled yet."""
+"""Worst case: a returned kubelet ends the old helper before the successor is scheduled."""
 WORST_SECONDS = 75.0
-"""Outage until a node is taken for lost, and its Pods for not ready: 50 to 60 s pass before that."""
+"""Seconds of an outage until a node counts as lost, and its Pods as not ready: it takes 50 to 60 s."""
 ROLLBACKS = ((strike(Phase.WAITING, Part.API_SERVER),), (strike(Phase.STARTING, Part.API_SERVER),))
 
 
 @dataclass
 class Change:
-    """One command, and the helpers that it replaces."""
+    """A running command, and the helpers that it replaces."""
 
     add_on: AddOn
     arguments: tuple[str, ...]
     log: Path
     old: dict[str, str] = field(init=False)
-    """Node of each replaced helper, by the helper's UID."""
+    """Node of each replaced helper, keyed by the helper's UID."""
     struck: set[str] = field(init=False, default_factory=set)
     _process: subprocess.Popen[bytes] = field(init=False)
 
@@ -107,7 +107,7 @@ class Change:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
     def reached(self, phase: Phase) -> str:
-        """The node whose helper is in this phase and which was not struck yet; any for the first phases."""
+        """A node without an outage so far whose helper is in this phase; any node for the first phases."""
         if phase in {Phase.CHECKS, Phase.WAITING}:
             return self.add_on.nodes[0].name if phase in self.log.read_text() else ""
         there = {pod["metadata"]["uid"]: pod for pod in self.add_on.all_pods(HELPER)}
@@ -136,7 +136,7 @@ class Change:
             self.add_on.cluster.start(Part.SCHEDULER)
 
     def complete(self) -> None:
-        """Wait until the command has ended, repeated if needed, and only its helpers are left, all well."""
+        """Wait until the command has ended (repeat it if needed), and only its own helpers are left, well."""
         code = self._process.wait(COMMAND_SECONDS)
         until(self.add_on.cluster.ready, "the nodes are Ready", seconds=BACK_SECONDS)
         if code and not self.add_on.has_replaced(self.old):
@@ -151,7 +151,7 @@ class Change:
 
 
 def node_of(pod) -> str:
-    """Name of the node where a daemon's Pod is, or is to be scheduled."""
+    """Name of the node on which a daemon's Pod runs, or will be scheduled."""
     affinity = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     (term,) = listing(affinity, "nodeSelectorTerms")
     (field_,) = listing(term, "matchFields")

@@ -19,9 +19,9 @@ SMALLEST_NODE_MIB = 28
 RATE = 10.0
 """Attestations per second of each client: 80 together, with about 100 quotes and 400 calls."""
 AROUND_SECONDS = 10.0
-"""Duration of load before and after each change."""
+"""Seconds of load before and after each change."""
 SERVED = 1_000
-"""Number of quotes that each instance of the helper serves at least."""
+"""Least number of quotes that each instance of the helper must serve."""
 SERVED_SECONDS = 300.0
 QUOTING_ENCLAVES = {
     (hashlib.sha256(f"confcom simulated quoting enclave, version {version}".encode()).hexdigest(), version)
@@ -38,7 +38,7 @@ def quote(self, report, info):
     return type(made)(made.quote[:368] + report_data + made.quote[432:], made.qe_report_info)
 SimulatedQuoteProvider.quote = quote
 """
-"""Module of a broken build, whose quotes have other report data than the report."""
+"""Module of a broken helper; its quotes have other report data than the request's report."""
 ENDS_AT_ONCE = b"""
 import os, sys
 
@@ -76,7 +76,7 @@ class Story:
         until(enough, f"each helper has served {SERVED} quotes", seconds=SERVED_SECONDS)
 
     def change(self, *arguments) -> tuple[float, float]:
-        """Carry out a command that replaces all helpers; return the times of its begin and end."""
+        """Carry out a command that replaces all helpers; return the times at which it began and ended."""
         self.around()
         old = uids(self.add_on.pods(HELPER))
         began = time.monotonic()
@@ -87,7 +87,7 @@ class Story:
         return began, ended
 
     def break_and_undo(self, reason, image) -> None:
-        """Check that a broken update stops at its first node, where the old helper serves; roll it back."""
+        """Check that a broken update stops at its first node, whose old helper serves on; roll it back."""
         self.around()
         old = self.add_on.pods(HELPER)
         before = {node: self.add_on.quotes_by(pod) for node, pod in old.items()}
@@ -107,7 +107,7 @@ class Story:
         self.add_on.is_well()
 
     def kill(self) -> tuple[float, float]:
-        """Kill a helper; return the times from and until which it was away."""
+        """Kill a helper; return the begin and the end of its absence."""
         self.around()
         node, before = self.add_on.nodes[0], self.add_on.pods(HELPER)
         killed = time.monotonic()
@@ -156,7 +156,7 @@ def test_no_attestation_fails_by_updates_and_rollbacks(cluster, add_on, start_lo
     outcome = Outcome.verified(load, party)
     assert outcome.not_offered(load.rate) == []
     assert outcome.failed_only_on(add_on.nodes[0].name, away)
-    # Clients get error 42 by a change of the quoting enclave, and for no other reason.
+    # Clients get error 42 only because the quoting enclave has changed.
     assert outcome.renewals
     assert min(outcome.renewals) > enclave_began
     assert {(mr_enclave.hex(), svn) for mr_enclave, svn in outcome.quoting_enclaves} == QUOTING_ENCLAVES

@@ -1,6 +1,6 @@
-"""The API server is upgraded from 1.35 to 1.36 while Pods with EPC run, then the kubelets, in a cluster of its own.
+"""While Pods with EPC run, first the API server is upgraded from 1.35 to 1.36, then the kubelets are.
 
-The controller manager and the scheduler stay, which a newer API server permits.
+The old controller manager and scheduler stay, which a newer API server permits.
 """
 
 import json
@@ -17,7 +17,7 @@ from e2e.tenants import Tenant, container, pod
 from e2e.waiting import until
 
 CASE_SECONDS = 1200
-"""Limit for the case; three minutes are usual."""
+"""Seconds for the case; usually it takes three minutes."""
 BEFORE, AFTER = "1.35", "1.36"
 OFFERED_MIB = 4096
 """MiB of EPC that each node offers to tenants: more than the default number of devices on 1.36."""
@@ -25,7 +25,7 @@ RATE = 1.0
 """Attestations per second of each client."""
 BYTES_NAME = "sgx.intel.com/epc"
 BACK_SECONDS = 150.0
-"""Time for nodes to be Ready after an API server outage: see NODES_BACK_SECONDS in e2e/cluster."""
+"""Seconds for nodes to be Ready after an API server outage; see NODES_BACK_SECONDS in e2e/cluster."""
 
 pytestmark = pytest.mark.timeout(CASE_SECONDS, func_only=True)
 
@@ -57,7 +57,7 @@ def api_server_version(cluster):
 
 
 def accounting(add_on):
-    """By node: the kind of accounting, the reason for it, and the MiB of EPC in the API."""
+    """For each node: the way of counting EPC, the reason for it, and the MiB of EPC in the API."""
     found = add_on.epc()
     assert all(epc["capacity_mib"] == epc["allocatable_mib"] for epc in found.values())
     return {node: (epc["kind"], epc["choice"], epc["capacity_mib"]) for node, epc in found.items()}
@@ -84,7 +84,7 @@ def counted_as(tenant, resource, amount):
 def test_upgraded_with_pods_running(cluster, add_on, start_load, party, *, newer, tenant: Tenant):
     mib = {node.name: OFFERED_MIB for node in cluster.nodes}
 
-    # On 1.35, all EPC counts as devices, no manifest is rewritten, and users are told the name to write.
+    # On 1.35, all EPC counts as devices, no manifest is rewritten, and users learn which name to write.
     assert api_server_version(cluster) == f"v{pinned(BEFORE)}"
     assert accounting(add_on) == {node: ("device", "api-server-old", here) for node, here in mib.items()}
     assert not changes_pods(cluster)
@@ -121,7 +121,7 @@ def test_upgraded_with_pods_running(cluster, add_on, start_load, party, *, newer
     assert [is_ready(one) for one in controllers if one["metadata"]["name"].startswith(CONTROLLER)] == [True]
     goes_on(load, tenants)
 
-    # The setting changes no node while Pods hold devices on the node.
+    # The new setting changes no node on which Pods hold devices.
     assert changes(add_on.confcom("update", "--set=devicePlugin.accounting=capacity", JSON))
     until(add_on.is_well, "all is well", seconds=BACK_SECONDS)
     assert accounting(add_on) == {node: ("device", "kept-allocated", here) for node, here in mib.items()}

@@ -1,4 +1,4 @@
-"""Client of the API server: lightkube over the socket of `kubectl proxy` (confcom.addon.login)."""
+"""A client of the API server: lightkube, connected to the socket of `kubectl proxy` (confcom.addon.login)."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from confcom.errors import UnavailableError, shortened
 from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, namespace_of, text
 
 LOGIN_SECONDS = 120.0
-"""Timeout of the first request: a credential plugin may ask a person to log in."""
+"""Timeout of the first request, during which a credential plugin may ask a person to log in."""
 API_SECONDS = 30.0
-"""Timeout of one request; a busy API server needs a second for a page of a list."""
+"""The usual timeout of a request; a busy API server needs a second to send one page of a list."""
 PODS_SECONDS = 5.0
-"""Timeout of a request through a node's kubelet, so that a silent kubelet does not delay the command."""
+"""Short timeout of a request that the API server forwards to a node, since the node may not answer."""
 AT_ONCE = 8
-"""Concurrent requests."""
+"""Maximum number of concurrent requests."""
 PAGE = 250
-"""Objects in a page of a list: a page of ordinary Pods is 2 MB, of the largest possible Pods 375 MB."""
+"""Objects per page of a list: 250 ordinary Pods have 2 MB, and 250 Pods of the maximum size have 375 MB."""
 MAX_LOG_LINES = 2_000
-"""Last lines read from a log: a daemon repeats its state every 30 s, and limits its clients' lines."""
+"""Number of last lines read from a log; a daemon logs its state every 30 s, and limits its clients' lines."""
 PROBES_PORT = 8080
-"""The port of the daemons' probes, metrics and inventory, as in the chart."""
+"""The port at which the daemons serve probes, metrics and inventory; the chart sets the same port."""
 HELM_MANAGER = "helm"
 """The field manager under which helm 4 applies manifests."""
 _BASE_URL = "http://localhost"
-"""kubectl proxy accepts this host only."""
+"""kubectl proxy accepts requests for this host only."""
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _ADMISSION = re.compile(r'denied (the )?request|" is forbidden: (?!User |error looking up|status unknown)')
-"""A refusal by admission, which names the object. Excluded: a missing permission, which names the user, and refusals
-that end once controllers have created the namespace's ServiceAccount and the status of its quota."""
+"""Matches the message of a refusal by admission. It does not match if the user lacks a permission, or if the refusal
+ends once controllers have created the namespace's ServiceAccount and the status of the namespace's quota."""
 CLUSTER_WIDE = (
     *("Namespace", "Node", "ClusterRole", "ClusterRoleBinding", "PriorityClass", "SelfSubjectAccessReview"),
     *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
     *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
 )
-"""The cluster-scoped kinds of the chart and of our requests; all other kinds are namespaced."""
+"""The cluster-scoped kinds that the chart or confcom uses; all their other kinds are namespaced."""
 
 Kind = type[Any]
 """A lightkube resource class whose objects are dictionaries."""
@@ -76,11 +76,11 @@ class NotFoundError(ClusterAccessError):
 
 
 class ConflictError(ClusterAccessError):
-    """An object to create exists already, or an object to replace has changed since it was read."""
+    """The object to create exists already, or the object to replace was changed after confcom read it."""
 
 
 class RefusedError(ClusterAccessError):
-    """Admission or validation refused an object; `invalid` objects are refused in any namespace."""
+    """Admission or validation refused an object; an `invalid` object is refused in every namespace."""
 
     error_code = "object-refused"
 
@@ -89,7 +89,7 @@ class RefusedError(ClusterAccessError):
 
 
 def plural(kind: str) -> str:
-    """Return a kind's resource name, by the rule that every kind in the chart follows."""
+    """Return the plural name of a kind's resource, by a rule that is right for every kind in the chart."""
     word = kind.lower()
     if word.endswith(("s", "x", "ch")):
         return f"{word}es"
@@ -121,17 +121,17 @@ _REVIEW = kind_of("authorization.k8s.io/v1", "SelfSubjectAccessReview")
 
 
 class Api:
-    """Client of the API server. Every method raises ClusterAccessError, or a subclass, if it fails."""
+    """A client of the API server. A method that fails raises ClusterAccessError or one of its subclasses."""
 
     def __init__(self, transport: httpx2.BaseTransport) -> None:
-        """Send requests over the transport, to kubectl proxy. Threads may share the object."""
-        # msgspec 0.22 crashes if two threads decode to a type for the first time (measured).
+        """Make a client that sends requests to kubectl proxy over `transport`. Threads may share it."""
+        # Decode once here: msgspec 0.22 crashes if two threads decode to a new type at once (measured).
         for decoded in (ObjectMeta, Status, ListMetadata):
             msgspec.convert({}, decoded)
-        # Over the socket there is no TLS: without `insecure`, lightkube would load all CA certificates (0.1 s).
+        # The socket has no TLS. `insecure` keeps lightkube from loading all CA certificates, which takes 0.1 s.
         config = KubeConfig.from_one(cluster=ApiServer(server=_BASE_URL, insecure=True), user=User())
         timeout = httpx2.Timeout(API_SECONDS)
-        # Any: lightkube's overloads do not know classes that are made from a kind's name.
+        # The type is Any: lightkube's overloads do not accept the classes that kind_of() makes.
         self._client: Any = Client(config, timeout=timeout, trust_env=False, transport=transport)
         self._http = httpx2.Client(base_url=_BASE_URL, timeout=timeout, trust_env=False, transport=transport)
 
@@ -152,16 +152,16 @@ class Api:
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> Iterator[KubernetesObject]:
-        """Yield the objects of a kind, page by page: in the named namespace, or else in all."""
+        """Read a list page by page, and yield its objects. An empty `namespace` means all namespaces."""
         where = {} if issubclass(kind, GenericGlobalResource) else {"namespace": namespace or "*"}
-        # The API server names the type in the list, not in the list's items.
+        # The items of a list have no apiVersion and kind: only the list itself has them.
         typed = {"apiVersion": api_info(kind).resource.api_version, "kind": kind.__name__}
         with _reported(f"{plural(kind.__name__)} cannot be listed"):
             for one in self._client.list(kind, chunk_size=PAGE, labels=labels, fields=fields, **where):
                 yield typed | one
 
     def exists(self, kind: Kind, name: str, namespace: str = "") -> bool:
-        """Return whether an object exists; only metadata is requested, so no Secret's value is sent."""
+        """Return whether an object exists. Only metadata is requested, so that no Secret's value is sent."""
         resource = api_info(kind).resource
         root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
         where = f"/namespaces/{quote(namespace)}" if namespace else ""
@@ -178,7 +178,7 @@ class Api:
         return None
 
     def create(self, thing: KubernetesObject, *, dry_run: bool = False) -> bool:
-        """Create an object, and return whether it was created; one that exists stays unchanged and unread."""
+        """Create an object and return True; if the object exists already, change nothing and return False."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         with contextlib.suppress(ConflictError), _reported(f"the {made.kind} {name_of(thing)} cannot be created"):
             self._client.create(made, dry_run=dry_run, **_in(namespace_of(thing)))
@@ -186,7 +186,7 @@ class Api:
         return False
 
     def replace(self, thing: KubernetesObject) -> bool:
-        """Replace an object if its resourceVersion is still that of `thing`; return whether it was."""
+        """Replace an object by `thing` and return True; if their resourceVersions differ, return False."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         failure = f"the {made.kind} {name_of(thing)} cannot be written"
         with contextlib.suppress(ConflictError, NotFoundError), _reported(failure):
@@ -199,7 +199,7 @@ class Api:
             self._client.patch(kind, name, dict(patch), patch_type=PatchType.MERGE, **_in(namespace))
 
     def applied(self, manifest: KubernetesObject, namespace: str) -> KubernetesObject:
-        """Return the object that helm's server-side apply of the manifest would produce; nothing is changed."""
+        """Return the object that helm's server-side apply of the manifest would produce (a dry run)."""
         kind, name, where = place_of(manifest, namespace)
         how = {"field_manager": HELM_MANAGER, "force": True, "dry_run": True, **_in(where)}
         with _reported(f"the {kind.__name__} {name} cannot be compared"):
@@ -207,14 +207,14 @@ class Api:
             return found
 
     def replaced(self, thing: KubernetesObject) -> KubernetesObject:
-        """Return the object that `replace` would write: `thing` with defaults of the API; nothing changes."""
+        """Return `thing` with the API's default values, as `replace` would write it (a dry run)."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         with _reported(f"the {made.kind} {name_of(thing)} cannot be compared"):
             found: KubernetesObject = self._client.replace(made, dry_run=True, **_in(namespace_of(thing)))
             return found
 
     def delete(self, kind: Kind, name: str, namespace: str = "") -> bool:
-        """Delete an object, without waiting for its end; return whether it existed."""
+        """Request an object's deletion; do not wait until it is gone. Return whether the object existed."""
         with contextlib.suppress(NotFoundError), _reported(f"the {kind.__name__} {name} cannot be deleted"):
             self._client.delete(kind, name, **_in(namespace))
             return True
@@ -227,7 +227,7 @@ class Api:
             answer.raise_for_status().json()
 
     def is_allowed(self, attributes: Mapping[str, str]) -> bool:
-        """Return whether this user may do something (resourceAttributes of a SelfSubjectAccessReview)."""
+        """Return whether this user has a permission (resourceAttributes of a SelfSubjectAccessReview)."""
         with _reported("the user's permissions cannot be checked"):
             answer = self._client.create(_REVIEW(spec={"resourceAttributes": dict(attributes)}))
             return mapping(answer, "status").get("allowed") is True
@@ -237,7 +237,7 @@ class Api:
         return self._raw(f"the log of {pod} cannot be read", path, PODS_SECONDS).text
 
     def probe_page(self, pod: str, namespace: str, page: str) -> str:
-        """Return a page of a daemon's probe server, such as `metrics`, through the API server's proxy."""
+        """Read a page, such as `metrics`, from a daemon's probe server, through the API server's proxy."""
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{PROBES_PORT}/proxy/{page}"
         cause = f"{pod} does not answer the API server, which networkPolicy.apiServer has to name if it is kept out"
         with _reported(f"/{page} of {pod} cannot be read", cause):
@@ -254,7 +254,7 @@ def _in(namespace: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _reported(failure: str, silent: str = "the API server does not answer") -> Iterator[None]:
-    """Turn errors of lightkube and the HTTP library into ours; `silent` names what does not answer."""
+    """Turn errors of lightkube and httpx2 into errors of confcom; `silent` is the cause if nobody answers."""
     try:
         yield
     except httpx2.HTTPStatusError as error:
@@ -267,7 +267,7 @@ def _reported(failure: str, silent: str = "the API server does not answer") -> I
     except httpx2.HTTPError as error:
         why = f"{silent}: {error or type(error).__name__}"
         raise ClusterAccessError(failure, why=why) from error
-    except (ValueError, TypeError, AttributeError) as error:  # not JSON, or JSON that is no object
+    except (ValueError, TypeError, AttributeError) as error:  # the answer is no JSON object
         why = f"the answer is not the API server's: {error}"
         raise ClusterAccessError(failure, error_code="answer-not-understood", why=why) from error
 

@@ -1,7 +1,7 @@
-"""A change of the add-on: its Lease, and the steps that enabling, updating and rolling back share.
+"""What all changes of the add-on share: the Lease, and the steps of enabling, updating and rolling back.
 
-The Lease in the release's namespace allows one change at a time; a plain `helm upgrade` ignores it. Every step may be
-repeated: running the same command again completes an interrupted command.
+The Lease in the release's namespace allows one change at a time, but a user's own `helm upgrade` ignores the Lease.
+Every step may be repeated: to complete an interrupted command, run the same command again.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, text,
 
 LEASE_NAME = "confcom-change"
 RENEW_SECONDS = 10.0
-"""Interval of the renewals: two may fail before the Lease expires."""
+"""Time between renewals of the Lease. Two renewals in a row may fail before the Lease expires."""
 EXPIRES_SECONDS = 30
-"""Time after the last renewal when another command may take over the Lease, since its holder was killed."""
+"""Time after which a Lease without renewal expires: its holder was killed, and another command may get it."""
 AGAIN = "run the same command again to complete the change; `confcom status` shows the state"
 HELM_QUIET_SECONDS = 60.0
-"""Age at which an unfinished revision counts as interrupted. No other confcom can run, since this one has the
-Lease; a plain helm that waits for Pods may take longer, which only its user knows."""
+"""Age at which an unfinished revision counts as interrupted. No other confcom changes the release, since this
+process holds the Lease. A user's own helm that waits for Pods may take longer, which only the user knows."""
 
 
 class ChangeRefusedError(ConfcomError):
@@ -57,10 +57,10 @@ class Changed:
     cluster: Cluster
     changed: bool
     revision: int
-    """The release's revision number; 0: there is no release."""
+    """The number of the release's revision; 0 if there is no release."""
     findings: tuple[Finding, ...] = ()
     would_change: tuple[ObjectChange, ...] | None = None
-    """With --dry-run, the changes that were not made."""
+    """The changes that the command would make without --dry-run; None if --dry-run was not given."""
 
     def to_json(self) -> dict[str, object]:
         would = {} if self.would_change is None else {"would_change": [one.to_json() for one in self.would_change]}
@@ -77,7 +77,7 @@ def hold_lease(
 
 
 def holder_name(command: str) -> str:
-    """Return the name of this process as a Lease's holder, as in `enable by ann on host, process 7`."""
+    """Return this process's name as the Lease's holder, such as `enable by ann on host, process 7`."""
     user = os.environ.get("USER") or os.environ.get("LOGNAME") or f"user {os.getuid()}"
     return f"{command} by {user} on {socket.gethostname()}, process {os.getpid()}"
 
@@ -91,7 +91,7 @@ def change_lease(
     remove: bool = False,
     renew_seconds: float = RENEW_SECONDS,
 ) -> Iterator[None]:
-    """Hold the Lease until the context ends; with `remove`, delete the Lease unless the context fails."""
+    """Hold the Lease during the `with` block. With `remove`, delete the Lease if the block succeeds."""
     lease = _ChangeLease(cluster, holder, now)
     lease.acquire()
     ended, delete = threading.Event(), False
@@ -134,14 +134,14 @@ class _ChangeLease:
 
     def renew_until(self, ended: threading.Event, seconds: float) -> None:
         while not ended.wait(seconds):
-            # An API server that is away for longer than EXPIRES_SECONDS is away for other commands too.
+            # Ignore failures: while the API server is away, no other command can take the Lease either.
             with contextlib.suppress(ClusterAccessError):
                 found = self._read()
                 if text(found, "spec", "holderIdentity") == self.holder:
                     self.cluster.api.replace(self._held(found))
 
     def release(self, *, delete: bool) -> None:
-        with contextlib.suppress(ClusterAccessError):  # an unreleased Lease expires
+        with contextlib.suppress(ClusterAccessError):  # if this fails, the Lease expires
             found = self._read()
             if text(found, "spec", "holderIdentity") != self.holder:
                 return
@@ -204,7 +204,7 @@ def reporting_interruption(helm: Helm, remedy: str = AGAIN) -> Iterator[None]:
 
 
 def refuse_running_helm(history: Sequence[Revision], now: datetime, *, dry_run: bool = False) -> None:
-    """Raise while a plain helm may be changing the release, or if a dry run would have to undo its change."""
+    """Raise if a user's own helm may be changing the release, or if a dry run finds an unfinished change."""
     last = history[-1] if history else None
     age = (now - last.updated).total_seconds() if last and last.updated else HELM_QUIET_SECONDS
     left = max(HELM_QUIET_SECONDS - age, 0)
@@ -227,7 +227,7 @@ def report_findings(add_on: AddOn, findings: Sequence[Finding], *, quiet: bool =
 
 
 def compare_release(add_on: AddOn, manifests: Sequence[KubernetesObject]) -> Comparison:
-    """Compare manifests with the cluster; raise if only the user may mend an object, or a new one is invalid."""
+    """Compare manifests with the cluster. Raise if a manifest is invalid, or if the user must delete an object."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     found = drift.compare(api, manifests, namespace)
     for manifest in _of(manifests, found, Effect.RECREATED):

@@ -1,4 +1,4 @@
-"""The chart's objects: labels, kinds, flags, and the nodes that its DaemonSets select. Pure."""
+"""Facts about the chart's objects: labels, kinds, flags, and the nodes that DaemonSets select. Pure."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,27 +9,27 @@ from confcom.kubernetes.workload import Workload
 from confcom.simulation.collateral_staging import Staging
 
 EPC_NAMES_POLICY = "confcom-epc-names"
-"""The MutatingAdmissionPolicy that translates requests of Intel's EPC resource into the add-on's resource."""
+"""The MutatingAdmissionPolicy that changes requests for Intel's EPC resource to the add-on's resource."""
 AESMD = "aesmd"
-"""The sidecar with Intel's aesmd in the Pods of a quote helper for SGX hardware."""
+"""The name of the container that runs Intel's aesmd in a quote helper's Pod on SGX hardware."""
 SUPPORT_FLAG = "--capacity-support"
-"""The device plugin's flag whose values are the members of CapacitySupport."""
+"""The device plugin's flag that says whether the cluster can count EPC as capacity (CapacitySupport)."""
 VERSION_FLAG = "--api-server"
-"""The device plugin's flag with the API server's version at the installation."""
+"""The device plugin's flag for the version that the API server had when helm rendered the chart."""
 STAGING_LABEL = "confcom.internal/staging"
-"""The label with the staging of the simulated platform's collateral, on the DaemonSet of simulated quote helpers."""
+"""This label on the simulated quote helpers' DaemonSet names the Staging of the simulated platform's collateral."""
 REMOVAL_ANNOTATION = "confcom.internal/removal"
-"""The annotation on a quote helper's Pod with the time at which its removal began, in seconds since 1970."""
+"""This annotation on a quote helper's Pod has the time when the add-on's removal began, in Unix seconds."""
 POLICY_KINDS = (
     "MutatingAdmissionPolicyBinding",
     "MutatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
     "ValidatingAdmissionPolicy",
 )
-"""Kinds that can refuse Pods, in the order of removal: a binding without its policy would be an error for every Pod."""
+"""Kinds that can refuse Pods, in the order of removal: a binding that outlives its policy is an error for every Pod."""
 EXACT_GROUPS = frozenset({"admissionregistration.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io"})
-"""API groups of the chart's policies and permissions. Their objects may have no fields but the chart's: an added
-selector switches a policy off, and an added rule grants a permission."""
+"""API groups of the chart's policies and permissions. An object of these groups may have only the chart's fields: an
+added selector would switch a policy off, and an added rule would grant a permission."""
 NODE_DAEMONS = (Component.DEVICE_PLUGIN, Component.QUOTE_HELPER)
 
 
@@ -48,7 +48,7 @@ def plugins_in(daemons: Iterable[Workload], *, simulated: bool) -> tuple[Workloa
 
 
 def capacity_limit(workloads: Iterable[Workload]) -> int | None:
-    """Return the most MiB of EPC that the controller writes to a node (`controller.maxEpcMiBPerNode`)."""
+    """Return the maximum EPC in MiB that the controller writes to a node (`controller.maxEpcMiBPerNode`)."""
     found = (each.flag("--max-epc-mib") for each in workloads if each.component is Component.CONTROLLER)
     return next((int(limit) for limit in found if limit.isdecimal()), None)
 
@@ -74,7 +74,7 @@ def selected(daemons: Iterable[Workload], nodes: Iterable[Node]) -> tuple[Node, 
 
 def tolerating(daemons: Sequence[Workload], taints: Iterable[str]) -> str:
     """Return the options of `confcom enable` and `update` that make daemons tolerate these taints."""
-    # Helm replaces the element at an index: start behind the existing tolerations, which would be lost otherwise.
+    # `--set` replaces the list's element at an index, so the first index must be behind the existing tolerations.
     first = min(len(daemon.selection.tolerations) for daemon in daemons)
     keys = dict.fromkeys(taint.partition("=")[0] for taint in taints)
     return " ".join(

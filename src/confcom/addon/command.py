@@ -1,4 +1,4 @@
-"""The context of a command on the add-on: the cluster, helm, clocks, and the display of progress."""
+"""The objects that a command on the add-on uses: the cluster, helm, clocks, and the display of progress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Row:
 
 
 class ProgressReporter(Protocol):
-    """Reports progress to users, not to programs."""
+    """Shows a command's progress to people; programs do not read this text."""
 
     def say(self, line: str) -> None:
         """Print one line."""
@@ -38,7 +38,7 @@ class ProgressReporter(Protocol):
         """Print preflight's findings."""
 
     def table(self, title: str) -> ProgressTable:
-        """Print the title of a wait, and return the table that shows its progress."""
+        """Print the title of a waiting phase, and return the table that shows the phase's progress."""
 
 
 class ProgressTable(Protocol):
@@ -48,7 +48,7 @@ class ProgressTable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AddOn:
-    """The add-on of one cluster, and the clocks and display of the command."""
+    """The add-on in one cluster, with the clocks and the progress display of the command."""
 
     cluster: Cluster
     helm: Helm

@@ -1,7 +1,7 @@
 """The Pods of the add-on's own daemons: their states, and why they are not ready. Pure.
 
-A daemon's log also contains lines that its clients cause. Any process on a node can cause such a line, so none of them
-counts as the reason why a daemon is not ready.
+A daemon's log also contains lines that its clients cause. Any process on a node can cause such a line, so no such
+line counts as the reason why a daemon is not ready.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from confcom.kubernetes.objects import KubernetesObject, condition, listing, map
 REVISION_LABEL = "controller-revision-hash"
 FAILED_CREATE = "FailedCreate"
 _HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling", "FailedDaemonPod"})
-"""Reasons of events to ignore: such an event does not stop a Pod from starting, or repeats its status."""
+"""Reasons of ignored warning events: they do not keep a Pod from starting, or repeat the Pod's status."""
 _FAILURE_REASONS = {
     "ImagePullBackOff",
     "ErrImagePull",
@@ -32,14 +32,14 @@ _FAILURE_REASONS = {
     "CreateContainerError",
     "RunContainerError",
 }
-"""The kubelet's waiting reasons that seldom go away without intervention."""
+"""A container that waits for one of these reasons (of the kubelet) seldom starts without intervention."""
 _UNINFORMATIVE_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
 _NOT_YET = re.compile(r"Unhealthy: (Readiness|Startup) probe failed: .*(connection refused|statuscode: 503)")
-"""Probe warnings of a starting daemon: it does not listen yet, or answers that it is not ready and logs the reason."""
+"""Probe warnings about a daemon that does not listen yet, or that answers 503 and logs the reason itself."""
 _MANY_RESTARTS = 2
-"""A container that is not ready and was restarted this often counts as failing, even while it runs."""
+"""A Pod that is not ready counts as failing if a container was restarted this often, even if it runs now."""
 _ERROR_LINES = 3
-"""The number of lines of our programs' final error (confcom.errors.explain)."""
+"""The number of lines of an error with which a program of the add-on ends (confcom.errors.explain)."""
 
 
 class PodState(StrEnum):
@@ -47,7 +47,7 @@ class PodState(StrEnum):
     STARTING = "starting"
     NOT_READY = "not ready"
     FAILING = "failing"
-    """The Pod is unlikely to start without intervention."""
+    """The Pod is unlikely to become ready unless somebody intervenes."""
     WAITING = "waiting"
     ENDING = "ending"
     REJECTED = "rejected"
@@ -58,7 +58,7 @@ GONE = frozenset({PodState.ENDING, PodState.REJECTED})
 
 
 class Reason(NamedTuple):
-    """The reason why a Pod is not ready, and the code that its daemon logged with it; empty if unknown."""
+    """The reason why a Pod is not ready, and the code that the daemon logged; both are empty if unknown."""
 
     text: str = ""
     code: str = ""
@@ -82,7 +82,7 @@ class DaemonPod:
 
     @property
     def version(self) -> str:
-        """The first digits of the digest of the Pod's image, or else the image's tag."""
+        """The start of the image's digest; if the Pod names no digest, the image's tag."""
         reference, _, digest = self.image.partition("@")
         return digest[: len("sha256:") + 12] or reference.rpartition("/")[2].partition(":")[2] or "latest"
 
@@ -103,7 +103,7 @@ class Warned(NamedTuple):
 
 
 def warnings_in(events: Iterable[KubernetesObject]) -> Mapping[str, Warned]:
-    """Return the latest warning event that keeps a Pod from starting, by the name of the event's object."""
+    """Return each object's latest warning, keyed by the object's name. Harmless warnings are left out."""
     found: dict[str, Warned] = {}
     for event in events:
         reason, name = text(event, "reason"), text(event, "involvedObject", "name")
@@ -136,14 +136,14 @@ def daemon_pod(pod: KubernetesObject, warning: str = "", logged: Reason = UNKNOW
 
 
 def needs_log(pod: KubernetesObject) -> bool:
-    """Return whether only the log explains why a Pod is not ready: its containers run, or ran before."""
+    """Return whether only the log can say why a Pod is not ready, since a container runs or ran before."""
     statuses = listing(pod, "status", "containerStatuses")
     ran = any(mapping(one, "state", "running") or mapping(one, "lastState", "terminated") for one in statuses)
     return ran and _state(pod) in {PodState.NOT_READY, PodState.FAILING}
 
 
 def own_reason(log: str) -> Reason:
-    """Return the last reason in a daemon's log: why the daemon is not ready, or its final error."""
+    """Return the last reason that a daemon logged: why it is not ready, or the error with which it ended."""
     lines = [line.strip() for line in log.splitlines()]
     for index in range(len(lines) - 1, -1, -1):
         if lines[index].startswith("Error: "):
@@ -191,7 +191,7 @@ def _reasons(pod: KubernetesObject, state: PodState, warning: str, logged: Reaso
 
 
 def _creation(pod: KubernetesObject) -> str:
-    """Return the kubelet's progress with a Pod; an image pull that never ends has no other symptom."""
+    """Return what the kubelet is doing for a starting Pod; only this shows that an image pull hangs."""
     for one in objects.container_statuses(pod):
         if (reason := text(one, "state", "waiting", "reason")) and (image := text(one, "image")):
             return f"{reason}: the kubelet pulls {image}, or creates the container"
@@ -204,16 +204,16 @@ def _container_reasons(pod: KubernetesObject, status: KubernetesObject, logged: 
     killed = "OOMKilled, " if text(ended, "reason") == "OOMKilled" else ""
     ending = f"{killed}exit code {number(ended, 'exitCode')}, {number(status, 'restartCount')} restarts"
     if ended and text(status, "name") == AESMD:
-        # Lines of aesmd's log are not repeated: aesmd is not our program.
+        # Do not quote aesmd's log in the reason: aesmd is not our program.
         logs = f"kubectl logs -n {objects.namespace_of(pod)} {name_of(pod)} -c {AESMD} --previous"
         yield Reason(f"its container {AESMD} ended ({ending}): see why with `{logs}`", "aesmd-does-not-start")
     elif killed or (waiting == "CrashLoopBackOff" and ended):
-        said = own_reason(text(ended, "message"))  # the log's end, as the chart sets FallbackToLogsOnError
+        said = own_reason(text(ended, "message"))  # the log's end: the chart sets FallbackToLogsOnError
         last = said if said.text else logged
         yield Reason(_joined(_joined(waiting, ending), last.text), last.code)
     if waiting not in _UNINFORMATIVE_REASONS:
         joined = _joined(waiting, text(status, "state", "waiting", "message"))
-        _, failed, why = joined.partition("ErrImagePull")  # a back-off repeats why the last pull failed
+        _, failed, why = joined.partition("ErrImagePull")  # a back-off's message quotes the last pull's error
         yield Reason(failed + why or joined)
 
 

@@ -29,8 +29,8 @@ from confcom.kubernetes.node_selection import SIMULATED_LABEL
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, text
 
 POD_TERMINATION_SECONDS = 300.0
-"""Deadline for the end of the daemons' Pods: their grace period is 210 s at most, and a kubelet that restarts needs
-longer."""
+"""Time within which the daemons' Pods must end. Their grace period is at most 210 s, but a Pod ends later if its
+kubelet restarts meanwhile."""
 T = TypeVar("T")
 Consent = Callable[[Sequence[TenantPod]], bool]
 
@@ -39,10 +39,10 @@ Consent = Callable[[Sequence[TenantPod]], bool]
 class Disabled:
     cluster: Cluster
     removed: bool
-    """Whether anything but resource names in the nodes' status was removed."""
+    """Whether any object was removed; resource names in the nodes' status do not count."""
     kept: tuple[str, ...]
     leftovers: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """By node name, the add-on's resources that are still in the node's status."""
+    """Pairs of a node's name and the add-on's resources that are still in the node's status."""
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -56,8 +56,8 @@ class Disabled:
 def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     """Remove the policies, then the daemons, then the add-on's resources from the nodes' status.
 
-    Without a helm release, labels identify the add-on's objects. With `wait`, wait until the kubelets have
-    forgotten the resources (five minutes). After a NotReadyError, a later call removes the rest.
+    Without a helm release, the add-on's objects are found by their labels. With `wait`, wait until the
+    kubelets have forgotten the resources (five minutes). After a NotReadyError, a new call removes the rest.
     """
     cluster, helm = add_on.cluster, add_on.helm
     with contextlib.ExitStack() as stack:
@@ -125,14 +125,14 @@ def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: boo
     if recorded:
         say("helm removes the daemons ...")
         add_on.helm.uninstall()
-    ours = is_helms if recorded else None  # without helm's record, delete all
+    ours = is_helms if recorded else None  # without helm's record, delete all objects
     _retried(add_on, lambda: delete_objects(cluster, tuple(filter(ours, owned_objects(cluster))), say))
 
 
 def _mark_removal(add_on: AddOn) -> None:
-    """Annotate the quote helpers' Pods: an annotated helper ends without waiting for another helper.
+    """Annotate the quote helpers' Pods, so that no helper waits for a replacement before it ends.
 
-    The kubelet copies the annotation into the helper's file before the removal reaches the helper.
+    The kubelet copies the annotation into a file, which the helper reads when it is told to end.
     """
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     mark = {"metadata": {"annotations": {REMOVAL_ANNOTATION: str(int(add_on.now().timestamp()))}}}
@@ -147,7 +147,7 @@ def _mark_removal(add_on: AddOn) -> None:
 
 
 def _wait_for_the_end(add_on: AddOn) -> float:
-    """Wait until all daemons have ended; return the time on the clock at which the device plugins had ended."""
+    """Wait until all daemons have ended; return the time by `add_on.clock` when the last device plugin ended."""
     cluster, plugins_ended = add_on.cluster, add_on.clock()
     deadline = plugins_ended + POD_TERMINATION_SECONDS
 
@@ -185,7 +185,7 @@ def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:
 
 
 def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
-    """Ask the cluster, and retry while its API server is away: an error would end a removal half-way."""
+    """Query the cluster, and retry while its API server is away: an error would stop the removal half-way."""
     say = add_on.reporter.say
     return retry_while_unreachable(
         add_on, ask, lambda rows: say(f"Waiting for the API server: {rows[0].text}"), timeout=POD_TERMINATION_SECONDS
@@ -193,7 +193,7 @@ def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
 
 
 def _has_namespace(cluster: Cluster) -> bool:
-    """Return whether the namespace exists, and is not being deleted; True if this user may not read it."""
+    """Return whether the namespace exists and is not being deleted; True if this user may not read it."""
     try:
         found = cluster.api.get(NAMESPACE, cluster.namespace)
         return found is not None and text(found, "status", "phase") != "Terminating"

@@ -1,9 +1,9 @@
-"""Differences between a release's manifests and the cluster, found by a server-side dry run of helm's apply.
+"""Find differences between a release's manifests and the cluster by a server-side dry run of helm's apply.
 
-The API server fills in defaults and converts quantities, so this module needs no table of them. A field that another
-manager added is legitimate, and stays. Containers, volumes and variables added to our Pod templates are reported
-nevertheless, since these Pods are privileged. Policies and permissions (EXACT_GROUPS) may have no fields but ours; an
-apply would keep added fields, so a dry run of a replacement (PUT) finds them.
+In the dry run, the API server fills in defaults and converts quantities, so this module need not know them. A field
+that another manager added is legitimate, and stays. Containers, volumes and variables added to our Pod templates
+are reported nevertheless, since these Pods are privileged. Policies and permissions (EXACT_GROUPS) may have only our
+fields. An apply would keep added fields, so a dry run of a replacement (PUT) finds the added fields.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from confcom.kubernetes.names import RELEASE
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, text
 
 MAX_VALUE_CHARACTERS = 80
-"""Limit of a shown value: an image with its digest is longer only if its registry's name is long."""
+"""Maximum length of a value in messages; an image with a digest fits, unless its registry has a long name."""
 MAX_FIELDS = 3
-"""Limit of one object's differing fields in a line of text; `--output json` has all fields."""
+"""Maximum number of differing fields in a message about an object; `--output json` has all fields."""
 _KEYS = ("name", "mountPath", "containerPort", "key")
-"""Members by which the items of a list are identified."""
+"""Fields that can identify the items of a list; the first of these fields that all items have is used."""
 _COUNTED = frozenset({"deprecated.daemonset.template.generation", "deployment.kubernetes.io/revision"})
-"""Annotations in which controllers count the templates of an object."""
+"""Annotations in which controllers count the versions of an object's Pod template."""
 _VOLATILE = frozenset({"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"})
 _HIDDEN = frozenset({"env", "data", "stringData"})
 """Fields whose values are not shown: they may be confidential."""
 _WORKLOADS = frozenset({"DaemonSet", "Deployment"})
-"""Kinds whose objects no command deletes, since the Pods of the objects would end."""
+"""Kinds that a repair never deletes, since their Pods would end; only the user deletes such an object."""
 _EFFECTS = (
     ("spec.matchConditions", "does not apply to requests for which a condition is false"),
     ("spec.match", "does not apply to all requests that the chart's applies to"),
@@ -39,7 +39,7 @@ _EFFECTS = (
     ("rules", "has other permissions than the chart's"),
     ("subjects", "gives permissions to others than the chart's"),
 )
-"""By the beginning of a field's path, the effect of a change on an object of EXACT_GROUPS."""
+"""Pairs of the start of a field's path and the effect of a change there on an object of EXACT_GROUPS."""
 
 
 class Effect(StrEnum):
@@ -47,14 +47,14 @@ class Effect(StrEnum):
     CHANGED = "changed"
     REMOVED = "removed"
     REPLACED = "replaced"
-    """An apply would keep fields that somebody added to a policy or permission: the object is replaced (PUT)."""
+    """A PUT replaces the policy or permission: an apply would keep fields that somebody added to it."""
     RECREATED = "recreated"
-    """After somebody's change, an apply and a PUT are both invalid: the object must be created anew."""
+    """Somebody's change has made every apply and PUT invalid: the object must be deleted and created anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """A field that an apply would set; `old` or `new` is None if not set; both are None if the values are hidden."""
+    """A field that an apply would change; an unset value is None, and both values are None if they are hidden."""
 
     path: str
     old: object = None
@@ -71,7 +71,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class ObjectChange:
-    """The change of one object by an apply; `fields` is empty unless the object exists before and after."""
+    """An apply's change of one object. `fields` is empty if the apply would create or remove the object."""
 
     kind: str
     name: str
@@ -89,7 +89,7 @@ class ObjectChange:
 
     @property
     def meaning(self) -> str:
-        """The effect of the differing fields on a policy or permission; empty if not in _EFFECTS."""
+        """The effect of the differing fields on a policy or permission; empty if _EFFECTS has none."""
         paths = [one.path for one in self.fields]
         return next((words for start, words in _EFFECTS if any(path.startswith(start) for path in paths)), "")
 
@@ -102,13 +102,13 @@ class ObjectChange:
 class Comparison:
     changes: tuple[ObjectChange, ...] = ()
     added: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """By kind and name, the containers, volumes and variables that somebody added to a Pod template."""
+    """For each object (kind and name): the containers, volumes and variables added to its Pod template."""
     not_compared: tuple[str, ...] = ()
-    """Objects that were not compared, and the reason."""
+    """Messages that say which objects were not compared, and why."""
 
 
 def compare(api: Api, manifests: Sequence[KubernetesObject], namespace: str) -> Comparison:
-    """Compare a release's manifests with the cluster, as far as this user may read and patch their objects."""
+    """Compare a release's manifests with those objects in the cluster that this user may read and patch."""
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(lambda one: _compared(api, one, namespace), manifests))
     unread = [reason for one in found for reason in one.not_compared]
@@ -121,23 +121,23 @@ def compare(api: Api, manifests: Sequence[KubernetesObject], namespace: str) -> 
 
 
 def removed(before: Iterable[KubernetesObject], after: Iterable[KubernetesObject]) -> tuple[ObjectChange, ...]:
-    """Return the objects that are in a release's old manifests and not in its new ones."""
+    """Return the removal of each object that is in the old manifests but not in the new manifests."""
     kept = {(text(one, "kind"), name_of(one)) for one in after}
     lost = ((text(one, "kind"), name_of(one)) for one in before)
     return tuple(ObjectChange(kind, name, Effect.REMOVED) for kind, name in lost if (kind, name) not in kept)
 
 
 def replace(api: Api, manifest: KubernetesObject, namespace: str) -> None:
-    """Replace all fields of an object except its metadata by its manifest's; do not create a missing object."""
+    """Make an object in the cluster equal its manifest, except for metadata; do not create a missing object."""
     place = place_of(manifest, namespace)
     while (live := api.get(*place)) and not api.replace(_exactly(manifest, live)):
-        pass  # the object was written in between
+        pass  # somebody changed the object after the get
 
 
 def deletion(changes: Iterable[ObjectChange], namespace: str) -> str:
-    """Return the command that deletes the workloads that must be recreated; empty if there are none.
+    """Return a kubectl command that deletes all workloads that must be recreated; empty if there are none.
 
-    Their Pods keep running, and the new workload adopts them, unless its selector changed, an immutable field.
+    The Pods keep running, and the new workload adopts them, unless an immutable field (a selector) differs.
     """
     lost = [one for one in changes if one.effect is Effect.RECREATED and one.kind in _WORKLOADS]
     orphans = ("" if "immutable" in one.shown_fields else " --cascade=orphan" for one in lost)
@@ -182,7 +182,7 @@ def _mended(
         raise
     if not exact:
         return Effect.CHANGED, applied
-    replaced = {**api.replaced(exactly), "metadata": applied["metadata"]}  # metadata has other managers too
+    replaced = {**api.replaced(exactly), "metadata": applied["metadata"]}  # other managers write metadata too
     return Effect.REPLACED if any(_differences(applied, replaced, "")) else Effect.CHANGED, replaced
 
 
@@ -195,7 +195,7 @@ def _owned_by(namespace: str) -> Mapping[str, str]:
 
 
 def _is_releases(live: KubernetesObject | None, namespace: str) -> bool:
-    """Return whether an object belongs to the release; helm itself refuses to take over any other object."""
+    """Return whether an object belongs to the release. helm refuses to change an object that does not."""
     return live is not None and _owned_by(namespace).items() <= mapping(live, "metadata", "annotations").items()
 
 
@@ -214,7 +214,7 @@ def added_names(manifest: KubernetesObject, live: KubernetesObject) -> Iterator[
 
 
 def _differences(old: object, new: object, path: str) -> Iterator[FieldChange]:
-    """Yield the differing fields, depth first; items of lists are matched by their key, if they have one."""
+    """Yield the differing fields, depth first. Items of lists are matched by their keys, if all have keys."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         skipped = {"": {"status"}, "metadata": _VOLATILE, "metadata.annotations": _COUNTED}.get(path, ())
         for key in [*new, *(one for one in old if one not in new)]:

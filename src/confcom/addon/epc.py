@@ -1,4 +1,4 @@
-"""Each node's EPC: found by its device plugin, shown in its status, and requested by Pods. Pure."""
+"""Compare the EPC that a device plugin found, that the node's status shows, and that Pods request. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from confcom.kubernetes.node import Node
 
 @dataclass(frozen=True, slots=True)
 class NodeEpc:
-    """A node's EPC in MiB, and the resource name under which it is offered."""
+    """A node's EPC in MiB, and the name of the resource that offers this EPC."""
 
     resource: str
     capacity: int
     allocatable: int
     used: int | None
-    """The Pods' requests, as the scheduler counts; None if the Pods were not read."""
+    """The sum of the Pods' requests, counted as the scheduler does; None if the Pods were not read."""
     plugin: Inventory | None = None
     maximum: int | None = None
 
@@ -61,9 +61,9 @@ def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
 
 
 def unmet_requests(node: Node, used: Mapping[tuple[str, str], int], *, selected: bool) -> Mapping[str, tuple[int, int]]:
-    """Return each resource that Pods request more of than their node offers, with both amounts.
+    """Return the resources of which Pods request more than the node offers, each with both amounts.
 
-    On a node that no DaemonSet selects, EPC that the controller wrote counts as not offered.
+    If no DaemonSet selects the node, EPC that the controller wrote to its status counts as not offered.
     """
     offers = {name: 0 if name in node.written and not selected else node.allocatable.get(name, 0) for name in OURS}
     amounts = {name: (used.get((node.name, name), 0), offered) for name, offered in sorted(offers.items())}

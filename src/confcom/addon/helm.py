@@ -1,4 +1,4 @@
-"""The add-on's Helm release: each method of `Helm` runs helm once, as the user who logged in."""
+"""The add-on's Helm release. The methods of `Helm` run helm with the credentials of the logged-in user."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, 
 from confcom.kubernetes.workload import Workload
 
 HELM_SECONDS = 300.0
-"""Timeout of one run of helm, which waits for no Pod: it takes seconds, minutes if the API server is slow."""
+"""Timeout of one run of helm, which waits for no Pods: a run takes seconds (minutes if the API is slow)."""
 INTERRUPTED_SECONDS = 15.0
-"""Time for helm to end after an interruption: it completes a change in 2 s, and so leaves no pending revision."""
+"""Time for helm to end after an interruption: helm completes a change in 2 s, and then leaves no pending revision."""
 OVERWRITE = ("--server-side=true", "--force-conflicts")
-"""Flags with which helm takes back the fields of its manifests that another manager wrote."""
+"""Flags with which helm overwrites fields of its manifests even if another manager has written them."""
 _NOT_OURS = re.compile("HELM_KUBE|HELM_NAMESPACE")
-"""Variables that could direct helm to another cluster, user or namespace than kubectl."""
+"""Environment variables that could make helm use another cluster, user or namespace than kubectl does."""
 _CHART_AT_FAULT = re.compile(
     "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
 )
-"""Words of helm's message if the values or the chart are at fault; without them, the cluster is."""
+"""Words in helm's message that blame the values or the chart; without such words, the cluster is at fault."""
 _CHART_REFUSAL = re.compile(
     r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)(\s*code: (?P<code>[a-z-]+))?",
     re.DOTALL,
 )
 """The chart's own error messages."""
 _CONTINUATION = re.compile(r"\n {8,}")
-"""The indent of a command, which continues the line before it; a line with less indent begins another remedy."""
+"""In a remedy, a line with this indent is a command that continues the line before; less indent begins a new remedy."""
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
-"""Description of a rollback's revision, with the copied revision's number: before helm 4.3.0, only it has this."""
+"""A rollback's description names the copied revision. helm before 4.3.0 records this number nowhere else."""
 _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
-"""The descriptions of revisions that were not applied completely; a later rollback may mark them as superseded."""
+"""Descriptions of revisions that were not applied completely, even if a later rollback marks them as superseded."""
 _LOOKED_UP = "error calling lookup: "
-"""Separator in helm's message: before it, places in the templates; after it, the API server's refusal."""
+"""In helm's message, these words follow the location in a template and precede the API server's refusal."""
 _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
 
 
@@ -67,12 +67,12 @@ class ChartError(ConfcomError):
 
 Done = subprocess.CompletedProcess[bytes]
 RunsHelm = Callable[[Sequence[str], bytes], Done]
-"""The type of `run_helm`; tests run a helm in memory."""
+"""The type of `run_helm`; tests replace this function with a helm in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The chart's values that the user sets: helm's --values, --set, --set-string; and the release's stored values."""
+    """Values for the chart: the user's --values, --set and --set-string, and the values stored in the release."""
 
     files: tuple[Path, ...] = ()
     settings: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ class Values:
 
     @property
     def flags(self) -> list[str]:
-        """Helm's flags; helm reads the stored values from its standard input."""
+        """The flags for helm, which reads the stored values from its standard input."""
         sets = [*(f"--set={one}" for one in self.settings), *(f"--set-string={one}" for one in self.texts)]
         return ["--values=-", *(f"--values={path}" for path in self.files), *sets]
 
@@ -92,9 +92,9 @@ class Revision:
     status: str
     description: str = ""
     updated: datetime | None = None
-    """The start of the change that made this revision; None: unknown."""
+    """The time when the change that made this revision began; None if unknown."""
     copy_of: int = 0
-    """The number of the revision that a rollback copied; 0 if it is no copy."""
+    """The number of the revision of which a rollback made this copy; 0 if this revision is no copy."""
 
     @classmethod
     def parse(cls, found: KubernetesObject) -> Revision:
@@ -110,7 +110,7 @@ class Revision:
 
     @property
     def is_deployed(self) -> bool:
-        """Whether helm has applied this revision completely, and no other since."""
+        """Whether helm has applied this revision completely, and has applied no later revision."""
         return self.status == "deployed"
 
     @property
@@ -119,7 +119,7 @@ class Revision:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether helm has begun this revision, and not ended: helm still runs, or was killed."""
+        """Whether helm began this revision and did not finish it: helm still runs, or was killed."""
         return self.status.startswith("pending-") or self.status == "uninstalling"
 
     @property
@@ -132,7 +132,7 @@ class Revision:
 class Rendering:
     manifests: tuple[KubernetesObject, ...]
     config: KubernetesObject
-    """The values that the release would store: those that are set in addition to the chart's defaults."""
+    """The values that helm would store in the release: the user's values, without the chart's defaults."""
 
     @property
     def workloads(self) -> tuple[Workload, ...]:
@@ -144,9 +144,9 @@ def chart_folder() -> Path:
 
 
 def run_helm(arguments: Sequence[str], stdin: bytes) -> Done:
-    """Run helm in its own session, with files as outputs: no Ctrl-C, kill of confcom or closed pipe ends helm.
+    """Run helm in its own session, with files as outputs: it survives a Ctrl-C, a kill of confcom, and a closed pipe.
 
-    After an interruption, helm gets time to end by itself, so that its record of the release is right.
+    After an interruption, wait a while for helm to end by itself, so that it records the release correctly.
     """
     environment = {name: value for name, value in os.environ.items() if not _NOT_OURS.match(name)}
     with contextlib.ExitStack() as stack:
@@ -165,7 +165,7 @@ def run_helm(arguments: Sequence[str], stdin: bytes) -> Done:
         except KeyboardInterrupt:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(INTERRUPTED_SECONDS)
-            process.send_signal(signal.SIGINT)  # without effect if helm has ended
+            process.send_signal(signal.SIGINT)  # has no effect if helm has ended
             raise
         return Done(arguments, process.returncode, _printed(out), _printed(err))
 
@@ -202,7 +202,7 @@ class Helm:
         return _manifests(failure, _output(failure, self._call(failure, "get", "manifest", *which)))
 
     def render(self, chart: Path, values: Values) -> Rendering:
-        """Return the release that helm would install for the APIs that the API server serves."""
+        """Return the manifests that helm would install on this API server, and the values to store."""
         failure = "the chart cannot be rendered"
         done = self._upgrade(failure, chart, values, "--dry-run=server", "--output=json")
         if done.returncode:
@@ -211,7 +211,7 @@ class Helm:
         return Rendering(_manifests(failure, text(found, "manifest").encode()), mapping(found, "config"))
 
     def upgrade(self, chart: Path, values: Values) -> None:
-        """Install or upgrade the release, without waiting for its Pods; a HelmError may leave it half changed."""
+        """Install or upgrade the release; do not wait for its Pods. A HelmError may leave the release half changed."""
         failure = "helm could not install the chart"
         self._check(failure, self._upgrade(failure, chart, values, *(OVERWRITE if self.history() else ())))
 
@@ -220,7 +220,7 @@ class Helm:
         self._check(failure, self._call(failure, "rollback", *OVERWRITE, operands=(RELEASE, str(revision))))
 
     def uninstall(self) -> None:
-        """Remove the release, without waiting for the end of its Pods."""
+        """Remove the release, without waiting until its Pods have ended."""
         failure = "helm could not remove the release"
         self._check(failure, self._call(failure, "uninstall", "--ignore-not-found"))
 
@@ -237,7 +237,7 @@ class Helm:
             )
 
     def _call(self, failure: str, *arguments: str, operands: Sequence[str] = (RELEASE,), stdin: bytes = b"") -> Done:
-        """Run helm with a command and flags; operands follow `--`, so that helm cannot read them as flags."""
+        """Run helm; `--` precedes the operands, so that helm takes no operand for a flag."""
         flags = [f"--namespace={self.cluster.namespace}", *self.cluster.login.helm_flags()]
         try:
             return self.run(["helm", *arguments, *flags, "--", *operands], stdin)
@@ -273,7 +273,7 @@ def _parsed(failure: str, done: Done) -> Any:  # noqa: ANN401 # JSON
 
 
 def _manifests(failure: str, stream: bytes) -> tuple[KubernetesObject, ...]:
-    import yaml  # noqa: PLC0415 # takes 20 ms, and most commands do not need it
+    import yaml  # noqa: PLC0415 # the import takes 20 ms, and most commands do not need yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:

@@ -23,11 +23,11 @@ from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 
 
 def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
-    """Install the add-on, or change it to match the request; idempotent. NotReadyError: installed, not ready."""
+    """Install the add-on, or change it as requested; idempotent. After a NotReadyError, the add-on is installed."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     with change.reporting_interruption(add_on.helm):
         if not dry_run and api.get(NAMESPACE, namespace) is None:
-            _check(add_on, request, quiet=True)  # without a namespace there is no Lease to hold yet
+            _check(add_on, request, quiet=True)  # before taking the Lease, which needs the namespace
             labels = {NAME_LABEL: RELEASE, preflight.ENFORCE_LABEL: preflight.PRIVILEGED}
             metadata = {"name": namespace, "labels": labels}
             api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
@@ -45,14 +45,14 @@ def update(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
 
 def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
     cluster, api = add_on.cluster, add_on.cluster.api
-    # 1. An interrupted change is undone first, since helm refuses another change until then.
+    # 1. If a change was interrupted, undo it first: until then, helm refuses every other change.
     history: Sequence[Revision] = ()
-    with contextlib.suppress(ForbiddenError):  # the checks name all permissions that this user lacks
+    with contextlib.suppress(ForbiddenError):  # the checks below report all missing permissions
         history = add_on.helm.history()
     change.refuse_running_helm(history, add_on.now(), dry_run=dry_run)
     if history and history[-1].is_unfinished:
         undo_interrupted(add_on, history)
-    # 2. Everything that could make the change fail is checked.
+    # 2. Check everything that could make the change fail.
     inputs, rendering, findings = _check(add_on, request)
     revision = inputs.history[-1].number if inputs.history else 0
     found = change.compare_release(add_on, rendering.manifests)
@@ -63,7 +63,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         changes = (*_without_helm(inputs, root if lacks_root else ""), *found.changes, *gone)
         _say_changes(add_on, found, changes)
         return Changed(cluster, changed=False, revision=revision, findings=findings, would_change=changes)
-    # 3. Helm installs, unless release and cluster match the request.
+    # 3. Run helm, unless the release and the cluster already match the request.
     seed = RootSeed(secrets.token_bytes(SEED_SIZE), int(add_on.now().timestamp()))
     created = lacks_root and inputs.makes_root and create_root(cluster, seed, root)
     if created:
@@ -83,11 +83,11 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         delete_objects(cluster, inputs.unrecorded, add_on.reporter.say)
     else:
         add_on.reporter.say("The release already has the requested state.")
-    # Label nodes after helm's change: a helper that starts with old values would fix their EPC accounting.
+    # Label nodes only after helm's change: a helper started earlier would keep the node's old EPC accounting.
     for node in inputs.unlabelled_nodes:
         api.merge(NODE, node, {"metadata": {"labels": {SIMULATED_LABEL: "true"}}})
         add_on.reporter.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
-    # 4. The daemons become ready, node by node.
+    # 4. Wait until the daemons are ready, node by node.
     change.wait_for_daemons(add_on, wait=wait, timeout=timeout)
     changed = needed or created or bool(inputs.unlabelled_nodes)
     return Changed(cluster, changed=changed, revision=revision + needed, findings=findings)
@@ -101,7 +101,7 @@ def _check(
     inputs = gather_preflight_inputs(add_on.helm, request, add_on.now)
     findings = preflight.run_checks(inputs)
     change.report_findings(add_on, findings, quiet=quiet)
-    if inputs.rendering is None:  # a failed finding has the reason
+    if inputs.rendering is None:  # then a failed finding says why
         raise PreflightError(findings)
     return inputs, inputs.rendering, findings
 

@@ -1,7 +1,7 @@
 """Log in to a cluster: `kubectl proxy` logs in as the user's kubectl does, and serves a private socket.
 
-Exec plugins, OIDC, proxies, impersonation and a Pod's own account stay kubectl's work. lightkube's own parser of
-kubeconfigs is not used: it ignores `as` silently, and does not know exec v1, `proxy-url` and `tls-server-name`.
+The user's kubectl handles exec plugins, OIDC, proxies, impersonation and a Pod's own account. The kubeconfig parser of
+lightkube is not used: it ignores `as` silently, and does not know exec v1, `proxy-url` and `tls-server-name`.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from confcom.errors import MAX_FOREIGN_CHARACTERS, shortened
 from confcom.kubernetes.objects import KubernetesObject, listing, text
 
 PROXY_SECONDS = 30.0
-"""Timeout for the start of kubectl proxy, which listens before it logs in."""
+"""Time within which kubectl proxy must listen on its socket, which it does before it logs in."""
 _IN_CLUSTER = "in-cluster"
-"""Name shown as the context if a Pod logs in by its own ServiceAccount."""
+"""The context's name in messages if confcom runs in a Pod and uses the Pod's own ServiceAccount."""
 _PR_SET_PDEATHSIG = 1
-"""Option of prctl(2): the signal that a process gets when its parent ends."""
+"""The option of prctl(2) that sets which signal a process gets when its parent ends."""
 _LOG_LINE = re.compile(rb"[IWEF][0-9]{4} ")
-"""Start of a line by klog: kubectl proxy logs each failed request, and the command reports the same error."""
+"""Start of a log line (klog). kubectl proxy logs each failed request, but confcom reports failures itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A user's options for reaching a cluster; empty values leave the choice to kubectl and helm."""
+    """The user's options that choose a cluster. For an empty option, kubectl and helm use their default."""
 
     context: str = ""
     kubeconfig: str = ""
     user: str = ""
     groups: tuple[str, ...] = ()
-    """`user` and `groups` are to be impersonated."""
+    """kubectl and helm impersonate this `user` with these `groups`."""
 
     def kubectl_flags(self) -> list[str]:
         return self._flags("--context", "--as", "--as-group")
@@ -78,12 +78,12 @@ class Cluster:
 
 
 OpensCluster = Callable[[Login, str], contextlib.AbstractContextManager[Cluster]]
-"""The type of `open_cluster`; tests log in to a cluster in memory."""
+"""The type of `open_cluster`; tests replace this function with a cluster in memory."""
 
 
 @contextlib.contextmanager
 def open_cluster(login: Login, namespace: str) -> Iterator[Cluster]:
-    """Log in to a cluster with kubectl proxy, which ends with the context, and with this process."""
+    """Log in to a cluster with kubectl proxy, which ends with the `with` block, or with this process."""
     context, server = _current_context(login)
     login = Login("" if context == _IN_CLUSTER else context, login.kubeconfig, login.user, login.groups)
     with _kubectl_proxy(login) as path, httpx2.HTTPTransport(uds=str(path)) as transport:
@@ -93,7 +93,7 @@ def open_cluster(login: Login, namespace: str) -> Iterator[Cluster]:
 
 
 def _current_context(login: Login) -> tuple[str, str]:
-    """Return the context's name and server, to be used from now on: the user may switch contexts."""
+    """Return the current context and its server; the command keeps both if the user switches contexts."""
     command = ["kubectl", "config", "view", "--minify", "--output=json", *login.kubectl_flags()]
     failure = "the kubeconfig's context cannot be read"
     try:
@@ -131,12 +131,12 @@ def not_understood(failure: str, program: str, error: Exception) -> ClusterAcces
 
 @contextlib.contextmanager
 def _kubectl_proxy(login: Login) -> Iterator[Path]:
-    # The socket's path has at most 104 bytes on macOS, whose own temporary folders have long names.
-    parent = "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 # the folder in it has mode 0700
+    # On macOS, a socket's path may have at most 104 bytes, and the usual temporary folder has a long path.
+    parent = "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 # our folder in /tmp has mode 0700
     with tempfile.TemporaryDirectory(prefix="confcom-", dir=parent, ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "api.sock"
-        # In its own session, kubectl proxy survives a Ctrl-C at the terminal: the command still needs the cluster
-        # after it. A login may still read the terminal.
+        # kubectl proxy has its own session, to survive a Ctrl-C: afterwards, the command still needs the cluster.
+        # A login program in this session can still read the terminal.
         command = ["kubectl", "proxy", f"--unix-socket={path}", *login.kubectl_flags()]
         with subprocess.Popen(
             command,
@@ -157,11 +157,11 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
                 yield path
             finally:
                 process.kill()
-                relay.join(1)  # before its stream is closed
+                relay.join(1)  # let the relay end before Popen closes stderr
 
 
 def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
-    """Return a function that makes a child process end with this one, even by SIGKILL; Linux only."""
+    """Return a function that makes a child end when this process ends, even by SIGKILL; None if not Linux."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -169,8 +169,8 @@ def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
 
 
 def _relay(stream: IO[bytes], said: bytearray) -> None:
-    """Copy kubectl's output to stderr, also a login's prompt without a line end, and keep its last bytes."""
-    with contextlib.suppress(ValueError, OSError):  # the stream was closed, while a login program holds it
+    """Copy kubectl's stderr to ours, even a prompt without a line end; keep the last bytes in `said`."""
+    with contextlib.suppress(ValueError, OSError):  # the stream was closed while a login program used it
         while data := os.read(stream.fileno(), 1 << 16):  # kubectl writes whole lines
             lines = [line for line in data.splitlines(keepends=True) if not _LOG_LINE.match(line)]
             said += b"".join(lines)

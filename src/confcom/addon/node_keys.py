@@ -1,8 +1,8 @@
-"""The add-on's resource names in the nodes' status, and their removal after the device plugins have ended.
+"""Remove the add-on's resource names (keys) from the nodes' status after the device plugins have ended.
 
-The kubelet keeps a resource for five minutes after its plugin has gone, then reports 0 and forgets it; the key stays in
-the node's status. The kubelet does not know a resource that the controller has written: its key is removed at once. A
-key is removed and never set to 0: at the kubelet's next start, a 0 ends Pods that still run with the resource.
+A kubelet keeps a resource for five minutes after its plugin has gone, then reports 0 and forgets the resource, but its
+key stays in the node's status. A kubelet does not know resources that the controller wrote: their keys are removed at
+once. No key is set to 0 instead: a kubelet that starts and finds 0 ends Pods that still use the resource.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,22 +19,22 @@ from confcom.kubernetes.node import Node
 from confcom.kubernetes.objects import KubernetesObject, mapping, name_of
 
 KUBELET_KEEPS_SECONDS = 300.0
-"""The kubelet's endpointStopGracePeriod."""
+"""Time for which a kubelet keeps a plugin's resources after the plugin's end (endpointStopGracePeriod)."""
 REPORT_SECONDS = 10.0
-"""The kubelet's nodeStatusUpdateFrequency: the longest delay until the kubelet's state is in the API."""
+"""The longest time until the API shows a change in a kubelet (nodeStatusUpdateFrequency)."""
 FOREIGN_AFTER_SECONDS = REPORT_SECONDS + 60.0
-"""A resource that is still allocatable this long after our plugin's end is offered by another plugin: a busy kubelet
-reports up to a minute late."""
+"""If a resource is still allocatable this long after our plugin's end, another plugin offers it. The time allows for
+a busy kubelet, which reports up to a minute late."""
 CLEANING_SECONDS = KUBELET_KEEPS_SECONDS + FOREIGN_AFTER_SECONDS
-"""Deadline of the removal, from the plugins' end; idle kubelets need five minutes and REPORT_SECONDS."""
+"""Time after the plugins' end within which all keys must be removed; idle kubelets need one minute less."""
 SETTLED_SECONDS = REPORT_SECONDS + 1.0
-"""Time after which a removed key does not come back: a restarted kubelet reports 0 at once and in every later report,
-until its five minutes are over."""
+"""Time after which a removed key does not come back. A restarted kubelet reports 0 at once, and in every later report
+until five minutes have passed."""
 
 
 class Stage(StrEnum):
     REMOVABLE = "to be removed"
-    """The resource is at 0, or was written by the controller."""
+    """The node's status has the amount 0, or the controller wrote the resource."""
     KEPT = "kept by the kubelet"
     SILENT = "the kubelet does not report"
 
@@ -47,13 +47,13 @@ class NodeKeys:
     others: tuple[str, ...] = ()
     """Resources that another device plugin offers on this node; they are not removed."""
     failure: str = ""
-    """The API server's reason for refusing to remove the keys."""
+    """Why an attempt to remove the keys failed; empty if none failed."""
 
 
 def node_keys(node: Node, *, ours: bool = False, passed: float = 0) -> NodeKeys:
-    """Return the add-on's keys on a node, `passed` seconds after our plugin's end.
+    """Return the state of the add-on's keys on a node, `passed` seconds after our plugin's end.
 
-    `ours`: whether the node's status once had a name that only the add-on uses; a name in it now counts anyway.
+    Names that other plugins use too count as ours if the node has a name that only we use, or had one (`ours`).
     """
     left = node.capacity
     if not ours and left.keys() <= SHARED:
@@ -68,9 +68,9 @@ def node_keys(node: Node, *, ours: bool = False, passed: float = 0) -> NodeKeys:
 
 
 def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
-    """Return the JSON patch (RFC 6902) that removes the keys that are at 0, or written by the controller.
+    """Return a JSON patch (RFC 6902) that removes each key whose value is 0 or was written by the controller.
 
-    Each removal is preceded by a test, so that the whole patch fails if a plugin has come back meanwhile.
+    A test precedes each removal, so that the whole patch fails if a plugin has come back in the meantime.
     """
     patch, parsed = [], Node.parse(node)
     removable = parsed.written | {name for name, count in parsed.capacity.items() if not count}
@@ -83,9 +83,9 @@ def removal(node: KubernetesObject) -> Sequence[Mapping[str, str]]:
 
 
 def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tuple[NodeKeys, ...]:
-    """Remove the keys that can be removed now; return the nodes that had keys, or have other plugins' resources.
+    """Remove all removable keys; return the state of nodes that had keys or that have other plugins' resources.
 
-    `ours` are nodes whose status had, at an earlier call, a resource name that only the add-on uses.
+    `ours` has the nodes on which an earlier call found a resource name that only the add-on uses.
     """
     found, patches = list[NodeKeys](), dict[str, Sequence[Mapping[str, str]]]()
     for node in api.list(NODE):
@@ -98,7 +98,7 @@ def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tupl
     def patch(node: str) -> str:
         try:
             api.patch_node_status(node, patches[node])
-        except ClusterAccessError as error:  # a plugin came back, the kubelet reported, or admission refuses
+        except ClusterAccessError as error:  # a test in the patch failed, or admission refuses it
             return error.why or error.what
         return ""
 
@@ -108,10 +108,10 @@ def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tupl
 
 
 def clean_nodes(add_on: AddOn, plugins_ended: float, *, settled: float = SETTLED_SECONDS) -> None:
-    """Wait until every kubelet has forgotten our resources, and remove their keys from the nodes' status.
+    """Remove our resources' keys from the nodes' status, and wait until every kubelet has forgotten them.
 
-    `plugins_ended` is the time of the plugins' end on the clock. Kubelets may report new keys for `settled` seconds.
-    Nodes that never had the add-on are not changed.
+    `plugins_ended` is the time by `add_on.clock` when the plugins ended. For `settled` seconds after that, kubelets
+    may report keys again. Nodes that never had the add-on are not changed.
     """
     ours = set[str]()
 

@@ -1,4 +1,4 @@
-"""Find the add-on's objects in a cluster by the chart's labels, even without helm's record or namespace."""
+"""Find the add-on's objects by the chart's labels, even if helm's record or the namespace is missing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ KINDS: Final = (
 )
 """The kinds of the chart's objects, in the order of removal."""
 EVENTS_NAMESPACE: Final = "default"
-"""Namespace of events about nodes, and of the Role and RoleBinding that let the controller write them."""
+"""Namespace of events about nodes, and of the Role and RoleBinding with which the controller writes them."""
 _LABELS: Final = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
 _OWNER: Final = "meta.helm.sh/release-"
 
 
 def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
-    """Yield the add-on's objects, except of other namespaces' releases, with an owner, or already being deleted."""
+    """Yield the add-on's objects, unless they have an owner, are being deleted, or belong to another release."""
     for version, name in KINDS:
         places = {"": None} if name in CLUSTER_WIDE else {cluster.namespace: None}
         if name in {"Role", "RoleBinding"}:
@@ -45,7 +45,7 @@ def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
 
 
 def delete_objects(cluster: Cluster, objects: Iterable[KubernetesObject], say: Callable[[str], None]) -> None:
-    """Delete objects in the given order, without waiting for their end, and print a line for each kind."""
+    """Delete objects in the given order without waiting until they are gone; print a line for each kind."""
     for kind, alike in itertools.groupby(objects, lambda one: text(one, "kind")):
         found = tuple(alike)
         for one in found:
@@ -55,5 +55,5 @@ def delete_objects(cluster: Cluster, objects: Iterable[KubernetesObject], say: C
 
 
 def is_helms(thing: KubernetesObject) -> bool:
-    """Return whether helm has installed an object as part of the release."""
+    """Return whether helm installed this object as part of the release."""
     return text(thing, "metadata", "annotations", f"{_OWNER}name") == RELEASE

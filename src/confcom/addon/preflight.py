@@ -1,4 +1,4 @@
-"""The checks before a change of the add-on: findings about everything that could make the change fail. Pure."""
+"""The checks before a change of the add-on, which find everything that could make the change fail. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Workloads = Sequence[Workload]
 OLDEST_HELM = (4, 0)
 OLDEST_KUBERNETES = (1, 30)
 ENFORCE_LABEL, PRIVILEGED = "pod-security.kubernetes.io/enforce", "privileged"
-"""The only Pod Security level that allows the daemons host directories and the node's process IDs."""
+"""The Pod Security level's label, and the only level that allows host directories and host process IDs."""
 MUTATE = "admission.mutate"
 _OTHER_PLUGINS = re.compile(r"(sgx-device-plugin|sgx-plugin|sgx_device_plugin)[^/]*$")
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})")
@@ -62,7 +62,7 @@ FAILED, WARNING = Outcome.FAILED, Outcome.WARNING
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding of a check; like an error, it says what, why, and what to do, and has a code for programs."""
+    """One result of a check. Like an error, a finding says what is wrong, why, and what to do; it has a code."""
 
     check: Check
     outcome: Outcome
@@ -82,7 +82,7 @@ class Finding:
 
 
 class PreflightError(ConfcomError):
-    """A check before the change failed, and nothing was changed; the findings were reported before."""
+    """A check failed before the change, so nothing was changed; the findings are already reported."""
 
     error_code = "preflight-failed"
 
@@ -100,7 +100,7 @@ class PreflightError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Permission for one verb on one resource; if `namespace` is empty, in the whole cluster."""
+    """Permission for one verb on one resource in `namespace`; if it is empty, in the whole cluster."""
 
     verb: str
     resource: str
@@ -113,7 +113,7 @@ class Permission:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """The resourceAttributes of a SelfSubjectAccessReview."""
+        """This permission as resourceAttributes of a SelfSubjectAccessReview."""
         resource, _, subresource = self.resource.partition("/")
         found = {"verb": self.verb, "resource": resource, "group": self.group, "namespace": self.namespace}
         return {key: value for key, value in (found | {"subresource": subresource}).items() if value}
@@ -128,7 +128,7 @@ class Need(StrEnum):
 
 
 MARKING = ("patch", "pods")
-"""A permission (verb and resource) that `disable` can do without, though it then takes longer."""
+"""The permission (verb, resource) to mark Pods. `disable` works without this permission, but takes longer."""
 _PERMISSIONS: tuple[tuple[Need, str, str, str, bool], ...] = (
     (Need.ALWAYS, "list", "nodes pods", "", False),
     (Need.ALWAYS, "list", "daemonsets", "apps", False),
@@ -145,14 +145,14 @@ _PERMISSIONS: tuple[tuple[Need, str, str, str, bool], ...] = (
     (Need.NEW_NAMESPACE, "create", "namespaces", "", False),
     (Need.NODE_LABELS, "patch", "nodes", "", False),
 )
-"""Need, verbs, resources (CHART: of all the chart's objects; EXACT: of its objects in EXACT_GROUPS), group, and whether
-the permission is needed in the namespace only."""
+"""Rows: the need, the verbs, the resources, their group, and whether the permission is needed in the namespace only.
+CHART stands for the resources of all the chart's objects, and EXACT for those in EXACT_GROUPS."""
 
 
 def permissions_needed(
     needs: Iterable[Need], resources: Iterable[tuple[str, str, bool]], namespace: str
 ) -> tuple[Permission, ...]:
-    """Return the permissions that a command needs; `resources` has (plural, group, whether namespaced) tuples."""
+    """Return the permissions that a command needs. `resources` has tuples: (plural, group, is namespaced)."""
     wanted, of_chart = {Need.ALWAYS, *needs}, sorted(set(resources))
     sets = {"CHART": of_chart, "EXACT": [one for one in of_chart if one[1] in chart.EXACT_GROUPS]}
     found: dict[Permission, None] = {}
@@ -167,38 +167,38 @@ def permissions_needed(
 
 @dataclass(frozen=True, slots=True)
 class PreflightInputs:
-    """Data read from helm and the cluster; a field that could not be read is empty."""
+    """The checks' data, read from helm and the cluster. A field that could not be read is empty."""
 
     namespace: str
     values: Values
     helm_version: str = ""
     server_version: str = ""
     errors: Mapping[Check, ConfcomError] = field(default_factory=dict)
-    """By check, the error of a failed read of its inputs."""
+    """Keyed by check: the error with which reading the check's inputs failed."""
     allow_no_nodes: bool = False
     history: tuple[Revision, ...] = ()
     installed: Sequence[KubernetesObject] = ()
-    """The release's revisions and objects."""
+    """`history` has the release's revisions, and `installed` has the release's objects."""
     unrecorded: Sequence[KubernetesObject] = ()
-    """Objects that helm installed, and that are neither in its record nor in the new rendering."""
+    """Objects that helm installed, but that are neither in helm's record nor in the new manifests."""
     rendering: Rendering | None = None
     denied: Sequence[Permission] | None = None
     has_namespace: bool = False
     daemon_sets: Workloads = ()
     nodes: Nodes | None = None
-    """All DaemonSets of the cluster; and all nodes, with the labels that the change will add."""
+    """All DaemonSets in the cluster, and all nodes. The nodes have the labels that the change will add."""
     admission: Mapping[str, ConfcomError] = field(default_factory=dict)
-    """By DaemonSet, the error of a dry-run creation of its Pod: a refusal, or no answer."""
+    """Keyed by DaemonSet: the error (a refusal or no answer) of creating its Pod in a dry run."""
     limit_ranges: Sequence[str] = ()
-    """LimitRanges that require Intel's resource name of EPC."""
+    """LimitRanges that require requests for Intel's EPC resource."""
     unknown_nodes: tuple[str, ...] = ()
     unlabelled_nodes: tuple[str, ...] = ()
     pods: tuple[TenantPod, ...] = ()
-    """Tenants' Pods with the add-on's resources; empty if the change takes no resource from them."""
+    """Tenants' Pods that use the add-on's resources; empty if the change takes no resource from any Pod."""
     root: RootFacts | None = None
-    """None if no quote helper is to simulate."""
+    """The simulated root; None if no quote helper will simulate."""
     makes_root: bool = False
-    """Whether quote helpers may get another simulated root by the change."""
+    """Whether the change may give the quote helpers another simulated root."""
 
 
 def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
@@ -214,7 +214,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
     if rendering is not None and nodes is not None:
         new = rendering.workloads
         daemons = chart.daemons_in(new)
-        # Labels in other namespaces may be written by tenants.
+        # Only this namespace counts: tenants may write the same labels in other namespaces.
         here = [each for each in chart.daemons_in(inputs.daemon_sets) if each.namespace == inputs.namespace]
         ours = [daemon for daemon in here if daemon.labels.get(INSTANCE_LABEL) == RELEASE]
         others = [daemon for daemon in inputs.daemon_sets if daemon not in ours]
@@ -231,9 +231,9 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
 
 
 def check_revision(new: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield the reasons why a revision does not fit the present nodes, except present ones.
+    """Yield the faults of a revision on the present nodes, except those that the installed revision has too.
 
-    `anyway` is helm's command, which rolls back without these checks.
+    `anyway` is the helm command that rolls back without these checks.
     """
     daemons = chart.daemons_in(new)
     consent = "go back to another revision, or change the present one with `confcom enable --beside-hardware`"
@@ -297,7 +297,7 @@ def _owners(nodes: Nodes, others: Workloads, *, installed: bool) -> Iterator[Fin
     found = []
     for daemon in others:
         namespace, remedy = daemon.namespace, ""
-        # Anyone may write the labels, but only Pods with this directory can register with a kubelet.
+        # Anyone may use our labels, but only a Pod that mounts this directory can register with a kubelet.
         if daemon.component and any(path.endswith("/device-plugins") for path in daemon.host_paths):
             remedy = f"use that installation (--namespace {namespace}), or remove it: confcom disable -n {namespace}"
         elif any(map(_OTHER_PLUGINS.search, daemon.images)):
@@ -308,8 +308,8 @@ def _owners(nodes: Nodes, others: Workloads, *, installed: bool) -> Iterator[Fin
             found.append(Finding(Check.OWNERS, FAILED, "other-device-plugin", what, why, remedy))
     offers = {node.name: node.extended & OURS for node in nodes}
     if not installed and not found:
-        # Until five minutes after a plugin ended, its resources are still in capacity, but allocatable is 0. EPC that
-        # our controller has written stays.
+        # For five minutes after a plugin's end, its resources remain in capacity, but allocatable is 0.
+        # EPC that our controller has written remains allocatable.
         for node in nodes:
             offers[node.name] |= {name for name, count in node.allocatable.items() if count} - node.written
     if offering := [node for node, names in offers.items() if names]:
@@ -336,13 +336,13 @@ def _epc_names(manifests: Iterable[KubernetesObject], nodes: Nodes, ranges: Sequ
 
 
 def _simulation(daemons: Workloads, nodes: Nodes, installed: Workloads, consent: str) -> Iterator[Finding]:
-    """Yield the finding about simulated and hardware nodes in one cluster; `consent` says how to allow both."""
+    """Yield the finding about simulated nodes beside hardware; `consent` is the remedy that allows both."""
     simulated, real = (chart.plugins_in(daemons, simulated=which) for which in (True, False))
     if not simulated:
         yield _ok(Check.SIMULATION, "not wanted")
         return
-    # On a node without our simulated DaemonSet, any plugin that offers the real names is a plugin for SGX hardware.
-    # EPC alone proves no plugin: our controller may have written it, and it stays when the plugin has gone.
+    # If our simulated DaemonSet does not select a node, a plugin there that offers real names is for SGX hardware.
+    # EPC alone does not prove that a plugin runs: EPC that our controller wrote stays after the plugin's end.
     resources = [name for name in REAL if name != REAL.epc or not chart.has_controller(installed)]
     offering = [node for node in nodes if any(node.allocatable.get(name) for name in resources)]
     simulating = chart.selected([*simulated, *(each for each in installed if each.simulates)], offering)
@@ -382,7 +382,7 @@ def losing_nodes(new: Workloads, nodes: Nodes, installed: Workloads) -> frozense
 
 
 def check_quotes(new: Workloads, nodes: Nodes, installed: Workloads, pods: Sequence[TenantPod]) -> Iterator[Finding]:
-    """Yield the finding about Pods without quotes after a change, even if their node lost the daemons earlier."""
+    """Yield a finding if Pods get no quotes after a change, even if their nodes lost the daemons before it."""
     kept, used = set(_names(chart.selected(chart.daemons_in(new), nodes))), used_by_node(pods)
     others = (node for node in nodes if node.name not in kept)
     lost = {node.name for node in others if unmet_requests(node, used, selected=False)}
@@ -395,7 +395,7 @@ def check_quotes(new: Workloads, nodes: Nodes, installed: Workloads, pods: Seque
 
 
 def _losses(daemons: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield a finding for nodes with EPC that would lose the daemons, if the revision serves that kind of SGX."""
+    """Yield a finding if nodes with EPC would lose the daemons though the revision serves their kind of SGX."""
     serving = [node for node in nodes if any(node.allocatable.get(names.epc) for names in SETS)]
     kept = set(_names(chart.selected(daemons, nodes)))
     for simulated in (False, True):
@@ -439,7 +439,7 @@ def _nodes(daemons: Workloads, nodes: Nodes, installed: Workloads, inputs: Prefl
         yield _no_nodes(inputs, f"none is labelled {labels}")
     taints = {node.name: {taint for each in daemons for taint in each.selection.untolerated(node)} for node in chosen}
     if tainted := {name: some for name, some in taints.items() if some}:
-        # Nodes that run daemons may be tainted to be drained: that must not block a change of the other nodes.
+        # A node that runs daemons may be tainted for a drain, which must not block a change of other nodes.
         outcome, every = WARNING if tainted.keys() <= set(served) else FAILED, sorted(set().union(*tainted.values()))
         what = f"{shown(list(tainted))} is tainted {', '.join(every)}"
         why = "the daemons do not tolerate it: none starts there, and a change stops running ones"

@@ -31,24 +31,24 @@ from confcom.kubernetes.workload import Workload
 R = TypeVar("R")
 
 _USUAL = (("daemonsets", "apps", True), ("validatingadmissionpolicies", "admissionregistration.k8s.io", False))
-"""Resources to check permissions for if the chart cannot be rendered, so that one run reports all missing ones."""
+"""If the chart cannot be rendered, the permissions for these resources are checked instead of the chart's."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstallRequest:
-    """The requested installation; nodes without the label are labelled for simulation."""
+    """The requested installation. Each of `simulated_nodes` gets the simulation label if that is missing."""
 
     chart: Path
     values: Values
     simulated_nodes: tuple[str, ...] = ()
     allow_no_nodes: bool = False
-    """Whether the installation may begin without an SGX node."""
+    """Whether to install even if the cluster has no SGX node yet."""
     new_root: bool | None = None
-    """Whether to create a missing Secret of the simulated root; None: only if no quote helper simulates."""
+    """Whether to create the simulated root's Secret if missing; None: only if no quote helper simulates."""
 
 
 def gather_preflight_inputs(helm: Helm, request: InstallRequest, now: Now) -> PreflightInputs:
-    """Read the inputs of all checks. The error of a failed read is stored; inputs that depend on it stay empty."""
+    """Read the inputs of all checks. If a read fails, store the error, and leave inputs that need the read empty."""
     cluster, errors = helm.cluster, dict[Check, ConfcomError]()
     api, place = cluster.api, cluster.namespace
 
@@ -78,7 +78,7 @@ def gather_preflight_inputs(helm: Helm, request: InstallRequest, now: Now) -> Pr
             makes_root = first if request.new_root is None else request.new_root
             root = attempt(Check.SIMULATION, lambda: read_root(cluster, secret, now))
             inputs = replace(inputs, root=root, makes_root=makes_root)
-        with contextlib.suppress(ConfcomError):  # the checks say which permission is missing
+        with contextlib.suppress(ConfcomError):  # the permission check reports the cause
             inputs = replace(inputs, pods=affected_pods(cluster, installed, new, nodes or ()))
         needs = [Need.CHANGE, *([Need.NODE_LABELS] if request.simulated_nodes else [])]
         needs += [] if inputs.has_namespace or Check.POD_SECURITY in errors else [Need.NEW_NAMESPACE]
@@ -96,7 +96,7 @@ def gather_preflight_inputs(helm: Helm, request: InstallRequest, now: Now) -> Pr
 def check_rollback(
     cluster: Cluster, manifests: Sequence[KubernetesObject], revision: int, now: Now
 ) -> tuple[Finding, ...]:
-    """Return a rollback's findings: about permissions, and if these suffice, about the revision's objects."""
+    """Return findings about a rollback: about permissions and, if none is missing, about the revision."""
     api, place = cluster.api, cluster.namespace
     permissions = preflight.check_permissions(denied_permissions(cluster, [Need.CHANGE], manifests))
     if permissions.outcome is Outcome.FAILED:
@@ -120,7 +120,7 @@ def check_rollback(
 def affected_pods(
     cluster: Cluster, installed: Sequence[Workload], new: Sequence[Workload], nodes: Nodes
 ) -> tuple[TenantPod, ...]:
-    """Return tenants' Pods that use the add-on's resources; empty (not read) if the change removes no resource."""
+    """Return tenants' Pods that use the add-on's resources. Read no Pods if the change removes no resource."""
     daemons = chart.daemons_in(new)
     before, after = ({(each.name, *map(each.flag, EPC_FLAGS)) for each in some} for some in (installed, daemons))
     most = max((node.epc_mib for node in nodes), default=0)
@@ -134,7 +134,7 @@ def affected_pods(
 def denied_permissions(
     cluster: Cluster, needs: Iterable[Need], manifests: Iterable[KubernetesObject]
 ) -> tuple[Permission, ...]:
-    """Return the permissions that this user lacks for a command that changes these objects of the release."""
+    """Return the permissions that this user lacks for a command on the objects in `manifests`."""
     kinds = {(text(one, "kind"), text(one, "apiVersion").rpartition("/")[0]) for one in manifests}
     resources = [(plural(kind), group, kind not in CLUSTER_WIDE) for kind, group in kinds] or _USUAL
     asked = preflight.permissions_needed(needs, resources, cluster.namespace)
@@ -144,7 +144,7 @@ def denied_permissions(
 
 
 def _limit_ranges(api: Api) -> tuple[str, ...]:
-    """Return the LimitRanges that require Intel's name of EPC; none if this user may not read LimitRanges."""
+    """Return the LimitRanges that require requests for Intel's EPC resource; empty if they cannot be read."""
     with contextlib.suppress(ConfcomError):
         ranges = [one for one in api.list(kinds.LIMIT_RANGE) if requires(one, INTEL_EPC)]
         return tuple(f"{name_of(one)} in {namespace_of(one)}" for one in ranges)
@@ -152,10 +152,10 @@ def _limit_ranges(api: Api) -> tuple[str, ...]:
 
 
 def _refusal(api: Api, daemon: KubernetesObject, namespace: str) -> ConfcomError | None:
-    """Return the error of a dry-run creation of the DaemonSet's Pod; None if the API server admits the Pod."""
+    """Create the DaemonSet's Pod in a dry run and return the error; None if the API server admits the Pod."""
     template = mapping(daemon, "spec", "template")
     metadata = {**mapping(template, "metadata"), "name": f"{name_of(daemon)}-preflight", "namespace": namespace}
-    # The Pod's own ServiceAccount may not exist yet.
+    # Use the namespace's default ServiceAccount: the Pod's own account may not exist yet.
     spec = {**mapping(template, "spec"), "serviceAccountName": "default"}
     try:
         api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, dry_run=True)
@@ -170,12 +170,12 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
     values = replace(inputs.values, stored=helm.values() if history else {})
     rendering = helm.render(folder, values)
     decided = mapping(rendering.config, "admission").get("mutate")
-    if not decided and any(node.has_intel_epc for node in inputs.nodes or ()):  # of another plugin
+    if not decided and any(node.has_intel_epc for node in inputs.nodes or ()):  # another plugin's
         values = replace(values, settings=(*values.settings, f"{preflight.MUTATE}=off"))
         rendering = helm.render(folder, values)
     inputs = replace(inputs, history=history, values=values, installed=installed, rendering=rendering)
     kept = {(text(one, "kind"), name_of(one)) for one in (*rendering.manifests, *installed)}
-    with contextlib.suppress(ConfcomError):  # without the permission to list them, such objects stay
+    with contextlib.suppress(ConfcomError):  # such objects stay if this user may not list them
         found = filter(is_helms, owned_objects(helm.cluster))
         return replace(inputs, unrecorded=tuple(one for one in found if (one["kind"], name_of(one)) not in kept))
     return inputs

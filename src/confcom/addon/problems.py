@@ -17,8 +17,8 @@ _PASSING = re.compile(
     r"|\b(?:[0-9]+h)?(?:[0-9]+m)?[0-9]+s\b"  # a back-off
     r"|\b[0-9]+(?= (?:restarts|MiB)\b)"
 )
-"""Parts of a text that vary between nodes with the same problem. Other numbers distinguish problems, such as exit codes
-and HTTP statuses."""
+"""Parts of a text that differ between nodes with the same problem. Other numbers, such as exit codes and HTTP statuses,
+tell problems apart."""
 _SHOWN = 5
 """Maximum number of names in one message: a cluster may have a thousand nodes."""
 
@@ -27,7 +27,7 @@ _SHOWN = 5
 class Problem:
     text: str
     node: str = ""
-    """The affected node; empty if the problem is the whole cluster's."""
+    """The affected node; empty if the problem concerns the whole cluster."""
     code: str = field(kw_only=True)
     reason_code: str = field(default="", kw_only=True)
 
@@ -44,11 +44,11 @@ class ProblemGroup:
     reason_code: str
     text: str
     nodes: tuple[str, ...]
-    """The affected nodes; empty if the problem is the whole cluster's."""
+    """The affected nodes; empty if the problem concerns the whole cluster."""
     count: int
-    """The number of grouped problems; a node may have several, as during an update."""
+    """The number of problems in the group; one node may have several problems, as during an update."""
     same: bool
-    """Whether all texts are equal; if not, they differ in names, counts or durations."""
+    """Whether all problems have the same text; if not, the texts differ in names, counts or durations."""
 
     def to_json(self) -> dict[str, object]:
         codes = {"code": self.code, "reason_code": self.reason_code}
@@ -57,7 +57,7 @@ class ProblemGroup:
 
 @dataclass(frozen=True, slots=True)
 class OptionalReads:
-    """Reads that may fail without an error: a failure becomes a problem with the code `not-read`."""
+    """Reads that may fail: a failure raises no error, but becomes a problem with the code `not-read`."""
 
     failures: list[Problem] = field(default_factory=list)
 
@@ -71,7 +71,7 @@ class OptionalReads:
 
 
 def shown(names: Sequence[str]) -> str:
-    """Return the first few names as text, and the number of names left out."""
+    """Return a text with the first few names and with the number of names that are left out."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 

@@ -1,4 +1,4 @@
-"""Wait until the add-on is ready: read its status in a loop, until all steps are done or progress ends."""
+"""Wait until the add-on is ready: read its status in a loop, until all steps are done or progress stops."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from confcom.errors import ConfcomError, ExitCode
 
 POLL_SECONDS = 0.5
 STUCK_SECONDS = 60.0
-"""Time for which a Pod may fail: enough for several restarts and pulls, whose back-off grows to 40 s."""
+"""The wait ends if a Pod fails for this time: enough for several restarts and pulls (back-off up to 40 s)."""
 MAX_STEPS = 60
-"""Maximum of steps in a table; with more, the table has a count, and the first steps not done."""
+"""Maximum number of steps in a table; for more steps, the table shows a count and the first open steps."""
 _MAX_OPEN = 10
 NOT_CREATED = frozenset({"pods-not-created"})
 NOT_SHOWN = frozenset({"epc-not-reported", "capacity-not-written"})
-"""Codes of problems: a daemon's Pods were not created, or a node's status does not show its EPC yet."""
+"""Problem codes. NOT_CREATED: a daemon lacks its Pods. NOT_SHOWN: a node's status lacks the node's EPC."""
 
 T = TypeVar("T")
 
@@ -34,9 +34,9 @@ class NotReadyError(ConfcomError):
 
 
 def wait_until_ready(add_on: AddOn, *, timeout: float, until_gone: Collection[str] = NOT_CREATED) -> AddOnStatus:
-    """Wait until every daemon is ready on every node that it selects, Deployments run, and no problem has these codes.
+    """Wait until all daemons are ready on their nodes, Deployments run, and no problem has a code of `until_gone`.
 
-    A device plugin is ready when the kubelet has all of its resources.
+    A device plugin is ready when the kubelet has all of the plugin's resources.
     """
     table, reached = add_on.reporter.table("Waiting for the daemons"), set[tuple[str, str, str]]()
     progress_at = add_on.clock()
@@ -67,7 +67,7 @@ def wait_until_ready(add_on: AddOn, *, timeout: float, until_gone: Collection[st
 def retry_while_unreachable(
     add_on: AddOn, ask: Callable[[], T], show: Callable[[Sequence[Row]], None], *, timeout: float
 ) -> T:
-    """Query the cluster; retry for `timeout` seconds while its API server is away; show the first failure."""
+    """Call `ask`. While the API server is away, retry for `timeout` seconds; show only the first failure."""
     begun, away = add_on.clock(), False
     while True:
         try:
@@ -83,7 +83,7 @@ def retry_while_unreachable(
 
 
 def rows_of(status: AddOnStatus, problems: Sequence[Problem]) -> Iterator[Row]:
-    """Yield the rows of a progress table: one for each step, or in a large cluster a count and a few open steps."""
+    """Yield a progress table's rows: one for each step, or in a large cluster a count and the first open steps."""
     if not status.enabled:
         yield Row("add-on", f"not enabled in the namespace {status.namespace}", Mark.WAITING)
     for problem in problems[:_MAX_OPEN]:

@@ -13,7 +13,7 @@ from confcom.kubernetes.objects import KubernetesObject
 
 
 def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float) -> Changed:
-    """Roll the add-on back to a revision; None: to the revision that undoes the last change."""
+    """Roll the add-on back to `revision`; if it is None, to the revision that undoes the last change."""
     recorded = "if helm recorded the rollback, `confcom status --wait` waits on; a second one goes further back"
     with change.reporting_interruption(add_on.helm, recorded):
         change.require_release(add_on)
@@ -35,14 +35,14 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float
 def previous(history: Sequence[Revision]) -> int:
     """Return the number of the revision that undoes the last change that has not been undone yet.
 
-    A second rollback goes further back instead of undoing the first. Helm keeps ten revisions: the first may be gone.
+    A second rollback goes further back, and does not undo the first rollback. Helm keeps only the last ten revisions.
     """
-    content: dict[int, int] = {}  # by revision: the first revision with the same content
+    content: dict[int, int] = {}  # maps a revision to the first revision with the same content
     for one in history:
         content[one.number] = content.get(one.copy_of, one.copy_of) or one.number
     applied = [one.number for one in history if one.was_applied]
     last = history[-1]
-    if not last.was_applied and last.copy_of in content:  # a rollback that failed is repeated
+    if not last.was_applied and last.copy_of in content:  # repeat the failed rollback
         return content[last.copy_of]
     if not last.was_applied and applied:
         return applied[-1]
@@ -60,7 +60,7 @@ def _no_revision(what: str, remedy: str) -> ChangeRefusedError:
 
 
 def undo_interrupted(add_on: AddOn, history: Sequence[Revision]) -> None:
-    """Return the release to the last revision that was applied; remove it if there is none."""
+    """Roll the release back to its last applied revision; remove the release if it has no such revision."""
     last = history[-1]
     applied = [] if last.status == "uninstalling" else [one.number for one in history if one.was_applied]
     undone = f"back to revision {applied[-1]}" if applied else "removing the rest"

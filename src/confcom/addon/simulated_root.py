@@ -1,4 +1,4 @@
-"""The Secret with a cluster's simulated root; no helm release owns it, and only the user deletes it."""
+"""The Secret with a cluster's simulated root. No helm release owns this Secret; only the user deletes it."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from confcom.kubernetes.workload import Workload
 from confcom.simulation.root_seed import RootSeed, RootSeedError
 
 VOLUME = "simulated-root"
-"""The volume of a simulated quote helper's Pod in which the Secret is mounted; also the Secret's component label."""
+"""The volume with which a simulated quote helper's Pod mounts the Secret; also the Secret's component label."""
 DEFAULT_SECRET = "confcom-simulated-root"  # noqa: S105 # a name, not a secret
 """The chart's default of `simulated.secretName`."""
 SERVED = "the collateral that is served"
-"""Key of the simulated PCS in `RootFacts.roots`, whose other keys are nodes."""
+"""The key of the simulated PCS in `RootFacts.roots`; the other keys are names of nodes."""
 _ROOT_METRIC = re.compile(
     r'^confcom_(?:quote_helper_simulated|simulated_pcs)_root_info\{sha256="([0-9a-f]{64})"\} 1(?:\.0)?$', re.MULTILINE
 )
 _RESTARTED = "kubectl.kubernetes.io/restartedAt"
-"""The annotation of a Pod template by which `kubectl rollout restart` replaces the Pods."""
+"""The annotation that `kubectl rollout restart` sets in a Pod template, so that the Pods are replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class RootFacts:
-    """The simulated root of the Secret, of quote helpers and of the served collateral; as SHA-256 in hex."""
+    """The simulated roots in the Secret, in quote helpers and in the served collateral, as SHA-256 in hex."""
 
     secret: str
     namespace: str
     exists: bool | None = None
-    """None if this user may not read the Secret."""
+    """Whether the Secret exists; None if this user may not read the Secret."""
     root: str = ""
     """The Secret's root; empty if the Secret was not read or cannot be used."""
     unusable: str = ""
-    """The reason why the Secret's root cannot be used now; empty if it can be."""
+    """The reason why the Secret's root cannot be used now; empty if it can be used."""
     roots: Mapping[str, str] = field(default_factory=dict)
-    """By node, the root of its quote helper; under SERVED, the root of the simulated PCS."""
+    """Keyed by node: the root of the node's quote helper. Keyed by SERVED: the simulated PCS's root."""
     unread: str = ""
-    """Nodes whose quote helper did not report its root, as text."""
+    """A text with the names of the nodes whose quote helper did not report its root."""
 
 
 def root_faults(facts: RootFacts) -> Iterator[RootSeedError]:
@@ -71,7 +71,7 @@ def root_faults(facts: RootFacts) -> Iterator[RootSeedError]:
 
 
 def secret_name(workloads: Iterable[Workload]) -> str:
-    """Return the name of the simulated root's Secret that these workloads mount; empty if none simulates."""
+    """Return the name of the simulated root's Secret that these workloads mount; empty if they mount none."""
     return next((workload.secrets[VOLUME] for workload in workloads if VOLUME in workload.secrets), "")
 
 
@@ -81,13 +81,13 @@ def root_of_metrics(metrics: str) -> str:
 
 
 def read_facts(cluster: Cluster, secret: str, now: datetime) -> RootFacts:
-    """Read the Secret's root; the Secret's values stay in memory, and `roots` of the result is empty."""
-    from confcom.simulation.platform import SimulatedPlatform  # noqa: PLC0415 # hardware clusters need none of it
+    """Read the Secret's root. The Secret's values stay in memory. `roots` of the result is empty."""
+    from confcom.simulation.platform import SimulatedPlatform  # noqa: PLC0415 # hardware clusters do not need it
 
     facts = RootFacts(secret, cluster.namespace)
     try:
         found = cluster.api.get(SECRET, secret, cluster.namespace)
-    except ForbiddenError:  # few users may read Secrets
+    except ForbiddenError:  # most users may not read Secrets
         return facts
     if found is None:
         return replace(facts, exists=False)
@@ -99,9 +99,9 @@ def read_facts(cluster: Cluster, secret: str, now: datetime) -> RootFacts:
 
 
 def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
-    """Create the Secret, and return whether it was created. Kubelets would keep a deleted immutable Secret.
+    """Create a mutable Secret: kubelets keep a deleted immutable one. Return whether the Secret was created.
 
-    Workloads that mount the Secret are restarted first: their new Pods wait for this Secret, and use no other root.
+    First restart workloads that mount the Secret: their new Pods wait for the Secret, and use no older root.
     """
     patch = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED: f"new-root-{root.created}"}}}}}
     for kind in (DAEMON_SET, DEPLOYMENT):
@@ -116,7 +116,7 @@ def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
 
 
 def read_seed(cluster: Cluster, name: str) -> RootSeed:
-    """Read a cluster's simulated root; the caller keeps the root in memory, and writes only its export."""
+    """Read a cluster's simulated root. The caller keeps the root in memory, and may write only its export."""
     where = f"the namespace {cluster.namespace} of {cluster.context}"
     found = cluster.api.get(SECRET, name, cluster.namespace)
     if found is None:

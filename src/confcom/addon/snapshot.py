@@ -1,6 +1,6 @@
-"""A snapshot of the add-on's state: of the whole cluster for `status`, of the daemons while a command waits.
+"""A snapshot of the add-on's state: `status` reads the whole cluster, and a waiting command only the daemons.
 
-Nodes and Pods are parsed one by one as they arrive: 5,000 nodes and 20,000 Pods are 200 MB of JSON.
+To save memory, each node and Pod is parsed as it arrives: 5,000 nodes and 20,000 Pods are 200 MB of JSON.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from confcom.kubernetes.objects import KubernetesObject, name_of, namespace_of, 
 from confcom.kubernetes.workload import Workload
 
 MAX_LOGS = 8
-"""Maximum number of logs that are read: many failing Pods fail for the same reason."""
+"""Maximum number of logs that are read. More logs would tell little: failing Pods often share one reason."""
 REFUSED_MINUTES = 20
-"""Maximum age of events about refused Pods: a controller retries a creation at least every 17 minutes."""
+"""Older events about refused Pods are ignored: a controller retries a creation at least every 17 minutes."""
 MAX_PLUGINS = 20
-"""Maximum number of device plugins that are asked for their inventory; plugins of full nodes come first."""
+"""Maximum number of device plugins asked for their inventory; plugins on full nodes are asked first."""
 MAX_HELPERS = 20
-"""Maximum number of quote helpers that are asked for their root: the oldest and the newest, half of each."""
+"""Maximum number of quote helpers that are asked for their root; half are the oldest, half the newest."""
 
 Now = Callable[[], datetime]
 R = TypeVar("R")
@@ -52,22 +52,22 @@ class Snapshot:
     daemon_sets: tuple[Workload, ...] = ()
     deployments: Mapping[Component, Workload] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
-    """By DaemonSet, the revision label of the Pods that are made from its newest template."""
+    """Keyed by DaemonSet: the revision label of the Pods that are made from its newest template."""
     pods: tuple[DaemonPod, ...] = ()
     """The add-on's own Pods, oldest first."""
     warnings: Mapping[str, Warned] = field(default_factory=dict)
-    """By object of the add-on's namespace, the latest warning event."""
+    """Keyed by the name of an object in the add-on's namespace: the latest warning about the object."""
     epc_pods: tuple[TenantPod, ...] | None = None
-    """Tenants' Pods with the add-on's resources; None if they were not read."""
+    """Tenants' Pods that use the add-on's resources; None if the Pods were not read."""
     inventories: Mapping[str, Inventory] = field(default_factory=dict)
     refused: tuple[TenantWorkload, ...] = ()
     root: RootFacts | None = None
-    """None if no quote helper simulates, or if the root was not read."""
+    """The simulated root; None if no quote helper simulates, or if the root was not read."""
     history: tuple[Revision, ...] = ()
     drift: Comparison = field(default_factory=Comparison)
     """How the cluster differs from helm's record of the release."""
     left: tuple[str, ...] = ()
-    """Kind and name of the add-on's objects that are in no record of helm."""
+    """The add-on's objects (kind and name) of which helm has no record."""
     not_read: tuple[Problem, ...] = ()
 
 
@@ -78,14 +78,14 @@ def read_daemons(cluster: Cluster) -> Snapshot:
 
 
 def read_root(cluster: Cluster, secret: str, now: Now) -> RootFacts:
-    """Read the Secret's root, and the roots in use by quote helpers and simulated PCS that mount it."""
+    """Read the Secret's root, and the roots of quote helpers and simulated PCS that mount the Secret."""
     own = _with_pods(cluster, _own_objects(cluster), cluster.api.list(kinds.POD, cluster.namespace), tuple)
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         return _ProbePages(cluster, pool, OptionalReads()).roots(own, secret, now())
 
 
 def read_cluster(helm: Helm, now: Now) -> Snapshot:
-    """Read everything that `status` shows. Only the nodes and the add-on's namespace have to be readable."""
+    """Read everything that `status` shows. Only nodes and the add-on's namespace must be readable."""
     cluster, api, reads = helm.cluster, helm.cluster.api, OptionalReads()
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         nodes, release = pool.submit(read_nodes, api), pool.submit(_release, helm, reads)
@@ -113,10 +113,10 @@ def read_cluster(helm: Helm, now: Now) -> Snapshot:
 
 
 def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Comparison, tuple[str, ...]]:
-    """Return helm's record, the cluster's differences from it, and our objects without a record."""
+    """Return helm's revisions, the cluster's differences from helm's record, and our unrecorded objects."""
     api, namespace = helm.cluster.api, helm.cluster.namespace
     history = reads.read("the release", helm.history)
-    # An unfinished change is not compared: it will be undone. A failed change is repeated as recorded.
+    # Do not compare an unfinished change: it will be undone. Compare a failed change: it will be repeated.
     if history is None or (history and history[-1].status not in {"deployed", "failed"}):
         return history or (), Comparison(), ()
     read: Callable[[], tuple[KubernetesObject, ...]] = helm.manifests if history else tuple
@@ -126,7 +126,7 @@ def _release(helm: Helm, reads: OptionalReads) -> tuple[tuple[Revision, ...], Co
     drift = reads.read("the release's objects", partial(compare, api, manifests, namespace)) or Comparison()
     owned = reads.read("objects without a record of helm", lambda: tuple(owned_objects(helm.cluster))) or ()
     recorded = {f"{one['kind']} {name_of(one)}" for one in manifests}
-    # Objects that helm did not install may be a user's installation without helm.
+    # Leave out objects that helm did not install: they may be a user's installation without helm.
     if recorded or any(workload.kind == "DaemonSet" for workload in workloads_in(owned)):
         owned = tuple(filter(is_helms, owned))
     left = (f"{one['kind']} {name_of(one)}" for one in owned)
@@ -138,7 +138,7 @@ def read_nodes(api: Api) -> tuple[Node, ...]:
 
 
 def _own_objects(cluster: Cluster) -> Snapshot:
-    """Read all objects except Pods, which are read later: so no DaemonSet is newer than its Pods."""
+    """Read our objects except Pods. Pods are read later, so that no DaemonSet is newer than its Pods."""
     api, namespace = cluster.api, cluster.namespace
     daemon_sets = workloads_in(api.list(kinds.DAEMON_SET, namespace))
     deployments = workloads_in(api.list(kinds.DEPLOYMENT, namespace))
@@ -159,7 +159,7 @@ def _own_objects(cluster: Cluster) -> Snapshot:
 def _with_pods(
     cluster: Cluster, base: Snapshot, pods: Iterable[KubernetesObject], nodes: Callable[[], tuple[Node, ...]]
 ) -> Snapshot:
-    """Add nodes and Pods; Pods that are not ours and use none of our resources are dropped."""
+    """Add the nodes, our own Pods, and tenants' Pods that use our resources; drop all other Pods."""
     own, tenants, unexplained = dict[str, DaemonPod](), list[TenantPod](), dict[str, tuple[KubernetesObject, str]]()
     for pod in pods:
         if namespace_of(pod) == cluster.namespace and component(objects.labels_of(pod)):
@@ -170,10 +170,10 @@ def _with_pods(
                 unexplained[name] = (pod, warning)
         elif tenant := tenant_pod(pod):
             tenants.append(tenant)
-    # Only on Ready nodes: logs come through the kubelet, and a silent kubelet would cost the timeout.
+    # Read logs only from Ready nodes: the kubelet sends the log, and a silent kubelet would cost a timeout.
     reachable = {node.name for node in nodes() if node.ready}
     for name in [name for name in unexplained if own[name].node in reachable][:MAX_LOGS]:
-        with contextlib.suppress(ClusterAccessError):  # the Pod's state remains as the reason
+        with contextlib.suppress(ClusterAccessError):  # then the reason is the Pod's state
             logged = daemon_pods.own_reason(cluster.api.log(name, cluster.namespace))
             own[name] = daemon_pod(*unexplained[name], logged)
     oldest_first = sorted(own.values(), key=lambda pod: (pod.created, pod.name))
@@ -182,18 +182,18 @@ def _with_pods(
 
 @dataclass(frozen=True, slots=True)
 class _ProbePages:
-    """Reads the probe pages of ready daemons, several at once."""
+    """Reads probe pages of several ready daemons at once."""
 
     cluster: Cluster
     pool: futures.Executor
     reads: OptionalReads
 
     def inventories(self, snapshot: Snapshot) -> Mapping[str, Inventory]:
-        """Return each node's inventory of EPC by its device plugin."""
+        """Return the EPC inventories that device plugins report, keyed by node."""
         ready = (pod for pod in snapshot.pods if pod.state is PodState.READY)
         plugins = {pod.node: pod for pod in ready if pod.component is Component.DEVICE_PLUGIN}
         used, nodes = used_by_node(snapshot.epc_pods or ()), snapshot.nodes
-        # Only a full node's plugin knows whether the node is to have less EPC than its Pods request.
+        # Ask full nodes' plugins first: only they know whether a node is to have less EPC than Pods request.
         full = {node.name for node in nodes if 0 < used.get((node.name, node.resources.epc), 0) >= node.epc_mib}
         ordered = sorted(plugins.values(), key=lambda pod: pod.node not in full)
         what = "the EPC that its device plugin found"
@@ -204,7 +204,7 @@ class _ProbePages:
         return {node: one for node, one in found.items() if one.accounting.kind and one.epc.mib}
 
     def roots(self, snapshot: Snapshot, secret: str, now: datetime) -> RootFacts:
-        """Return the Secret's root, and the roots in use by quote helpers and simulated PCS that mount it."""
+        """Return the Secret's root, and the roots of quote helpers and the PCS that mount the Secret."""
         workloads = (*snapshot.daemon_sets, *snapshot.deployments.values())
         mounting = [workload for workload in workloads if secret_name([workload]) == secret]
         owners = {workload.name for workload in mounting}

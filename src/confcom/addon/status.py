@@ -1,4 +1,4 @@
-"""The status of the add-on: a row for each node, the problems, and the notes. Pure: a snapshot in, a status out."""
+"""Compute the add-on's status from a snapshot: a row for each node, the problems, and the notes. Pure."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _WITHOUT = {
     Component.CONTROLLER: "until it runs, new or zeroed nodes get no EPC as capacity; all others keep theirs",
     Component.SIMULATED_PCS: "until it runs, it serves no collateral; quotes are made as before",
 }
-"""The consequences of a Deployment without a ready Pod."""
+"""The consequences while a Deployment has no ready Pod."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A daemon on a node, and the rollout of its newest Pod template there."""
+    """The rollout of a daemon's newest Pod template on one node."""
 
     node: str
     kind: str
     done: bool
     text: str
     failing: bool = False
-    """The daemon's Pod is unlikely to recover without intervention."""
+    """Whether the daemon's Pod is unlikely to recover unless somebody intervenes."""
     serving: bool = False
     updating: bool = False
-    """A Pod of an older template is to be replaced."""
+    """Whether a Pod of an older template still has to be replaced."""
     pod: str = ""
 
 
@@ -74,9 +74,9 @@ class NodeStatus:
 class DeploymentStatus:
     component: Component
     waits_for: str = ""
-    """Why the newest template is not rolled out; empty if it is."""
+    """Why the newest template is not rolled out yet; empty if the rollout is complete."""
     updating: bool = False
-    """A Pod of an older template is to be replaced."""
+    """Whether a Pod of an older template still has to be replaced."""
     failing: bool = False
     problem: Problem | None = None
 
@@ -87,16 +87,16 @@ class AddOnStatus:
     enabled: bool
     simulated: bool
     staging: Staging
-    """The platform's state according to the simulated platform's collateral."""
+    """The platform status that the simulated platform's collateral rehearses."""
     version: str
     nodes: tuple[NodeStatus, ...]
-    """Nodes with SGX, with our daemons or with our resources."""
+    """The nodes that have SGX, our daemons, or our resources."""
     other_nodes: int
     workloads: tuple[TenantWorkload, ...]
     problems: tuple[Problem, ...]
     not_compared: tuple[Problem, ...]
     notes: tuple[Problem, ...]
-    """Facts that users must know, though they are no problems."""
+    """Facts that users must know, but that are not problems."""
     observed: bool
     """Whether the DaemonSet controller has observed the newest templates."""
     deployments: tuple[DeploymentStatus, ...]
@@ -107,18 +107,18 @@ class AddOnStatus:
 
     @property
     def updating(self) -> bool:
-        """Whether the newest template has not reached every node that is Ready, or a Deployment's Pod."""
+        """Whether the newest templates have yet to reach a Ready node or a Deployment."""
         of_nodes = any(step.updating for node in self.nodes if node.ready for step in node.steps)
         return not self.observed or of_nodes or any(one.updating for one in self.deployments)
 
     @property
     def ok(self) -> bool:
-        """Whether the add-on is enabled, has no problem, and is not being updated."""
+        """Whether the add-on is enabled, has no problems, and is not being updated."""
         return self.enabled and not self.problems and not self.updating
 
     @property
     def problem_groups(self) -> tuple[ProblemGroup, ...]:
-        """Similar problems, grouped; consequences of a node that is not Ready are left out."""
+        """Groups of similar problems. Mere consequences of a node that is not Ready are left out."""
         consequences = {one for node in self.nodes if not node.ready for one in node.problems[1:]}
         pods = {pod.name for node in self.nodes for pod in (*node.plugins, *node.helpers)}
         names = pods | {node.name for node in self.nodes}
@@ -245,7 +245,7 @@ def _daemon_problems(
         why = f": {newest.described}" if newest and newest.state is PodState.REJECTED else ""
         yield Problem(f"no {component.words}{why}", code="daemon-missing")
     elif newest and newest.state is PodState.REJECTED and newest.revision != alive[-1].revision:
-        # A rejected Pod was replaced and is not removed yet, unless it is the newest template's only Pod.
+        # A rejected Pod counts only if it is of the newest template; other rejected Pods have been replaced.
         alive += [newest] if newest.revision == templates.get(newest.owner) else []
     rest = "; another one serves meanwhile" if any(pod.state is PodState.READY for pod in pods) else ""
     for pod in alive:
@@ -255,7 +255,7 @@ def _daemon_problems(
 
 
 def _step(node: str, daemon: Workload, pods: Sequence[DaemonPod], templates: Mapping[str, str]) -> Step:
-    """Return the step of a daemon on a node; a rejected Pod counts only as the reason for a lack of Pods."""
+    """Return the step of a daemon on a node. A rejected Pod only explains why the node has no other Pod."""
     own = [pod for pod in pods if pod.owner == daemon.name]
     admitted = [pod for pod in own if pod.state is not PodState.REJECTED]
     newest = templates.get(daemon.name, "")
@@ -347,7 +347,7 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _creation_failure(daemon: Workload, snapshot: Snapshot) -> str:
-    """Return why a DaemonSet cannot create the Pods that it lacks; empty if it has created a Pod since."""
+    """Return why a DaemonSet cannot create its missing Pods; empty if it created one after the warning."""
     warned = snapshot.warnings.get(daemon.name)
     if warned is None or warned.reason != FAILED_CREATE:
         return ""

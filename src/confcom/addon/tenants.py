@@ -1,4 +1,4 @@
-"""Tenants: Pods and workloads that use the add-on's resources, and workloads whose Pods are refused. Pure."""
+"""Tenants' Pods and workloads that use the add-on's resources, and workloads whose Pods are refused. Pure."""
 
 import re
 from collections import defaultdict
@@ -15,8 +15,8 @@ from confcom.kubernetes.objects import TERMINAL, KubernetesObject, mapping, name
 _POLICY = re.compile(r"ValidatingAdmissionPolicy 'confcom-pods' with binding '[^']+' denied request: (.*)", re.DOTALL)
 _QUOTA = re.compile(r"exceeded quota: ([a-z0-9][a-z0-9.-]*), requested: (.*)", re.DOTALL)
 _NAME, _KIND = re.compile(r"[a-z0-9][a-z0-9.-]*"), re.compile(r"[A-Za-z][A-Za-z0-9]*")
-"""Valid names (RFC 1123) and kinds. An event's content is untrusted: any user who may create events in a namespace
-controls it, and remedies are pasted into shells."""
+"""Match valid names (RFC 1123) and kinds. An event's content is untrusted: any user who may create events in a
+namespace can forge an event, and people paste remedies into shells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class TenantPod:
     requests: Mapping[str, int]
     reason: str = ""
     message: str = ""
-    """Reason and message are by the kubelet for a failed Pod, and by the scheduler for a pending Pod."""
+    """The kubelet gives the reason and message of a failed Pod, and the scheduler those of a pending Pod."""
 
     @property
     def epc_mib(self) -> int:
@@ -69,7 +69,7 @@ def used_by_node(pods: Iterable[TenantPod]) -> Mapping[tuple[str, str], int]:
 
 @dataclass(frozen=True, slots=True)
 class TenantWorkload:
-    """The Pods of one controller, or a bare Pod, with the add-on's resources."""
+    """A controller whose Pods use the add-on's resources, or a bare Pod that uses them."""
 
     namespace: str
     kind: str
@@ -78,7 +78,7 @@ class TenantWorkload:
     nodes: int = 0
     epc_mib: int = 0
     trouble: str = ""
-    """pending, rejected (by the kubelet, which is final) or refused (by the API server)."""
+    """`pending`, `rejected` (by the kubelet, for good) or `refused` (by the API server); else empty."""
     code: str = ""
     cause: str = ""
     remedy: str = ""
@@ -118,12 +118,12 @@ def _with_pods(workload: TenantWorkload, pods: Sequence[TenantPod]) -> TenantWor
 
 
 def _is_rejection(reason: str) -> bool:
-    """Return whether a kubelet rejected a Pod for lack of our resource or a device, as after a reboot."""
+    """Return whether a kubelet rejected a Pod for lack of a device or of our resource, as after a reboot."""
     return reason == "UnexpectedAdmissionError" or (reason.startswith("OutOf") and any(one in reason for one in OURS))
 
 
 def refused_workloads(events: Iterable[KubernetesObject], after: datetime) -> tuple[TenantWorkload, ...]:
-    """Return the controllers whose Pods our policy or a quota of our resources refuses, by events after a time."""
+    """Return the controllers whose Pods our policy or a quota of our resources refused (events since `after`)."""
     found = {}
     recent = (event for event in events if (objects.time_of(event_time(event)) or after) > after)
     for event in sorted(recent, key=event_time):

@@ -1,6 +1,6 @@
-"""Request sequences of a client, sans I/O: generators that yield requests and are sent the responses.
+"""A client's sequences of requests, without I/O: generators that yield requests and are sent the responses.
 
-`confcom.client.blocking` runs them in a thread, `confcom.client.asynchronous` in an event loop.
+`confcom.client.blocking` runs these generators in a thread, `confcom.client.asynchronous` in an event loop.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ResponseT = TypeVar("ResponseT", bound=QuotingResponse)
 Conversation = Generator[QuotingRequest, QuotingResponse, T]
 
 TIMEOUT_FIELD_MS: Final = 15_000
-"""Value of every request's timeout field, as in Intel's client; no server honours it."""
+"""Milliseconds in the timeout field of every request, as in Intel's client; no server honours this field."""
 
 _KEY_ID: Final = ECDSA_P256_KEY_ID.encode()
 
@@ -53,12 +53,12 @@ class QuotingTarget:
 
 @dataclass(frozen=True, slots=True)
 class AesmQuote:
-    """A quote, and the quoting enclave's own report about it if it was requested."""
+    """A quote and, if it was requested, the quoting enclave's own report about the quote."""
 
     quote: bytes
     """The quote, without padding."""
     qe_report_info: QeReportInfo | None = None
-    """The request's nonce and target info, with the quoting enclave's report; None if it was not requested."""
+    """The request's nonce and target info, with the quoting enclave's report; None if no report was requested."""
 
 
 def init_quote() -> Conversation[QuotingTarget]:
@@ -84,7 +84,7 @@ def quote_size() -> Conversation[int]:
 
 
 def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Conversation[AesmQuote]:
-    """Get the size of a quote, then a quote of a report; check that it contains this report's body."""
+    """Get a quote's size, then a quote of a report; check that the quote contains this report's body."""
     if not isinstance(report, Report):
         raise WrongTypeError("the report", "a Report (Report.parse reads its 432 bytes)", report)
     if not isinstance(qe_report_info, QeReportInfo | None):
@@ -97,14 +97,14 @@ def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Con
 def request_quote(
     size: int, report: Report, qe_report_info: QeReportInfo | None = None
 ) -> Conversation[GetQuoteExResponse]:
-    """Ask for a quote of a report into a buffer of `size` bytes, and return the answer unchecked."""
+    """Ask for a quote of a report, for a buffer of `size` bytes; return the answer unchecked."""
     info = None if qe_report_info is None else qe_report_info.encode()
     request = GetQuoteExRequest(report.encode(), size, _KEY_ID, info, TIMEOUT_FIELD_MS)
     return (yield from _ask(request, GetQuoteExResponse))
 
 
 def quote_in(response: GetQuoteExResponse, report: Report, qe_report_info: QeReportInfo | None = None) -> AesmQuote:
-    """Return the quote in an answer, without padding, and check that it contains this report's body."""
+    """Return the quote of an answer without its padding; check that the quote contains this report's body."""
     padded = response.quote or b""
     parsed = Quote.parse(padded)
     if parsed.trailing.strip(b"\0"):
@@ -116,7 +116,7 @@ def quote_in(response: GetQuoteExResponse, report: Report, qe_report_info: QeRep
 
 
 def qe_report_in(response: GetQuoteExResponse, requested: QeReportInfo | None, quote: bytes) -> QeReportInfo | None:
-    """Return the QE's report if it was requested, and check its nonce and quote; the enclave checks its MAC."""
+    """Return the QE's report, if requested; check its nonce and quote, and leave its MAC to the client's enclave."""
     if requested is None:
         return None
     returned = QeReportInfo.parse(response.qe_report_info or b"")

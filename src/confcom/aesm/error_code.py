@@ -1,4 +1,4 @@
-"""AESM's error codes, from Intel's aesm_error.h: what each means, and what the user can do about it."""
+"""AESM's error codes from Intel's aesm_error.h, with the meaning of each code and the user's remedy."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ Code = AesmErrorCode
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Meaning and remedy of error numbers with one remedy, as clauses without a full stop."""
+    """The meaning and the remedy that one or more error numbers share, as clauses without a full stop."""
 
     numbers: tuple[Code, ...]
     meaning: str
     remedy: str
     name: str = ""
-    """Name of these numbers together; empty: the name of the first number."""
+    """Name of all these numbers in the stable code; if empty, the first number's name is used."""
 
     @property
     def error_code(self) -> str:
@@ -238,17 +238,17 @@ _UNKNOWN: Final = Advice((), "Intel's documents do not list this number", _READ_
 
 
 def advice_for(number: int) -> Advice:
-    """Return the meaning and the remedy of a number; undocumented ones get a general answer."""
+    """Return the meaning and the remedy of a number; undocumented numbers get general advice."""
     return _BY_NUMBER.get(number, _UNKNOWN)
 
 
 def code_of(number: int) -> str:
-    """Return a number's stable code: `aesm-busy` for 18, `aesm-unknown` for one that Intel does not document."""
+    """Return a number's stable code: `aesm-busy` for 18, `aesm-unknown` for an undocumented number."""
     return advice_for(number).error_code
 
 
 def describe(number: int) -> str:
-    """Return the number with its name, as all messages show it: `30 (SERVICE_UNAVAILABLE)`."""
+    """Return the number with its name, as all messages show them: `30 (SERVICE_UNAVAILABLE)`."""
     try:
         return f"{number} ({Code(number).name})"
     except ValueError:

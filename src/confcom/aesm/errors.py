@@ -18,11 +18,11 @@ _TRANSIENT = frozenset(
 
 
 class ProtocolError(MalformedError):
-    """Bytes that violate the AESM protocol. A server closes the connection without an answer, as Intel's does."""
+    """Bytes that violate the AESM protocol; our server, like Intel's, then closes the connection without an answer."""
 
 
 class FrameError(ProtocolError):
-    """A frame with a length that no known client or server sends, or a frame that was cut."""
+    """A frame with a length that no known client or server sends, or a frame that was cut off."""
 
 
 class MalformedMessageError(ProtocolError):
@@ -38,7 +38,7 @@ class UnknownRequestError(ProtocolError):
 
 
 class SessionMisuseError(ConfcomError):
-    """The calling program used a session in the wrong order: a bug in that program, not in the peer."""
+    """The calling program used a session in the wrong order; the bug is in this program, not in the peer."""
 
     error_code = "session-misuse"
 
@@ -48,9 +48,9 @@ class ConnectionClosedError(UnavailableError):
 
 
 class AesmError(ConfcomError):
-    """The service refused a call. `code` is its number, known or not, and `call` the call, such as `InitQuoteEx`.
+    """The service refused a call. `code` is the error number, even an unknown one; `call` is a name like `InitQuoteEx`.
 
-    Numbers with the same remedy have one `error_code`, such as `aesm-busy`.
+    Error numbers with the same remedy share one `error_code`, such as `aesm-busy`.
     """
 
     def __init__(self, code: int, call: str) -> None:
@@ -68,14 +68,14 @@ class AesmError(ConfcomError):
 
 
 class StaleTargetError(AesmError):
-    """Number 42: the quoting enclave changed. Call `init_quote` again, and make a new report for its target info."""
+    """Error 42: the quoting enclave changed. Call `init_quote` again, and make a new report for the new target info."""
 
     def __init__(self, call: str) -> None:
         super().__init__(AesmErrorCode.ATT_KEY_NOT_INITIALIZED, call)
 
 
 def service_error(code: int, call: str) -> AesmError:
-    """Return the error for a code other than 0; code 42, which callers handle, has its own type."""
+    """Return the error for a code other than 0. Code 42 has its own type, because callers handle it."""
     if code == AesmErrorCode.ATT_KEY_NOT_INITIALIZED:
         return StaleTargetError(call)
     return AesmError(code, call)

@@ -1,7 +1,7 @@
 """Encoding and decoding of AESM messages, byte for byte as Intel's client and server write them.
 
-Only this module uses the protobuf classes. It enforces only the rules of the wire format: which sub-message
-is served if there are several, and which fields of a request are required.
+Only this module uses the protobuf classes. This module enforces only the rules of the wire format: which
+sub-message is served if there are several, and which fields of a request are required.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ _REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
 _REQUIRED: Final[Mapping[MessageKind, tuple[str, ...]]] = MappingProxyType(
     {kind: tuple(one.name for one in fields(message) if one.default is MISSING) for kind, message in _REQUESTS.items()}
 )
-"""The first fields of each request: those without a default."""
+"""The required fields of each request: its first fields, which have no default."""
 _RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyType(
     {message.kind: message for message in get_args(QuotingResponse)}
 )
@@ -49,15 +49,15 @@ def encode_request(request: QuotingRequest) -> bytes:
     """Encode a request's body, as Intel's client does."""
     wire = messages_pb2.Request()
     sub = _sub_message(wire, request.kind)
-    sub.SetInParent()  # a sub-message without any field would be left out otherwise
+    sub.SetInParent()  # otherwise protobuf leaves out a sub-message without any field
     _write(sub, request)
     return wire.SerializeToString()
 
 
 def decode_request(body: bytes) -> Request:
-    """Decode a request's body; unknown fields are skipped, as Intel's server does.
+    """Decode a request's body; skip unknown fields, as Intel's server does.
 
-    A truncated body is refused; Intel's server serves the part before the truncation.
+    A truncated body is refused here, although Intel's server serves the part before the truncation.
     """
     wire = messages_pb2.Request()
     _parse(wire, body)
@@ -95,7 +95,7 @@ def encode_response(response: Response) -> bytes:
 
 
 def decode_response(body: bytes, kind: MessageKind) -> QuotingResponse:
-    """Decode the body of the response to a request of this kind, which must have an error code."""
+    """Decode the body of a response to a request of this kind; the response must have an error code."""
     wire = messages_pb2.Response()
     _parse(wire, body)
     if not wire.HasField(_FIELDS[kind]):

@@ -1,6 +1,6 @@
 """AESM's requests and responses as typed values.
 
-`request_checks` checks the values of their fields; `message_codec` encodes and decodes them.
+`request_checks` checks the values of the messages' fields; `message_codec` encodes and decodes the messages.
 """
 
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class MessageKind(IntEnum):
 class InitQuoteExRequest:
     """Ask for the quoting enclave's target info; without b_pub_key_id, only for the size of the public key id.
 
-    `timeout` is in a unit that the client chooses (Intel: ms, Fortanix: us), so no server can honour it;
-    Intel's server ignores it.
+    The unit of `timeout` differs between clients (Intel: ms, Fortanix: us). So no server can honour
+    `timeout`; Intel's server ignores it.
     """
 
     kind: ClassVar = MessageKind.INIT_QUOTE_EX
@@ -75,7 +75,7 @@ class GetQuoteExRequest:
 
 @dataclass(frozen=True, slots=True)
 class SelectAttKeyIdRequest:
-    """Ask which of the listed attestation keys the service supports; without a list, which one it prefers."""
+    """Ask which of the listed attestation keys the service supports; without a list, which key it prefers."""
 
     kind: ClassVar = MessageKind.SELECT_ATT_KEY_ID
 
@@ -85,7 +85,7 @@ class SelectAttKeyIdRequest:
 
 @dataclass(frozen=True, slots=True)
 class GetSupportedAttKeyIdNumRequest:
-    """Ask for the number of supported attestation keys. Open Enclave asks once and keeps a failure for its lifetime."""
+    """Ask for the number of supported attestation keys; Open Enclave asks once per process, even after failures."""
 
     kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
 
@@ -111,7 +111,7 @@ class LegacyRequest:
 
 @dataclass(frozen=True, slots=True)
 class IncompleteRequest:
-    """A request of a known kind that lacks required fields; the answer is an error of the same kind."""
+    """A request of a known kind that lacks required fields; the answer is an error for the same kind."""
 
     kind: MessageKind
     missing: tuple[str, ...]
@@ -131,7 +131,7 @@ class InitQuoteExResponse:
 
 @dataclass(frozen=True, slots=True)
 class GetQuoteSizeExResponse:
-    """Size of a quote: `quote_size` in bytes, 0 on failure."""
+    """The size of a quote: `quote_size` is in bytes, and 0 on failure."""
 
     kind: ClassVar = MessageKind.GET_QUOTE_SIZE_EX
 
@@ -182,7 +182,7 @@ class GetSupportedAttKeyIdsResponse:
 
 @dataclass(frozen=True, slots=True)
 class LegacyResponse:
-    """The error response to a legacy request; its other numeric fields, if any, are 0."""
+    """The error response to a legacy request; all other numeric fields of the response are 0."""
 
     kind: MessageKind
     error_code: int

@@ -1,4 +1,4 @@
-"""The checks of every request's parameters, in the order of Intel's service, and its answers. Pure functions.
+"""The checks of every request's parameters, in the order of Intel's service, and the answers. Pure functions.
 
 `plan` returns the answer if no quote provider is needed, else what the provider must supply. The caller then calls the
 provider and completes the answer:
@@ -9,7 +9,7 @@ provider and completes the answer:
         case NeedQuote() as need: response = need.answer(result.quote, result.qe_report_info)
         case response: ...
 
-If the provider fails, the caller uses `need.refuse(code)` instead of `answer`. Sources: Intel's
+If the provider fails, the caller uses `need.refuse(code)` instead of `need.answer`. Sources: Intel's
 quote_ex_service_bundle.cpp and AE*Request.cpp, and answers recorded from its server.
 """
 
@@ -43,7 +43,7 @@ from confcom.sgx.key_id import ATT_KEY_ID_COMPARED, ATT_KEY_ID_SIZE, ECDSA_P256_
 from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, TARGET_INFO_SIZE, QeReportInfo, Report, TargetInfo
 
 PUB_KEY_ID_SIZE: Final = 32
-"""Size of a SHA-256 digest; Intel's ql wrapper fails on any other size."""
+"""Bytes of a public key id, which is a SHA-256 digest. Intel's ql wrapper fails on any other size."""
 
 MAX_QUOTE_BUFFER_SIZE: Final = 16 * 1024
 """Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits the
@@ -51,7 +51,7 @@ memory of an unread answer. Intel's library makes quotes of at most 13,346 bytes
 12,294), Gramine asks for 8,192; Intel's server accepts up to 64 MiB."""
 
 MAX_LISTED_KEY_IDS: Final = 10
-"""SelectAttKeyID rejects longer lists (Intel's quote_ex service)."""
+"""SelectAttKeyID rejects lists with more key ids, as Intel's quote_ex service does."""
 
 _LIST_HEADER: Final = struct.Struct("<HHI")
 """sgx_att_key_id_list_t: id, version, number of entries."""
@@ -78,7 +78,7 @@ class NeedQuoteSize:
     """GetQuoteSizeEx: the provider must supply the exact size of its next quote."""
 
     def answer(self, size: int) -> GetQuoteSizeExResponse:
-        """Return the answer; `size` in bytes must be exact: Open Enclave and Fortanix keep what follows the quote."""
+        """Return the answer; `size` must be exact, since Open Enclave and Fortanix keep all bytes after the quote."""
         return GetQuoteSizeExResponse(AesmErrorCode.SUCCESS, size)
 
     def refuse(self, code: AesmErrorCode) -> GetQuoteSizeExResponse:
@@ -95,9 +95,9 @@ class NeedQuote:
     buf_size: Final[int]
 
     def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
-        """Return the quote, padded with zeros to the buffer's size; error 3 if the buffer is too small.
+        """Return the quote, padded with zeros to the buffer's size, or error 3 if the buffer is too small.
 
-        Without `qe_report_info` the client's own is returned: Fortanix's client panics if an answer has none.
+        Without `qe_report_info`, the answer repeats the request's: Fortanix's client panics if the field is missing.
         """
         if len(quote) > self.buf_size:
             return self.refuse(AesmErrorCode.PARAMETER_ERROR)
@@ -107,14 +107,14 @@ class NeedQuote:
         )
 
     def reject_report(self, code: AesmErrorCode, quote_size: int) -> GetQuoteExResponse:
-        """Return the answer to a report that was not made for this QE; error 3 if the buffer is also too small.
+        """Return the refusal of a report that was not made for this QE: `code`, or error 3 if the buffer is too small.
 
-        Intel's library checks the buffer before the QE checks the report.
+        Intel's library checks the buffer's size before the QE checks the report.
         """
         return self.refuse(code if quote_size <= self.buf_size else AesmErrorCode.PARAMETER_ERROR)
 
     def refuse(self, code: AesmErrorCode) -> GetQuoteExResponse:
-        """Return the answer if the provider failed; qe_report_info is returned unchanged, as Intel's server does."""
+        """Return the answer if the provider failed; like Intel's answer, it repeats qe_report_info."""
         return GetQuoteExResponse(code, qe_report_info=self.qe_report_info.encode() if self.qe_report_info else None)
 
 
@@ -175,7 +175,7 @@ def _init(request: InitQuoteExRequest) -> NeedIdentity | InitQuoteExResponse:
     if refusal is not None:
         return InitQuoteExResponse(refusal, pub_key_id_size=request.buf_size or 0)
     if not request.b_pub_key_id:
-        # buf_size is ignored: Intel's ql wrapper sends uninitialised stack memory in it.
+        # buf_size is ignored, since Intel's ql wrapper sends uninitialised stack memory in this field.
         return InitQuoteExResponse(AesmErrorCode.SUCCESS, bytes(TARGET_INFO_SIZE), PUB_KEY_ID_SIZE)
     if request.buf_size != PUB_KEY_ID_SIZE:
         return InitQuoteExResponse(AesmErrorCode.PARAMETER_ERROR, pub_key_id_size=request.buf_size or 0)
@@ -215,7 +215,7 @@ def _select(listed: bytes | None) -> SelectAttKeyIdResponse:
 
 
 def _listed_key_ids(listed: bytes) -> tuple[bytes, ...]:
-    """Return the entries of a key id list; empty if `listed` is malformed."""
+    """Return the entries of a list of key ids, or an empty tuple if `listed` is malformed."""
     if len(listed) < _LIST_HEADER.size:
         return ()
     list_id, version, count = _LIST_HEADER.unpack_from(listed)

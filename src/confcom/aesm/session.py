@@ -1,7 +1,7 @@
-"""Client and server session of one AESM connection, sans I/O.
+"""The client's and the server's session of one AESM connection, without I/O.
 
-A connection carries one request, as with every known client. The owner of the socket passes received bytes
-to the session, which returns the message, and sends the bytes that the session returns by one call.
+A connection carries one request, as with every known client. The owner of the socket passes received bytes to
+the session, which returns the message. The owner sends each message of the session with one system call.
 
 A request and its answer are one frame each: four bytes of length, little-endian, then that many bytes of
 protobuf. A frame has no magic, version or checksum (Intel's SocketTransporter.cpp).
@@ -25,7 +25,7 @@ service accepts, and fifteen times the largest answer that a known client asks f
 
 
 def encode_frame(body: bytes) -> bytes:
-    """Return header and body as one bytes object, to be sent by one call.
+    """Return header and body as one bytes object, to be sent with one call.
 
     Intel's client library crashes on answers that arrive in small pieces, so a frame must never be split.
     """
@@ -33,7 +33,7 @@ def encode_frame(body: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Decodes one frame that arrives in any pieces. Buffers at most a frame; bytes after it are dropped."""
+    """Decodes one frame, which may arrive in pieces; buffers at most this frame, and drops bytes after it."""
 
     __slots__ = ("_buffer", "_done", "_max_body_size")
 
@@ -44,23 +44,23 @@ class FrameDecoder:
 
     @property
     def incomplete(self) -> bool:
-        """Whether a part of the frame has arrived."""
+        """Whether a part of the frame has arrived, but not yet the whole frame."""
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> bytes | None:
-        """Consume received bytes, and return the body once, when the frame is complete.
+        """Consume received bytes; return the body when the frame is complete, and None before and afterwards.
 
-        After a FrameError (the length is 0 or too large) later bytes are ignored.
+        After a FrameError (the frame's length is 0 or too large), the decoder ignores later bytes.
         """
         if self._done:
             return None
         if not self._buffer:
-            # Nearly every frame arrives in one piece; then the buffer, and a copy, are avoided.
+            # Nearly every frame arrives in one piece, and then needs no buffer and no copy.
             length = len(data) - HEADER_SIZE
             if 0 < length <= self._max_body_size and data.startswith(length.to_bytes(HEADER_SIZE, "little")):
                 self._done = True
                 return data[HEADER_SIZE:]
-        # The buffer grows as bytes arrive; the announced length allocates nothing.
+        # The buffer grows as bytes arrive; no memory is allocated for the announced length.
         self._buffer += data[: HEADER_SIZE + self._max_body_size - len(self._buffer)]
         received, length = self._buffer, int.from_bytes(self._buffer[:HEADER_SIZE], "little")
         acceptable = 0 < length <= self._max_body_size
@@ -88,13 +88,13 @@ class ServerSession:
         self._kind: MessageKind | None = None  # kind of the request that waits for its answer
 
     def receive(self, data: bytes) -> Request | None:
-        """Consume received bytes, and return the request once, when it is complete; the rest is dropped.
+        """Consume received bytes; return the request when it is complete, and drop the bytes after it.
 
-        Empty `data` is the end of the peer's stream.
+        Empty `data` means the end of the peer's stream.
 
         Raises:
-            EOFError: the stream ends before a request, as with liveness probes, or after one that can be answered.
-            ProtocolError: the bytes are no AESM request: close without an answer, as Intel's server does.
+            EOFError: the stream ended without a request (as in a liveness probe), or after a complete one.
+            ProtocolError: the bytes are no AESM request; close without an answer, as Intel's server does.
         """
         if not data:
             if not self._decoder.incomplete:
@@ -113,7 +113,7 @@ class ServerSession:
         return request
 
     def respond(self, response: Response) -> bytes:
-        """Return the answer's bytes, to be sent by one call; then close."""
+        """Return the answer's bytes: send them with one call, then close the connection."""
         if response.kind is not self._kind:
             raise SessionMisuseError(
                 f"an answer to {response.kind.call} was given, but no such request waits for one",
@@ -134,7 +134,7 @@ class ClientSession:
         self.data_to_send: Final = encode_frame(encode_request(request))
 
     def receive(self, data: bytes) -> QuotingResponse | None:
-        """Consume received bytes, and return the response when it is complete; empty `data` is the stream's end."""
+        """Consume received bytes; return the response when it is complete. Empty `data` means the stream's end."""
         if data:
             body = self._decoder.feed(data)
             return None if body is None else decode_response(body, self._kind)

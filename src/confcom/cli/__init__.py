@@ -1,4 +1,4 @@
-"""The command line: `commands` has a module for each command, the other modules have what commands share.
+"""The command line. `commands` has a module for each command; the other modules are what commands share.
 
-This package only handles the terminal; each command imports one other package when it runs.
+This package only handles the terminal. When a command runs, it imports the package that does its work.
 """

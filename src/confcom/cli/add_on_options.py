@@ -1,4 +1,4 @@
-"""Options and helpers that the commands for a cluster's add-on share."""
+"""Options and helper functions that the commands for a cluster's add-on share."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-"""A namespace's name in Kubernetes (a DNS label, RFC 1123)."""
+"""The pattern of a Kubernetes namespace's name (a DNS label, RFC 1123)."""
 TIMEOUT = 180
-"""Default of --timeout, in seconds: enough for a Pod to pull an image of 70 MB and to become Ready."""
+"""Default of --timeout in seconds, enough for a Pod to pull an image of 70 MB and to become Ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The programs and clocks that commands use. Tests pass another Machine as click's context object."""
+    """The programs and clocks that commands use, which tests replace by means of click's context object."""
 
     open_cluster: OpensCluster
     run_helm: RunsHelm
@@ -55,7 +55,7 @@ def machine() -> Machine:
 
 
 def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Refuse an invalid namespace; for an empty one, kubectl and helm would use the context's namespace."""
+    """Refuse invalid or empty text: for empty text, kubectl and helm use the context's namespace."""
     if not _LABEL.fullmatch(value):
         rule = "a name has 1 to 63 lower-case letters, digits and hyphens, and no hyphen at either end"
         raise click.BadParameter(f"{value!r} is no namespace: {rule}", ctx, param)
@@ -63,7 +63,7 @@ def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Add --namespace, --output and the options that name a cluster and a user; these become one `Login`."""
+    """Add --namespace, --output, and the options for a cluster and a user, which form a `Login`."""
 
     @functools.wraps(command)
     def with_login(
@@ -110,12 +110,12 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn SIGTERM and SIGHUP into KeyboardInterrupt: the command frees its Lease, and prints the state."""
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, to have the Lease freed and the state printed."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         if threading.current_thread() is not threading.main_thread():
-            return command(*args, **kwargs)  # only the main thread can set signal handlers
+            return command(*args, **kwargs)  # other threads cannot set signal handlers
         previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         for number, handler in previous.items():
             if handler is not signal.SIG_IGN:  # nohup
@@ -131,7 +131,7 @@ def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
 
 def _raise_keyboard_interrupt(number: int, frame: FrameType | None) -> None:
     del frame
-    if number == signal.SIGHUP:  # a closed terminal sends SIGHUP twice: by its shell and the kernel
+    if number == signal.SIGHUP:  # shell and kernel both send it for a closed terminal
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -190,7 +190,7 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def opened(login: Login, namespace: str) -> Iterator[AddOn]:
-    """Log in to the cluster, and print the cluster's name."""
+    """Log in to the cluster, and print its name."""
     from confcom.addon.command import AddOn
     from confcom.addon.helm import Helm
     from confcom.cli.progress_display import LineReporter
@@ -209,7 +209,7 @@ def chart_of(chart: Path | None) -> Path:
 
 
 def show_change(done: Changed, how: str, output: str, *, wait: bool) -> None:
-    """Print the result of a change; a dry run has printed its text already."""
+    """Print the result of a change, unless it is the text of a dry run, which was printed before."""
     if done.would_change is None or output == JSON:
         later = "" if wait else " Its daemons start by and by: see `confcom status`."
         show_result(done.to_json(), [f"{how} (revision {done.revision}).{later}"], output)

@@ -1,4 +1,4 @@
-"""Error output of commands: what happened, why and what to do, on stderr; if asked, as JSON on stdout."""
+"""Prints errors of commands (what happened, why, what to do) to stderr, and on request as JSON to stdout."""
 
 import contextlib
 import errno
@@ -16,15 +16,15 @@ from confcom.errors import ConfcomError, OutputError, SettingsError, Unavailable
 from confcom.extras import missing_extra
 
 OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
-"""Errors of write(2) on stdout: no space, no quota, a file size limit, a terminal or disk that is gone, a closed
+"""Errors of write(2) on stdout: full disk, quota, file size limit, removed terminal or disk, closed
 descriptor."""
 TRACEBACK_VARIABLE = "CONFCOM_TRACEBACK"
-"""A variable: if it is set to any text, an exception that is a bug ends with its traceback."""
+"""If this variable has any text, an exception that is a bug ends with its traceback."""
 
 
 def show_error(error: ConfcomError, *, as_json: bool) -> None:
-    """Print what happened, why, and what to do to stderr, on a line each; with `as_json` to stdout too."""
-    # A stream that cannot be written to is ignored: the exit code still reports the error.
+    """Print what happened, why, and what to do to stderr, each on a line; with `as_json`, to stdout too."""
+    # Failed writes to a stream are ignored, since the exit code still reports the error.
     if as_json:
         with contextlib.suppress(OSError):
             click.echo(json.dumps({"error": as_data(error), **error.details}, indent=2))
@@ -33,9 +33,9 @@ def show_error(error: ConfcomError, *, as_json: bool) -> None:
 
 
 def show_usage_error(exception: click.ClickException, *, as_json: bool) -> SettingsError:
-    """Print what is wrong with the command line, and the usage; return it as a SettingsError."""
+    """Print the usage and the mistake in the command line, and return the mistake as a SettingsError."""
     context = exception.ctx if isinstance(exception, click.UsageError) else None
-    # Joined to one line, because click lists an argument's choices on several lines.
+    # The message becomes one line: click lists an argument's choices on several lines.
     what = " ".join(exception.format_message().split()).rstrip(".")
     remedy = f"see {context.command_path} --help" if context else "see confcom --help"
     error = SettingsError(what, error_code="command-line-refused", remedy=remedy)
@@ -48,9 +48,9 @@ def show_usage_error(exception: click.ClickException, *, as_json: bool) -> Setti
 
 @contextmanager
 def explain_unexpected_failures(arguments: Sequence[str]) -> Iterator[None]:
-    """Turn exceptions that no command handles into a message and an exit code instead of a traceback.
+    """For exceptions that no command handles, print a message and exit with a code, without a traceback.
 
-    Click handles EPIPE (the reader closed the pipe, as with `| head`): the program exits 1 without a message.
+    Click handles EPIPE (the reader closed the pipe, as with `| head`): it exits with 1 and prints no message.
     """
     try:
         yield

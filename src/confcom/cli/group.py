@@ -1,4 +1,4 @@
-"""The command table, and the top-level group, which turns errors into messages and exit codes."""
+"""The table of commands, and the top-level group, which turns errors into messages and exit codes."""
 
 import importlib
 import os
@@ -30,14 +30,14 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "hardware-report": ("hardware_report", "Report this node's SGX hardware and software, to send to the authors."),
     "completion": ("completion", "Print the shell completion script."),
 }
-"""By the command's name, its module in `confcom.cli.commands`, and its short help."""
+"""Keyed by the command's name: its module in `confcom.cli.commands`, and its short help."""
 
 
 class LazyGroup(click.Group):
-    """Lists commands without importing them, and turns ConfcomErrors into messages and exit codes."""
+    """Lists commands without importing their modules. Turns ConfcomErrors into messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return all commands, in the order in which a new user needs them."""
+        """Return the names of all commands in the order in which a new user needs the commands."""
         del ctx
         return list(COMMANDS)
 
@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands' help from the table, without importing them."""
+        """Write the commands' short help from the table, without importing the commands' modules."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
         parent: click.Context | None = None,
         **extra: Any,  # noqa: ANN401 # as click has it
     ) -> click.Context:
-        """Parse the arguments before the command; mistakes are printed in the format of commands' errors."""
+        """Parse the arguments before the command. Mistakes are printed in the format of commands' errors."""
         if is_plain(os.environ):
             extra.setdefault("color", False)
         as_json = asks_for_json(args)
@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
         return context
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; a ConfcomError or a usage error ends with its message and exit code."""
+        """Run a command. A ConfcomError or a usage error ends the program with a message and exit code."""
         try:
             return super().invoke(ctx)
         except ConfcomError as error:

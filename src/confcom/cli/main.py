@@ -1,7 +1,7 @@
-"""The `confcom` program. It imports only the command that runs.
+"""The `confcom` program, which imports only the command that runs.
 
-Until `main` runs, only modules that the interpreter has already loaded are imported, so that Ctrl-C ends the program
-quietly from the start.
+Before `main` runs, only modules that the interpreter has loaded anyway are imported, so that an early Ctrl-C
+ends the program quietly.
 """
 
 import gc
@@ -10,18 +10,18 @@ import os
 import sys
 
 GC_THRESHOLD = 100_000
-"""New objects between two garbage collections. A large cluster's lists are millions of objects, no garbage: with
-Python's 700, `status` of 5,000 nodes needs twice the time."""
+"""Number of new objects between two garbage collections. A large cluster's lists are millions of objects,
+none of them garbage. With Python's default (700), `status` takes twice the time for 5,000 nodes."""
 _DESCRIPTORS = {0: os.O_WRONLY, 1: os.O_RDONLY, 2: os.O_WRONLY}
-"""The mode in which /dev/null replaces each closed stream. Reading from a closed stdin and writing to a closed stdout
-fail, as they should. Output to a closed stderr is dropped, because it must not stop a change to a cluster half-way."""
+"""The mode in which /dev/null replaces each closed stream. Reading stdin and writing stdout fail then, as they
+should for closed streams. Output to stderr is dropped, because it must not stop a change to a cluster half-way."""
 
 
 def main() -> None:
     try:
         _run()
     except KeyboardInterrupt:
-        raise SystemExit(130) from None  # confcom.errors.ExitCode, which may not have been imported yet
+        raise SystemExit(130) from None  # see confcom.errors.ExitCode: it may not be imported yet
     finally:
         drop_unwritten_output()
 
@@ -29,7 +29,7 @@ def main() -> None:
 def _run() -> None:
     gc.set_threshold(GC_THRESHOLD)
     open_closed_streams()
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # why: confcom.device_plugin.__main__
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # for the reason see confcom.device_plugin.__main__
     from confcom.extras import exit_without_extra
 
     with exit_without_extra("cli"):
@@ -40,18 +40,18 @@ def _run() -> None:
 
 
 def open_closed_streams() -> None:
-    """Open those of the three standard streams that are closed, so that no later file gets their descriptors.
+    """Open each closed standard stream, so that no file gets the stream's descriptor later.
 
-    Python sets a closed stream to None, and drops its output without an error. Characters that stdout cannot encode are
-    printed as escapes.
+    Python sets a closed stream to None, and drops its output without an error. Characters that stdout cannot
+    encode are printed as escapes.
     """
     for descriptor, mode in _DESCRIPTORS.items():
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, mode)  # open returns the lowest free descriptor: this one
+            os.open(os.devnull, mode)  # open returns the lowest free descriptor, which is this one
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
-    # Unbuffered, because flushing a buffer when the interpreter ends would fail once more.
+    # The stream has no buffer: flushing it when the interpreter ends would fail once more.
     sys.stdout = sys.stdout or io.TextIOWrapper(os.fdopen(1, "wb", buffering=0, closefd=False), write_through=True)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -67,5 +67,5 @@ def drop_unwritten_output() -> None:
 
 
 def program_name(path: str) -> str:
-    """Return the name that the user typed; kubectl runs `kubectl-confcom` for `kubectl confcom`."""
+    """Return the name that the user typed: for `kubectl confcom`, kubectl runs `kubectl-confcom`."""
     return "kubectl confcom" if path.rpartition("/")[2] == "kubectl-confcom" else "confcom"

@@ -1,4 +1,4 @@
-"""`-o/--output`, the option of every command that prints a result, and the detection of plain output."""
+"""The option `-o/--output` of every command that prints a result, and the detection of plain output."""
 
 import json
 import re
@@ -8,12 +8,12 @@ import click
 
 TEXT, JSON = "text", "json"
 OUTPUT = "confcom.output"
-"""Key of the chosen format in the `meta` of click's contexts; errors are printed in this format too."""
+"""The key of the chosen output format (also for errors) in the `meta` of click's contexts."""
 
 PLAIN_TERMINALS = frozenset({"dumb", "unknown"})
-"""Values of TERM for terminals without control sequences, such as an editor's or a build log."""
+"""Values of TERM for terminals without control sequences, such as an editor's terminal or a build log."""
 _SHORT = re.compile(r"-[hy]*o(?P<value>.*)", re.DOTALL)
-"""The short option, alone or after the short options without a value (`-h`, `-y`)."""
+"""A word with the option `-o`, alone or after short options that take no value (`-h`, `-y`)."""
 
 
 def _store_format(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -28,7 +28,7 @@ output_option = click.option(
     type=click.Choice([TEXT, JSON]),
     default=TEXT,
     show_default=True,
-    is_eager=True,  # so that mistakes in the other options are reported in this format
+    is_eager=True,  # read first, to print other options' mistakes in this format
     callback=_store_format,
     help="Output format: text for people, json for programs.",
 )
@@ -39,7 +39,7 @@ def show_result(data: Mapping[str, object], lines: Iterable[str], output: str) -
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:
-    """Return whether a command line asks for JSON, even an invalid one; the last option counts, as in click."""
+    """Return whether a command line, even an invalid one, asks for JSON. The last -o counts, as in click."""
     chosen, expected = "", False
     for word in arguments:
         if expected:
@@ -56,5 +56,5 @@ def asks_for_json(arguments: Sequence[str]) -> bool:
 
 
 def is_plain(environ: Mapping[str, str]) -> bool:
-    """Return whether output must be plain, by TERM, or by NO_COLOR if it is not empty (https://no-color.org)."""
+    """Return whether TERM or a NO_COLOR that is not empty (https://no-color.org) demands plain output."""
     return environ.get("TERM") in PLAIN_TERMINALS or bool(environ.get("NO_COLOR"))

@@ -8,7 +8,7 @@ import click
 
 
 class NamedPath(click.Path):
-    """A path that is not empty. Empty text, as from an unset variable, would mean the current directory."""
+    """A path that is not empty. Empty text (from an unset variable, say) would mean the current directory."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 # as click has them
         super().__init__(path_type=Path, **options)

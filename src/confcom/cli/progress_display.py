@@ -1,6 +1,6 @@
-"""Progress output while a cluster is changed, one line for each change.
+"""Prints progress while a command changes a cluster: one line for each change of state.
 
-All of it goes to stderr, so that stdout has only the result.
+Progress goes to stderr, so that stdout has only the result.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from confcom.errors import printable
 _MARKS = {Mark.DONE: "ok", Mark.WAITING: "..", Mark.BAD: "!!"}
 _COLOURS = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red", Outcome.SKIPPED: "white"}
 NOTE_SECONDS = 10.0
-"""Interval between lines that print how long a wait has taken."""
+"""Seconds between two lines that print how long the command has waited."""
 _VARYING = re.compile(r"[0-9]+|(?<=-)[bcdfghjklmnpqrstvwxz2456789]{5}\b")
-"""Parts of a reason that change while its cause stays: ports, seconds, restarts, and the ends of generated names."""
+"""The parts of a reason that vary for one cause: ports, seconds, restarts, and the ends of generated names."""
 
 
 class LineReporter:
@@ -51,10 +51,10 @@ class _LineTable:
         self._noted_at = clock()
 
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:
-        """Print the rows that have changed, and sometimes the note, which changes at every call.
+        """Print the rows that have changed. The note changes at every call, and is printed only now and then.
 
-        A state that recurs for the same reason is not printed again, except `done` if the row's last line was not
-        done. Rows may share a subject, for example when a node's device plugin moves to another DaemonSet.
+        A state that recurs for the same reason is printed once; `done` is printed again after another state.
+        Two rows may have the same subject, for example while a node's device plugin moves to another DaemonSet.
         """
         now: dict[str, list[Row]] = {}
         for row in rows:
@@ -77,6 +77,6 @@ class _LineTable:
 
 
 def _print(line: str) -> None:
-    # A closed pipe, as with `2>&1 | head`, must not stop a change to a cluster half-way.
+    # Write errors are ignored: a closed pipe (`2>&1 | head`) must not stop a change to a cluster half-way.
     with contextlib.suppress(OSError):
         click.echo(line, err=True)

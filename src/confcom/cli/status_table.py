@@ -9,11 +9,11 @@ from confcom.addon.status import AddOnStatus, NodeStatus
 from confcom.addon.tenants import TenantWorkload
 
 MAX_NODES = 20
-"""Maximum number of nodes that have a row each: as many as a terminal of 24 lines shows at once."""
+"""Maximum number of nodes that get a row each: as many rows as a terminal of 24 lines shows at once."""
 MAX_ROWS = 10
-"""Maximum rows of a table of more nodes or of workloads, and maximum lines of a section: 50 lines in all."""
+"""Maximum rows of a table of workloads or many nodes, and maximum lines of a section: 50 lines in all."""
 USUAL_WIDTH = 50
-"""Width of a column, unless half of its cells are wider. Names of cloud nodes take 20 to 45; DNS allows 253."""
+"""Maximum width of a column unless half of its cells are wider. Cloud nodes' names take 20 to 45; DNS allows 253."""
 _NODES = (
     *("NODE", "SGX", "EPC MiB FOUND", "OFFERED", "REQUESTED", "FREE"),
     *("COUNTED AS", "DEVICE PLUGIN", "QUOTE HELPER"),
@@ -23,7 +23,7 @@ _ALL = "`confcom status --all-nodes` shows them all"
 
 
 def status_lines(status: AddOnStatus, *, everything: bool = False) -> Iterator[str]:
-    """Yield the lines of text; with `everything`, one line for each node, problem and workload."""
+    """Yield the status as lines. With `everything`, yield a line for each node, problem and workload."""
     if status.version:
         kind = "a SIMULATED platform: its quotes prove nothing about hardware" if status.simulated else "SGX hardware"
         yield f"confcom {status.version} in {status.namespace}, on {kind}"
@@ -67,9 +67,9 @@ def _group_line(group: ProblemGroup) -> str:
 
 
 def _summarised(nodes: Sequence[NodeStatus]) -> Iterator[str]:
-    """Yield summaries of the nodes that are well, and rows of at most MAX_ROWS other nodes.
+    """Yield summaries of healthy nodes, and rows of at most MAX_ROWS nodes that are Ready but not healthy.
 
-    Nodes that are not Ready are only counted, since the cluster has no new information about them.
+    Nodes that are not Ready are only counted, since the cluster knows nothing new about these nodes.
     """
     kinds = defaultdict[tuple[str, str], list[NodeStatus]](list)
     for node in nodes:
@@ -131,7 +131,7 @@ def _node_row(node: NodeStatus) -> tuple[str, ...]:
 
 
 def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
-    """Return the states of a node's daemon Pods, equal states once, with their count.
+    """Return the states of a node's daemon Pods. Equal states appear once, with their number.
 
     For minutes, Kubernetes may keep dozens of Pods that a kubelet rejected.
     """
@@ -170,6 +170,6 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
 
 
 def _column_width(lengths: Sequence[int]) -> int:
-    """Return a column's width; a cell that is much longer than the others shifts the rest of its row."""
+    """Return a column's width. A cell that is much longer than others shifts the rest of the cell's row."""
     usual = sorted(lengths)[len(lengths) // 2]
     return max(length for length in lengths if length <= max(usual, USUAL_WIDTH))

@@ -1,4 +1,4 @@
-"""Quotes for applications: a blocking and an asyncio AESM client, and the choice between in and out of process."""
+"""Quotes for applications: a blocking and an asyncio AESM client, and the choice of the quoting mode."""
 
 from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode

@@ -13,7 +13,7 @@ DEFAULT_SOCKET_PATH: Final = Path("/var/run/aesmd/aesm.socket")
 """The path that is compiled into Intel's libraries, Gramine, Fortanix and Open Enclave."""
 
 SOCKET_VARIABLE: Final = "CONFCOM_AESM_SOCKET"
-"""Only our client reads this variable; it helps where nothing can be mounted at the default path."""
+"""Only our client reads this variable, for systems where nothing can be mounted at the default path."""
 
 MAX_PATH_BYTES: Final = 107
 """sun_path holds 108 bytes including the terminating zero (unix(7))."""
@@ -29,7 +29,7 @@ def aesm_socket_path(environ: Mapping[str, str]) -> Path:
 
 
 class SocketClient:
-    """Base class of both clients: the socket's path and the time limit."""
+    """Base class of both clients, with the socket's path and the time limit."""
 
     def __init__(
         self,

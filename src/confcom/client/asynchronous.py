@@ -22,7 +22,7 @@ from confcom.sgx.report import QeReportInfo, Report, TargetInfo
 T = TypeVar("T")
 
 Outcome = Callable[[], Any]
-"""Returns the result of a conversation, or raises its error."""
+"""Function that returns the result of a conversation, or raises the conversation's error."""
 
 
 class AsyncAesmClient(SocketClient):
@@ -51,7 +51,7 @@ class AsyncAesmClient(SocketClient):
         return await self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
     async def converse(self, talk: Conversation[T]) -> T:
-        """Send the requests that a conversation yields, and return its result; errors are thrown into it."""
+        """Send a conversation's requests, and return its result; errors are thrown into the conversation."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[Outcome] = loop.create_future()
 
@@ -70,10 +70,10 @@ class AsyncAesmClient(SocketClient):
 
 
 class RunningConversation:
-    """A conversation that the running event loop drives by callbacks, without a task: one connection at a time.
+    """A conversation that the event loop drives with callbacks instead of a task, over one connection at a time.
 
-    `ended` is called once with its outcome, later than `start`. The time limit of the client is for each request, or
-    for the `whole` conversation. `watch` registers a callback for a readable descriptor, until `unwatch`.
+    `ended` is called once with the outcome, after `start` has returned. The time limit is for each request or
+    for the `whole` conversation. `watch` registers a callback for a readable descriptor; `unwatch` ends this.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class RunningConversation:
         self._session: ClientSession
 
     def start(self) -> None:
-        """Send the first request, or end with the conversation if it has none."""
+        """Send the conversation's first request; if it has no request, end."""
         self._resume(lambda: next(self._talk))
         self._starting = False
 
@@ -118,7 +118,7 @@ class RunningConversation:
         except StopIteration as finished:
             result = finished.value
             self._end(lambda: result)
-        except BaseException as error:  # noqa: BLE001 # the outcome's caller handles it
+        except BaseException as error:  # noqa: BLE001 # the caller of the outcome gets the error
             self._end(functools.partial(_raise, error))
         else:
             if self._deadline is None or not self._whole:
@@ -145,9 +145,9 @@ class RunningConversation:
             self._deadline.cancel()
 
     def _connect(self) -> None:
-        # Not loop.sock_connect: if the backlog is full, it treats EAGAIN as a connection in progress, then as finished.
+        # Not loop.sock_connect, which takes EAGAIN (a full backlog) for a pending and then for a made connection.
         try:
-            # Not socket.socket: its look-ups of enum members cost as much as the system call.
+            # Not socket.socket, whose look-ups of enum members cost as much as the system call.
             connection = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:  # no descriptor is left
             self._throw(error)
@@ -163,9 +163,9 @@ class RunningConversation:
                 self._throw(connect_error(self._client.socket_path, error))
             return
         self._connection = connection
-        self._session = ClientSession(self._request)  # after connecting: the service accepts meanwhile
+        self._session = ClientSession(self._request)  # the session is made while the service accepts
         try:
-            # A request has at most 1.7 KB, which the empty buffer of a new socket takes.
+            # A request has at most 1.7 KB, so it fits into the empty buffer of a new socket.
             connection.send(self._session.data_to_send)
             self._watch(connection.fileno(), self._receive)
         except OSError as error:
@@ -179,7 +179,7 @@ class RunningConversation:
             return
         except OSError as error:
             self._throw(closed_error(self._client.socket_path, self._request.kind.call, error))
-        except Exception as error:  # noqa: BLE001 # the conversation ends with it, and no other one
+        except Exception as error:  # noqa: BLE001 # this error ends only this conversation
             self._throw(error)
         else:
             if response is not None:

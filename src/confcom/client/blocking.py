@@ -25,11 +25,11 @@ RECEIVE_SIZE: Final = 16 * 1024
 """Maximum size of one recv call: more than any usual answer, so that most answers take one call."""
 
 FULL_QUEUE_PAUSE_SECONDS: Final = 0.02
-"""Pause before connecting again: on Linux connect() fails at once (EAGAIN) while the backlog is full."""
+"""Pause between tries to connect while the backlog is full: Linux' connect() then fails at once (EAGAIN)."""
 
 
 class AesmClient(SocketClient):
-    """A client of an AESM service, with one connection per request. It keeps no connection, and threads may share it.
+    """A client of an AESM service, with one connection per request. Threads may share a client: it keeps no connection.
 
     Args:
         socket_path: the service's socket; by default CONFCOM_AESM_SOCKET, else /var/run/aesmd/aesm.socket.
@@ -37,16 +37,16 @@ class AesmClient(SocketClient):
         environ: where CONFCOM_AESM_SOCKET is looked up; by default os.environ.
 
     Raises:
-        SettingsError: no unix socket can have this path (too long, or with a zero byte).
+        SettingsError: no unix socket can have this path (it is too long, or has a zero byte).
     """
 
     def init_quote(self) -> QuotingTarget:
         """Get the quoting enclave's target info and public key id.
 
         Raises:
-            AesmError: the service refused. Every method may raise these three.
-            UnavailableError: no service answers, or not in time.
-            MalformedError: the answer is not AESM's.
+            AesmError: the service refused. All methods may raise the errors listed here.
+            UnavailableError: no service is there, or it does not answer in time.
+            MalformedError: the answer violates AESM's protocol.
         """
         return self.converse(conversation.init_quote())
 
@@ -58,7 +58,7 @@ class AesmClient(SocketClient):
         """Get a quote of a report.
 
         Args:
-            report: made for the target info of `init_quote`.
+            report: a report that was made for the target info of `init_quote`.
             qe_report_info: a nonce and the target info of the enclave that will check the QE's report.
 
         Raises:
@@ -83,9 +83,9 @@ class AesmClient(SocketClient):
         return self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
     def converse(self, talk: Conversation[T], *, whole: bool = False) -> T:
-        """Send the requests that a conversation yields, and return its result; errors are thrown into it.
+        """Send a conversation's requests, and return its result; errors are thrown into the conversation.
 
-        The time limit is for each request, or for the `whole` conversation.
+        The time limit is for each request, or with `whole` for the whole conversation.
         """
         deadline = time.monotonic() + self.timeout if whole else None
         try:
@@ -107,7 +107,7 @@ class AesmClient(SocketClient):
             passed_descriptors.refuse(connection)
             try:
                 self._connect(connection, deadline)
-                session = ClientSession(request)  # after connecting: the service accepts meanwhile
+                session = ClientSession(request)  # the session is made while the service accepts
                 connection.settimeout(_remaining_seconds(deadline))
                 connection.sendall(session.data_to_send)
                 while response is None:
@@ -131,7 +131,7 @@ class AesmClient(SocketClient):
 
 
 def _remaining_seconds(deadline: float) -> float:
-    """Return the seconds until the deadline; never 0, which would make the socket non-blocking."""
+    """Return the seconds until the deadline, but never 0, which would make the socket non-blocking."""
     remaining = deadline - time.monotonic()
     if remaining <= 0:
         raise TimeoutError

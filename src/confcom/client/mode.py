@@ -1,4 +1,4 @@
-"""The choice between quoting in process and out of process: made once per process, as in Intel's libraries."""
+"""The choice between quoting in process and out of process, which is made once per process, as in Intel's libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from confcom.errors import ConfcomError, UnavailableError
 
 MODE_VARIABLE: Final = "SGX_AESM_ADDR"
-"""Only its presence matters; its value, even an empty one, is ignored (libsgx_dcap_ql, Open Enclave)."""
+"""This variable only has to be set; its value may be anything, even empty (libsgx_dcap_ql, Open Enclave)."""
 
 
 class QuotingMode(Enum):
@@ -20,11 +20,11 @@ class QuotingMode(Enum):
     IN_PROCESS = "in process"
     """In the application's own process."""
     OUT_OF_PROCESS = "out of process"
-    """In a service that is called by AESM's protocol."""
+    """In the process of a service that speaks AESM's protocol."""
 
 
 class MixedModeError(ConfcomError):
-    """A process requested quotes in one way after its first use had chosen the other."""
+    """A process requested quotes in one mode after its first request had chosen the other mode."""
 
     error_code = "mixed-quoting-modes"
 
@@ -32,7 +32,7 @@ class MixedModeError(ConfcomError):
 class InProcessQuotingError(UnavailableError):
     """Quoting in process was chosen, but is not supported.
 
-    It is chosen where SGX_AESM_ADDR is not set, and the program gives no client.
+    Quoting in process is chosen if SGX_AESM_ADDR is not set and the program gives no client.
     """
 
     error_code = "in-process-unsupported"
@@ -40,7 +40,7 @@ class InProcessQuotingError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class ModeChoice:
-    """A mode, and the reason for it as text for users."""
+    """A quoting mode, with a text for users that gives the reason for the choice."""
 
     mode: QuotingMode
     reason: str
@@ -60,14 +60,14 @@ def choose_mode(environ: Mapping[str, str]) -> ModeChoice:
 
 
 class ProcessMode:
-    """Stores the first choice of a mode; normally there is one instance per process."""
+    """Stores the first choice of a mode; normally a process has one instance of this class."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._first: ModeChoice | None = None
 
     def settle(self, choice: ModeChoice) -> ModeChoice:
-        """Store the first choice; return it, and reject a later choice of another mode."""
+        """Store the first choice and return it; reject a later choice of another mode."""
         with self._lock:
             first = self._first = self._first or choice
         if choice.mode is not first.mode:

@@ -1,4 +1,4 @@
-"""Collateral from a service: functions that fetch it for a quote, and a cache on disk.
+"""Functions that fetch the collateral of a quote from a service, and a cache of collateral on disk.
 
 collateral = fetch_collateral(quote, INTEL_PCS)
 """

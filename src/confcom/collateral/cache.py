@@ -58,17 +58,17 @@ class CachedCollateral:
     """Collateral that verified under the cache's root, and its age."""
 
     collateral: Collateral
-    """The collateral of the quote's platform; not expired by the cache's clock."""
+    """The collateral of the quote's platform, which by the cache's clock has not expired."""
     prepared: PreparedCollateral
     """The same, prepared for `verify`; the same object for all calls until the set changes, or for an hour."""
     age: timedelta
-    """The time since the oldest part was issued, the root's yearly revocation list not counted."""
+    """Time since the oldest part was issued, the root's revocation list (issued yearly) excepted."""
     problem: str = ""
-    """Why renewal failed; empty if it succeeded or was not due."""
+    """Why the renewal failed; empty if the renewal succeeded or was not due."""
 
 
 class CollateralCache:
-    """Keeps the collateral of one source on disk, for many processes, and renews it after half of its validity.
+    """Keeps one source's collateral on disk for many processes, and renews it after half its validity period.
 
     Only what verifies under the root is kept; a stored set is used until it expires, or until its signer or CA is
     revoked. Files are treated as untrusted. While a set is valid for more than two days, no call waits for the source:
@@ -82,11 +82,11 @@ class CollateralCache:
             this user, and others must not be able to write it.
         source: the service from which collateral is fetched.
         root: the root under which collateral must verify, and quotes will be verified.
-        early: fetch early sets, as in `fetch_collateral`.
-        evaluation: fetch sets with this TCB evaluation data number.
+        early: whether to fetch early sets, as for `fetch_collateral`.
+        evaluation: the TCB evaluation data number of the sets to fetch.
         seconds: the time limit of one fetch.
-        clock: returns the present, with a time zone.
-        jitter: returns random numbers in [0, 1), which spread the attempts of many machines.
+        clock: a function that returns the present time with a time zone.
+        jitter: a function that returns random numbers in [0, 1), which spread the attempts of many machines.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class CollateralCache:
         return partial(CollateralCache, **self._arguments), (self._files.directory, self._source)
 
     def get(self, quote: QuoteInput) -> CachedCollateral:
-        """Return the collateral of a quote's platform, from disk or from the source. `quote` is as for `verify`.
+        """Return the collateral of a quote's platform from disk or the source. `quote` has any form of QuoteInput.
 
         Raises:
             FetchError: no set that verifies is stored or can be fetched; or the directory cannot be used.

@@ -14,7 +14,7 @@ from confcom.extras import require
 
 require("httpx2", "collateral")
 
-import httpx2  # noqa: E402 # after what tells who brings it
+import httpx2  # noqa: E402 # require() must run first: its error names the extra
 
 _WRONG_NAME: Final = frozenset({62, 64})
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH (x509_vfy.h)."""

@@ -1,4 +1,4 @@
-"""Client of a collateral service: four requests with limits of time and size, no redirects, no URL from a quote."""
+"""Fetches collateral in four requests, limits time and size, and follows no redirect and no URL from a quote."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from confcom.verify.verifier import QuoteInput, bytes_of
 
 require("httpx2", "collateral")
 
-import httpx2  # noqa: E402 # after what tells who brings it
+import httpx2  # noqa: E402 # require() must run first: its error names the extra
 
 FETCH_SECONDS: Final = 30.0
-"""Time limit of all requests and retries: longer than a service needs, shorter than people wait."""
+"""Time limit of all requests and retries together: a service needs less, and people would wait longer."""
 CONNECT_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 0.5
-"""Pause before the second and last attempt, after a failure that may pass."""
+"""Seconds between an attempt with a failure that may pass and the second, last attempt."""
 MAX_HEADER_CHAIN: Final = 16 * 1024
-"""Characters of an issuer chain in a header; two certificates, percent-encoded, take 3 KiB."""
+"""Greatest length of an issuer chain in a header. Two percent-encoded certificates take 3 KiB."""
 _CHUNK: Final = 64 * 1024
 
 _T = TypeVar("_T")
@@ -65,18 +65,18 @@ def fetch_collateral(
 ) -> Collateral:
     """Fetch the collateral of a quote's platform.
 
-    The proxy of the environment is used (HTTPS_PROXY, NO_PROXY). Answers are untrusted: they are parsed here,
-    and `verify` decides whether they are authentic and current.
+    The requests use the proxy that the environment sets (HTTPS_PROXY, NO_PROXY). The answers are untrusted:
+    they are only parsed here, and `verify` decides whether the collateral is authentic and current.
 
     Args:
-        quote: any form of QuoteInput; only the PCK certificate in it is read.
+        quote: any form of QuoteInput; only the quote's PCK certificate is read.
         source: INTEL_PCS, AZURE_CACHE, or another Source. After a failure that may pass, the set is fetched once more.
-        early: fetch the early set, with the newest TCB recovery, not the standard set (Intel: update=early).
-        evaluation: fetch the set with this TCB evaluation data number.
-        seconds: the time limit of all requests together.
+        early: fetch the early set (Intel: update=early), with the newest TCB recovery, not the standard set.
+        evaluation: the TCB evaluation data number of the set to fetch.
+        seconds: the time limit of all requests together, with the look-up of the host's name.
 
     Raises:
-        FetchError: the service did not answer, refused, or sent no collateral for the quote's platform.
+        FetchError: the service did not answer, refused the request, or sent no collateral for the quote's platform.
         MalformedError: the quote has no readable PCK certificate.
         SettingsError: an argument has a wrong type or value; or an event loop is running.
     """
@@ -98,7 +98,7 @@ async def fetch_collateral_async(
     evaluation: int | None = None,
     seconds: float = FETCH_SECONDS,
 ) -> Collateral:
-    """Fetch collateral like `fetch_collateral`, in asyncio programs."""
+    """Fetch collateral as `fetch_collateral` does, but for asyncio programs."""
     if not isinstance(source, Source):
         raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
     require_set(early, evaluation)
@@ -181,7 +181,7 @@ def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | Non
 
 
 def require_set(early: object, evaluation: object) -> None:
-    """Raise SettingsError unless these arguments name one set of collateral."""
+    """Raise SettingsError unless `early` and `evaluation` are valid and select one set of collateral."""
     boolean("early", early)
     number("the evaluation number", evaluation, MAX_INTEGER)
     if early and evaluation is not None:
@@ -197,7 +197,7 @@ class _Requests:
 
     async def get(self, path: str, parameters: Mapping[str, str], limit: int) -> _Answer:
         url = path if "://" in path else self.source.base + path
-        # The key belongs to the service, and not to the host of the root's revocation list.
+        # Send the API key to the service only, not to the host of the root's revocation list.
         own = self.source.api_key and url.startswith(self.source.base)
         headers = {"Ocp-Apim-Subscription-Key": self.source.api_key} if own else {}
         answering = False
@@ -242,7 +242,7 @@ def _client(source: Source) -> httpx2.AsyncClient:
             headers={"User-Agent": "confcom", "Accept-Encoding": "identity"},
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
             follow_redirects=False,
-            trust_env=source.base.startswith("https:"),  # http is local, without proxy
+            trust_env=source.base.startswith("https:"),  # plain http is local and takes no proxy
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         raise FetchError(
@@ -261,6 +261,6 @@ def _chain(answer: _Answer, source: Source, *names: str) -> bytes:
 
 
 def _der(body: bytes) -> bytes:
-    """Return a revocation list in DER, from DER (as PCS sends it) or its hexadecimal text (PCCS)."""
+    """Return a revocation list as DER. PCS sends DER; a PCCS sends DER as hexadecimal text."""
     text = body.strip()
     return bytes.fromhex(text.decode()) if len(text) % 2 == 0 and re.fullmatch(rb"[0-9a-fA-F]+", text) else body

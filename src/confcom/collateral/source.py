@@ -1,4 +1,4 @@
-"""Services of collateral: Intel's (PCS API v4), caches of it (PCCS), and Azure's."""
+"""Services that provide collateral: Intel's (PCS API v4), caches of Intel's (PCCS), and Azure's cache."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from confcom.errors import SettingsError, WrongTypeError
 
 API_PATH: Final = "/sgx/certification/v4/"
 ENDED_VERSIONS: Final = ("/v1/", "/v2/", "/v3/")
-"""Intel ended the API's versions 2 and 3 on 30 April 2026; and version 1 earlier."""
+"""API versions that Intel has ended: versions 2 and 3 on 30 April 2026, version 1 earlier."""
 INTEL_ROOT_CRL_URL: Final = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
-"""URL of the root's revocation list, for which PCS has no path, as in Intel's root certificate. The URL is
-fixed here, because no URL is ever read from a certificate."""
+"""URL of the root's revocation list, which PCS does not serve. Intel's root certificate has the same URL, but
+this package never reads a URL from a certificate."""
 
 
 class SourceError(SettingsError):
-    """A source of collateral is invalid."""
+    """The address or the key of a collateral service is invalid."""
 
     error_code = "collateral-source"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A service of collateral.
+    """A service that provides collateral.
 
     Args:
-        url: the service's address up to the API version: https://HOST[:PORT]/sgx/certification/v4/. This path may be
-            omitted. Plain http is accepted for this machine only.
-        root_crl_url: URL of the root's revocation list; by default the path `rootcacrl` of the service, as in a PCCS.
+        url: the service's address up to the API version: https://HOST[:PORT]/sgx/certification/v4/. The API
+            path may be omitted. Plain http is accepted only if HOST is this machine.
+        root_crl_url: URL of the root's revocation list; by default the service's path `rootcacrl`, as in a PCCS.
         api_key: a subscription key, sent as Ocp-Apim-Subscription-Key.
-        ca_file: a PEM file of the authorities that may certify the service; by default the system's.
+        ca_file: a PEM file of authorities that may certify the service; by default the system's authorities.
 
     Raises:
         SettingsError: an argument has a wrong type, or the address or the key cannot be used.
@@ -55,7 +55,7 @@ class Source:
 
     @property
     def base(self) -> str:
-        """The address with the API's path, ending in a slash."""
+        """The service's address with the API's path, ending in a slash."""
         path = urlsplit(self.url).path.rstrip("/")
         return self.url.rstrip("/") + (API_PATH if not path else "/")
 
@@ -96,4 +96,4 @@ def _require_address(url: str) -> None:
 INTEL_PCS: Final = Source(f"https://api.trustedservices.intel.com{API_PATH}", INTEL_ROOT_CRL_URL)
 """Intel's own service, which requires no key for collateral."""
 AZURE_CACHE: Final = Source(f"https://global.acccache.azure.net{API_PATH}", INTEL_ROOT_CRL_URL)
-"""Azure's cache. By default it serves TCB info whose nextUpdate has passed, by Azure's policy."""
+"""Azure's cache. Azure's policy is to serve, by default, TCB info whose nextUpdate has passed."""

@@ -1,1 +1,1 @@
-"""The daemon that writes EPC into the capacity of nodes without EPC devices (docs/adr, decision 19)."""
+"""The daemon that writes a node's EPC into its capacity if EPC has no devices (docs/adr, decision 19)."""

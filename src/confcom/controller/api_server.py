@@ -1,4 +1,4 @@
-"""The API server: login by lightkube, requests within limits, and informers, which list objects and then watch them."""
+"""Access to the API server: login with lightkube, bounded requests, and informers that list and watch objects."""
 
 import asyncio
 import contextlib
@@ -23,31 +23,31 @@ from confcom.errors import SettingsError, UnavailableError
 from confcom.kubernetes.objects import KubernetesObject, name_of, number, text
 
 ANSWER_BYTES = 10 * 1024 * 1024
-"""Read limit of an answer, and of an event of a watch. A larger page is asked again with half as many objects. etcd
-takes objects of 1.5 MiB by default, which are 9 MiB as JSON if they consist of `<`, since Go writes `\\u003c`."""
+"""Read limit of an answer, and of an event of a watch. A larger page is requested again with half as many objects.
+By default, etcd accepts objects of 1.5 MiB. As JSON this is 9 MiB if all characters are `<`: Go writes `\\u003c`."""
 REQUEST_SECONDS = 15.0
-"""Timeout of a request to the API server. A page takes 0.2 s, and the API server's own timeout is 60 s."""
+"""Timeout of a request to the API server. A page of a list takes 0.2 s. The API server's timeout is 60 s."""
 QUIET_SECONDS = 75.0
-"""Time without an event until a watch restarts, as it may be dead. The API server sends bookmarks each minute."""
+"""Seconds without an event after which a watch is restarted. The API server sends a bookmark each minute."""
 GATHER_SECONDS = 0.5
-"""Pause of a watch after an event for which it had to wait; events that come in the pause are read
-together, each at a third of the CPU. 5,000 kubelets report 17 times in a second."""
+"""Pause of a watch after an event that it had to wait for. Events that arrive in the pause are read together,
+which takes a third of the CPU per event. 5,000 kubelets send 17 reports per second."""
 WAITED_SECONDS = 0.005
-"""A read that took longer had to wait for its event; an event that is there is read within a millisecond."""
+"""A longer read of a watch had to wait for an event; an event that has arrived is read in a millisecond."""
 
 PAGE = 250
-"""Nodes, or Pods of ours, in a page of a list: 3 MB, with nodes of 12 kB."""
+"""Number of objects (nodes or our Pods) in a page of a list. A page of nodes has 3 MB (12 kB per node)."""
 SHORT_WATCH_SECONDS = 10.0
-"""A pause follows a watch that lasted less. An API server ends a watch after half an hour at the earliest."""
+"""A pause follows a shorter watch. An API server lets a watch last for at least half an hour."""
 
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}  # compressed, an answer could be of any size
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}  # a compressed answer could have any size
 _WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
 _logger = logging.getLogger(__name__)
 GONE, CONFLICT, NOT_FOUND, TOO_MANY, INTERNAL = 410, 409, 404, 429, 500
 
 
 class RelistError(UnavailableError):
-    """A list or a watch cannot continue: its version has expired, or an answer is not the expected JSON."""
+    """A list or a watch cannot continue: its version has expired, or its answer is not the expected JSON."""
 
     error_code = "api-server-unreadable"
 
@@ -57,7 +57,7 @@ class TooLargeError(RelistError):
 
 
 class ConflictError(UnavailableError):
-    """An object to write has changed since it was read, or no longer exists."""
+    """The object of a request has changed since it was read, or no longer exists."""
 
     error_code = "object-changed"
 
@@ -81,15 +81,15 @@ _PAGE, _EVENT = msgspec.json.Decoder(_Page), msgspec.json.Decoder(_Event)
 
 
 def connect(kubeconfig: Path | None) -> httpx2.AsyncClient:
-    """Return a client of the API server of a kubeconfig file, or of the cluster that this Pod runs in."""
+    """Return a client for the API server that the kubeconfig file names, or else for this Pod's cluster."""
     try:
         found = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()
         if (config := found.get()) is None:
             raise ConfigError("it names no current context")
-        # trust_env is off: the environment's proxies are for the outside, and not for the cluster's own traffic.
+        # trust_env is off: proxies in the environment are for traffic that leaves the cluster, not for this client.
         user = config.user or User()
         verify = client_adapter.verify_cluster(config.cluster, user, config.abs_file, trust_env=False)
-        transport: Any = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False)  # annotated as one without asyncio
+        transport: Any = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False)  # the annotation lacks asyncio
         timeout = httpx2.Timeout(REQUEST_SECONDS)
         parameters = client_adapter.ConnectionParams(timeout, trust_env=False, transport=transport)
         return client_adapter.AsyncClient(config, parameters)
@@ -119,7 +119,7 @@ class Connection:
                 return await _body(response)
 
     async def list(self, path: str, query: Mapping[str, str], limit: int, take: Callable[[Raw], None]) -> str:
-        """Call `take` with each object, and return the list's version; only one page (`limit`) is in memory."""
+        """Call `take` with each object, and return the list's version. Only `limit` objects are in memory."""
         token = ""
         while True:
             page = {**query, "limit": str(limit)} | ({"continue": token} if token else {})
@@ -128,13 +128,13 @@ class Connection:
             except TooLargeError:
                 if limit == 1:
                     raise
-                limit //= 2  # a token is a version and a place in the list, without the limit
+                limit //= 2  # a token has no limit in it, so the limit may change
                 continue
             if not token:
                 return version
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[tuple[str, KubernetesObject], None]:
-        """Yield ADDED, MODIFIED, DELETED or BOOKMARK and the object, until the watch ends or is quiet for long."""
+        """Yield each event's type (such as ADDED) and object, until the watch ends or is quiet for long."""
         query, timeout = {**query, **_WATCH}, httpx2.Timeout(REQUEST_SECONDS, read=None)
         with translated():
             async with self.client.stream("GET", path, params=query, headers=_HEADERS, timeout=timeout) as response:
@@ -150,7 +150,7 @@ class Connection:
 
 
 async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
-    """Yield the lines; the last line may be incomplete."""
+    """Yield the lines of a watch's answer; the last line may be incomplete."""
     line, clock = bytearray(), asyncio.get_running_loop().time
     while True:
         begun = clock()
@@ -160,7 +160,7 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         except (TimeoutError, StopAsyncIteration):
             break
         waited = clock() - begun > WAITED_SECONDS
-        # Split as bytes: text has more line ends, such as U+0085, which may occur unescaped in JSON.
+        # Lines are split as bytes: text has more line ends, such as U+0085, which JSON may have unescaped.
         *ends, rest = part.split(b"\n")
         for end in ends:
             line += end
@@ -213,7 +213,7 @@ def error_of(status: int, message: str) -> UnavailableError:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn errors of decoding, the HTTP library and lightkube (which may run login programs) into ours."""
+    """Turn errors of msgspec, the HTTP library and lightkube (it may run login programs) into our errors."""
     try:
         yield
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
@@ -227,15 +227,15 @@ def translated() -> Iterator[None]:
 
 @dataclass(slots=True)
 class Informer:
-    """Lists objects of one kind, then watches them: `take` gets existing objects, `gone` names that are gone.
+    """Lists and watches objects of one kind; calls `take` for existing objects, `gone` for removed objects.
 
-    `known` has by name the objects that were taken and are not gone; `changed` is called after each change.
+    `known` has the objects that were taken and are not gone, keyed by name. `changed` follows each change.
     """
 
     name: str
     path: str
     listed: str
-    """The label selector of the list; empty for all."""
+    """The label selector of the list request; empty to list all objects."""
     watched: str
     take: Callable[[KubernetesObject], None]
     gone: Callable[[str], None]
@@ -248,7 +248,7 @@ class Informer:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     synced: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     problem: str = ""
-    """Why the list or the watch fails; empty if both work."""
+    """Why the last list or watch failed; empty after a success."""
     last_contact: float = dataclasses.field(init=False)
     _version: str = ""
 
@@ -265,7 +265,7 @@ class Informer:
                 await self._watch()
             except UnavailableError as error:
                 if isinstance(error, RelistError):
-                    self._version = ""  # a watch from the same version would get the same event again
+                    self._version = ""  # the next watch must not get the same event
                 self.problem = str(error)
                 self.metrics.api_failures.labels(error.error_code).inc()
                 failure = {"feed": self.name, "reason": self.problem, "code": error.error_code}
@@ -299,7 +299,7 @@ class Informer:
                     self.take(thing)
             self._version = text(thing, "metadata", "resourceVersion") or self._version
             self._follow()
-        self._follow()  # the API server ended an accepted watch, or the watch was quiet
+        self._follow()  # the watch was accepted, and has ended or was quiet
 
     def _follow(self) -> None:
         self.last_contact, self.problem = self.clock(), ""

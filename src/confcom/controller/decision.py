@@ -1,18 +1,18 @@
-"""Decides about a node's capacity of EPC. Pure: values in, decisions out.
+"""Decides which capacity of EPC a node gets. The functions are pure: they get values and return decisions.
 
-The rules, for each resource of a node:
+The rules for each resource of a node:
 
-* a plugin that offers devices: the kubelet counts, and the controller writes nothing;
-* a plugin with EPC as capacity: its offer is written, up to the configured maximum, but never lowered below bound
-  Pods' requests: a restarted kubelet fails Pods that no longer fit, and rejects those not accepted yet;
-* Pods raise the amount above the offer only if it was zero and the kubelet has accepted them: any user who may
-  create a Pod can bind it to a node, whatever the Pod requests. Without the key, a kubelet accepts any request;
-* a plugin that does not answer: nothing changes;
-* no plugin for a configured time, and no bound Pod with EPC: the key is removed if the controller wrote it.
-  Zero is never written: a restarted kubelet would fail running Pods.
+* If a plugin offers EPC as devices, the kubelet counts them, and the controller writes nothing.
+* If a plugin offers EPC as capacity, its offer is written, up to the configured maximum. The amount is never
+  lowered below bound Pods' requests: a restarted kubelet fails or rejects Pods that do not fit.
+* Pods that the kubelet has accepted can raise an amount of zero above the offer. Bound Pods do not suffice:
+  any user who may create a Pod can bind it to a node. Without a capacity key, a kubelet accepts any request.
+* If a plugin does not answer, nothing changes.
+* A key that the controller wrote is removed after a configured time without a plugin and without bound Pods
+  with EPC. Zero is never written: a restarted kubelet would fail running Pods.
 
-Decisions that depend on a node's Pods wait until the Pods were read. The first amount, or a larger amount,
-does not depend on Pods, so no shortfall is found with it.
+Decisions that depend on a node's Pods wait until these Pods have been read. A node's first amount and a
+larger amount are written without reading Pods, so these decisions find no shortfall.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Amount(NamedTuple):
     capacity: int | None = None
     allocatable: int | None = None
     ours: bool = False
-    """Whether the controller was the last to change the capacity, as the object's managed fields say."""
+    """Whether the node's managed fields name the controller as the last writer of the capacity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class NodeFacts:
     uid: str
     amounts: tuple[Amount, ...]
     version: int = field(default=0, compare=False)
-    """The object's version: later versions are larger (a promise of Kubernetes from 1.35 on)."""
+    """The Node object's version. A later version has a larger number (promised by Kubernetes since 1.35)."""
 
 
 class PluginPod(NamedTuple):
@@ -45,23 +45,23 @@ class PluginPod(NamedTuple):
     name: str
     node: str
     address: str
-    """The Pod's IP address; empty if it has none yet, or an address that must not be contacted."""
+    """The Pod's IP address; empty if the Pod has none yet, or if its address must not be contacted."""
     created: str
     """The Pod's creation time as the API server writes it; such strings sort chronologically."""
     incarnation: str
-    """Text that changes whenever the plugin's answer may: by a container's restart, or a change of readiness."""
+    """Text that changes when the plugin's inventory may have changed: after a restart or readiness change."""
 
 
 class Requested(NamedTuple):
-    """MiB of one resource that a node's Pods request, of all bound Pods and of the accepted Pods."""
+    """MiB of one resource that a node's Pods request: a sum for bound Pods, and one for accepted Pods."""
 
     bound: int = 0
     accepted: int = 0
-    """MiB of Pods that the kubelet has accepted: a tenant can bind a Pod, but not have it accepted."""
+    """MiB that accepted Pods request. Tenants can bind a Pod, but only the kubelet accepts a Pod."""
 
 
 class NodePods(NamedTuple):
-    """A fresh read of a node's bound Pods: their requests for each resource, and the names of plugins' Pods."""
+    """What a fresh read of a node's bound Pods found: requests for each resource, and names of plugins' Pods."""
 
     requested: tuple[Requested, ...]
     plugins: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class NodePods(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The resource names of EPC, a node's maximum, and the time until a node without plugin loses the key."""
+    """EPC's resource names, a node's maximum MiB, and the time until a node without plugin loses its keys."""
 
     resources: tuple[str, ...]
     maximum_mib: int
@@ -78,22 +78,22 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """The plugins of one node: the number of Pods, and the offers of those that answered, the newest Pod's first."""
+    """The plugins of one node: the number of their Pods, and the received offers, that of the newest Pod first."""
 
     running: int = 0
     offers: tuple[EpcOffer, ...] = ()
 
     def counted_by_devices(self, resource: str) -> bool:
-        """Return whether any plugin offers devices of `resource`; during an update there are two plugins."""
+        """Return whether any plugin offers devices of `resource`. During an update a node has two plugins."""
         return any(one.kind is AccountingKind.DEVICE and one.resource == resource for one in self.offers)
 
     def offered(self, resource: str) -> int | None:
-        """Return the offer of the newest plugin with this resource as capacity; None without such a plugin."""
+        """Return the MiB that the newest plugin with this resource as capacity offers; None without such a plugin."""
         capacity = (one for one in self.offers if one.kind is AccountingKind.CAPACITY and one.resource == resource)
         return next((one.advertised_mib for one in capacity), None)
 
     def is_gone(self, resource: str) -> bool:
-        """Return whether this resource is surely not offered: all plugins answered, and the newest lacks it."""
+        """Return whether this resource is certainly not offered: all plugins answered, and the newest lacks it."""
         offered = self.counted_by_devices(resource) or self.offered(resource)
         return not offered and len(self.offers) == self.running
 
@@ -121,9 +121,9 @@ class Decision:
     changes: tuple[Change, ...] = ()
     shortfalls: tuple[Shortfall, ...] = ()
     waits: bool = False
-    """Re-check on a timer: a key awaits removal."""
+    """Whether the node must be checked again later, because a key is to be removed then."""
     reads: bool = False
-    """Read the node's Pods, and decide again with their requests."""
+    """Whether the node's Pods must be read, and the decision repeated with their requests."""
 
 
 def decide(
@@ -133,7 +133,7 @@ def decide(
     missing_seconds: Sequence[float],
     rules: Rules,
 ) -> Decision:
-    """Decide about one node; `requested` is None if the node's Pods were not read."""
+    """Decide what to write for one node; `requested` is None if the node's Pods were not read."""
     changes: list[Change] = []
     shortfalls: list[Shortfall] = []
     waits = reads = False
@@ -142,7 +142,7 @@ def decide(
         if plugins.counted_by_devices(resource):
             continue
         offered = plugins.offered(resource)
-        # If the plugin leaves tenants nothing, a node in use is lowered to what its Pods request.
+        # If the plugin offers tenants nothing, a used node's amount is lowered to what its Pods request.
         if offered or (offered == 0 and amount.ours and amount.capacity and (requested is None or asked.bound)):
             limited = min(offered, rules.maximum_mib)
             if requested is None and amount.capacity is not None and not 0 < amount.capacity <= limited:
@@ -169,5 +169,5 @@ def _write(resource: str, amount: Amount, *, floor: int, limited: int, maximum: 
         return None
     capacity = amount.capacity or 0
     if floor > wanted and capacity > wanted:
-        return None  # Pods were bound before the maximum was lowered; a lower amount fails them
+        return None  # Pods were bound before the maximum was lowered; a lower amount would fail the Pods
     return Change(resource, wanted, lowers=wanted < capacity)

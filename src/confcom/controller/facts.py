@@ -1,7 +1,7 @@
-"""Facts of nodes and Pods that the controller keeps, parsed once from the API server's JSON. Pure.
+"""The facts about nodes and Pods that the controller keeps, parsed once from the API server's JSON. No I/O.
 
-Nodes and Pods of the release are decoded whole. Of Pods that may be tenants', only some fields become Python objects,
-which take twenty times the memory of their JSON; msgspec skips the fields that a tenant can fill.
+Nodes and the release's Pods are decoded completely. Tenants' Pods are decoded in part, since Python objects
+take twenty times the memory of their JSON; msgspec skips the fields that a tenant can fill.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Release:
 
     @property
     def selector(self) -> str:
-        """The selector of the release's Pods; it omits the component label, which may have a suffix."""
+        """The label selector of the release's Pods, without the component label, which may have a suffix."""
         return f"{NAME_LABEL}={RELEASE},{INSTANCE_LABEL}={self.name}"
 
     def has_plugin(self, pod: KubernetesObject) -> bool:
@@ -63,7 +63,7 @@ def node_facts(node: KubernetesObject, resources: Sequence[str]) -> NodeFacts:
 
 
 def plugin_pod(pod: KubernetesObject, release: Release) -> PluginPod | None:
-    """Return the facts of a plugin's Pod; None if the Pod is not a plugin's, is not bound, or has ended."""
+    """Return facts about a plugin's Pod; None if the Pod is not a plugin's, is not bound, or has ended."""
     node, phase = text(pod, "spec", "nodeName"), text(pod, "status", "phase")
     if not node or phase in k8s.TERMINAL or not release.has_plugin(pod):
         return None
@@ -74,9 +74,9 @@ def plugin_pod(pod: KubernetesObject, release: Release) -> PluginPod | None:
 
 
 def add_pod(pods: NodePods, pod: Raw, resources: Sequence[str], release: Release) -> NodePods:
-    """Return a node's Pods with one more bound Pod; raises msgspec's errors if `pod` is not a Pod."""
+    """Return `pods` with one more bound Pod added; raise msgspec's errors if `pod` is not a Pod."""
     found = msgspec.to_builtins(_POD.decode(pod))
-    # A kubelet writes startTime when it accepts a Pod; a Pod that it rejects ends at once.
+    # A kubelet writes startTime when it accepts a Pod. A rejected Pod ends at once.
     accepted = bool(text(found, "status", "startTime"))
     asked = [k8s.requests_of(found, resource) for resource in resources]
     sums = zip(pods.requested, asked, strict=True)
@@ -86,16 +86,16 @@ def add_pod(pods: NodePods, pod: Raw, resources: Sequence[str], release: Release
 
 
 def _address(text: str) -> str:
-    """Return a Pod's address; empty if no Pod can have it, so that only Pods are ever contacted."""
+    """Return a Pod's address; empty for an address that no Pod can have, so that only Pods are contacted."""
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(text)
         foreign = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
-        if not foreign and (address.version == 4 or not set("%.") & set(text)):  # no zone, and no IPv4 address in it
+        if not foreign and (address.version == 4 or not set("%.") & set(text)):  # IPv6: neither zone nor IPv4 part
             return str(address)
     return ""
 
 
 def _mib(amounts: KubernetesObject, resource: str) -> int | None:
-    """Return an amount, which the API server serves in canonical form (`100k`); None without the resource."""
+    """Return a resource's MiB from its canonical form (such as `100k`); None if the resource is missing."""
     value = k8s.quantity(text(amounts, resource))
     return None if value is None else int(value)

@@ -27,11 +27,11 @@ from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.objects import KubernetesObject, name_of
 
 DEEPEST = 12_000
-"""Recursion limit, also for nested JSON: an API server accepts 10,000 levels, for example in managed fields."""
+"""Python's recursion limit, which must allow the 10,000 levels of JSON that an API server accepts."""
 STALE_SECONDS = 180.0
-"""Time without contact to the API server after which the controller is not ready: two quiet watches, a retry."""
+"""Seconds without contact to the API server until the controller is not ready: two quiet watches and a retry."""
 STOP_SECONDS = 5.0
-"""Timeout of the orderly stop, which takes milliseconds."""
+"""Timeout in seconds of the orderly stop, which takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def assemble(
     path, labels = f"api/v1/namespaces/{release.namespace}/pods", release.selector
     parts = (connection, metrics, patches.wake, clock, jitter)
     informers = [Informer("pods", path, labels, labels, take_pod, state.remove_plugin, state.plugins, *parts)]
-    # All nodes are listed: a node that lost its label while the controller was away still has its key.
+    # The list has no selector: a node that lost its label while no controller ran still has its key.
     informers += [
         Informer("nodes", NODES, "", selector, take_node, state.doubt_node, state.nodes, *parts)
         for selector in settings.node_selector
@@ -92,7 +92,7 @@ def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[st
 
 
 async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
-    """Run the controller until `stop` is set, also while the API server is away; ConfcomError if it cannot start."""
+    """Run the controller until `stop` is set, even without API server; ConfcomError if it cannot start."""
     sys.setrecursionlimit(DEEPEST)
     client = connect(settings.kubeconfig)
     fetch = partial(fetch_inventory, port=settings.plugin_port)

@@ -1,4 +1,4 @@
-"""Write the decided patches of nodes' status: at once, or after the node's Pods were read."""
+"""Writes the patches that were decided to nodes' status, at once or after the node's Pods have been read."""
 
 import asyncio
 import contextlib
@@ -22,18 +22,18 @@ from confcom.kubernetes.names import FIELD_MANAGER
 from confcom.kubernetes.objects import TERMINAL
 
 POD_PAGE = 16
-"""Pods in a page of a node's Pods: a kubelet's default maximum of 110 is 7 pages, of 10 ms each."""
+"""Number of Pods in a page of a node's Pods. 110 Pods, a kubelet's default maximum, are 7 pages of 10 ms."""
 QUICK_SECONDS = 5.0
-"""Deadline for reading a node's Pods, which takes 0.1 s. A node that needs longer moves to the slow queue.
-One node of each queue is read at the same time, so that at most two answers are in memory."""
+"""Deadline for reading a node's Pods, which usually takes 0.1 s. After a timeout, the node moves to the slow
+queue. Each queue reads one node at a time, so that at most two answers are in memory."""
 SLOW_SECONDS = 30.0
-"""Deadline for reading a slow node's Pods: a tenant can bind thousands to a node whose kubelet is away."""
+"""Deadline for reading a slow node's Pods. Tenants can bind thousands of Pods to a node without a kubelet."""
 TICK_SECONDS = 5.0
-"""Interval for checking nodes that may become due without an event."""
+"""Seconds between checks of the nodes that may need a write or a read although no event came."""
 WRITES_AT_ONCE = 8
-"""Nodes that are written at the same time. The API server accepts some hundred writes a second."""
+"""Maximum of simultaneous writes to nodes. The API server accepts some hundred writes per second."""
 LOG_SECONDS = 10.0
-"""Interval of the log lines about requests that fail: there may be thousands."""
+"""Minimum seconds between log lines about failed requests, as thousands of requests may fail."""
 
 _logger = logging.getLogger(__name__)
 
@@ -43,9 +43,9 @@ NOT_ENDED = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
 
 @dataclass(slots=True)
 class NodePatches:
-    """Patches changed nodes as decided; patches that do not depend on Pods are written at once.
+    """Decides about changed nodes, and patches them. Patches that do not depend on Pods are written at once.
 
-    Nodes whose Pods must be read wait in a queue; slow nodes have a queue of their own, to delay no others.
+    Nodes whose Pods must be read wait in a queue. Slow nodes have their own queue, to delay no other nodes.
     """
 
     state: ClusterState
@@ -57,10 +57,10 @@ class NodePatches:
     _quick: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     _slow: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     _queued: set[str] = field(default_factory=set)
-    """Nodes in a queue, or being read."""
+    """Names of the nodes that are in a queue or are being read."""
     _slow_nodes: set[str] = field(default_factory=set)
     _later: set[str] = field(default_factory=set)
-    """Nodes to check again at the next tick, without an event."""
+    """Names of the nodes to check again at the next tick, even if no event comes."""
     _shortfalls: ShortfallEvents = field(init=False)
     _writes: KeyedBackoff = field(init=False)
     _reads: KeyedBackoff = field(init=False)
@@ -108,7 +108,7 @@ class NodePatches:
         self.metrics.shortfall_nodes.set(len(self._shortfalls.lasting))
 
     def tick(self) -> None:
-        """Mark nodes that may have become due as changed, and forget nodes that are gone."""
+        """Mark the nodes in `_later` as changed, and forget nodes that no longer exist."""
         self._writes.forget_idle()
         self._reads.forget_idle()
         self._later = {name for name in self._later if self.state.knows(name)}
@@ -117,7 +117,7 @@ class NodePatches:
         self.state.changed |= self._later
 
     def _is_due(self, name: str) -> bool:
-        """Return whether a node needs a write now (most do not); queue a read of its Pods if needed."""
+        """Return whether a node needs a write now, as few nodes do; queue a read of its Pods if needed."""
         decision = self.state.decide(name)
         reads = decision.reads or name in self._shortfalls.lasting
         lasts = decision.changes or reads or decision.waits
@@ -145,7 +145,7 @@ class NodePatches:
         self.wake()
 
     async def _look_closely(self, name: str, seconds: float) -> None:
-        """Decide by a fresh read of the node and its Pods, since data from the watches may be old."""
+        """Read the node and its Pods, and decide by these data, since data from the watches may be old."""
         try:
             self._take_node(await self.connection.request("GET", f"{NODES}/{name}", {}))
         except ConflictError:
@@ -160,7 +160,7 @@ class NodePatches:
             await self._shortfalls.report(name, self.state.nodes.get(name), decision.shortfalls)
 
     async def _read_pods(self, node: str, seconds: float) -> NodePods:
-        """Return the requests of a node's bound Pods, and the plugins among them; TimeoutError after `seconds`."""
+        """Return what a node's bound Pods request, and which are plugins. TimeoutError after `seconds`."""
         resources = self.state.rules.resources
         found = NodePods((Requested(),) * len(resources))
         query = {"fieldSelector": f"spec.nodeName={node},{NOT_ENDED}"}
@@ -182,7 +182,7 @@ class NodePatches:
             return
         rewrites = self._writes.did(name)
         amounts = {change.resource: None if change.mib is None else str(change.mib) for change in changes}
-        # Both amounts at once: a kubelet derives allocatable only seconds later.
+        # Capacity and allocatable are written together: a kubelet derives allocatable only seconds later.
         patch: dict[str, object] = {"status": {"capacity": amounts, "allocatable": amounts}}
         if any(change.lowers for change in changes):
             patch["metadata"] = {"resourceVersion": str(self.state.nodes[name].version)}

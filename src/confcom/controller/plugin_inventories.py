@@ -1,4 +1,4 @@
-"""The device plugins' inventories, read by HTTP when a plugin appears or changes, and from time to time."""
+"""Reads device plugins' inventories over HTTP when a plugin appears or changes, and every ten minutes."""
 
 import asyncio
 import contextlib
@@ -15,25 +15,25 @@ from confcom.errors import ConfcomError, UnavailableError
 from confcom.kubernetes.inventory import Inventory, malformed
 
 INVENTORY_BYTES = 256 * 1024
-"""Read limit of a plugin's answer, which has 3 kB, and 100 bytes for each NUMA node."""
+"""Maximum size of a plugin's answer, which usually has 3 kB plus 100 bytes for each NUMA node."""
 INVENTORY_SECONDS = 5.0
-"""Timeout for a plugin's complete answer, which takes milliseconds."""
+"""Timeout for a plugin's complete answer, which usually takes milliseconds."""
 PLUGINS_AT_ONCE = 16
-"""Number of plugins that are asked at the same time, so that 1,000 nodes take some seconds."""
+"""Maximum number of simultaneous requests to plugins. With 16 requests at once, 1,000 nodes take seconds."""
 REFRESH_SECONDS = 600.0
-"""A plugin that answered is asked again after this time. Its answer changes only with its Pod, which is watched."""
+"""After an answer, a plugin is asked again after this time. A plugin's answer changes only with its Pod."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
 _logger = logging.getLogger(__name__)
 
-# In HTTP/1.0 the end of the connection ends the answer, which has no transfer coding.
+# In HTTP/1.0 the end of the connection ends the answer, and there is no transfer coding to decode.
 _REQUEST = b"GET /inventory HTTP/1.0\r\n\r\n"
 
 
 @dataclass(slots=True)
 class PluginInventories:
-    """Reads the inventory of each plugin that the state knows, and calls `answered` after each answer."""
+    """Reads the inventory of each plugin in `state`, and calls `answered` after each valid answer."""
 
     state: ClusterState
     fetch: Fetch
@@ -43,11 +43,11 @@ class PluginInventories:
     jitter: Callable[[], float]
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _due: list[tuple[float, PluginPod, int]] = field(default_factory=list)
-    """A heap: the time of the request, the plugin, the number of failures before."""
+    """A heap of future requests: the time, the plugin, and the plugin's number of failures so far."""
     _running: int = 0
 
     def ask(self, plugin: PluginPod) -> None:
-        """Ask a new or changed plugin, before all plugins that are asked again, many of which may be dead."""
+        """Ask a new or changed plugin before plugins that were asked already, of which many may be dead."""
         heapq.heappush(self._due, (float("-inf"), plugin, 0))
         self._wake.set()
 
@@ -61,12 +61,12 @@ class PluginInventories:
                         await self._wake.wait()
 
     def _start_due(self, tasks: asyncio.TaskGroup) -> float | None:
-        """Start due requests, if few are running; return the seconds until the next, None if a task must end."""
+        """Start due requests up to the maximum. Return the seconds until the next request; None to wait for `_wake`."""
         while self._running < PLUGINS_AT_ONCE and self._due:
             if (pause := self._due[0][0] - self.clock()) > 0:
                 return pause
             _, plugin, failures = heapq.heappop(self._due)
-            # Skip outdated entries: a plugin that changes, as when it gets an address, has another entry.
+            # Outdated entries are skipped: a plugin that changed (got an address, say) has a new entry.
             if plugin.address and self.state.plugins.get(plugin.name) == plugin:
                 self._running += 1
                 tasks.create_task(self._ask(plugin, failures))
@@ -77,7 +77,7 @@ class PluginInventories:
             offer = Inventory.from_json(await self.fetch(plugin.address)).accounting
         except ConfcomError as error:
             self.metrics.inventory_failures.labels(error.error_code).inc()
-            if failures == 1:  # one is usual, and further ones add nothing
+            if failures == 1:  # a single failure is usual; later ones tell nothing new
                 failure = {"pod": plugin.name, "reason": str(error), "code": error.error_code}
                 _logger.warning("a device plugin cannot be asked", extra=failure)
             pause, failures = retry_pause(failures, self.jitter), failures + 1
@@ -92,7 +92,7 @@ class PluginInventories:
 
 
 async def fetch_inventory(address: str, port: int) -> bytes:
-    """Return a plugin's inventory. httpx2 would take 3.7 times the CPU, for up to 5,000 plugins."""
+    """Return a plugin's inventory. httpx2 would take 3.7 times the CPU; there may be 5,000 plugins."""
     answer = bytearray()
     try:
         async with asyncio.timeout(INVENTORY_SECONDS):

@@ -1,4 +1,4 @@
-"""Events about nodes whose Pods request more EPC than their plugin offers, and the period of these Events."""
+"""Creates Events about nodes whose Pods request more EPC than the node's plugin offers."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -12,8 +12,8 @@ from confcom.kubernetes.names import FIELD_MANAGER
 from confcom.kubernetes.objects import KubernetesObject
 
 EVENT_SECONDS = 1800.0
-"""A shortfall that lasts is reported again after this time: the API server forgets Events after an hour."""
-EVENTS = "api/v1/namespaces/default/events"  # the namespace of Events about nodes
+"""A lasting shortfall is reported again after this time. The API server deletes Events after an hour."""
+EVENTS = "api/v1/namespaces/default/events"  # Events about nodes are in this namespace
 
 _logger = logging.getLogger(__name__)
 
@@ -25,20 +25,20 @@ class ShortfallEvents:
     connection: Connection
     clock: Callable[[], float]
     lasting: dict[str, tuple[float, tuple[Shortfall, ...]]] = field(default_factory=dict)
-    """By node, the time of the last report, and the shortfalls that were reported."""
+    """Keyed by the node's name: the time of the last report, and the shortfalls in it."""
 
     def forget_all_but(self, nodes: Collection[str]) -> None:
         self.lasting = {name: reported for name, reported in self.lasting.items() if name in nodes}
 
     async def report(self, name: str, node: NodeFacts | None, shortfalls: tuple[Shortfall, ...]) -> None:
-        """Report a node's shortfalls; `node` is None if it is no longer known. UnavailableError if refused."""
+        """Report a node's shortfalls; `node` is None for an unknown node. UnavailableError if the request fails."""
         at, before = self.lasting.pop(name, (0.0, ()))
         if not shortfalls:
             return
         if before == shortfalls and self.clock() < at + EVENT_SECONDS:
             self.lasting[name] = (at, shortfalls)
             return
-        self.lasting[name] = (float("-inf"), shortfalls)  # until all Events are created, the next read tries again
+        self.lasting[name] = (float("-inf"), shortfalls)  # if an Event fails, the next read reports again
         for shortfall in shortfalls:
             amounts = {"node": name, "requested_mib": shortfall.requested_mib, "offered_mib": shortfall.offered_mib}
             _logger.warning("Pods request more EPC than the plugin found", extra=amounts)

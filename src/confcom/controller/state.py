@@ -1,7 +1,7 @@
-"""The controller's knowledge of the cluster, in memory: nodes, plugins, and the plugins' answers. No I/O.
+"""The controller's knowledge of the cluster, in memory: nodes, plugins, and what the plugins offer. No I/O.
 
-A node is kept while it has a plugin or a key that the controller wrote, so that nodes that no watch
-selects any more take no memory. An unknown node that gets a plugin is read.
+A node is kept while it has a plugin or a key that the controller wrote, and then forgotten to save memory. If
+an unknown node gets a plugin, the node is read.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,12 +11,12 @@ from confcom.controller.decision import Decision, NodeFacts, NodePods, PluginPod
 from confcom.kubernetes.inventory import EpcOffer
 
 NOTHING, UNKNOWN = "nothing", "unknown"
-"""States in metrics of a plugin that found no SGX yet, and of one that has not answered the controller."""
+"""A plugin's state in the metrics if it has found no SGX yet, and if the controller has no answer from it."""
 
 
 @dataclass(slots=True)
 class ClusterState:
-    """Known state of a cluster: its nodes, its plugins by their Pods' names, and the nodes to check again."""
+    """The known state of a cluster: nodes, plugins (keyed by Pod name), and the names of changed nodes."""
 
     rules: Rules
     clock: Callable[[], float]
@@ -24,13 +24,13 @@ class ClusterState:
     plugins: dict[str, PluginPod] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     _doubted: set[str] = field(default_factory=set)
-    """Names of nodes to be read: a watch has lost the node, or an unknown node has a plugin."""
+    """Names of nodes that must be read, because a watch has lost the node or an unknown node has a plugin."""
     _plugins_of: dict[str, set[str]] = field(default_factory=dict)
     _offers: dict[str, EpcOffer] = field(default_factory=dict)
     _missing_since: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def set_node(self, node: NodeFacts) -> None:
-        """Set a node's facts, unless later facts are known: several watches and reads may report the node."""
+        """Set a node's facts, unless newer facts are known. Several watches and reads may report one node."""
         known = self.nodes.get(node.name)
         if known is not None and node.version < known.version:
             return
@@ -40,7 +40,7 @@ class ClusterState:
         self._doubted.discard(node.name)
 
     def doubt_node(self, name: str) -> None:
-        """Have a node read that a watch has lost or a list lacks: another watch may still select the node."""
+        """Have a node read that a watch lost or a list lacks. Another watch may still select the node."""
         self._doubted.add(name)
         self.changed.add(name)
 
@@ -51,7 +51,7 @@ class ClusterState:
             self._missing_since.pop((name, resource), None)
 
     def set_plugin(self, plugin: PluginPod) -> bool:
-        """Set a plugin's facts, and return whether they changed; its last offer is kept until its next answer."""
+        """Set a plugin's facts, and return whether they changed. The plugin's last offer is kept meanwhile."""
         if self.plugins.get(plugin.name) == plugin:
             return False
         offer = self._offers.get(plugin.name)
@@ -87,7 +87,7 @@ class ClusterState:
         return name in self.nodes or name in self._doubted
 
     def take_changed(self) -> list[str]:
-        """Return the names of changed nodes; forget nodes without a plugin or a key of ours."""
+        """Return the names of changed nodes. Forget changed nodes that have no plugin and no key of ours."""
         names, self.changed = self.changed, set()
         for name in names - self._plugins_of.keys():
             node = self.nodes.get(name)
@@ -96,7 +96,7 @@ class ClusterState:
         return [name for name in names if self.knows(name)]
 
     def decide(self, name: str, pods: NodePods | None = None) -> Decision:
-        """Decide about a node by the known state and, if its Pods were just read, by `pods`."""
+        """Decide about a node by the known state and, if the node's Pods were just read, by `pods`."""
         if name in self._doubted:
             return Decision(reads=True)
         node = self.nodes.get(name)
@@ -107,7 +107,7 @@ class ClusterState:
         return decide(node, plugins, pods.requested if pods else None, missing, self.rules)
 
     def _plugins_on(self, name: str, seen: Iterable[str]) -> Plugins:
-        """Return a node's plugins: those that the watch reported, and those `seen` before the watch did."""
+        """Return a node's plugins: the watch reported them, or a read of the Pods found them (`seen`)."""
         names = self._plugins_of.get(name, set())
         newest = sorted((self.plugins[one] for one in names), key=lambda one: (one.created, one.name), reverse=True)
         offers = tuple(self._offers[one.name] for one in newest if one.name in self._offers)

@@ -1,4 +1,4 @@
 """Code that the daemons share: settings, logs, probes, supervision, backoff, paths of unix sockets.
 
-Touches files, sockets and signals. Independent of SGX and of Kubernetes, and without command-line libraries.
+Touches files, sockets and signals. Uses neither SGX nor Kubernetes nor command-line libraries.
 """

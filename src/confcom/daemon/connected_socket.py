@@ -1,4 +1,4 @@
-"""The kernel's data about a connected socket: the peer's credentials, and bytes the peer has not read."""
+"""The kernel's data about a connected socket: the peer's credentials, and the number of unread bytes."""
 
 import fcntl
 import socket
@@ -13,14 +13,14 @@ _NOTHING: Final = bytes(_INT.size)
 
 
 def peer_credentials(sock: socket.SocketType) -> bytes:
-    """Return CREDENTIALS of the process that connected a unix socket, or listens there."""
+    """Return CREDENTIALS of the process at the other end of a unix socket: the client or the listener."""
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
 
 
 def unread_bytes(sock: socket.SocketType) -> int:
-    """Return the number of sent bytes that the peer has not read, or by TCP not acknowledged (SIOCOUTQ).
+    """Return the number of sent bytes that the peer has not read or, with TCP, not acknowledged (SIOCOUTQ).
 
-    For a unix socket the kernel's overhead is included. The number is 0 once the other end is closed.
+    A unix socket's byte count includes the kernel's overhead. The count is 0 once the other end is closed.
     """
     unread: int = _INT.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, _NOTHING))[0]
     return unread

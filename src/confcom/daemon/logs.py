@@ -1,11 +1,11 @@
-"""Logs of a daemon: the standard logging module, one line per event on stderr, JSON for machines.
+"""Logs of a daemon with the standard logging module: one line per event on stderr, as JSON for machines.
 
-Callers pass fields by logging's own `extra={...}`. They log identities and counts, never secrets such as
+Callers pass fields with logging's own `extra={...}`. Callers log identities and counts, never secrets such as
 report data or keys.
 
-stderr is a pipe in a container, and a write to a full pipe blocks until its reader reads. So a thread writes,
-and callers only queue. The standard library's QueueHandler is not enough: QueueListener waits for its thread
-without a timeout, and neither class queues direct writes to stderr.
+In a container, stderr is a pipe, and a write to a full pipe blocks until the reader reads. So a thread writes
+the records, and callers only queue them. The standard library's QueueHandler is not enough: QueueListener
+waits for its thread without a timeout, and neither class queues direct writes to stderr.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ EVENT = "event"
 """The extra field that names a line's event for programs; the line's message is for people and may be reworded."""
 
 _TO_JSON = json.JSONEncoder(default=str, ensure_ascii=False).encode
-"""One encoder for all lines: json.dumps with these arguments would make one for each line."""
+"""One encoder for all lines: json.dumps with these arguments would make a new encoder for each line."""
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 MAX_WAITING_RECORDS: Final = 1000
-"""Limit of the queue: 0.4 MB of usual lines, or 8 MB of the longest, within the memory left for logs."""
+"""Maximum number of queued records: usually 0.4 MB, at most 8 MB, which the memory limit allows for."""
 MAX_RECORD_BYTES: Final = 8 << 10
-"""A longer record loses its middle, since the cause is at its end. A line with a traceback has a few KiB."""
+"""A record beyond this size loses its middle: the end shows the cause. A line with a traceback has a few KiB."""
 CUT_MARK: Final = b" ... (cut) ... "
 RECORDS_PER_WRITE: Final = 64
 """Maximum number of records that one call writes. The interpreter gives a thread beside a busy event loop about 200
-turns in a second: 12,800 records, more than quotes. They take 1 MB beside the queue, with their copy."""
+turns in a second: 12,800 records, more than quotes. The records of a call and their copy take 1 MB."""
 GATHER_SECONDS: Final = 0.002
 """How long the thread waits after a write, so that lines in quick succession are written together: waking a
 thread for a line costs more than writing it. A single line is written at once."""
@@ -82,7 +82,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """One line of text for a terminal: time, level, message, extra fields but EVENT as key=value."""
+    """One line of text for a terminal: time, level, message, and extra fields except EVENT as key=value."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f"  {key}={value}" for key, value in _extra(record).items() if key != EVENT)
@@ -92,7 +92,7 @@ class TextFormatter(logging.Formatter):
 
 
 def configure_logging(*, level: str, log_format: LogFormat, stream: TextIO | LogStream) -> None:
-    """Send the root logger's records to `stream`, in place of all earlier handlers."""
+    """Send the root logger's records to `stream`, and remove all earlier handlers."""
     as_text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
@@ -111,7 +111,7 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class LogLimiter:
-    """Admits one event per interval and counts the others, so that no peer can fill a disk."""
+    """Admits one event per interval and counts the others, so that no peer can fill a disk with log lines."""
 
     def __init__(self, interval: float, clock: Callable[[], float]) -> None:
         self._interval = interval
@@ -131,21 +131,21 @@ class LogLimiter:
 
 
 class LogStream(io.TextIOBase):
-    """A text stream that a thread copies to another one; each `write` is one record.
+    """A text stream that a thread copies to another stream; each call of `write` is one record.
 
-    While the queue is full, records are dropped; a line reports how many when the queue is empty again. A
-    record that cannot be written (a closed pipe, a full disk) is dropped too.
+    While the queue is full, records are dropped; when the queue is empty again, a line reports their number.
+    A record that cannot be written (a closed pipe, a full disk) is dropped too.
 
     Args:
-        stream: where the records go. If it has a descriptor, records are written to the descriptor, without the
-            stream's own lock: the interpreter takes this lock when it exits, and would wait for a blocked write.
+        stream: where the records go. If the stream has a descriptor, records are written to this descriptor
+            without the stream's lock: the exiting interpreter takes this lock, and would wait for a blocked write.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._terminal = stream.isatty()
         self._encoding = stream.encoding or "utf-8"
         self._write_bytes = _writer_to(stream, self._encoding)
-        # Reentrant, as the lock is: a destructor may write to stderr at any time.
+        # The queue and the lock are reentrant, since a destructor may write to stderr at any time.
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._ending = threading.Event()
         self._lock = threading.RLock()
@@ -159,7 +159,7 @@ class LogStream(io.TextIOBase):
         return self._terminal
 
     def write(self, text: str) -> int:
-        """Queue a record, or drop it; never wait."""
+        """Queue a record, or drop it if the queue is full; never wait."""
         if self._queue.qsize() >= MAX_WAITING_RECORDS:
             self._drop(1)
         elif text:
@@ -172,7 +172,7 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def finish(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Wait until the queue is written, for at most `seconds`; later records are lost."""
+        """Wait at most `seconds` until all queued records are written; later records are lost."""
         self._ending.set()
         self._queue.put(b"")
         self._thread.join(seconds)
@@ -188,7 +188,7 @@ class LogStream(io.TextIOBase):
         self._write_whole(b"".join(self._take()))
 
     def _take(self) -> list[bytes]:
-        """Wait for records, and return those to write next; an empty list once the stream has ended."""
+        """Wait for records; return the records to write next, or an empty list once the stream has ended."""
         try:
             records = [self._queue.get(block=not self._ending.is_set())]
         except queue.Empty:
@@ -228,7 +228,7 @@ def _writer_to(stream: TextIO, encoding: str) -> Callable[[memoryview], int]:
         try:
             return os.write(descriptor, data)
         except BlockingIOError:
-            # Another process with the same pipe has made it non-blocking.
+            # Another process that shares the pipe has made the pipe non-blocking.
             select.select([], [descriptor], [])
             return 0
 

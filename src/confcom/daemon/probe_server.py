@@ -1,12 +1,12 @@
 """An HTTP server for probes and metrics, GET only, in the daemon's own event loop; its address and standard routes.
 
-It shares the daemon's event loop so that a stuck loop fails the liveness probe. It uses no web framework,
-which would cost a node daemon 11 MiB.
+The server shares the daemon's event loop, so a stuck loop fails the liveness probe. The server uses no web
+framework, which would cost a node daemon 11 MiB.
 
-A request that has arrived with its connection is answered at once, and the connection is closed: the kernel's queue is
-the only queue of probes, so clients cannot displace each other there. Only an incomplete request, and a page that is
-too large for the moment, is held; places are limited and go to the addresses that recently held the fewest. Held
-connections are advanced once in a slice of time, so what a client sends or reads in small pieces costs no more.
+A request that has arrived with its connection is answered at once, and the connection is closed. So probes queue
+only in the kernel, where clients cannot displace each other. A connection is held only while its request is
+incomplete or its page is too large for the moment. If too many connections are held, the address that recently held the
+most loses one. Held connections are served once per slice of time, so sending or reading in small pieces costs no more.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from confcom.errors import SettingsError, UnavailableError
 _logger = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES: Final = 8192
-"""Request line and headers together. The kubelet and Prometheus send less than 1 KiB; common servers allow 8 KiB."""
+"""Limit of request line plus headers. The kubelet and Prometheus send less than 1 KiB; common servers allow 8 KiB."""
 DEADLINE_SECONDS: Final = 5.0
-"""Time limit of held connections. Default timeouts: 1 s of a kubelet's probe, 10 s of a Prometheus scrape."""
+"""Time limit of each held connection. By default, a kubelet's probe waits 1 s, a Prometheus scrape 10 s."""
 MAX_HELD: Final = 32
-"""Held connections. A scraper and a person need two; probes none. If all are pages of 0.2 MB that nobody
-reads, the kernel holds 6 MB."""
+"""Maximum number of held connections. A scraper and a person need two; probes need none. If all are pages of
+0.2 MB that nobody reads, the kernel holds 6 MB."""
 MAX_ADDRESSES: Final = 4096
-"""Addresses whose use is remembered, about 0.5 MB; with more, counting starts afresh."""
+"""Maximum number of addresses whose use is counted (about 0.5 MB); beyond it, all counts restart at 0."""
 RECENT_SECONDS: Final = 60.0
-"""The time in which held connections are counted by address: four scrapes of Prometheus."""
+"""Seconds for which held connections are counted per address: the time of four Prometheus scrapes."""
 SLICE_SECONDS: Final = 0.02
-"""The period of the next two limits, and the interval between checks of held connections."""
+"""Period of ACCEPTS_PER_SLICE and LARGE_BYTES_PER_SLICE, and interval between checks of held connections."""
 ACCEPTS_PER_SLICE: Final = 128
 """6,400 connections per second, each about 50 µs: a third of the event loop. A kubelet, a scraper and a
 person together make a few per second."""
@@ -62,9 +62,9 @@ RENDERING_SECONDS: Final = 1.0
 """Time for which all clients get the same rendering of a larger page; for a small page it is SLICE_SECONDS. Rendering
 metrics blocks the event loop for some milliseconds, which clients could otherwise cause in quick succession."""
 ACCEPT_BATCH: Final = 16
-"""Connections accepted in one turn of the event loop: about a millisecond."""
+"""Maximum number of connections accepted in one turn of the event loop, which takes about a millisecond."""
 FAILURE_LOG_SECONDS: Final = 60.0
-"""Interval of log lines about failing routes, which any client can cause."""
+"""Interval of log lines about failing routes, since any client can cause such lines."""
 _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
 """More than the largest head, so that one call also reads what follows it: closing a socket with unread
 data resets the connection."""
@@ -76,11 +76,11 @@ BACKLOG: Final = 4096
 the kernel limits it. Accepting all takes 0.64 s. Beyond the limit the kernel drops a client's first packet,
 and the client sends it again after a second; the chart's probes wait 2 s."""
 DEFER_SECONDS: Final = 1
-"""Time for which the kernel keeps a connection from accept() until data arrives, so that one read is enough."""
+"""Seconds for which the kernel hides a connection without data from accept(), so that one read is enough."""
 UNACKNOWLEDGED_MILLISECONDS: Final = 2000
 """Time after which the kernel drops an answer that a client's system does not acknowledge."""
 PROBE_SOCKET_MODE: Final = 0o660
-"""A unix probe socket is for its owner's tools; unlike the AESM socket it is not open to everyone."""
+"""Mode of a unix probe socket, which is for its owner's tools and, unlike the AESM socket, not for everyone."""
 _PORT = re.compile(r"[0-9]{1,5}")
 
 TEXT = "text/plain; charset=utf-8"
@@ -107,7 +107,7 @@ class ProbeAddress:
 
     @classmethod
     def parse(cls, text: str) -> ProbeAddress:
-        """Parse the value of a flag; ValueError, with the reason, if the text has neither form."""
+        """Parse the value of a flag; raise ValueError with the reason if the text has neither form."""
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if not path:
@@ -179,7 +179,7 @@ def _bind_path(path: Path) -> socket.socket:
         passed_descriptors.refuse(listener)
         listener.bind(os.fspath(path))
         path.chmod(PROBE_SOCKET_MODE)
-        listener.listen(BACKLOG)  # the first moment at which a client can connect
+        listener.listen(BACKLOG)  # from here on, clients can connect
     except OSError:
         listener.close()
         raise
@@ -191,7 +191,7 @@ def standard_routes(
 ) -> dict[str, Route]:
     """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own.
 
-    `note` is a line that `/readyz` also has while the daemon is ready.
+    `note` is a further line in the answer of `/readyz` while the daemon is ready.
     """
 
     def ready() -> ProbeResponse:
@@ -209,10 +209,10 @@ def standard_routes(
 
 @contextlib.contextmanager
 def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> Iterator[ProbeAddress | None]:
-    """Answer probes in the running event loop while the block runs, if there is an address.
+    """Answer probes in the running event loop while the `with` block runs, unless the address is None.
 
     Yields:
-        The address: for port 0, with the port that the kernel chose. Errors are those of `listen`.
+        The address; the kernel's choice replaces port 0. The errors are the same as those of `listen`.
     """
     if address is None:
         yield None
@@ -226,7 +226,7 @@ def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> I
     try:
         yield address
     finally:
-        # Before the socket is closed: until then, its inode differs from that of a later instance's socket.
+        # Compare before closing: while the socket is open, no later instance's socket can have its inode.
         if address.path and FileIdentity.of(address.path) == bound:
             address.path.unlink(missing_ok=True)
         server.close()
@@ -235,7 +235,7 @@ def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> I
 class ProbeServer:
     """An HTTP server that answers GET requests for `routes` on a listening socket, one request per connection.
 
-    If a route raises, the response is 500, the error is logged, and the daemon continues.
+    If a route raises an exception, the response is 500, the exception is logged, and the daemon continues.
     """
 
     def __init__(
@@ -252,11 +252,11 @@ class ProbeServer:
         self._failures = LogLimiter(FAILURE_LOG_SECONDS, clock)
         self._loop = asyncio.get_running_loop()
         self._pages: dict[str, tuple[bytes, float]] = {}
-        """The last rendering of each path's page, and the time until which it is used."""
+        """The last rendering of each path's page, and the time until which this rendering is used."""
         self._held: dict[_Connection, float] = {}
-        """The deadline of each held connection; the oldest is first."""
+        """The deadline of each held connection, in the order in which the connections were held."""
         self._uses: Counter[str] = Counter()
-        """Held connections of each address since `_counted_since`."""
+        """How many connections of each address were held since `_counted_since`."""
         self._counted_since = clock()
         self._slice_timer: asyncio.TimerHandle | None = None
         self._accepts_left = ACCEPTS_PER_SLICE
@@ -286,7 +286,7 @@ class ProbeServer:
         return page
 
     def spend(self, size: int) -> bool:
-        """Return whether a large page may be sent in this slice; the first one is, whatever its size."""
+        """Return whether a large page may be sent in this slice; a slice's first page may have any size."""
         if self._bytes_left <= 0:
             return False
         self._bytes_left -= size
@@ -307,7 +307,7 @@ class ProbeServer:
             except BlockingIOError:
                 break
             except OSError:
-                # No descriptor or no memory is left, or the client has disconnected: try again in the next slice.
+                # Try again in the next slice: no descriptor or memory is left, or the client has disconnected.
                 self._accepts_left = 0
                 break
             self._accepts_left -= 1
@@ -373,12 +373,12 @@ class _Connection:
         return ended
 
     def abort(self) -> None:
-        """Close at once; the kernel drops what the client has not acknowledged."""
+        """Close the connection at once; the kernel drops bytes that the client has not acknowledged."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._sock.close()
 
     def _receive(self) -> bool:
-        """Return whether the request is complete and its page ready; OSError if there will be none."""
+        """Return whether the request is complete and its page ready; raise OSError if no page will follow."""
         data = self._sock.recv(_RECEIVE_BYTES)
         if not data:
             raise ConnectionAbortedError
@@ -391,7 +391,7 @@ class _Connection:
         return bool(self._unsent)
 
     def _send(self) -> bool:
-        """Return whether a small page is sent, or a large page has arrived whole at the client's system."""
+        """Return whether a small page was sent, or a large page was received completely by the client's system."""
         if not self._sending and len(self._unsent) > SMALL_BYTES:
             if not self._server.spend(len(self._unsent)):
                 return False

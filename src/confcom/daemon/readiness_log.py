@@ -1,7 +1,7 @@
 """A daemon's log lines about its own readiness, which `confcom status` shows to administrators.
 
-They have a field that no other line has, so that lines caused by clients are not mistaken for the reason
-why a daemon is not ready.
+These lines have a field that no other line has, so that lines caused by clients are not mistaken for the
+reason why a daemon is not ready.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 _logger = logging.getLogger(__name__)
 
 ABOUT, READINESS = "about", "readiness"
-"""The field and its value; `confcom.addon.daemon_pods` looks for them."""
+"""The extra field of these log lines, and its value; `confcom.addon.daemon_pods` looks for both."""
 REPEAT_SECONDS = 30.0
 """Interval at which the reason is logged again while a daemon is not ready, so that the end of its log has
 the reason even if clients have caused many lines since."""
@@ -24,13 +24,13 @@ class NotReady:
     code: str
     """Stable, for programs; `docs/reference/codes.md` lists all."""
     expected: bool = False
-    """Whether this state occurs in every update, so that its log line is no warning."""
+    """Whether this state occurs in every update; if so, its log line is no warning."""
 
 
 class ReadinessLog:
-    """A log of why a daemon is not ready: a line when the reason changes, and every REPEAT_SECONDS while it lasts.
+    """A log of why a daemon is not ready: a line for each new reason, repeated every REPEAT_SECONDS while it lasts.
 
-    The reason while the daemon starts, `first`, is not logged at once.
+    `first` is the reason while the daemon starts, which is not logged at once.
     """
 
     def __init__(self, first: str | None, clock: Callable[[], float]) -> None:
@@ -41,7 +41,7 @@ class ReadinessLog:
         self._logged_at = clock()
 
     def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> str | None:
-        """Log that the daemon is ready, or why it is not, if that is new or due again; return the reason."""
+        """Log that the daemon is ready, or why not, unless it was just logged; return the reason."""
         now = self._clock()
         if reason == self.reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
             return reason
@@ -55,7 +55,7 @@ class ReadinessLog:
         return reason
 
     async def repeat(self) -> None:
-        """Log the last reason again whenever it is due, until cancelled."""
+        """Log the last reason again every REPEAT_SECONDS, until cancelled."""
         while True:
             left = self._logged_at + REPEAT_SECONDS - self._clock()
             await asyncio.sleep(left if left > 0 else REPEAT_SECONDS)

@@ -1,4 +1,4 @@
-"""Settings of a daemon: one dataclass, whose fields carry their flag's help. The argparse parser is made from it.
+"""Settings of a daemon: one dataclass, whose fields carry their flag's help. The class defines the argparse parser.
 
 Each flag has an environment variable as its fallback. There is no configuration file: flags, chart values
 and variables map one to one, and `--help` is the reference.
@@ -16,7 +16,7 @@ from confcom.daemon.probe_server import ProbeAddress
 from confcom.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "CONFCOM_"
-"""The prefix of every variable, so that `env | grep CONFCOM_` shows all that influence a daemon."""
+"""The prefix of every variable, so that `env | grep CONFCOM_` shows all variables for a daemon."""
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -54,10 +54,10 @@ def setting(
     variable: str = "",
     words: Sequence[str] = (),
 ) -> T:
-    """Return a dataclass field for the flag `--name VALUE`, where `name` is the field's.
+    """Return a dataclass field for the flag `--name VALUE`, where `name` is the field's name.
 
-    `convert` returns the value, or raises ValueError with the reason. `shown` is the default in `--help`,
-    where `str(default)` is not suitable; the variable is by default CONFCOM_ and the name in capitals.
+    `convert` returns the value, or raises ValueError with the reason. `shown` is the default's text in
+    `--help` where `str(default)` is not suitable. `variable` is by default CONFCOM_ and the name in capitals.
     """
 
     def flag(name: str) -> Flag:
@@ -141,7 +141,7 @@ S = TypeVar("S", bound=DaemonSettings)
 
 
 class SettingsParser(Generic[S]):
-    """The argparse parser of a settings dataclass; the settings of every daemon are last in `--help`."""
+    """The argparse parser of a settings dataclass; settings that every daemon has are last in `--help`."""
 
     def __init__(
         self, kind: type[S], prog: str, *, description: str, environ: Mapping[str, str], epilog: str = ""

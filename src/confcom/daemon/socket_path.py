@@ -1,6 +1,6 @@
-"""Inspection of the path of a unix socket: free, a stale socket, a live one and its owner, or something else.
+"""Inspection of a unix socket's path, which is free or has a stale socket, a live socket, or something else.
 
-The inspection connects to a live socket and sends nothing, so its program sees a client that disconnects.
+The inspection connects to a live socket and sends nothing, so the program there sees a client that disconnects.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _STATES = {
     errno.ENOENT: PathState.FREE,
     errno.ECONNREFUSED: PathState.STALE,
     errno.EAGAIN: PathState.LIVE,  # the backlog is full
-    errno.ENOTCONN: PathState.LIVE,  # a signal ended the wait for a place: Python's connect() returns then (PEP 475)
+    errno.ENOTCONN: PathState.LIVE,  # a signal ended the wait for room: Python's connect() returned (PEP 475)
 }
-"""The state of the path by the error of connect()."""
+"""The state of the path, keyed by the error number of connect()."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """Device and inode of a socket's file, which tell it from another file at the same path.
+    """Device and inode of a socket's file, which distinguish the file from another one at the same path.
 
-    This holds only while the socket is open: the kernel then holds the inode, so its number is not reused.
+    The identity is valid only while the socket is open: then the kernel keeps the inode and its number.
     Timestamps are no part of the identity, because link(2), rename(2) and chmod(2) change them.
     """
 
@@ -66,21 +66,21 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SocketHolder:
-    """The owner of a live socket, by the kernel. The name proves nothing: any program can bind it."""
+    """The kernel's data about a live socket's owner. The bound name proves nothing: any program can bind this name."""
 
     bound_name: str
-    """The name that the socket was bound to, even if since replaced; empty for a socket without a name."""
+    """The name to which the socket was bound, even if that file was replaced; empty if there was no name."""
     uid: int
-    """User of the program when it began to listen, in our user namespace."""
+    """User id of the program when it began to listen, in our user namespace."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathInspection:
     state: PathState
     holder: SocketHolder | None = None
-    """None also for a live socket to which no connection could be made, such as one with a full backlog."""
+    """The live socket's owner; None if no connection could be made, as with a full backlog."""
     stale: FileIdentity | None = None
-    """The file of a stale socket, so that no other one is removed instead."""
+    """Identity of a stale socket's file, so that no other file is removed by mistake."""
 
 
 def inspect_socket(path: Path, *, patience: float = 0) -> PathInspection:
@@ -102,7 +102,7 @@ def inspect_socket(path: Path, *, patience: float = 0) -> PathInspection:
 
 
 def require_usable_path(path: Path, most: int) -> None:
-    """Raise an error if a path can never be a socket's."""
+    """Raise an error if a path can never be the path of a socket."""
     size = len(os.fsencode(path))
     if size > most:
         raise SettingsError(
@@ -142,7 +142,7 @@ def _try_connecting(path: Path, patience: float) -> PathInspection:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         passed_descriptors.refuse(probe)
         if patience > 0:
-            # Not settimeout(), with which connect() fails at once if the backlog is full; with SO_SNDTIMEO it waits.
+            # With SO_SNDTIMEO, connect() waits while the backlog is full; with settimeout() it fails at once.
             whole = int(patience)
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(whole, int((patience - whole) * 1e6)))
         else:
@@ -155,5 +155,5 @@ def _try_connecting(path: Path, patience: float) -> PathInspection:
             raise unusable(path, error) from error
         except OSError as error:
             return PathInspection(_STATES.get(error.errno or 0, PathState.OTHER))
-    # Names in Linux' abstract namespace, and names that are not UTF-8, are bytes.
+    # getpeername() returns bytes for a name in Linux' abstract namespace.
     return PathInspection(PathState.LIVE, SocketHolder(os.fsdecode(bound_name or ""), uid))

@@ -1,4 +1,4 @@
-"""A watchdog thread that ends another thread's waits in the kernel by sending this thread a signal.
+"""A watchdog thread that sends signals to another thread, to end that thread's waits in the kernel.
 
 Where the kernel cannot refuse descriptors (`passed_descriptors`), a client can make each recv() and close() of a daemon
 wait for a minute. Any handled signal ends such a wait, and the system call keeps its result (signal(7), PEP 475).
@@ -18,16 +18,16 @@ from typing import Final
 from confcom import passed_descriptors
 
 SIGNAL: Final = signal.SIGURG
-"""By default a process ignores it, so a watchdog that sends it too late does no harm."""
+"""By default a process ignores this signal, so a watchdog that sends the signal too late does no harm."""
 LOOP_STALL_SECONDS: Final = 0.05
-"""Time for which an event loop may be blocked before it gets a signal."""
+"""Time for which an event loop may be blocked before its thread gets a signal."""
 BEAT_SECONDS: Final = 0.02
-"""Interval of the event loop's signs of life to the watchdog."""
+"""Interval at which the event loop tells the watchdog that it is running."""
 IDLE_LOOK_SECONDS: Final = 0.01
 """Interval between checks of a thread that is not busy, and of an event loop."""
 
 SIGNAL_SECONDS: Final = 0.001
-"""Interval of signals to a stalled thread: one turn of an event loop can have dozens of waiting system calls."""
+"""Interval of signals to a stalled thread, short because one turn of an event loop can have dozens of waiting calls."""
 
 MANY_SIGNALS: Final = 100
 """Number of signals in one stall after which they are sent less often: each writes a byte for the event loop
@@ -35,9 +35,9 @@ to read after the stall; the buffer holds about 280 bytes, and a SIGTERM that fi
 
 
 class StallWatchdog:
-    """Watches the thread that creates it, and sends SIGNAL while the thread is busy for longer than `stall_seconds`.
+    """Sends SIGNAL to the thread that created the watchdog while that thread is busy for over `stall_seconds`.
 
-    A signal ends all waits of one system call; more follow for the next ones.
+    One signal ends all waits of one system call; further signals end the waits of the next system calls.
     """
 
     def __init__(self, stall_seconds: float, look_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,7 +72,7 @@ class StallWatchdog:
 
 @contextlib.contextmanager
 def watched_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """End waits that block the main thread's event loop, where the kernel cannot refuse descriptors."""
+    """End waits that block the main thread's event loop, if the kernel cannot refuse descriptors."""
     if passed_descriptors.are_refusable():
         yield
         return

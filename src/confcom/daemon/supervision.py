@@ -1,4 +1,4 @@
-"""Supervision of a daemon: an orderly stop on signals, with a deadline, and an exit code and one message on failure."""
+"""Supervision of a daemon: on a signal, an orderly stop with a deadline; on failure, an exit code and a message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from confcom.errors import ConfcomError, ExitCode, explain
 _logger = logging.getLogger(__name__)
 
 STOP_DEADLINE_SECONDS = 20.0
-"""From the first signal to the exit; less than the 30 s after which a kubelet kills (terminationGracePeriodSeconds)."""
+"""Seconds from the first signal to the exit. A kubelet kills later, after 30 s (terminationGracePeriodSeconds)."""
 LIBRARY_SECONDS = 1.0
 """Timeout for tasks that libraries have left running when the daemon is done; gRPC's need a few turns of
 the event loop (grpcio 1.85, seen)."""
@@ -27,20 +27,20 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
-    """Run `main(stop)` until it returns; SIGTERM, SIGINT and SIGHUP set `stop`, then it has `stop_deadline` seconds.
+    """Run `main(stop)` to its end. SIGTERM, SIGINT or SIGHUP sets `stop`; `main` then has `stop_deadline` seconds.
 
-    A SIGINT after the first signal, or the deadline, cancels `main`. Other signals do not: containerd
-    repeats SIGTERM when it was restarted, and when a terminal closes, its shell and the kernel send a
-    SIGHUP each. If SIGHUP is ignored from the start (nohup), it stays ignored.
+    A SIGINT after the first signal, or the deadline, cancels `main`. Another SIGTERM or SIGHUP does not
+    cancel `main`: containerd repeats SIGTERM after its own restart, and if a terminal closes, its shell and
+    the kernel send one SIGHUP each. If SIGHUP is ignored from the start (nohup), it stays ignored.
 
-    `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS; then they
-    are cancelled, and logged by name.
+    `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS to end; then
+    they are cancelled, and their names are logged.
 
     Returns:
         OK after an orderly stop, FAILED when the stop had to be forced.
 
     Raises:
-        ConfcomError: `main` failed with it; of several failures at once, the first that is a ConfcomError.
+        ConfcomError: `main` failed with it; of several failures, the first ConfcomError is raised.
     """
     factory = importlib.import_module("uvloop").new_event_loop if use_uvloop else None
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -48,7 +48,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
 
 
 async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
-    """Run services concurrently until `stop` is set; the first that fails, or returns before, stops all.
+    """Run services concurrently until `stop` is set; a service that fails, or returns too early, ends all.
 
     Raises:
         ConfcomError: a service failed with it, or returned before `stop` was set.
@@ -100,7 +100,7 @@ def exit_status(body: Callable[[LogStream], int], *, stderr: TextIO) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except Exception:  # noqa: BLE001 # the interpreter's own report could block on stderr
+    except Exception:  # noqa: BLE001 # the interpreter's own traceback could block on stderr
         stream.write(traceback.format_exc())
         return ExitCode.FAILED
     finally:
@@ -144,7 +144,7 @@ async def _supervise(main: Main, stop_deadline: float) -> ExitCode:
 
 
 async def _wait_for_library_tasks() -> None:
-    """Wait until all other tasks have ended: gRPC prints a traceback for each call whose task is cancelled.
+    """Wait for all other tasks to end, since gRPC prints a traceback for each call whose task is cancelled.
 
     A gRPC server counts as stopped as soon as no call is open, which can be before the tasks of its calls have ended.
     """

@@ -1,7 +1,7 @@
-"""Containers: processes with namespaces of their own where the machine allows them, and the choice of the mode.
+"""Starts containers: processes, with their own namespaces if the machine allows namespaces. Chooses the mode.
 
-A shell script builds a container's root file system: the machine's files, with a new /dev, /proc and /run. It runs in a
-new mount namespace and builds the root on a tmpfs, so it creates nothing on the machine, not even mount points.
+A shell script builds a container's root file system: the machine's files, with a new /dev, /proc and /run. The
+script runs in a new mount namespace and uses a tmpfs, so it creates nothing on the machine, not even mount points.
 """
 
 import asyncio
@@ -24,49 +24,49 @@ TOOLS = ("chroot", "env", "ln", "mkdir", "mount", "setpriv", "sh", "unshare")
 """The programs that start a container with namespaces."""
 
 PROBE_SECONDS = 10.0
-"""Deadline of a probe container, which takes about 0.1 s; a machine that needs this long could run nothing else."""
+"""Deadline in seconds of a probe container, which usually takes 0.1 s. A slower machine could not run the demo."""
 
 MAX_MESSAGE_BYTES = 2048
-"""Number of last bytes of a failed start's output that an error repeats."""
+"""If a start fails, the error contains at most this number of last bytes of the start's output."""
 
 SIGNAL_EXIT_BASE = 128
-"""The exit code of a program that a signal ended is this plus the signal's number, as shells and runtimes report."""
+"""If a signal ends a program, shells and runtimes report this number plus the signal's as the exit code."""
 
 AUTO = "auto"
 
 HOST_DEVICE = "/dev/null"
-"""The only device of the machine that containers get; at SGX's paths it is the simulated enclave device."""
+"""The machine's only device that containers can get; at SGX's paths it is the simulated enclave device."""
 
 SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""The PATH that container runtimes set if the image sets none."""
+"""The PATH that container runtimes set if the image sets no PATH."""
 
 
 DEVICE_NODES = ("null", "zero", "full", "random", "urandom", "tty")
-"""The devices of every container by the OCI runtime specification; the machine's devices are bound."""
+"""The devices that the OCI runtime specification gives every container; they are bound from the machine."""
 
 _DEV, _PROC = Path("/dev"), Path("/proc")
 _DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 _RUN = ("/run", "/var/run")
 _AESMD = "aesmd"
-"""The machine's own aesmd is hidden: a container must get its quotes from the demo's quote helper."""
+"""The folder of the machine's own aesmd, which is hidden: quotes must come from the demo's quote helper."""
 _LOCKED_FLAGS = {os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "noexec"}
-"""Mount flags that a remount in a user namespace must repeat, since the kernel locks them: mount_namespaces(7)."""
+"""Mount flags that the kernel locks, so that a remount in a user namespace repeats them: mount_namespaces(7)."""
 
 
 class Mode(StrEnum):
     ROOT = "root"
-    """Mount and PID namespaces, created by root."""
+    """Root creates new mount and PID namespaces."""
     USER_NAMESPACE = "user-namespace"
-    """Mount and PID namespaces, created by any user in a new user namespace."""
+    """Any user creates new mount and PID namespaces in a new user namespace."""
     NO_NAMESPACE = "no-namespace"
-    """Plain processes; variables tell our client the real paths, since nothing is mounted."""
+    """Containers are plain processes. Nothing is mounted, so variables tell our client the real paths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image: a program of this machine, since nothing is pulled from a registry, and its variables."""
+    """An image: variables, and a program of this machine, since nothing is pulled from a registry."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -98,12 +98,12 @@ def sample_image(environ: Mapping[str, str]) -> Image:
     env = {"PATH": DEFAULT_PATH, "HOME": environ.get("HOME", "/")}
     if "PYTHONPATH" in environ:
         env["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, environ["PYTHONPATH"].split(os.pathsep)))
-    # -P: nothing is imported from the working directory.
+    # With -P, Python imports nothing from the working directory.
     return Image((sys.executable, "-P", "-m", "confcom.sample_workload"), env)
 
 
 def plan_container(job: Job, image: Image, allocation: Allocation, node_root: Path) -> ContainerPlan:
-    """Combine a Job, its image and its allocated devices, as kubelet and container runtime do."""
+    """Combine a Job, its image and its allocated devices in the way of a kubelet and a container runtime."""
     for device in allocation.devices:
         if device.host_path != HOST_DEVICE:
             raise ContainerError(
@@ -112,7 +112,7 @@ def plan_container(job: Job, image: Image, allocation: Allocation, node_root: Pa
                 why=f"the demo gives out no device of the machine but {HOST_DEVICE}",
             )
     binds = {device.container_path: Bind(Path(HOST_DEVICE), device.container_path) for device in allocation.devices}
-    for mount in (*allocation.mounts, *job.mounts):  # at the same path the user's mount covers the plugin's
+    for mount in (*allocation.mounts, *job.mounts):  # for equal paths, the user's mount replaces the plugin's
         source = node_root / mount.host_path.lstrip("/")
         binds[mount.container_path] = Bind(source, mount.container_path, mount.read_only)
     return ContainerPlan(
@@ -124,15 +124,15 @@ def plan_container(job: Job, image: Image, allocation: Allocation, node_root: Pa
 
 @dataclass(frozen=True, slots=True)
 class ContainerProcess:
-    """A started container: its first process, which leads a session of its own, and the files of its start."""
+    """A started container: its first process, which leads a new session, and the files that its start uses."""
 
     process: asyncio.subprocess.Process
     ready: Path | None
-    """A file that exists once everything is mounted; None without namespaces."""
+    """A file that exists as soon as everything is mounted; None in the mode without namespaces."""
     setup_log: Path
 
     async def wait(self) -> int:
-        """Wait until the container ends, and return its exit code: SIGNAL_EXIT_BASE + N if signal N ended it."""
+        """Wait for the container's end, and return its exit code (SIGNAL_EXIT_BASE + N after signal N)."""
         code = await self.process.wait()
         self._signal(signal.SIGKILL)
         if self.ready is not None and not self.ready.exists():
@@ -141,7 +141,7 @@ class ContainerProcess:
         return code if code >= 0 else SIGNAL_EXIT_BASE - code
 
     async def stop(self, grace_seconds: float) -> None:
-        """Send SIGTERM to the whole process group, wait, then send SIGKILL."""
+        """Send SIGTERM to the container's process group, wait, then send SIGKILL."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds):
@@ -163,9 +163,9 @@ class ContainerRuntime:
     mode: Mode
     tools: Mapping[str, str]
     mark: Mapping[str, str]
-    """The variable by which the guardian finds the processes."""
+    """The variable in processes' environment that lets the guardian find the processes."""
     reason: str = ""
-    """Why no better mode was chosen; empty for the best mode."""
+    """Why better modes do not work here; empty for the best mode."""
 
     async def start(self, plan: ContainerPlan, directory: Path, log: Path) -> ContainerProcess:
         try:
@@ -181,7 +181,7 @@ class ContainerRuntime:
                 ready = directory / "ready"
                 script = root_script(plan, self.tools, root=root, ready=ready)
                 start = directory / "start.sh"
-                start.write_bytes(os.fsencode(script))  # the machine's folders may have any names
+                start.write_bytes(os.fsencode(script))  # folders' names may be any bytes
                 command, env = (*self._unshare(), self.tools["sh"], str(start)), dict(self.mark)
             with log.open("ab") as output, setup_log.open("ab") as errors:
                 process = await asyncio.create_subprocess_exec(
@@ -200,9 +200,9 @@ class ContainerRuntime:
     def _unshare(self) -> tuple[str, ...]:
         """Return the command that runs a script in new namespaces.
 
-        All processes in the namespaces end with the demo. `setpriv` sets the parent-death signal of unshare(1), so that
-        the kernel kills unshare when its parent ends in any way. With --kill-child the child of unshare is killed too.
-        The child is process 1 of its PID namespace, so the kernel kills the namespace's other processes.
+        All processes in the namespaces end with the demo. `setpriv` sets unshare(1)'s parent-death signal, so
+        that the kernel kills unshare whenever the demo ends. With --kill-child, the end of unshare also kills its
+        child, which is process 1 of the PID namespace. The kernel then kills the namespace's other processes.
         """
         user = ("--user", "--map-root-user") if self.mode is Mode.USER_NAMESPACE else ()
         namespaces = ("--mount", "--pid", "--fork", "--kill-child")
@@ -224,7 +224,7 @@ def find_tools(path: str) -> dict[str, str]:
 async def choose_runtime(
     wanted: str, tools: Mapping[str, str], mark: Mapping[str, str], scratch: Path
 ) -> ContainerRuntime:
-    """Return a runtime of the wanted mode (a Mode's value), or for AUTO of the best mode that works."""
+    """Return a runtime with the wanted mode (a Mode's value), or for AUTO with the best mode that works."""
     reasons: list[str] = []
     for mode in Mode if wanted == AUTO else (Mode(wanted),):
         runtime = ContainerRuntime(mode, tools, mark, "; ".join(reasons))
@@ -241,10 +241,10 @@ async def choose_runtime(
 
 
 async def _obstacle(runtime: ContainerRuntime, directory: Path) -> str:
-    """Return why a mode does not work here, or "" if it works.
+    """Return why a mode does not work on this machine, or "" if the mode works.
 
-    The probe is a real container with a device and a directory, since some systems allow the namespace but deny the
-    mount (Ubuntu 24.04 with its AppArmor restriction on user namespaces).
+    The probe is a real container with a device and a directory. Some systems allow the namespace but deny the
+    mount, such as Ubuntu 24.04 with its AppArmor restriction on user namespaces.
     """
     if runtime.mode is Mode.NO_NAMESPACE:
         return ""
@@ -271,9 +271,9 @@ async def _obstacle(runtime: ContainerRuntime, directory: Path) -> str:
 
 
 def root_script(plan: ContainerPlan, tools: Mapping[str, str], *, root: Path, ready: Path) -> str:
-    """Return the script that builds the root and executes the container's program, whose stderr goes to stdout.
+    """Return the script that builds the root and executes the container's program with stderr sent to stdout.
 
-    The new root is mounted over the empty directory `root`. The file `ready` is created when everything is mounted.
+    The script mounts the new root over the empty directory `root`, and creates the file `ready` afterwards.
     """
     script = _Script(tools, root)
     script.copy_directory(Path("/"), without={_DEV.name, _PROC.name})
@@ -296,13 +296,13 @@ class _Script:
         self._tools = tools
         self._root = root
         self._own = {_DEV}
-        """Directories on a tmpfs of the container, in which mount points can be created."""
+        """Directories on a tmpfs of the container: mount points can be created in them."""
 
     def copy_directory(self, directory: Path, *, without: Collection[str]) -> None:
         self._tmpfs(directory)
         self._own.add(directory)
         names = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
-        # The directory that contains the new root is bound first, so that it does not show the later mounts again.
+        # The directory that contains the new root is bound first: bound later, it would show other mounts again.
         for name in sorted(names, key=lambda name: directory / name not in self._root.parents):
             if name not in without:
                 self._copy(directory / name)
@@ -310,11 +310,11 @@ class _Script:
     def proc(self) -> None:
         self._run("mkdir", "-p", self._at(_PROC))
         new = self._mount("-t", "proc", "proc", self._at(_PROC))
-        # Where parts of /proc are hidden, as in containers, the kernel refuses to mount a complete one.
+        # If parts of /proc are hidden (as in containers), the kernel refuses to mount a complete /proc.
         self.lines.append(f"{new} 2>/dev/null || {self._mount('--rbind', '/proc', self._at(_PROC))}")
 
     def dev(self) -> None:
-        # Mode 755: in a world-writable, sticky directory the kernel refuses open(O_CREAT) on a device node.
+        # The mode must be 755: in a world-writable, sticky directory, open(O_CREAT) fails on a device node.
         self._tmpfs(_DEV)
         for name in DEVICE_NODES:
             if (_DEV / name).exists():
@@ -324,7 +324,7 @@ class _Script:
         self._tmpfs(_DEV / "shm", mode="1777")
 
     def bind(self, bind: Bind) -> None:
-        """Add one mount, at the place to which the machine's links lead, such as /run/aesmd for /var/run/aesmd."""
+        """Add one mount, at the path with links resolved, such as /run/aesmd for /var/run/aesmd."""
         target = Path(os.path.realpath(bind.container_path))
         own = self._own & set(target.parents)
         if own == {Path("/")} and (Path("/") / target.parts[1]).exists() and not target.exists():
@@ -347,7 +347,7 @@ class _Script:
             self.lines.append(self._mount("-o", options, self._at(target)))
 
     def _copy(self, path: Path) -> None:
-        """Show a file or directory of the machine at the same path; it is empty if its mount fails."""
+        """Show a file or directory of the machine at the same path; an empty one if the mount fails."""
         if path.is_symlink():
             self._run("ln", "-s", "--", str(path.readlink()), self._at(path))
         elif path.is_dir():
@@ -365,7 +365,7 @@ class _Script:
         return str(self._root.joinpath(*path.parts[1:]))
 
     def _mount(self, *arguments: str) -> str:
-        # -n: otherwise mount(8) would write to the machine's /run/mount.
+        # Without -n, mount(8) would write to the machine's /run/mount.
         return shlex.join([self._tools["mount"], "-n", *arguments])
 
     def _run(self, tool: str, *arguments: str) -> None:

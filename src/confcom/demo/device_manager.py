@@ -1,7 +1,7 @@
-"""The kubelet's device manager: accepts registrations, receives device lists, allocates.
+"""The demo kubelet's device manager accepts registrations, receives device lists, and allocates devices.
 
-It follows the rules of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager), including the unexpected rules.
-testkit/kubelet_contract runs the same cases against it and against real kubelets; testkit adds the rules of 1.37.
+The manager follows even surprising rules of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager); testkit
+adds those of 1.37. In testkit/kubelet_contract, the same cases run with this manager and with real kubelets.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME
 from confcom.kubernetes.names import extended_resource
 
 DIAL_SECONDS = 10.0
-"""The kubelet dials the plugin during Register, for at most this time (devicemanager/plugin/v1beta1/client.go)."""
+"""Maximum seconds for connecting to the plugin during Register (devicemanager/plugin/v1beta1/client.go)."""
 
 ALLOCATE_SECONDS = 60.0
-"""Deadline for Allocate. The real kubelet waits for ever, which blocks its whole node; here the pod fails instead."""
+"""Deadline for Allocate, after which the pod fails. A real kubelet would wait for ever and block its whole node."""
 
 
 class Changes:
@@ -55,7 +55,7 @@ class Allocation:
 
 
 def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
-    """Merge the resources' responses; the first response to set a variable or a path wins, as in the kubelet."""
+    """Merge the responses for all resources. As in the kubelet, the first value of a variable or path is used."""
     envs: dict[str, str] = {}
     devices: dict[str, Mount] = {}
     mounts: dict[str, Mount] = {}
@@ -77,7 +77,7 @@ class PluginClient:
         self._stub = services.DevicePluginStub(self._channel)
 
     async def dial(self, seconds: float) -> str:
-        """Connect and call GetDevicePluginOptions, as the kubelet does during Register; return why it failed, or ""."""
+        """Connect and call GetDevicePluginOptions, as a kubelet does during Register; return the failure, or ""."""
         try:
             async with asyncio.timeout(seconds):
                 await self._channel.channel_ready()
@@ -89,13 +89,13 @@ class PluginClient:
         return ""
 
     async def list_and_watch(self) -> AsyncIterator[dict[str, bool]]:
-        """Yield every device list that the plugin sends, as ID -> healthy, until the stream ends or breaks."""
+        """Yield every device list that the plugin sends (ID -> healthy) until the stream ends or breaks."""
         with contextlib.suppress(grpc.aio.AioRpcError):
             async for response in self._stub.list_and_watch(pb.Empty()):
                 yield {device.ID: device.health == services.HEALTHY for device in response.devices}
 
     async def allocate(self, ids: Sequence[str]) -> pb.ContainerAllocateResponse:
-        """Call Allocate for one container with these devices; a failure is an AdmissionError."""
+        """Call Allocate for one container with these devices. Raise AdmissionError if the call fails."""
         request = pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=ids)])
         try:
             response = await self._stub.allocate(request, timeout=ALLOCATE_SECONDS)
@@ -105,7 +105,7 @@ class PluginClient:
             task = asyncio.current_task()
             if not self._closed or (task is not None and task.cancelling()):
                 raise
-            # grpc-go's error for a call whose connection the kubelet closes (ErrClientConnClosing)
+            # The text is grpc-go's for a call whose connection the kubelet closes (ErrClientConnClosing).
             raise AdmissionError("rpc error: code = Canceled desc = grpc: the client connection is closing") from None
         if not response.container_responses:
             raise AdmissionError("no containers return in allocation response ")
@@ -117,21 +117,21 @@ class PluginClient:
 
 
 def _go_name(code: grpc.StatusCode) -> str:
-    """Return the name of a code in grpc-go's and the kubelet's messages, such as `DeadlineExceeded`."""
+    """Return a status code's name in messages of grpc-go and the kubelet, such as `DeadlineExceeded`."""
     if code is grpc.StatusCode.CANCELLED:
         return "Canceled"
     return "".join(word.capitalize() for word in code.name.split("_"))
 
 
 class PluginRegistry:
-    """The device plugins that the kubelet knows, by the rules up to 1.36. It does no I/O.
+    """The device plugins that the kubelet knows, according to the rules up to 1.36. This class does no I/O.
 
-    The kubelet keeps two maps. The *clients* decide which client the end of a stream disconnects
-    (plugin/v1beta1/handler.go): here, the end of any stream of a resource disconnects the resource's current client.
-    The *endpoints* decide which client Allocate calls (manager.go).
+    The kubelet keeps two maps. The map *clients* (plugin/v1beta1/handler.go) decides which client is
+    disconnected when a stream ends: the resource's current client, even if the stream was that of another
+    client. The map *endpoints* (manager.go) decides which client gets Allocate calls.
 
     A registration is `dialling`, then `failed` or `connected`, and later `ended`. A failed registration also
-    removes the resource's client: the plugin that registered before keeps working, and its stream's end is ignored.
+    removes the resource's client: the plugin registered before keeps working, but the end of its stream is ignored.
     """
 
     def __init__(self) -> None:
@@ -145,14 +145,14 @@ class PluginRegistry:
         self._clients.pop(client.resource, None)
 
     def connected(self, client: PluginClient) -> str:
-        """Add the endpoint of a plugin that answered; return why the plugin is refused, or ""."""
+        """Add the endpoint of a plugin that answered. Return why the plugin is refused, or ""."""
         self._endpoints[client.resource] = client
         return ""
 
     def ended(self, client: PluginClient) -> PluginClient | None:
-        """Remove the entries that end with a client's stream, and return the client to disconnect.
+        """Remove the entries that must go when a client's stream ends. Return the client to disconnect.
 
-        The returned client is not always `client`; it is None if the kubelet misses the end.
+        The returned client may be another than `client`, or None if the kubelet ignores the stream's end.
         """
         current = self._clients.pop(client.resource, None)
         if current is not None:
@@ -186,7 +186,7 @@ class DeviceManager:
         self._streams: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Start as a kubelet does: unlink every socket in the directory, know no device, and serve Registration."""
+        """Start as a kubelet does: unlink all sockets in the directory, forget all devices, serve Registration."""
         for entry in self._directory.iterdir():
             if stat.S_ISSOCK(entry.lstat().st_mode):
                 entry.unlink(missing_ok=True)
@@ -199,8 +199,8 @@ class DeviceManager:
         self._changes.notify()
 
     async def stop(self) -> None:
-        """End every stream and stop serving; allocations are kept."""
-        # Registration stops before the streams end, since a plugin that lost its stream registers again at once.
+        """End every stream and stop serving. Allocations are kept."""
+        # The server stops before the streams end, since a plugin that lost its stream registers again at once.
         registry, self._registry = self._registry, self._new_registry()
         if self._server is not None:
             server, self._server = self._server, None
@@ -214,7 +214,7 @@ class DeviceManager:
         (self._directory / services.KUBELET_SOCKET_NAME).unlink(missing_ok=True)
 
     async def register(self, request: pb.RegisterRequest, context: services.RegisterContext) -> pb.Empty:
-        """Handle Register, the kubelet's service: check the request, dial the plugin, and start ListAndWatch."""
+        """Handle Register as a kubelet: check the request, connect to the plugin, and start ListAndWatch."""
         if refusal := self._refusal(request):
             await context.abort(grpc.StatusCode.UNKNOWN, refusal)
         client = PluginClient(request.resource_name, self._directory / request.endpoint)
@@ -237,9 +237,9 @@ class DeviceManager:
         return pb.Empty()
 
     async def allocate(self, pod: str, container: str, requests: Mapping[str, int]) -> Allocation:
-        """Choose devices for a container, and call Allocate of the devices' plugins.
+        """Choose devices for a container, and call the plugins' Allocate with these devices.
 
-        After an AdmissionError the devices stay allocated until the pod is released.
+        After an AdmissionError, the chosen devices stay allocated until the pod is released.
         """
         responses = []
         for resource, count in requests.items():
@@ -278,7 +278,7 @@ class DeviceManager:
         if ended is not None and self._registry.endpoint(client.resource) is None:
             self._ledger.mark_unhealthy(client.resource)
             self._changes.notify()
-        # A client whose end is not noticed may still be an endpoint, and stays connected for Allocate.
+        # A client whose stream's end was ignored may still be an endpoint, connected for Allocate calls.
         for gone in {client, ended or client} - self._registry.clients():
             await gone.close()
 

@@ -1,7 +1,7 @@
-"""The guardian: a process that ends the demo's other processes and clears its folder, however the demo ends.
+"""The guardian: a process that, however the demo ends, ends its other processes and clears its folder.
 
-It waits until its pipe from the demo is closed, which the kernel does even after SIGKILL. It then ends every process
-with the demo's mark in its environment, including those that left their process group, and clears the folder.
+The guardian waits until its pipe from the demo is closed, which the kernel does even after a SIGKILL. Then the guardian
+ends every process with the demo's mark in the environment, even outside of the original process group.
 """
 
 import contextlib
@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MARK_VARIABLE = "CONFCOM_DEMO"
-"""The variable that marks the demo's processes in their environment; its value is the demo's folder."""
+"""The environment variable that marks the demo's processes, and whose value is the demo's folder."""
 TERMINATE_SECONDS = 5.0
-"""The grace period between SIGTERM and SIGKILL; the daemons need a fraction of a second."""
+"""Seconds between SIGTERM and SIGKILL. The daemons need a fraction of a second to end."""
 KILL_SECONDS = 1.0
-"""Time for repeated SIGKILLs: a later round finds the child of a process that forked during a round."""
+"""Seconds for rounds of SIGKILL. If a process forks during a round, a later round finds the child."""
 PAUSE_SECONDS = 0.02
 
 
 def marked(mark: str) -> Iterator[int]:
-    """Yield the IDs of all processes that have the variable `mark` (NAME=VALUE) in their environment."""
+    """Yield the IDs of all processes whose environment has the variable `mark` (NAME=VALUE)."""
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdecimal() and mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
@@ -31,7 +31,7 @@ def marked(mark: str) -> Iterator[int]:
 
 
 def end_marked(mark: str) -> None:
-    """Send SIGTERM to each marked process, SIGKILL after TERMINATE_SECONDS, and wait until none is left."""
+    """Send SIGTERM to each marked process, SIGKILL after TERMINATE_SECONDS, and wait until all have ended."""
     deadline, signalled = time.monotonic() + TERMINATE_SECONDS, set[int]()
     while (pids := set(marked(mark))) and time.monotonic() < deadline + KILL_SECONDS:
         late = time.monotonic() > deadline
@@ -52,9 +52,9 @@ def clear(folder: Path) -> None:
 
 
 def main(folder: str, remove: str) -> None:
-    """Wait for the end of standard input, ignoring signals; then end the processes, and clear the folder.
+    """Ignore signals, wait for the end of standard input, then end the processes and clear the folder.
 
-    The folder's path is the mark's value. `remove` is "remove", or "keep" for a user's own folder, which stays.
+    The folder's path is the mark's value. `remove` is "remove", or "keep" for a folder that the user owns.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Read a Job from a file. Only the fields that the demo knows are allowed."""
+"""Reads a Job from a file, which may have only fields that the demo knows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from confcom.kubernetes.names import LABEL, MAX_LABEL, extended_resource
 
 
 class JobFileError(MalformedError):
-    """The demo cannot run the Job that a file describes."""
+    """The demo cannot run the Job that the file describes."""
 
     error_code = "job-file-unusable"
 
@@ -36,7 +36,7 @@ class Job:
 Name = Annotated[str, Meta(pattern=f"^{LABEL}$", max_length=MAX_LABEL)]
 AbsolutePath = Annotated[str, Meta(pattern=r"^(/(?!\.\.(/|$))[^/\0]+)+/?$")]
 Text = Annotated[str, Meta(pattern=r"^([^$\0]|\$(?!\())*$")]
-"""Text without references to variables, such as $(HOME), which the demo does not replace."""
+"""Text without variable references such as $(HOME), since the demo does not replace them."""
 
 
 class _Fields(Struct, forbid_unknown_fields=True, rename="camel"):
@@ -61,7 +61,7 @@ class _Resources(_Fields):
 class _Container(_Fields):
     name: Name
     image: Text
-    image_pull_policy: str = ""  # without effect: the demo pulls nothing
+    image_pull_policy: str = ""  # ignored: the demo pulls no images
     command: tuple[Text, ...] = ()
     args: tuple[Text, ...] = ()
     env: tuple[_Variable, ...] = ()
@@ -123,7 +123,7 @@ def read_job(path: Path) -> Job:
     for name in container.resources.limits:
         if not extended_resource(name):
             raise _unusable(path, f"{name} is no resource of a device plugin, and the demo counts no other")
-    if "=" in "".join(container.command[:1]):  # env(1), which starts the program, would set a variable
+    if "=" in "".join(container.command[:1]):  # env(1) starts the program, and would set a variable
         raise _unusable(path, f"a program cannot have the name {container.command[0]}")
     return Job(
         name=file.metadata.name,

@@ -1,4 +1,4 @@
-"""The device manager's state: which devices exist, which are healthy, and which container holds a device."""
+"""The device manager's state: the existing devices, their health, and the containers that hold devices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,24 +8,24 @@ from confcom.kubelet_api.checkpoint import HeldDevices, encode_checkpoint
 
 
 class AdmissionError(ConfcomError):
-    """The kubelet rejects a pod; `what` is the kubelet's text."""
+    """The kubelet rejects a pod; `what` is the text that a kubelet would give."""
 
     error_code = "pod-rejected"
 
 
 @dataclass(slots=True)
 class DeviceLedger:
-    """The devices of each resource and their holders, by the rules of pkg/kubelet/cm/devicemanager."""
+    """Each resource's devices and their holders, according to the rules of pkg/kubelet/cm/devicemanager."""
 
     _resources: dict[str, Mapping[str, bool]] = field(default_factory=dict)
-    """By resource, ID -> healthy in the order of the device list."""
+    """Keyed by resource: ID -> healthy, in the order of the device list."""
     _holdings: list[HeldDevices] = field(default_factory=list)
 
     def replace(self, resource: str, devices: Mapping[str, bool]) -> None:
         self._resources[resource] = devices
 
     def mark_unhealthy(self, resource: str) -> None:
-        """Mark all devices of a resource unhealthy: capacity stays, allocatable becomes 0."""
+        """Mark all devices of a resource unhealthy. The capacity stays, and allocatable becomes 0."""
         if resource in self._resources:
             self._resources[resource] = dict.fromkeys(self._resources[resource], False)
 
@@ -36,14 +36,14 @@ class DeviceLedger:
         return {name: len(devices) for name, devices in self._resources.items()}
 
     def allocatable(self) -> dict[str, int]:
-        """Return the number of healthy devices, held or free, by resource name."""
+        """Return the number of healthy devices (held or free), keyed by resource name."""
         return {name: sum(devices.values()) for name, devices in self._resources.items()}
 
     def allocated(self, resource: str) -> int:
         return sum(len(holding.ids) for holding in self._holdings if holding.resource == resource)
 
     def fits(self, requests: Mapping[str, int]) -> bool:
-        """Return whether the requested devices are free, as the scheduler counts them."""
+        """Return whether the requested numbers of devices are free by the scheduler's count."""
         allocatable = self.allocatable()
         return all(
             count <= allocatable.get(resource, 0) - self.allocated(resource)
@@ -57,7 +57,7 @@ class DeviceLedger:
     def allocate(self, pod: str, container: str, resource: str, count: int) -> tuple[str, ...]:
         """Allocate free, healthy devices to a container, and return their IDs.
 
-        No ID is returned for a resource that no plugin has offered: another component may manage the resource.
+        For a resource that no plugin has offered, return no ID: another component may manage the resource.
         """
         if resource not in self._resources:
             return ()

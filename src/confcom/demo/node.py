@@ -1,4 +1,4 @@
-"""One node: the kubelet's device manager, and pods from the scheduler's decision to their end."""
+"""A node: the kubelet's device manager, and the pods from the scheduler's decision to the pods' end."""
 
 import asyncio
 import itertools
@@ -14,7 +14,7 @@ from confcom.demo.ledger import AdmissionError, DeviceLedger
 from confcom.errors import ConfcomError
 
 GRACE_SECONDS = 5.0
-"""Seconds between SIGTERM and SIGKILL of a pod that is deleted; the sample workload needs milliseconds."""
+"""Seconds between SIGTERM and SIGKILL for a deleted pod. The sample workload ends within milliseconds."""
 
 
 class Phase(StrEnum):
@@ -36,7 +36,7 @@ class Pod:
     binds: tuple[container_runtime.Bind, ...] = ()
     process: container_runtime.ContainerProcess | None = None
     starting: bool = False
-    """The pod's container is being started, and cannot be stopped yet."""
+    """Whether the pod's container is being started, so that it cannot be stopped yet."""
 
     @property
     def ended(self) -> bool:
@@ -47,7 +47,7 @@ class Pod:
 
 
 class Node:
-    """A node in a directory: the host path /P of its pods and daemons is DIRECTORY/node/P."""
+    """A node in a directory: the path DIRECTORY/node/P is the host path /P for its pods and daemons."""
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class Node:
         await self.devices.stop()
 
     def submit(self, job: Job) -> Pod:
-        """Create a Job's pod, which starts as soon as the node has the requested devices."""
+        """Create a Job's pod. The pod starts as soon as the node has the requested devices."""
         name = f"{job.name}-{next(self._numbers)}"
         pod = Pod(name, job, self._directory / "logs" / f"{name}.log")
         self._tasks[pod] = asyncio.create_task(self._run(pod))
         return pod
 
     async def delete(self, pod: Pod, grace_seconds: float = GRACE_SECONDS) -> None:
-        """Stop a pod, and return when its processes have ended and its devices are free."""
+        """Stop a pod. Return when the pod's processes have ended and its devices are free."""
         if (task := self._tasks.get(pod)) is not None:
             await self.changes.until(lambda: not pod.starting)
             if pod.process is None:

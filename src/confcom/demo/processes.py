@@ -1,4 +1,4 @@
-"""The demo's processes, which are public commands: daemons, commands that end by themselves, and the guardian."""
+"""Runs the demo's processes: public commands (daemons, and commands that end by themselves), and the guardian."""
 
 import asyncio
 import contextlib
@@ -18,16 +18,16 @@ from confcom.demo.guardian import MARK_VARIABLE
 from confcom.errors import ConfcomError, SettingsError, shortened
 
 COMMAND_SECONDS = 30
-"""Deadline for a command: it normally takes less than a second."""
+"""Deadline in seconds for a command, which normally takes less than a second."""
 
 READY_SECONDS = 20.0
-"""Deadline for a daemon's readiness and for a Job, which take a second; a loaded machine may need several."""
+"""Deadline for a daemon's readiness and for a Job, which take a second, or several on a loaded machine."""
 
 POLL_SECONDS = 0.02
 
 MAX_FOLDER_BYTES = 35
-"""Longest name of the demo's folder. The longest socket path below it is a device plugin's: 37 bytes of directories and
-27 of the socket's name. The daemons accept 99 bytes of the 107 that unix(7) allows."""
+"""Maximum bytes of the path of the demo's folder. The longest socket path in it is a device plugin's, with 37
+bytes for directories and 27 for the socket's name. The daemons accept 99 bytes of the 107 that unix(7) allows."""
 
 
 class StepError(ConfcomError):
@@ -38,12 +38,11 @@ class StepError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """The demo's processes; each has the mark and a session of its own, so that Ctrl-C reaches only the demo.
+    """The demo's processes, which have the mark, and their own sessions so that Ctrl-C reaches only the demo.
 
-    Attributes:
-        inherited: the environment of every process, without the mark.
-        replacements: command name -> argv prefix that replaces `confcom NAME`; by it, tests make steps fail.
-        variables: shell variable -> the long value that it replaces in printed commands.
+    Attributes: inherited: the environment of every process, to which the mark is added. replacements: command
+    name -> argv prefix that replaces `confcom NAME`. Tests use replacements to make steps fail. variables:
+    shell variable -> the long value that the variable replaces in printed commands.
     """
 
     folder: Path
@@ -67,7 +66,7 @@ class Processes:
         return self.folder / "logs" / f"{name}.log"
 
     async def run(self, *command: str, accept: Collection[int] = (0,)) -> tuple[int, dict[str, Any]]:
-        """Run a command that prints a JSON object, and return its exit code and the object."""
+        """Run a command that prints a JSON object. Return the command's exit code and the object."""
         shown, output = self.shown(*command), ("--output", "json") if command[0] == "confcom" else ()
         process = await self._spawn([*self._argv(*command), *output], PIPE, PIPE)
         try:
@@ -90,7 +89,7 @@ class Processes:
         return code, value
 
     async def until(self, what: str, obstacle: Callable[[], str]) -> None:
-        """Wait until `obstacle` returns ""; fail after `ready_seconds`, or as soon as a daemon has ended."""
+        """Wait until `obstacle` returns "". Fail after `ready_seconds`, or as soon as a daemon has ended."""
         deadline = time.monotonic() + self.ready_seconds
         while why := obstacle():
             self.require_alive()
@@ -110,7 +109,7 @@ class Processes:
     def _argv(self, program: str, *arguments: str) -> list[str]:
         if program == "confcom" and arguments[0] in self.replacements:
             return [*self.replacements[arguments[0]], *arguments[1:]]
-        # -P: nothing is imported from the current directory.
+        # With -P, Python imports nothing from the current directory.
         return [sys.executable, "-P", *(("-m", "confcom") if program == "confcom" else ()), *arguments]
 
     async def _spawn(self, argv: list[str], stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> Process:
@@ -121,7 +120,7 @@ class Processes:
 
 
 def prepare_folder(wanted: Path | None) -> tuple[Path, bool]:
-    """Make the demo's folder; return its path, and whether the demo owns and removes the folder."""
+    """Make the demo's folder; return its path, and whether the demo owns the folder and must remove it."""
     if wanted is None:
         path = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
         path.chmod(0o755)
@@ -152,7 +151,7 @@ def prepare_folder(wanted: Path | None) -> tuple[Path, bool]:
 
 @contextlib.asynccontextmanager
 async def guarded(processes: Processes, *, owns_folder: bool) -> AsyncIterator[None]:
-    """Run the guardian, which ends all processes at the end of the block, and empties or removes the folder."""
+    """Run the guardian, which after the block ends all processes, and empties or removes the folder."""
     command = ("-m", "confcom.demo.guardian", str(processes.folder), "remove" if owns_folder else "keep")
     try:
         guardian = await asyncio.create_subprocess_exec(

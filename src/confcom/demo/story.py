@@ -1,4 +1,4 @@
-"""The demo's six steps in their order, and the report of each."""
+"""The demo's six steps in their order, and a report for each step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from confcom.kubernetes.names import REAL
 VM_SIZE, EPC_MIB = "Standard_DC8_v2", 168
 
 JOB, PLATFORM, QUOTE, TRUST = "job.yaml", "platform", "q.bin", "trust"
-"""Names of the example file, and in the demo's folder of platform, quote and the relying party's files."""
+"""The example file's name; then names in the demo's folder: platform, quote, the relying party's files."""
 
 CONTAINERS = {
     Mode.ROOT: "processes with a file system of their own",
@@ -34,16 +34,16 @@ CONTAINERS = {
 
 CHALLENGE_VARIABLE = "CONFCOM_CHALLENGE"
 CHALLENGE_PLACEHOLDER = "0" * 64
-"""The value in examples/job.yaml that the relying party replaces by its challenge."""
+"""The value in examples/job.yaml that the relying party replaces with its challenge."""
 CHALLENGE_SIZE = 32
-"""Bytes of a challenge: 32 of the 64 bytes of report data, as for a SHA-256 hash."""
+"""Number of bytes of a challenge, which like a SHA-256 hash takes 32 of the 64 bytes of report data."""
 
 QUOTE_PREFIX = "quote: "
 SHOWN_OUTPUT = ("enclave memory:", "quoting ", "AESM socket:", "done:")
-"""Prefixes of the workload's output lines that are shown without --verbose."""
+"""The prefixes of those output lines of the workload that are shown without --verbose."""
 
 REPORT_DATA_OFFSET = 48 + 320
-"""The offset of the report data in a quote: after the header (48 bytes) and 320 bytes of the report body."""
+"""The offset of the report data in a quote, after the header (48 bytes) and 320 bytes of the report body."""
 CHANGE_PROGRAM = (
     'import sys; q = bytearray(open(sys.argv[1], "rb").read()); '
     f'q[{REPORT_DATA_OFFSET}] ^= 1; open(sys.argv[2], "wb").write(q)'
@@ -59,7 +59,7 @@ VERDICTS = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of text; a detail is shown with --verbose only."""
+    """A line of text, which is shown only with --verbose if it is a `detail`."""
 
     text: str
     detail: bool
@@ -73,7 +73,7 @@ class StepReport:
     seconds: float = 0.0
     lines: list[Line] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
-    """Shell lines that can be repeated while the demo runs."""
+    """Shell commands that a user can repeat while the demo runs."""
     data: dict[str, object] = field(default_factory=dict)
     error: Mapping[str, str | int] | None = None
 
@@ -83,7 +83,7 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """All steps. `ok` is true only if every step ran and succeeded."""
+    """The report of all steps. `ok` is true only if every step ran and succeeded."""
 
     ok: bool
     mode: str
@@ -94,7 +94,7 @@ class DemoReport:
 
 @dataclass(slots=True)
 class Demo:
-    """State that the steps share: processes, the node, files, and results of earlier steps."""
+    """The state that steps share: processes, the node, files, and results of earlier steps."""
 
     processes: Processes
     node: Node
@@ -102,13 +102,13 @@ class Demo:
     challenge: str = ""
     """The relying party's challenge in hex."""
     pods: dict[str, Pod] = field(default_factory=dict)
-    """By the name of the example file."""
+    """Pods, keyed by the name of the example file."""
 
     def file(self, name: str) -> Path:
         return self.processes.folder / name
 
     def define(self, report: StepReport, name: str, value: str) -> None:
-        """Define a shell variable that replaces a long value in the following commands."""
+        """Define a shell variable, which replaces the long value in the following commands."""
         self.processes.variables[name] = value
         report.commands.append(f"{name}={value}")
 
@@ -144,7 +144,7 @@ async def open_demo(
     images: Mapping[str, Image] | None = None,
     ready_seconds: float = READY_SECONDS,
 ) -> AsyncIterator[Demo]:
-    """Prepare a demo in an empty folder. At the end of the block its processes end, and the folder is cleared."""
+    """Prepare a demo in an empty folder; after the block, end the demo's processes and clear the folder."""
     inherited = {name: value for name, value in environ.items() if not name.startswith(("CONFCOM_", "SGX_"))}
     processes = Processes(folder, inherited, replacements or {}, ready_seconds)
     async with guarded(processes, owns_folder=owns_folder):
@@ -158,7 +158,7 @@ async def open_demo(
 
 
 async def run(demo: Demo, *, begin: Callable[[StepReport], None], end: Callable[[StepReport], None]) -> DemoReport:
-    """Run the steps in order, up to the first that fails."""
+    """Run the steps in order, up to the first step that fails."""
     began = time.monotonic()
     reports: list[StepReport] = []
     for number, (title, step) in enumerate(STEPS.items(), start=1):
@@ -238,7 +238,7 @@ async def daemons(demo: Demo, report: StepReport) -> None:
 
 
 def _epc_missing(node: Node) -> str:
-    """Return the node's offer while it lacks EPC, or ""; any amount but the platform's is an error."""
+    """Return "" once the node offers EPC, else what it offers. StepError if the EPC is not the platform's."""
     allocatable = node.ledger.allocatable()
     offered = [allocatable.get(name, 0) for name in (REAL.epc, REAL.helper)]
     if not all(offered):
@@ -300,7 +300,7 @@ async def verification(demo: Demo, report: StepReport) -> None:
     """Step 5: a relying party verifies the quote with public files; four variations are refused."""
     platform, trust = demo.file(PLATFORM), demo.file(TRUST)
     quote, changed = demo.file(QUOTE), demo.file("changed.bin")
-    # The workload's builder publishes the MRENCLAVE: the relying party does not ask the workload for it.
+    # The workload's builder publishes the MRENCLAVE: a relying party does not ask the workload for it.
     results = await asyncio.gather(
         demo.run(report, "confcom", "simulation", "export", "--state-dir", str(platform), str(trust)),
         demo.run(report, "python", "-m", "confcom.sample_workload", "--print-identity"),
@@ -357,7 +357,7 @@ async def pending_then_runs(demo: Demo, report: StepReport) -> None:
     holding = await demo.submit(read_job(example("job-holding.yaml")))
     require_started(holding)
 
-    # Until it installs a handler, the first process of a container ignores SIGTERM, as on Kubernetes.
+    # As on Kubernetes, a container's first process ignores SIGTERM until it installs a handler.
     await demo.until("quote", holding, lambda: f"\n{QUOTE_PREFIX}" in holding.output())
     report.say(f"{f'Job {holding.job.name} runs':<32}{demo.epc_in_use()}")
 

@@ -1,1 +1,1 @@
-"""The SGX device plugin: it finds the node's EPC, offers it to the kubelet, and answers Allocate."""
+"""The SGX device plugin, which finds the node's EPC, offers EPC to the kubelet, and answers Allocate."""

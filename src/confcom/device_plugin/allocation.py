@@ -1,6 +1,6 @@
 """The answers to Allocate: what a container gets for the devices that the kubelet chose for it.
 
-Pure, and equal for equal requests: the kubelet keeps the answer and replays it when the container restarts.
+Equal requests get equal answers. The kubelet stores an answer, and uses it again when the container restarts.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from confcom.kubelet_api.device_list import all_below
 from confcom.kubernetes.names import AESM_DIRECTORY
 
 EPC_VARIABLE = "CONFCOM_SGX_EPC_MIB"
-"""A container's EPC budget in MiB. It is a number and not the list of device IDs, which would exceed
-Linux's limit of 128 KiB for one environment string at about 20 GiB of EPC."""
+"""The variable with a container's EPC in MiB. It has a number, not the device IDs: from about 20 GiB of EPC
+on, a list of IDs would exceed Linux's limit of 128 KiB for one environment string."""
 PLATFORM_VARIABLE = "CONFCOM_SGX_PLATFORM"
 DEVICE_PERMISSIONS = "rw"
-"""The driver needs both; containers never make device nodes (m)."""
+"""The driver needs read and write access. Containers never create device nodes, which would need `m`."""
 
 
 class AllocationError(ConfcomError):
@@ -32,10 +32,10 @@ class Allocator:
     resource: Resource
     discovery: Discovery
     aesmd_directory: str | None
-    """None if containers mount the directory themselves."""
+    """The host's directory to mount; None if containers mount it themselves."""
 
     def allocate(self, request: pb.AllocateRequest) -> pb.AllocateResponse:
-        """Return one answer per container; AllocationError if one has no device, an unknown one, or one twice."""
+        """Return one answer per container; AllocationError for no device, unknown or repeated devices."""
         containers = request.container_requests
         self._check([identifier for container in containers for identifier in container.devices_ids])
         return pb.AllocateResponse(
@@ -56,7 +56,7 @@ class Allocator:
             for name in container_nodes
         ]
         mounts = []
-        # The quote helper makes the socket in that directory, and mounts the directory itself, writable.
+        # The quote helper gets no mount here: its Pod mounts the directory writable, to create the socket.
         if self.aesmd_directory is not None and kind in {ResourceKind.EPC, ResourceKind.ENCLAVE}:
             mounts.append(pb.Mount(container_path=AESM_DIRECTORY, host_path=self.aesmd_directory, read_only=True))
         return pb.ContainerAllocateResponse(envs=envs, devices=devices, mounts=mounts)

@@ -1,7 +1,7 @@
-"""The state of the host's SGX device nodes: each problem, with its remedy. Reads the host only by HostFiles.
+"""Finds problems of the host's SGX device nodes, and names a remedy for each. Reads only through HostFiles.
 
-A container gets a device node with the host's owner, group and mode: if a user cannot open it on the host,
-a container that runs as the same user cannot open it either.
+A container gets a device node with the host's owner, group and mode. If a user cannot open the node on the
+host, a container that runs as this user cannot open the node either.
 """
 
 import re
@@ -13,11 +13,11 @@ from confcom.device_plugin.epc import ENCLAVE_NODES, PROVISION_NODES, find_drive
 from confcom.device_plugin.host import FileStatus, HostFiles
 
 MOUNTINFO = "/proc/1/mountinfo"
-"""The mounts of process 1, which are the host's if the host's /proc is below the host root. A container's
-own mount of the host's /dev may have other options."""
+"""The mounts of process 1. They are the host's mounts if the host root has the host's /proc. In a container,
+a mount of the host's /dev may have options that differ from the host's."""
 GROUP_FILE = "/etc/group"
 READ_WRITE = 0o6
-"""Programs open the device for reading and writing, to build enclaves and to map them."""
+"""Permission bits. To build and map enclaves, programs open the device for reading and writing."""
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 """mountinfo's escape sequences for space, tab, line feed and backslash (proc_pid_mountinfo(5))."""
@@ -30,7 +30,7 @@ class Device(StrEnum):
 
 NODE_PATHS = {Device.ENCLAVE: ENCLAVE_NODES, Device.PROVISION: PROVISION_NODES}
 _RULES = {Device.ENCLAVE: 'MODE="0666"', Device.PROVISION: 'GROUP="sgx_prv", MODE="0660"'}
-"""Intel's udev rule for each device (91-sgx-enclave.rules and 92-sgx-provision.rules of its PSW)."""
+"""The udev rule for each device in Intel's PSW (91-sgx-enclave.rules, 92-sgx-provision.rules)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class HostDevices:
         return next(node for node in self.nodes if node.device is device)
 
     def to_json(self, *, enclave: str | None, provision: str | None) -> dict[str, object]:
-        """Return the inventory's part about devices; the paths are those that containers get."""
+        """Return the inventory's part about devices; the parameters name the nodes that containers get."""
         nodes = [node.to_json(healthy=self.healthy(node.device)) for node in self.nodes]
         return {"enclave": enclave, "provision": provision, "driver": self.driver, "nodes": nodes}
 
@@ -91,9 +91,9 @@ def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDev
 
 
 def mounted_noexec(mountinfo: str, path: str) -> bool:
-    """Return whether a path's mount, the last of the deepest mounts above it, has the option noexec.
+    """Return whether a path's mount, which is the last of the deepest mounts above the path, is noexec.
 
-    `path` is absolute and without links. Lines of mountinfo in another format are ignored.
+    `path` is absolute and contains no links. Lines that do not have mountinfo's format are ignored.
     """
     depth, noexec = 0, False
     for line in mountinfo.splitlines():

@@ -1,7 +1,7 @@
-"""Periodic inspection of the host while the plugin runs: waiting for SGX, and detecting lost and returned devices.
+"""Inspects the host periodically: waits until the node has SGX, then detects lost and returned devices.
 
-Decisions made at start stay: resources, device IDs, paths. A lost device ends the kubelet's
-streams; no device is ever withdrawn from a list.
+Resources, device IDs and paths are decided once, at the start. After the loss of an SGX device the kubelet's
+streams are ended. A device list never loses single devices.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from confcom.kubernetes.inventory import EpcOffer, FoundEpc, Inventory
 _logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
-"""Interval between inspections. It is short enough for a person who loads a driver, and an inspection costs
+"""Seconds between inspections: few enough for a person who has loaded a driver and waits. An inspection takes
 a dozen calls of stat and one read of mountinfo, which has thousands of lines on a busy node."""
 DEBOUNCE_POLLS = 3
-"""Consecutive inspections that must find a device before it counts as present again, so at least 4 s. udev
-sets owner and mode after a node has appeared, and a driver update loads and unloads the driver more than
-once. A flapping device then costs the kubelet at most one registration in 6 s. A loss counts at the first
-inspection, because containers started from then on would fail."""
+"""Number of consecutive inspections (at least 4 s) that must find a lost device before it counts as present.
+udev sets a new node's owner and mode late, and a driver update loads and unloads the driver more than once.
+This limits a flapping device to one registration per 6 s. A loss counts at the first inspection, because
+containers that start after the loss would fail."""
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class DeviceAvailability:
 
 @dataclass(slots=True)
 class SgxSearch:
-    """A search that waits until the node has SGX to offer, since a driver may be loaded late."""
+    """A search that waits until the node has SGX, since a driver may be loaded late."""
 
     host: HostFiles
     simulated_epc_mib: int | None
@@ -62,9 +62,9 @@ class SgxSearch:
     devices: HostDevices = field(default_factory=HostDevices)
 
     async def find(self) -> Discovery:
-        """Inspect the host until it has SGX to offer, and return the discovery; at once if the first one is complete.
+        """Inspect the host until SGX is found, and return the discovery. A complete first discovery ends the search.
 
-        Else udev may be at work: `DEBOUNCE_POLLS` inspections must find the same, since the decision is final.
+        An incomplete discovery must last DEBOUNCE_POLLS inspections: udev may be at work, and it is final.
         """
         found = self._inspect()
         if found is not None and found.provision_node is not None:
@@ -105,7 +105,7 @@ class SgxSearch:
 
 @dataclass(slots=True)
 class DeviceWatch:
-    """A periodic inspection of the driver and the devices found at start, which updates each device's availability."""
+    """Inspects the driver and the devices found at the start periodically, and updates each device's availability."""
 
     host: HostFiles
     discovery: Discovery
@@ -114,7 +114,7 @@ class DeviceWatch:
     availability: dict[Device, DeviceAvailability] = field(init=False)
     _paths: dict[Device, str] = field(init=False)
     _seen: Counter[Device] = field(default_factory=Counter)
-    """Consecutive inspections that found each device."""
+    """For each device, the number of latest inspections in a row that found it."""
     _logged_problems: dict[Device, tuple[str, ...]] = field(default_factory=dict)
     _logged_late: set[Device] = field(default_factory=set)
 
@@ -189,7 +189,7 @@ class DeviceWatch:
         )
 
     def _log_problems(self, node: NodeState) -> None:
-        """Log each new problem once, and once when there is none any more; a missing device has no problems."""
+        """Log each new problem once, and the end of all problems once. A missing device has no problems."""
         if node.path is None:
             return
         logged, now = self._logged_problems.get(node.device, ()), tuple(problem.what for problem in node.problems)

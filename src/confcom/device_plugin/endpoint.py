@@ -1,4 +1,4 @@
-"""One gRPC server of one resource, on a socket of its own that the kubelet dials: its device list, and Allocate."""
+"""The gRPC server of one resource, on its own socket; it sends the device list and answers Allocate."""
 
 import asyncio
 import contextlib
@@ -26,22 +26,22 @@ from confcom.kubelet_api.services import (
 )
 
 MAX_STREAMS = 8
-"""Maximum number of open ListAndWatch streams. A kubelet has one; the rest is for other clients."""
+"""Maximum number of open ListAndWatch streams. The kubelet has one stream; the rest is for other clients."""
 MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
 """The kubelet makes one call at a time beside its stream. Calls beyond the limit are refused, so that
-requests do not accumulate in memory. For 2,048 devices a request has at most 10 KiB. For 262,144 it has 1.3
-MiB, and twelve of those are 16 MiB of the plugin's 128 MiB in the chart."""
+requests do not fill the memory. A request has at most 10 KiB for 2,048 devices and 1.3 MiB for 262,144.
+Twelve requests of 1.3 MiB take 16 MiB of the 128 MiB that the plugin has in the chart."""
 STOP_SECONDS = 1.0
-"""Time limit for open calls when the server stops. Streams are ended before; Allocate takes under a millisecond."""
+"""Seconds for open calls when the server stops: streams have ended before, and Allocate takes under 1 ms."""
 
 
 @dataclass(slots=True)
 class Endpoint:
     """The gRPC server of one resource on one socket, whose path is never used again.
 
-    gRPC silently takes over a live socket's path, and removes the path when the server ends, even if
-    another server has it by then. The kubelet's stream is the first one, since no other program knows the
-    path before Register. Only the end of that stream requires a new registration.
+    gRPC silently takes over a live socket's path. When a server ends, gRPC removes its path, even if another
+    server uses this path by then. The first stream is the kubelet's, since no other program knows the path
+    before Register. Only the end of the kubelet's stream requires a new registration.
     """
 
     path: Path
@@ -51,9 +51,9 @@ class Endpoint:
     clock: Callable[[], float]
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
-    """`opened` is set when the kubelet's stream is opened, `lost` when that stream has ended."""
+    """`opened` is set when the kubelet opens its stream, and `lost` is set when this stream has ended."""
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Ends every ListAndWatch stream; a gRPC server that stops would otherwise wait for them."""
+    """An event that ends every ListAndWatch stream, as a stopping gRPC server waits for open streams."""
     _streams: int = 0
     _server: grpc.aio.Server | None = None
 
@@ -63,7 +63,7 @@ class Endpoint:
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
             options=(
                 ("grpc.max_receive_message_length", max_allocate_bytes(self.allocator.resource.count)),
-                # Otherwise gRPC would enlarge the receive window of each connection, up to several MiB.
+                # By default, gRPC enlarges each connection's receive window, up to several MiB.
                 ("grpc.http2.bdp_probe", 0),
             ),
         )
@@ -82,7 +82,7 @@ class Endpoint:
         await server.start()
 
     def path_exists(self) -> bool:
-        """Return whether the path exists; a kubelet that starts removes all sockets in its directory."""
+        """Return whether the socket's path exists. A starting kubelet removes all sockets in its folder."""
         return os.path.lexists(self.path)
 
     async def close(self) -> None:
@@ -90,7 +90,7 @@ class Endpoint:
         server, self._server = self._server, None
         try:
             if server is not None:
-                # gRPC waits by asyncio.wait_for, which in Python 3.11 may lose a cancellation.
+                # shield() is for Python 3.11: there gRPC's call of asyncio.wait_for may lose a cancellation.
                 await asyncio.shield(server.stop(STOP_SECONDS))
         finally:
             with contextlib.suppress(OSError):
@@ -101,7 +101,7 @@ class Endpoint:
         return pb.DevicePluginOptions()
 
     async def _list_and_watch(self, request: pb.Empty, context: ListContext) -> AsyncIterator[bytes]:
-        """Send the whole list once, then keep the stream open: devices are never withdrawn while the plugin runs."""
+        """Send the whole list once, then keep the stream open. Devices are never removed from a sent list."""
         del request
         if self._streams >= MAX_STREAMS:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_STREAMS} streams are open already")
@@ -117,7 +117,7 @@ class Endpoint:
                 self.lost.set()
 
     async def _allocate(self, request: pb.AllocateRequest, context: AllocateContext) -> pb.AllocateResponse:
-        """Answer Allocate; a refusal has its reason, because the kubelet copies it to the Pod's status."""
+        """Answer Allocate. A refusal contains the reason, which the kubelet copies to the Pod's status."""
         name, started = self.allocator.resource.name, self.clock()
         response, refusal = None, ""
         try:
@@ -126,7 +126,7 @@ class Endpoint:
             self.metrics.allocate_failures.labels(name).inc()
             refusal = str(error)
         if response is None:
-            # Outside of the except block, in which the error's traceback would hold every ID of the request.
+            # Inside the except block, the traceback would keep all IDs of the request in memory.
             del request
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
         self.metrics.allocate_seconds.labels(name).observe(self.clock() - started)
@@ -134,7 +134,7 @@ class Endpoint:
 
 
 def require_directory(directory: Path) -> None:
-    """Check that sockets can be bound in the kubelet's directory; else SettingsError or UnavailableError."""
+    """Raise SettingsError or UnavailableError if no socket can be bound in the kubelet's directory."""
     size = len(os.fsencode(directory)) + 1 + NAME_BYTES
     if size > SUN_PATH_BYTES:
         raise SettingsError(

@@ -1,7 +1,7 @@
-"""Discovery of the node's SGX: platform, EPC and device nodes, with the reason. Reads the host only by HostFiles.
+"""Discovers the node's SGX: platform, EPC (with the reason) and device nodes. Reads files only through HostFiles.
 
-This module decides once on hardware or simulation; Allocate informs containers. The decision is by the driver's
-entry in sysfs, never on a path in /dev: any program can create a file there, and on a simulated node there is one.
+This module decides once whether the platform is hardware or simulated; Allocate tells containers. The
+driver's entry in sysfs decides, not /dev: any program can create files in /dev, and a simulated node has one.
 """
 
 import re
@@ -15,30 +15,30 @@ from confcom.sgx.epc_from_cpuid import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_e
 
 NODE_DIRECTORY = "/sys/devices/system/node"
 SYSFS_ATTRIBUTE = f"{NODE_DIRECTORY}/node*/x86/sgx_total_bytes"
-"""Each NUMA node's EPC size, from kernel 5.17 on (Documentation/ABI/stable/sysfs-devices-node)."""
+"""The EPC size of each NUMA node, in kernel 5.17 and later (Documentation/ABI/stable/sysfs-devices-node)."""
 DRIVER_ENTRIES = ("/sys/class/misc/sgx_enclave", "/sys/class/misc/enclave", "/sys/class/misc/isgx")
-"""The misc devices of the kernel's driver (5.11+), of Intel's out-of-tree driver (its README: in "misc"
-from V1.32 on; `enclave` before it was renamed), and of the legacy driver, which cannot serve DCAP
-attestation: its device /dev/isgx is never offered."""
+"""The drivers' entries in sysfs. `sgx_enclave`: the kernel's driver (5.11+). `enclave`: Intel's out-of-tree
+driver before its device was renamed (in "misc" from V1.32 on, says its README). `isgx`: the legacy driver,
+whose device /dev/isgx is never offered, since it cannot serve DCAP attestation."""
 ENCLAVE_NODES = ("/dev/sgx_enclave", "/dev/sgx/enclave")
-"""The enclave device's paths with the kernel's and with the out-of-tree driver; programs look for either."""
+"""The enclave device's path with the kernel's driver, and with the out-of-tree driver. Programs try both."""
 PROVISION_NODES = ("/dev/sgx_provision", "/dev/sgx/provision")
 SIMULATED_NODE = "/dev/null"
-"""The device that containers on a simulated node get under SGX's names. Every host has it, so nothing is created."""
+"""The host device that containers on a simulated node get at SGX's paths. Every host has this device already."""
 
 _NUMA_NODE = re.compile(r"node([0-9]{1,9})")
 _NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 class Platform(StrEnum):
-    """The kind of platform on which enclaves run; containers get it as CONFCOM_SGX_PLATFORM."""
+    """The kind of platform that runs enclaves; containers find it in the variable CONFCOM_SGX_PLATFORM."""
 
     HARDWARE = "hardware"
     SIMULATED = "simulated"
 
 
 class NoSgxError(UnavailableError):
-    """The node has no SGX that can be offered; the error has the reason."""
+    """The node has no SGX that the plugin could offer; the error contains the reason."""
 
 
 class EpcSource(StrEnum):
@@ -46,7 +46,7 @@ class EpcSource(StrEnum):
     CPUID = "cpuid"
     SIMULATED = "simulated"
     NONE = "none"
-    """There is no EPC, or no source has its size."""
+    """The node has no EPC, or no source knows its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ def find_node(host: HostFiles, candidates: tuple[str, ...]) -> str | None:
 
 
 def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:
-    """Decide what this node offers; `simulated_epc_mib` is None to look for hardware.
+    """Decide what this node offers. If `simulated_epc_mib` is None, look for hardware.
 
-    A SettingsError is for good: containers would get simulated devices instead of real ones. A NoSgxError,
-    on a node without usable hardware, may pass.
+    A SettingsError is final: containers would get simulated devices instead of real ones. A NoSgxError means
+    that the node has no usable hardware yet; a later call may succeed.
     """
     driver = find_driver(host)
     if simulated_epc_mib is None:
@@ -126,9 +126,9 @@ def found_epc(source: EpcSource, reason: str, sections: tuple[EpcSection, ...]) 
 
 
 def find_epc(host: HostFiles) -> FoundEpc:
-    """Return the EPC according to sysfs, which has NUMA nodes and what the kernel uses; else according to CPUID.
+    """Return sysfs's EPC, which has NUMA nodes and is what the kernel uses, or else CPUID's EPC.
 
-    Less than 1 MiB counts as none, since a device is 1 MiB.
+    Less than 1 MiB counts as no EPC, since one device is 1 MiB.
     """
     sections, no_sysfs = _read_sysfs(host)
     if _total(sections) >= MIB:
@@ -148,7 +148,7 @@ def _total(sections: tuple[EpcSection, ...]) -> int:
 
 
 def _read_sysfs(host: HostFiles) -> tuple[tuple[EpcSection, ...], str]:
-    """Return the sections, and the reason if they do not count."""
+    """Return the EPC sections in sysfs, and the reason to report if their sum is below 1 MiB."""
     found = []
     for name in host.children(NODE_DIRECTORY):
         match = _NUMA_NODE.fullmatch(name)
@@ -165,7 +165,7 @@ def _read_sysfs(host: HostFiles) -> tuple[tuple[EpcSection, ...], str]:
 
 
 def _read_cpuid(host: HostFiles) -> tuple[tuple[EpcSection, ...], str]:
-    """Return the sections, and the reason if they do not count; UnavailableError if CPUID cannot be read."""
+    """Return CPUID's EPC sections, and the reason if they are below 1 MiB. May raise UnavailableError."""
     max_leaf = host.cpuid(0, 0).eax
     if max_leaf < SGX_LEAF:
         return (), f"the processor has no SGX: CPUID ends with leaf {max_leaf:#x}, before {SGX_LEAF:#x}"

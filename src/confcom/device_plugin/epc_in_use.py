@@ -1,4 +1,4 @@
-"""The part of a node's EPC in use, by the kubelet's checkpoint, else by sockets of earlier instances."""
+"""Finds how much EPC is in use, from the kubelet's checkpoint or else from sockets of earlier instances."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +11,15 @@ from confcom.kubelet_api.device_list import FIRST_DECIMAL, least_count
 from confcom.kubernetes.epc_accounting import EpcInUse
 
 MAX_CHECKPOINT_BYTES = 6 * 1024 * 1024
-"""A checkpoint with 262,144 allocated devices has 3.2 MB; the rest is for other plugins. Decoding takes about
-ten times the size, within the 128 MiB of the plugin in the chart."""
+"""Read limit. A checkpoint with 262,144 allocated devices has 3.2 MB; the rest is for other plugins. Decoding
+takes about ten times the size in memory; in the chart, the plugin has 128 MiB."""
 
 
 def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str], epc_mib: int) -> EpcInUse:
-    """Return the EPC in use under these resource names, by the kubelet's checkpoint, else by earlier sockets.
+    """Return how much EPC is in use according to the kubelet's checkpoint, or else to existing sockets.
 
-    An unusable checkpoint is ignored. Sockets of a running or killed instance still show how that instance
-    counts EPC; the number of its devices that containers hold is then unknown, so devices count as held.
+    An unusable checkpoint is ignored. Sockets show how a running or killed instance counts EPC, but not how
+    many devices containers hold; devices then count as held.
     """
     epc, enclave = resources[ResourceKind.EPC], resources[ResourceKind.ENCLAVE]
     try:
@@ -36,22 +36,22 @@ def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str],
 
 
 def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:
-    """Return the EPC in use under these resource names by a checkpoint; the node has `epc_mib` MiB. Pure."""
+    """Return how much EPC is in use according to a checkpoint; `epc_mib` is the node's EPC in MiB."""
     registered = checkpoint.registered.get(epc_resource, 0)
     held = epc_resource in checkpoint.held
-    # A node may have had more EPC than now.
+    # The node may have had more EPC when the kubelet allocated the devices.
     most = max(registered, epc_mib, FIRST_DECIMAL)
     count = least_count(checkpoint.held.get(epc_resource, ()), most=most)
     if held or epc_resource in checkpoint.registered:
-        # While no plugin serves the resource, the kubelet has 0 registered, and still knows what containers hold.
+        # While no plugin serves EPC, the kubelet counts 0 devices, but still knows the devices that containers hold.
         return EpcInUse(registered or count, held, count)
-    # A plugin that offers the enclave device alone counts EPC as capacity.
+    # A plugin that offers enclave devices and no EPC devices counts EPC as capacity.
     enclaves, offered = enclave_resource in checkpoint.held, enclave_resource in checkpoint.registered
     return EpcInUse(capacity_held=enclaves and offered, enclaves_held=enclaves and not offered)
 
 
 def read_checkpoint(directory: Path) -> Checkpoint | None:
-    """Return the checkpoint, None if the kubelet has written none; UnavailableError if it cannot be used."""
+    """Return the checkpoint; None if there is no such file. UnavailableError if the file cannot be used."""
     try:
         with (directory / CHECKPOINT_NAME).open("rb") as file:
             data = file.read(MAX_CHECKPOINT_BYTES + 1)

@@ -1,4 +1,4 @@
-"""Read-only access to the host, for discovery: files, and the CPUID instruction by one of the two uses of ctypes."""
+"""Read-only access to the host's files and to the CPUID instruction (this is one of the two uses of ctypes)."""
 
 import ctypes
 import mmap
@@ -13,10 +13,10 @@ from confcom.errors import UnavailableError
 from confcom.sgx.epc_from_cpuid import CpuidRegisters
 
 _CODE = bytes.fromhex(
-    "53"  # push rbx, which the caller owns and cpuid overwrites
-    "4989d0"  # mov r8, rdx: where the registers go, the third argument
-    "89f8"  # mov eax, edi: the leaf
-    "89f1"  # mov ecx, esi: the sub-leaf
+    "53"  # push rbx: cpuid overwrites it, and the caller needs it again
+    "4989d0"  # mov r8, rdx: the third argument, the array for the results
+    "89f8"  # mov eax, edi: the first argument, the leaf
+    "89f1"  # mov ecx, esi: the second argument, the sub-leaf
     "0fa2"  # cpuid
     "418900"  # mov [r8], eax
     "41895804"  # mov [r8+4], ebx
@@ -25,7 +25,7 @@ _CODE = bytes.fromhex(
     "5b"  # pop rbx
     "c3"  # ret
 )
-"""`void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4])` in the System V calling convention."""
+"""Code of `void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4])` in the System V convention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class FileStatus:
 
 @dataclass(frozen=True, slots=True)
 class HostFiles:
-    """The host's files below a root: `/`, or the host's file system as mounted in a container, or the demo's.
+    """The files below a root: `/`, the host's file system mounted in a container, or the demo's folder.
 
-    Paths are absolute, as on the host. CPUID is independent of the root.
+    The methods take absolute paths of the host. CPUID does not depend on the root.
     """
 
     root: Path
@@ -52,7 +52,7 @@ class HostFiles:
             return None
 
     def children(self, path: str) -> tuple[str, ...]:
-        """Return the names in a directory, sorted; none if it cannot be read."""
+        """Return the sorted names in a directory; no names if the directory cannot be read."""
         try:
             return tuple(sorted(child.name for child in self._at(path).iterdir()))
         except OSError:
@@ -76,10 +76,10 @@ class HostFiles:
 
 
 def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidRegisters:
-    """Return the registers of the processor that runs this thread; UnavailableError if the system does not allow it.
+    """Return CPUID's registers on the processor that runs this thread; UnavailableError if the system refuses.
 
-    Python cannot execute the instruction, and `/dev/cpu/*/cpuid` needs a kernel module and root. So a few bytes of
-    machine code are written to a page of their own, which is first writable and then executable, never both.
+    Python cannot execute CPUID itself, and `/dev/cpu/*/cpuid` needs a kernel module and root, so this
+    function writes machine code to a new page. The page is first writable, then executable, and never both.
     """
     machine = platform.machine() if machine is None else machine
     if machine != "x86_64" or struct.calcsize("P") != 8:
@@ -107,5 +107,5 @@ def read_cpuid(leaf: int, subleaf: int, *, machine: str | None = None) -> CpuidR
             kind = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32))
             kind(address)(leaf, subleaf, registers)
         finally:
-            del view  # a mapping with an exported buffer cannot be closed
+            del view  # `view` would prevent the page from being closed
     return CpuidRegisters(*registers)

@@ -1,4 +1,4 @@
-"""The kubelet's socket: whether a kubelet listens there, and connecting to it."""
+"""Checks whether a kubelet listens at the kubelet's socket, and connects to that kubelet."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,18 +12,18 @@ from confcom.daemon.socket_path import PathState, inspect_socket
 from confcom.errors import UnavailableError
 
 POLL_SECONDS = 0.01
-"""Interval of polls. A restarted kubelet listens a fraction of a second before it reports the node's resources; a
-resource not registered by then is 0 in the API for ten seconds. A poll is one lstat and one connect: polls take less
-than 1% of a CPU while the kubelet is away. inotify is not used: a node has few instances, and others need them."""
+"""Seconds between polls. A restarted kubelet listens a fraction of a second before it reports the node's
+resources. The API shows 0 for ten seconds for a resource that is not registered by then. A poll is one lstat and
+one connect; all polls take under 1% of a CPU. The few inotify instances of a node are left to other programs."""
 
 
 class KubeletAbsentError(UnavailableError):
-    """No kubelet listens, or none that this user may connect to."""
+    """No kubelet listens at the socket, or this user may not connect to the kubelet."""
 
 
 @dataclass(slots=True)
 class KubeletWatch:
-    """Waits until a kubelet listens. Of several concurrent waits, only one polls."""
+    """Waits until a kubelet listens. Of several concurrent callers of `wait`, only one polls."""
 
     socket: Path
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -36,7 +36,7 @@ class KubeletWatch:
 
 
 async def connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
-    """Connect once: gRPC would retry after a second, and a kubelet that ends closes its connections first."""
+    """Connect once: gRPC retries only after a second, and an ending kubelet closes connections first."""
     while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
             raise UnavailableError(
@@ -50,7 +50,7 @@ def kubelet_absence(kubelet_socket: Path) -> KubeletAbsentError | None:
         state = inspect_socket(kubelet_socket).state
     except UnavailableError as error:
         what, code = f"this user may not connect to {kubelet_socket}: {error.why}", "kubelet-forbidden"
-    except OSError as error:  # no descriptor or no memory is left
+    except OSError as error:  # for example, no descriptor is free
         what, code = f"{kubelet_socket} cannot be looked at: {error.strerror}", "kubelet-absent"
     else:
         if state is PathState.LIVE:

@@ -39,9 +39,9 @@ from confcom.kubernetes.inventory import Inventory
 _logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 5.0
-"""Timeout of the orderly stop, which takes milliseconds; a kubelet with a half-open connection must not delay it."""
+"""Timeout of the orderly stop, which takes milliseconds unless the kubelet's connection is half-open."""
 CONFIRM_SECONDS = 5.0
-"""Time after a registration within which the kubelet surely has the list: the longest takes 0.2 s."""
+"""Seconds after a registration until the kubelet certainly has the list; the longest list takes 0.2 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class DevicePlugin:
             await asyncio.gather(*(registrar.end() for registrar in self.registrars))
 
     async def _confirm(self, stop: asyncio.Event) -> None:
-        """End if an older instance allocated devices that this one lacks, between its plan and its list."""
+        """Fail if an older instance, while this one was starting, allocated devices that this one lacks."""
         count = sum(one.count for one in self.plan.resources if one.kind is ResourceKind.EPC)
         registered = not count
         while not registered:
@@ -79,11 +79,11 @@ class DevicePlugin:
         await stop.wait()
 
     def not_ready_reason(self) -> str | None:
-        """Return why the plugin is not ready, or None: a device is lost, or no kubelet has watched a resource yet.
+        """Return why the plugin is not ready (a device is lost, or a resource was not registered yet), or None.
 
-        An update ends the older plugin once this one is ready. One stream since start is enough for that.
-        Up to 1.36 the kubelet ends the newer plugin's stream when the older plugin ends, and an older
-        plugin that was not ready at that moment would be deleted before the newer one is ready.
+        One stream per resource since the start is enough. In an update, the older plugin is deleted once the
+        newer plugin is ready, or at once if the older one is not ready. Up to 1.36 the kubelet ends the newer
+        plugin's stream when the older one ends, so readiness must not depend on the present stream.
         """
         reasons = {name: self.watch.availability[name].reason for name in self.watch.availability}
         lost = [one.name for one in self.plan.resources if reasons[_device_of(one)]]
@@ -162,10 +162,10 @@ def compose(
 def probe_routes(
     target: Callable[[], DevicePlugin | SgxSearch], registry: CollectorRegistry, clock: Callable[[], float]
 ) -> dict[str, Route]:
-    """Return the plugin's probe routes; while the plugin waits for SGX, it is live and not ready.
+    """Return the plugin's probe routes. A plugin that waits for SGX is live, but not ready.
 
-    Ready means that the kubelet has watched every resource at least once since start; `/inventory` shows
-    whether the kubelet watches them now.
+    The plugin is ready once the kubelet has watched every resource at least once. `/inventory` shows whether
+    the kubelet watches the resources now.
     """
     log = ReadinessLog("starting", clock)
 
@@ -178,7 +178,7 @@ def probe_routes(
 
 
 async def serve(settings: PluginSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
-    """Run the plugin until `stop` is set; on a node without SGX it waits. ConfcomError if it cannot start."""
+    """Run the plugin until `stop` is set; wait for SGX if needed; ConfcomError if the plugin cannot start."""
     require_directory(settings.device_plugin_dir)
     metrics = PluginMetrics(registry)
     search = SgxSearch(HostFiles(settings.host_root), simulated_epc_mib=settings.simulated_epc_mib, metrics=metrics)

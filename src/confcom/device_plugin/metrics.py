@@ -11,7 +11,7 @@ from confcom.kubernetes.inventory import EpcOffer
 from confcom.sgx.epc_from_cpuid import MIB
 
 ALLOCATE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
-"""Seconds, around the goal of 0.5 ms: the kubelet calls Allocate in its sync loop, without a deadline."""
+"""Limits in seconds; the goal is 0.5 ms: the kubelet calls Allocate in its sync loop, without a deadline."""
 
 
 class PluginMetrics:
@@ -47,7 +47,7 @@ class PluginMetrics:
         self.allocate_failures = counter("confcom_device_plugin_allocate_failures", about, ["resource"])
 
     def record_discovery(self, discovery: Discovery, offer: EpcOffer) -> None:
-        """Set the metrics that stay the same while the plugin runs; EPC without a NUMA node is labelled `unknown`."""
+        """Set the metrics that never change while the plugin runs. An unknown NUMA node has the label `unknown`."""
         for section in discovery.epc.numa_nodes:
             node = "unknown" if section.node is None else str(section.node)
             self.epc.labels(node).inc(section.bytes)
@@ -59,7 +59,7 @@ class PluginMetrics:
         self.platform.labels(discovery.platform).set(1)
 
     def record_devices(self, devices: HostDevices, *, offered: Iterable[Device]) -> None:
-        """Set the health of devices that are offered or present; a device that the node never had is no failure."""
+        """Set the health metric of devices that are offered or present; other devices get no value."""
         for node in devices.nodes:
             if node.path is not None or node.device in offered:
                 self.device_healthy.labels(node.device).set(devices.healthy(node.device))

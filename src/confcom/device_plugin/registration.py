@@ -1,14 +1,14 @@
-"""Registration of one resource with the kubelet, at a fresh socket each time, repeated whenever it is lost.
+"""Registers one resource with the kubelet, and registers it again at a new socket after each loss.
 
-One rule holds for sockets: each registration has a socket of its own, and the former one is closed when the
-kubelet has opened the new socket's stream. A 1.37 kubelet refuses a path that it knows. Up to 1.36 the end of
-an older stream that is still open ends the new one too; the resource is then registered once more.
+Each registration has its own socket, since a 1.37 kubelet refuses a path that it knows. The former socket is
+closed when the kubelet has opened the new socket's stream. Up to 1.36, the end of a former stream that was
+still open ends the new stream too; the resource is then registered once more.
 
-A kubelet that starts removes every socket in the directory before it listens, and it dials the plugin back
-while it answers Register; a dial-back that finds no socket takes 10 s (measured, 4 of 4). Hence the order
-of an attempt: serve, connect to the kubelet, check that the socket is still there, call Register over that
-connection, and wait for the kubelet's stream while watching the connection. All resources serve before the
-first Register: a gRPC server that starts beside one would delay its list.
+A starting kubelet removes every socket in the directory before it listens. Before a kubelet answers Register,
+it connects to the plugin's socket, and waits 10 s if it is missing (measured, 4 of 4). An attempt has these
+steps: serve, connect to the kubelet, check that the socket still exists, call Register over this connection,
+and wait for the kubelet's stream while watching the connection. All resources are served before the first
+Register: starting a gRPC server during a Register would delay the list.
 """
 
 import asyncio
@@ -39,44 +39,44 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 YIELD_SECONDS = 0.05
-"""Delay of resources that yield, after tenants' resources, with a kubelet that has just started. All registrations take
-35 ms of CPU, and the kubelet reports 0 for ten seconds for a resource registered after its first report."""
+"""Seconds by which resources that yield are registered later when a kubelet starts. All registrations take 35
+ms of CPU. For a resource registered after its first report, the kubelet reports 0 for ten seconds."""
 ABSENT_REPORT_SECONDS = 1.0
-"""Interval of checks of the reason why no kubelet listens: its socket may be missing, stale or forbidden."""
+"""Seconds between checks why no kubelet listens: the socket may be missing, stale or forbidden."""
 CONNECT_SECONDS = 2.0
-"""A listening unix socket accepts at once; a kubelet that takes longer is stopped or overloaded."""
+"""Timeout for connecting. A unix socket accepts at once, unless the kubelet is stopped or overloaded."""
 REGISTER_SECONDS = 12.0
-"""The kubelet dials back for up to 10 s before it answers; a longer deadline lets that error arrive."""
+"""Timeout of Register. The kubelet tries for 10 s to connect to the plugin, then answers with an error."""
 FIRST_STREAM_SECONDS = 10.0
-"""Time limit from a successful Register to the kubelet's ListAndWatch, which usually takes milliseconds."""
+"""Maximum seconds from a successful Register to the kubelet's ListAndWatch; milliseconds are usual."""
 SOCKET_CHECK_SECONDS = 1.0
-"""Interval at which a registered plugin checks whether its socket's path still exists and which other
-instances run: one lstat, one listing of the directory, and a connect to each socket of another instance."""
+"""Seconds between a registered plugin's checks whether its socket's path exists, and which other instances
+run. A check takes one lstat, one directory listing, and a connect to each socket of other instances."""
 MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
-"""Minimum time that an instance serves after it may have registered, so that other instances see it; with a margin."""
+"""Minimum seconds that an instance serves after Register, so that other instances see it, with a margin."""
 STABLE_SECONDS = 1.0
-"""A stream that lasts this long counts as a working registration; after it the next attempt has no delay."""
+"""After a registration that lasted this many seconds, the next attempt follows without a delay."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
-"""Backoff while a kubelet refuses or drops the plugin at once, so that the kubelet is not called in a loop (one known
-plugin: 300 times a second). When the kubelet ends, the backoff is reset: its successor may accept the plugin."""
+"""Pauses after a kubelet refused the plugin, or ended its stream at once. One known plugin without pauses calls the
+kubelet 300 times a second. The backoff is reset when the kubelet ends: the next kubelet may accept the plugin."""
 
 
 class RegistrationCause(StrEnum):
     START = "start"
     STREAM_LOST = "stream_lost"
-    """The kubelet restarted, or another instance that had registered before us ended (up to 1.36)."""
+    """The kubelet restarted; or, up to 1.36, another instance ended that had registered before us."""
     SOCKET_LOST = "socket_lost"
-    """Our socket's path was removed while the stream stayed open; the kubelet could not dial it again."""
+    """Our socket's path was removed, so that the kubelet could not connect again. The stream stayed open."""
     SIBLING_ENDED = "sibling_ended"
-    """Another instance that had registered after us ended: up to 1.36 the kubelet has lost the resource with it."""
+    """Another instance ended that had registered after us, so that a kubelet up to 1.36 lost the resource."""
     DEVICE_BACK = "device_back"
-    """The SGX device was lost, and we ended the stream; now it is back."""
+    """The SGX device is present again after a loss, at which we ended the stream."""
 
 
 @dataclass(slots=True)
 class RegistrationStatus:
     registered: bool = False  # the kubelet watches our list now
-    registrations: int = 0  # since start, those that led to a stream
+    registrations: int = 0  # registrations that led to a stream, since the start
     cause: RegistrationCause = RegistrationCause.START
     problem: str = ""
     code: str = ""
@@ -86,7 +86,7 @@ class RegistrationStatus:
 class Registrar:
     """Serves one resource and keeps it registered.
 
-    A resource that `yields` is rarely needed by tenants' Pods, so that others are registered first.
+    A resource that `yields` is registered after the other resources, since tenants' Pods rarely need it.
     """
 
     resource_name: str
@@ -102,9 +102,9 @@ class Registrar:
         default_factory=lambda: RegistrationStatus(problem="not tried yet", code="not-tried")
     )
     _endpoint: Endpoint | None = None
-    """The endpoint that the kubelet watches, or watched last."""
+    """The endpoint whose list the kubelet watches, or watched last."""
     _offered: Endpoint | None = None
-    """The endpoint of a registration attempt that has not ended."""
+    """The endpoint of the registration attempt that is in progress."""
     _failures: int = 0
     _registered_at: float = -math.inf
     _offered_at: float = -math.inf
@@ -114,10 +114,10 @@ class Registrar:
         return None if self._endpoint is None else self._endpoint.path
 
     async def run_while(self, device: DeviceAvailability) -> None:
-        """Keep the resource registered while the device is available, and unregistered otherwise, until cancelled.
+        """Until cancelled, keep the resource registered while the device is available, and unregistered otherwise.
 
-        A lost device ends the kubelet's stream: the devices stay in the node's capacity and are removed
-        from what is allocatable. The server stops too, so that no container is given a missing device.
+        After a device's loss, the kubelet's stream is ended: the node's capacity keeps the resource, its
+        allocatable does not. The server stops too, so that no container gets a missing device.
         """
         cause = RegistrationCause.START
         while True:
@@ -131,7 +131,7 @@ class Registrar:
             await run_unless(device.unavailable.wait(), self.run(cause))
 
     async def run(self, cause: RegistrationCause = RegistrationCause.START) -> None:
-        """Register, and register again whenever the registration is lost, until cancelled."""
+        """Register the resource, and again after each loss of the registration, until cancelled."""
         while True:
             cause = await _until_lost(await self._register(cause), self.peers)
             self._set_registered(registered=False)
@@ -142,7 +142,7 @@ class Registrar:
                 await self._pause()
 
     async def end(self) -> None:
-        """Close once older instances have seen this one, so that they detect its end and register again."""
+        """Close after older instances have had time to see this one, so that they detect its end."""
         remaining = self._offered_at + MIN_VISIBLE_SECONDS - self.clock()
         if remaining > 0 and self.peers.any_alive():
             await self.sleep(remaining)
@@ -197,7 +197,7 @@ class Registrar:
                     await self.sleep(YIELD_SECONDS)
 
     async def _attempt(self) -> Endpoint:
-        """Register at a new socket, and return its endpoint once the kubelet has opened its stream."""
+        """Register with a new endpoint, and return the endpoint once the kubelet has opened its stream."""
         if absence := kubelet_absence(self.kubelet.socket):
             raise absence
         self._offered = endpoint = self.new_endpoint()
@@ -223,7 +223,7 @@ class Registrar:
                 raise UnavailableError(
                     f"the kubelet answers {error.code().name}: {error.details()}", error_code="register-refused"
                 ) from error
-            # Do not wait longer once the registration connection is closed.
+            # The wait for the stream ends when the connection that Register used is closed.
             closed = channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
             opened = endpoint.opened
             await run_unless(closed, opened.wait(), seconds=FIRST_STREAM_SECONDS)
@@ -255,9 +255,9 @@ async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationC
 async def run_unless(
     interruption: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T], *, seconds: float | None = None
 ) -> T | None:
-    """Run `work` and return its result; None if it was cancelled: `interruption` ended before, or `seconds` passed.
+    """Return the result of `work`. If `interruption` ends first, or after `seconds`, cancel `work` and return None.
 
-    On return both have ended. An exception of `work` is raised.
+    When run_unless returns, both coroutines have ended. An exception of `work` is raised.
     """
     interrupting, working = asyncio.create_task(interruption), asyncio.create_task(work)
     try:

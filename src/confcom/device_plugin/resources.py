@@ -1,4 +1,4 @@
-"""The resources that the node advertises, and the number of devices of each. Pure."""
+"""Plans the resources that the node advertises, and each resource's number of devices. No I/O."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,26 +10,26 @@ from confcom.kubernetes.inventory import EpcOffer
 from confcom.kubernetes.names import REAL
 
 STALL_SECONDS_PER_PAIR = 0.12e-6
-"""A 1.36 kubelet's stall after its restart, for each pair of a device and an allocated device (measured)."""
+"""Measured seconds of a restarted 1.36 kubelet's stall, per pair of a device and an allocated device."""
 NODE_USERS = 1_024
-"""How many containers may use a device node at the same time. A device node is not scarce, so this limit
-must not be reached before the kubelet's own limit of pods (110 by default), above all for the quote helper,
-which needs the provision device."""
+"""Number of containers that may use a device node at the same time. Device nodes are not scarce, so this
+number must exceed the kubelet's own limit of pods (110 by default). Otherwise the quote helper, among others,
+might not get the provision device that it needs."""
 DEFAULT_HELPER_MIB = 3
-"""EPC for one quote helper's enclaves. Intel's quoting enclave has one thread, 256 KiB of stack and 128 KiB
-of heap (its config.xml), and it, the PCE and the ID enclave have less than 1 MiB of code and data each. Two
-helpers then take 6 of the 28 MiB of the smallest Azure node."""
+"""MiB of EPC for the enclaves of one quote helper. Intel's quoting enclave has one thread, 256 KiB of stack
+and 128 KiB of heap (its config.xml). The quoting enclave, the PCE and the ID enclave each have less than 1
+MiB of code and data. Two helpers take 6 of the 28 MiB of the smallest Azure node."""
 
 
 class ResourceKind(StrEnum):
     EPC = "epc"
-    """One MiB of EPC, and the enclave device."""
+    """Each device of this kind is one MiB of EPC, with use of the enclave device."""
     ENCLAVE = "enclave"
-    """Use of the enclave device by one container."""
+    """Each device of this kind is one container's use of the enclave device."""
     PROVISION = "provision"
-    """Use of the provision device, which lets an enclave request the platform's provisioning key."""
+    """Each device of this kind is a container's use of the provision device (for the provisioning key)."""
     HELPER = "helper"
-    """One MiB of the EPC that is set aside for quote helpers, and the enclave device."""
+    """Each device of this kind is one MiB of the quote helpers' EPC, with use of the enclave device."""
 
 
 DEFAULT_NAMES: dict[ResourceKind, str] = {kind: getattr(REAL, kind) for kind in ResourceKind}
@@ -46,13 +46,13 @@ class Resource:
 class ResourceSettings:
     accounting: AccountingSettings = field(default_factory=AccountingSettings)
     reserve_mib: int = 0
-    """MiB that are not advertised, for enclaves outside of Kubernetes."""
+    """MiB that are not advertised but kept for enclaves outside of Kubernetes."""
     helper_mib: int = DEFAULT_HELPER_MIB
-    """MiB for each of `HELPERS` quote helpers; 0 if they request none."""
+    """MiB for each of `HELPERS` quote helpers; 0 if quote helpers request no EPC."""
     names: dict[ResourceKind, str] = field(default_factory=lambda: dict(DEFAULT_NAMES))
 
     def __post_init__(self) -> None:
-        """Raise SettingsError if two resources have one name: the kubelet would confuse them."""
+        """Raise SettingsError if two resources have the same name, which the kubelet would confuse."""
         if len(set(self.names.values())) != len(self.names):
             raise SettingsError(
                 "two resources have the same name",
@@ -64,27 +64,27 @@ class ResourceSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResourcePlan:
-    """The resources, and how much EPC is offered and how much is not, with the reason.
+    """The resources to offer, and the division of the node's EPC, with the reason.
 
-    The MiB advertised, set aside, reserved and held back add up to the node's EPC plus the kept MiB.
+    The MiB advertised, set aside, reserved and held back add up to the node's EPC plus `kept_mib`.
     """
 
     resources: tuple[Resource, ...]
     offer: EpcOffer
     doubt: str
-    """Why it is unknown what the kubelet has allocated; empty if it is known."""
+    """Why the devices that the kubelet has allocated are unknown; empty if they are known."""
 
     @property
     def claimed_names(self) -> frozenset[str]:
-        """The names that no other plugin may offer on the node."""
+        """The resource names that no other plugin may offer on the node."""
         return frozenset({self.offer.resource or "", *(resource.name for resource in self.resources)})
 
 
 def plan_resources(discovery: Discovery, settings: ResourceSettings, in_use: EpcInUse) -> ResourcePlan:
-    """Plan how EPC is counted and how much of it is offered, and the resources of the two device nodes.
+    """Plan how EPC is counted, how much EPC is offered, and the resources of the two device nodes.
 
-    Devices of EPC are one per MiB; EPC that is counted as capacity has none. The system's reserve is
-    subtracted first, then the quote helpers' part; the rest is for tenants. So no tenant is ever preempted
+    EPC has one device per MiB, or no devices if it is counted as capacity. From the node's EPC, the reserve
+    and the quote helpers' part are subtracted; tenants get the rest. Tenants are therefore never preempted
     for an update of the helper, even on a full node.
     """
     total = discovery.epc.mib

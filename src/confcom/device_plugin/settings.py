@@ -20,12 +20,12 @@ from confcom.kubernetes.epc_accounting import (
 from confcom.kubernetes.names import AESM_DIRECTORY, REAL, extended_resource
 
 DEFAULT_DEVICE_PLUGIN_DIRECTORY = Path("/var/lib/kubelet/device-plugins")
-"""A constant of the kubelet, independent of its --root-dir."""
+"""The kubelet always uses this directory, whatever its --root-dir is."""
 DEFAULT_SIMULATED_EPC_MIB = 168
-"""The EPC of a Standard_DC8_v2, the largest of the sizes that device accounting was made for."""
+"""MiB of EPC of a Standard_DC8_v2, the largest VM size for which counting as devices was designed."""
 
 DEFAULT_INSTALLATION = "confcom"
-"""The installation of all plugins without a given name, which count as instances of one update."""
+"""Plugins without a given installation have this one, and count as instances of one update."""
 
 _DESCRIPTION = """\
 Offer this node's EPC to the kubelet as kubernetes.azure.com/sgx_epc_mem_in_MiB (one device is one MiB), and the SGX
@@ -47,7 +47,7 @@ def _resource_name(text: str) -> str:
 
 
 def _api_server(text: str) -> ApiVersion | None:
-    """Return the version; None for an empty text, which the chart gives if it does not know."""
+    """Return the API server's version; None for empty text, which the chart gives for an unknown version."""
     return parse_api_version(text) if text else None
 
 
@@ -114,7 +114,7 @@ class PluginSettings(DaemonSettings):
         str,
         "NAME",
     )
-    """Two plugins of one installation are instances of an update; plugins of two never serve the same resource."""
+    """Plugins of one installation are instances of one update. Only one installation serves a resource."""
     device_plugin_dir: Path = setting(
         DEFAULT_DEVICE_PLUGIN_DIRECTORY, "the kubelet's device plugin directory", parse_path, "DIR"
     )
@@ -124,7 +124,7 @@ class PluginSettings(DaemonSettings):
         _absolute_path,
         "DIR",
     )
-    """None if containers mount the directory themselves."""
+    """The host's AESM directory; None if containers mount it themselves."""
     aesmd_mount: bool = switch(
         "mount that directory into containers; otherwise containers have to mount it themselves", default=True
     )
@@ -153,7 +153,7 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
             why="simulation is never enabled by default",
             remedy="add --simulated, or leave --simulated-epc-mib out",
         )
-    _ = settings.resources  # refuses names that are there twice
+    _ = settings.resources  # raises SettingsError for repeated names
     return replace(
         settings,
         simulated_epc_mib=(epc_mib or DEFAULT_SIMULATED_EPC_MIB) if settings.simulated else None,

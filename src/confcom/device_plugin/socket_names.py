@@ -1,7 +1,7 @@
-"""The names of our sockets in the kubelet's directory, by which instances find each other.
+"""The names of our sockets in the kubelet's directory, by which the plugin's instances find each other.
 
-A name identifies the resource, the installation, the instance, and the instance's socket by number.
-Instances exchange nothing else: the names are enough, and a kubelet clears the directory when it starts.
+A name contains the resource, the installation, the instance, and a number for the instance's socket.
+Instances exchange no other data, and need no cleanup: a kubelet clears the directory when it starts.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.errors import UnavailableError
 
 _DIGEST_LETTERS = 4
-"""Hex digits of a name's digest. Two names on a node have the same digits with a probability of 1 in 65,536."""
+"""Number of hex digits of a digest. The digests of two names are equal with a probability of 1 in 65,536."""
 _KIND_LETTERS = 3
 _LETTERS = string.digits + string.ascii_lowercase
 _INSTANCE_LETTERS = 3
-"""46,656 instances; an identifier that is in use on the node is not chosen again."""
+"""46,656 instances; an instance never chooses an identifier that is in use on the node."""
 _NUMBER_LETTERS = 3
-"""46,656 sockets of one instance, after which the numbers repeat. A new socket takes a kubelet restart or the like."""
+"""46,656 sockets per instance before numbers repeat; a new socket is needed after a kubelet restart, say."""
 INSTANCES = len(_LETTERS) ** _INSTANCE_LETTERS
 NAME_BYTES = len("sgx--.sock") + _KIND_LETTERS + 2 * _DIGEST_LETTERS + _INSTANCE_LETTERS + _NUMBER_LETTERS
-"""Length of every socket name. It is short because kubelets' directories have long paths."""
+"""Length of every socket name. Names are short because the kubelet's directory may have a long path."""
 _NAME = re.compile(
     rf"sgx-({'|'.join(kind[:_KIND_LETTERS] for kind in ResourceKind)})-(?P<resource>[0-9a-f]{{{_DIGEST_LETTERS}}})"
     rf"(?P<installation>[0-9a-f]{{{_DIGEST_LETTERS}}})(?P<instance>[0-9a-z]{{{_INSTANCE_LETTERS}}})"
@@ -48,7 +48,7 @@ class SocketNames:
         return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{identity}{_digits(number, _NUMBER_LETTERS)}.sock"
 
     def has_sockets_of(self, resource_name: str) -> bool:
-        """Return whether a resource has a socket of the installation, served or left by a killed instance."""
+        """Return whether a resource has a socket of our installation (perhaps left by a killed instance)."""
         mine = (_digest(resource_name), _digest(self.installation))
         return any((found["resource"], found["installation"]) == mine for _, found in _our_sockets(self.directory))
 
@@ -58,11 +58,11 @@ class SocketNames:
 
 @dataclass(slots=True)
 class PeerInstances:
-    """Other instances of this installation that serve one resource, during an update or a rollback.
+    """The other instances of this installation that serve a resource, during an update or a rollback.
 
-    Up to 1.36 the kubelet knows one plugin per resource, the one that registered last. When that instance
-    ends, the kubelet loses the resource, and an older instance that still runs gets no notice: its stream
-    stays open. So each instance has to watch for the end of others.
+    Up to 1.36 the kubelet knows one plugin per resource: the last that registered. When the last registered
+    instance ends, the kubelet loses the resource. An older instance gets no notice of this, as its stream
+    stays open. Each instance therefore has to detect the end of the other instances.
     """
 
     _names: SocketNames
@@ -72,11 +72,11 @@ class PeerInstances:
     _stale: frozenset[str] = frozenset()
 
     def record_registration(self, own: Path, *, within: float) -> None:
-        """Record that we have registered: from here on, only the end of an instance that registers later matters.
+        """Record that we have registered: from now on, only the end of instances that register later matters.
 
-        A socket that is older than ours by more than `within`, the seconds that a Register may take,
-        belongs to an instance that had registered before us: an instance that registers again uses a new
-        socket, unless it was the latest to register.
+        A socket older than ours by more than `within`, the maximum of seconds that a Register takes, belongs
+        to an instance that had registered before us. An instance that registers again uses a new socket,
+        unless it was the latest to register.
         """
         latest = _bound_at(own) - within
         self._older = frozenset(path for path, _ in self._sockets() if _bound_at(path) < latest)
@@ -90,11 +90,11 @@ class PeerInstances:
         return bool(ended)
 
     def any_alive(self) -> bool:
-        """Return whether another instance serves the resource now, whether it registered before or after us."""
+        """Return whether another instance, which registered before or after us, serves the resource now."""
         return any(_state(path) is PathState.LIVE for path, _ in self._sockets())
 
     def _inspect(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Return the instances with a live socket, or one that cannot be inspected, and those with a stale socket."""
+        """Return the instances with a live or uninspectable socket, and the instances with a stale socket."""
         alive, stale = set(), set()
         for path, instance in self._sockets():
             if path in self._older:
@@ -132,10 +132,10 @@ def unused_instance(directory: Path, random_below: Callable[[int], int]) -> str:
 
 
 def refuse_second_plugin(directory: Path, resources: Iterable[str], installation: str) -> None:
-    """Raise an error if a plugin of another installation serves one of the resources of these names.
+    """Raise UnavailableError if a plugin of another installation serves one of these resources.
 
-    The kubelet would take the later plugin for the successor of the earlier one, allocate the same EPC twice, and lose
-    the resource when either ends. An instance of the same installation is its successor in an update.
+    The kubelet would treat the later plugin as the earlier one's successor: it would allocate the same EPC twice, and
+    lose the resource when either plugin ends. Only instances of one installation are successors in an update.
     """
     mine = {_digest(name): name for name in resources}
     for path, found in _our_sockets(directory):
@@ -150,9 +150,9 @@ def refuse_second_plugin(directory: Path, resources: Iterable[str], installation
 
 
 def remove_stale_sockets(directory: Path) -> list[str]:
-    """Remove our sockets on which no process listens, such as those of an instance that was killed; return their names.
+    """Remove our sockets on which no process listens, for example after an instance was killed. Return their names.
 
-    A kubelet clears the directory too, but only when it starts. A socket that cannot be inspected or removed stays.
+    The kubelet clears the directory only at its start. Sockets that cannot be inspected or removed stay.
     """
     removed = []
     for path, _ in _our_sockets(directory):

@@ -1,6 +1,6 @@
-"""Report of facts about a node's SGX, for its owner to send to this project; no fact identifies the machine.
+"""Reports facts about a node's SGX, which its owner can send to us, since no fact identifies the machine.
 
-The facts are not judged, and no error ends the report: an unreadable fact is null, or in the section `unread`.
+The report does not judge facts, and no error ends it. An unreadable fact is null, or is in the section `unread`.
 """
 
 Value = str | int | float | bool | None | list["Value"] | dict[str, "Value"]

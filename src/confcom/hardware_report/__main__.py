@@ -1,4 +1,4 @@
-"""Print the hardware report as JSON, without the libraries of the command line, which the daemons' images lack."""
+"""Print the hardware report as JSON. The command line's libraries are not used, since daemons' images lack them."""
 
 import argparse
 import json

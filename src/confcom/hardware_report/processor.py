@@ -1,4 +1,4 @@
-"""The processor's CPUID leaves about SGX. Pure: the caller supplies the function that executes CPUID.
+"""Reads the processor's CPUID leaves about SGX. The caller supplies the function that executes CPUID.
 
 Source: Intel SDM vol. 2A, CPUID, and vol. 3D, "Enumeration of Intel SGX".
 """
@@ -24,13 +24,13 @@ _HYPERVISOR = 1 << 31
 
 
 def processor_facts(cpuid: Cpuid) -> Facts:
-    """Return the leaves 0, 1, 7 and 0x12 as far as the processor has them."""
+    """Return facts from the leaves 0, 1, 7 and 0x12, as far as the processor has them."""
     first = cpuid(0, 0)
     vendor = b"".join(part.to_bytes(4, "little") for part in (first.ebx, first.edx, first.ecx))
     facts: Facts = {"vendor": vendor.decode("ascii", errors="replace"), "last_leaf": f"{first.eax:#x}"}
     if first.eax >= 1:
         model = cpuid(1, 0)
-        # Other registers of this leaf identify the core on which this thread runs.
+        # The leaf's other registers are left out: they identify the core on which this thread runs.
         facts |= {"signature": f"{model.eax:#x}", "virtual_machine": bool(model.ecx & _HYPERVISOR)}
     if first.eax >= FEATURES_LEAF:
         features = cpuid(FEATURES_LEAF, 0)
@@ -45,7 +45,7 @@ def processor_facts(cpuid: Cpuid) -> Facts:
 
 
 def _sgx_leaf(cpuid: Cpuid) -> list[Value]:
-    """Return the sub-leaves 0 and 1, and the EPC's sub-leaves, including the one that ends the list."""
+    """Return the sub-leaves 0 and 1 and the EPC's sub-leaves, up to the sub-leaf that ends the list."""
     rows = [_hexadecimal(cpuid(SGX_LEAF, subleaf)) for subleaf in range(FIRST_EPC_SUBLEAF)]
     for subleaf in range(FIRST_EPC_SUBLEAF, FIRST_EPC_SUBLEAF + MAX_EPC_SECTIONS):
         registers = cpuid(SGX_LEAF, subleaf)

@@ -1,6 +1,6 @@
-"""The hardware report and its sections. All sources that are read are parameters.
+"""Makes the hardware report from its sections; all sources that are read are parameters.
 
-Each AESM call is made once and timed. No quote is made: the only enclave report that is sent has a wrong MAC.
+Each AESM call is made once and timed. No quote is made, since the only enclave report sent has a wrong MAC.
 """
 
 import importlib.metadata
@@ -26,13 +26,13 @@ from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report
 FORMAT: Final = "confcom-hardware-report/1"
 HOST = Path("/")
 SOCKET_BELOW_ROOT = "run/aesmd/aesm.socket"
-"""The path is not below /var/run, which is often an absolute link and would lead out of the node's root."""
+"""The socket's path below a node's root. /var/run is often an absolute link, which leads out of the root."""
 RPM = Path("/usr/bin/rpm")
 RPM_SECONDS = 20.0
-"""Time limit of rpm, longer than it needs for some thousand packages."""
+"""Time limit of rpm; listing some thousand packages takes less."""
 
 WRONG_REPORT: Final = Report(bytes(REPORT_BODY_SIZE), key_id=bytes(KEY_ID_SIZE), mac=b"\x5a" * MAC_SIZE)
-"""A report that no processor made: a quoting enclave must refuse it."""
+"""An enclave report that no processor made, so that a quoting enclave must refuse it."""
 
 Clock = Callable[[], float]
 
@@ -49,12 +49,12 @@ def query_rpm(rpm: Path = RPM, seconds: float = RPM_SECONDS) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Sources of the report's facts, as parameters, so that tests can replace them."""
+    """The sources of the report's facts, which are parameters so that tests can replace them."""
 
     files: NodeFiles
     socket: Path
     query_rpm: Callable[[], str | None] | None
-    """Returns lines of name and version of all packages; None: rpm is not asked."""
+    """A function that returns a line of name and version for each package; None to run no rpm."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Clock = time.monotonic
     call_seconds: float = EXCHANGE_SECONDS
@@ -67,7 +67,7 @@ def local_report(
     socket: Path | None = None,
     call_seconds: float = EXCHANGE_SECONDS,
 ) -> Facts:
-    """Report this machine, or the node whose root file system, with its socket, is mounted at `host_root`."""
+    """Report on this machine, or on the node whose root file system (with the socket) is at `host_root`."""
     usual = aesm_socket_path(environ) if host_root == HOST else host_root / SOCKET_BELOW_ROOT
     rpm = query_rpm if host_root == HOST else None
     return collect(Node(NodeFiles(host_root), socket or usual, rpm, call_seconds=call_seconds))
@@ -87,7 +87,7 @@ def collect(node: Node) -> Facts:
 
 
 def _guarded(read: Callable[[], Facts]) -> Facts:
-    """Read a section. If a bug shows on a kind of machine that we cannot test, only this section is lost."""
+    """Read a section so that a bug on a kind of machine that we cannot test loses only this section."""
     try:
         return read()
     except ConfcomError as error:
@@ -129,7 +129,7 @@ def _aesm_facts(node: Node) -> Facts:
 
 
 def aesm_facts(client: AesmClient, clock: Clock) -> Facts:
-    """Make each AESM call once, in a client's order; stop after the first call without an answer."""
+    """Make each AESM call once, in the order of a client. Stop after the first unanswered call."""
     facts: Facts = {}
     rows: list[Value] = []
     for call, ask in _CALLS.items():
@@ -142,7 +142,7 @@ def aesm_facts(client: AesmClient, clock: Clock) -> Facts:
             answered = isinstance(error, AesmError | MalformedError)
         rows.append({"call": call, "outcome": outcome, "code": code, "seconds": round(clock() - started, 4)})
         if not answered:
-            break  # each further call would wait until its time limit too
+            break  # later calls would also wait for their whole time limit
     return facts | {"calls": rows}
 
 
@@ -156,7 +156,7 @@ def _key_ids(client: AesmClient) -> Facts:
 
 
 def _quoting_enclave(client: AesmClient) -> Facts:
-    target = client.init_quote().target_info  # not the public key id, which identifies the machine
+    target = client.init_quote().target_info  # the public key id is left out: it identifies the machine
     return {
         "quoting_enclave": {
             "mr_enclave": target.mr_enclave.hex(),

@@ -1,6 +1,6 @@
-"""Intel's packages and configuration on the node, without secrets. Pure: texts in, facts out.
+"""Intel's packages and configuration on the node, without secrets. The functions turn texts into facts.
 
-Of a configuration, only harmless values of known keys are shown: any other value may be a misplaced
+Only harmless values of known keys in a configuration are shown, since any other value may be a misplaced
 password.
 """
 
@@ -27,7 +27,7 @@ LIBRARIES = (
     "/usr/lib64/libsgx_qe3.signed.so.1",
 )
 MAX_PACKAGES: Final = 200
-"""Limit of listed packages; Intel has fewer."""
+"""Maximum of listed packages; Intel has fewer."""
 
 _NAMES = re.compile(r"(?:lib)?sgx[a-z0-9.+-]*|libdcap[a-z0-9.+-]*|libtdx[a-z0-9.+-]*|(?:az|tee)-dcap[a-z0-9.+-]*")
 _VERSION = re.compile(r"[A-Za-z0-9.+:~_-]{1,128}")
@@ -43,7 +43,7 @@ _PLAIN_KEYS = frozenset(
         "pck_cache_expire_hours",
         "verify_collateral_cache_expire_hours",
         "local_cache_only",
-        "custom_request_options",  # names and values of headers, which are never shown
+        "custom_request_options",  # has HTTP headers, which are never shown
         "proxy type",
         "default quoting type",
         "qpl log level",
@@ -59,7 +59,7 @@ _PATH = re.compile(r"[A-Za-z0-9/._~-]{0,512}")
 
 
 def package_facts(dpkg: str | None, rpm: str | None) -> Facts:
-    """Return versions of Intel's packages, by DPKG_STATUS and by rpm's lines of name, tab and version."""
+    """Return Intel's packages and versions, from DPKG_STATUS or from rpm's lines (name, tab, version)."""
     listed = _from_dpkg(dpkg) if dpkg is not None else (line.partition("\t")[::2] for line in (rpm or "").splitlines())
     of_intel = [(name, version) for name, version in listed if _NAMES.fullmatch(name) and _VERSION.fullmatch(version)]
     return {
@@ -69,7 +69,7 @@ def package_facts(dpkg: str | None, rpm: str | None) -> Facts:
 
 
 def configuration_facts(text: str | None) -> Facts | None:
-    """Return facts about a configuration (JSON with comments, or key=value lines); None: no file."""
+    """Return facts about a configuration (JSON with comments, or key=value lines); None without a file."""
     if text is None:
         return None
     syntax, given = "key=value", dict(_pairs(text))
@@ -83,12 +83,12 @@ def configuration_facts(text: str | None) -> Facts | None:
 
 
 def without_comments(text: str) -> str:
-    """Return JSON without `//` and `/* */` comments outside of strings, which QCNL's parser accepts."""
+    """Remove from JSON the `//` and `/* */` comments outside of strings, which QCNL's parser accepts."""
     return _COMMENT.sub(lambda found: found[0] if found[0].startswith('"') else " ", text)
 
 
 def redacted_url(url: str) -> str:
-    """Return an http URL without user, password, query and fragment; for other text, only its length."""
+    """Return an http URL without user, password, query and fragment, or the length of any other text."""
     hidden = f"redacted ({len(url)} characters, no plain http URL)"
     try:
         parts = urlsplit(url)

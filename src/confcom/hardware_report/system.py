@@ -1,6 +1,6 @@
-"""The node's kernel, SGX driver, device nodes and EPC, from the node's files; reads are limited in size.
+"""Reads the node's kernel, SGX driver, device nodes and EPC from the node's files. Reads are limited in size.
 
-For a file that cannot be read, the reason is recorded in `unread`.
+If a file cannot be read, `unread` records the reason.
 """
 
 import os
@@ -16,16 +16,16 @@ from confcom.hardware_report import Facts
 
 SMALL_FILE_BYTES = 256 * 1024
 _LIMITS = {
-    "/proc/cpuinfo": 16 * 1024 * 1024,  # under 4 KiB for each of at most 4,096 processors
-    "/var/lib/dpkg/status": 64 * 1024 * 1024,  # 1 to 2 KiB for each package
+    "/proc/cpuinfo": 16 * 1024 * 1024,  # at most 4,096 processors, each with under 4 KiB
+    "/var/lib/dpkg/status": 64 * 1024 * 1024,  # each package takes 1 to 2 KiB
 }
 
 NODES = (*epc.ENCLAVE_NODES, *epc.PROVISION_NODES, "/dev/sgx_vepc", "/dev/isgx")
 GROUPS = ("sgx", "sgx_prv")
-"""Groups that systemd's and Intel's udev rules assign to SGX device nodes."""
+"""The groups to which udev rules of systemd and Intel assign SGX device nodes."""
 UDEV_RULES = ("/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
 OS_RELEASES = ("/etc/os-release", "/usr/lib/os-release")
-"""Paths in the order of os-release(5)."""
+"""The paths of os-release, in the order in which os-release(5) looks for them."""
 
 _OS_MEMBERS = ("ID", "VERSION_ID", "PRETTY_NAME")
 _SGX_FLAGS = ("sgx", "sgx_lc")
@@ -36,12 +36,12 @@ _CGROUP_EPC = re.compile(r"^sgx_epc (\d+)$", re.MULTILINE)
 @dataclass(frozen=True, slots=True)
 class NodeFiles(HostFiles):
     unread: dict[str, str] = field(default_factory=dict)
-    """Reasons, by path, why existing files could not be read."""
+    """Keyed by path: why an existing file could not be read."""
 
     def read_text(self, path: str) -> str | None:
         limit = _LIMITS.get(path, SMALL_FILE_BYTES)
         try:
-            # Without O_NONBLOCK, opening a FIFO without a writer would block forever.
+            # O_NONBLOCK is for FIFOs: without it, opening a FIFO that has no writer would block forever.
             descriptor = os.open(self._at(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -57,7 +57,7 @@ class NodeFiles(HostFiles):
         return data.decode("utf-8", errors="replace")
 
     def children(self, path: str) -> tuple[str, ...]:
-        """Return the names in a directory, sorted; empty if the directory is missing or unreadable."""
+        """Return the sorted names in a directory; empty if the directory is missing or unreadable."""
         try:
             return tuple(sorted(os.listdir(self._at(path))))  # noqa: PTH208 # names alone
         except OSError as error:
@@ -80,7 +80,7 @@ class NodeFiles(HostFiles):
 
 
 def kernel_facts(files: NodeFiles) -> Facts:
-    """Return kernel, distribution and microcode; of the kernel's command line, words that disable SGX."""
+    """Return kernel, distribution, microcode, and the words in the kernel's command line that disable SGX."""
     release = files.read_text("/proc/sys/kernel/osrelease")
     os_release = next((text for path in OS_RELEASES if (text := files.read_text(path))), "")
     first = (files.read_text("/proc/cpuinfo") or "").partition("\n\n")[0]
@@ -100,7 +100,7 @@ def kernel_facts(files: NodeFiles) -> Facts:
 
 
 def device_facts(files: NodeFiles) -> Facts:
-    """Return driver, device nodes with modes, the EPC, and what our device plugin would offer."""
+    """Return the driver, the device nodes with their modes, the EPC, and the offer of our device plugin."""
     groups = group_names(files)
     return {
         "drivers": [path for path in epc.DRIVER_ENTRIES if files.exists(path)],
@@ -122,7 +122,7 @@ def group_names(files: NodeFiles) -> dict[int, str]:
 
 
 def entry_facts(files: NodeFiles, path: str, groups: dict[int, str]) -> Facts | None:
-    """Return type, mode and owner of a directory entry, as `ls -l` shows them."""
+    """Return the type, mode and owner of a directory entry, in the notation of `ls -l`."""
     entry = files.stat(path)
     if entry is None:
         return None

@@ -1,4 +1,4 @@
-"""The kubelet's device plugin API, for both of its sides: messages, services, and device lists.
+"""The kubelet's device plugin API, for the kubelet and for plugins: messages, services, and device lists.
 
-Needs gRPC and opens no connection itself: the device plugin and the demo do.
+This package needs gRPC, but opens no connection: its users, the device plugin and the demo, open them.
 """

@@ -1,6 +1,6 @@
-"""The kubelet's record of registered and allocated devices: a file in the device plugin directory. Pure.
+"""The kubelet's checkpoint: a file in the device plugin directory with registered and allocated devices.
 
-The format is internal to the kubelet and has no version; it is the same in 1.34 to 1.37.
+The file's format is internal to the kubelet and has no version, but is the same in 1.34 to 1.37.
 """
 
 import json
@@ -25,12 +25,12 @@ class HeldDevices:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The parts of the kubelet's record that are used here."""
+    """The parts of the kubelet's checkpoint that confcom uses."""
 
     registered: dict[str, int]
-    """Healthy devices of each resource that the kubelet knows; 0 while no plugin serves it."""
+    """Keyed by resource: the number of healthy devices, which is 0 while no plugin serves the resource."""
     held: dict[str, list[str]]
-    """By resource: the IDs of the devices that containers hold, or held."""
+    """Keyed by resource: the IDs of the devices that containers hold, or held until their end."""
 
 
 def encode_checkpoint(registered: Mapping[str, Iterable[str]], held: Iterable[HeldDevices]) -> bytes:
@@ -66,7 +66,7 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
 
 
 def _typed(kind: type[T], value: object) -> T:
-    """Return a value of a type; Go writes null for an empty map or list."""
+    """Return `value` if it is a `kind`. Null counts as empty: Go writes it for empty maps and lists."""
     if value is None:
         return kind()
     if not isinstance(value, kind):

@@ -1,7 +1,7 @@
-"""Device IDs, and the encoding of a whole device list.
+"""Makes and checks device IDs, and encodes a whole device list.
 
-The kubelet receives a list as one message of at most 4 MiB, so the length of an ID limits the number of
-devices on a node: decimal IDs allow about 230,000 devices, IDs of three characters 262,144 in exactly 4 MiB.
+The kubelet receives a list as one message of at most 4 MiB, so the length of IDs limits a node's number of
+devices. Decimal IDs allow about 230,000 devices; IDs of three characters allow 262,144 (exactly 4 MiB).
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,25 +12,25 @@ from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
 from confcom.kubernetes.epc_accounting import MAX_DEVICES
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-"""The digits of base64url, in order; all are safe in checkpoints, pod status and logs."""
+"""The digits of base64url in their order, which are all safe in checkpoints, pod status and logs."""
 ID_LENGTH = 3
-"""Characters of every ID. All IDs have the same length, so that list entries differ only in the ID."""
+"""Number of characters of every ID. With one length for all IDs, list entries differ only in the ID."""
 FIRST_DECIMAL = ALPHABET.index("0") * len(ALPHABET) ** 2
 """212,992: the first device whose ID could be another plugin's decimal number."""
 
 MAX_CONTAINERS = 16
-"""Containers in one AllocateRequest. Up to 1.37 the kubelet sends one container at a time; the API permits several."""
+"""Maximum of containers in an AllocateRequest. The kubelet (up to 1.37) sends one; the API permits more."""
 _CONTAINER_BYTES = 1 + 3
-"""Tag and length of one ContainerAllocateRequest: the encoded length of MAX_DEVICES IDs takes 3 bytes."""
+"""Bytes of a ContainerAllocateRequest's tag (1) and length (3, which is enough for MAX_DEVICES IDs)."""
 
 _DIGITS = {character: value for value, character in enumerate(ALPHABET)}
 _NO_DIGIT = 255
 _VALUES = bytes(_DIGITS.get(chr(byte), _NO_DIGIT) for byte in range(256))
-"""The table of bytes.translate from the characters of an ID to the values of its digits."""
+"""A table for bytes.translate, which turns the characters of an ID into the values of its digits."""
 
 
 def device_id(index: int) -> str:
-    """Return the ID of the device at an index; it is the same at every start, so a kubelet's allocations stay valid."""
+    """Return the ID of the device at an index. An ID never changes, so that the kubelet's allocations stay valid."""
     if not 0 <= index < MAX_DEVICES:
         raise SettingsError(
             f"{index + 1:,} devices do not fit one device list",
@@ -44,10 +44,10 @@ def device_id(index: int) -> str:
 
 
 def least_count(identifiers: Iterable[str], *, most: int) -> int:
-    """Return the least number of devices in a list with these IDs: the highest of our indexes plus 1; 0 without one.
+    """Return the minimum length of a device list that has all of our IDs among `identifiers`; 0 if none is ours.
 
-    The IDs may be decimal numbers of another plugin, which may look like ours: `100` would be the ID of
-    device 220,468. IDs of devices beyond `most` are not ours.
+    Another plugin's IDs may be decimal numbers, which may look like our IDs: `100` would be our ID of device
+    220,468. IDs of devices with indexes from `most` on are not ours.
     """
     ours = (one for one in identifiers if len(one) == ID_LENGTH and set(one) <= _DIGITS.keys())
     indexes = ((_DIGITS[one[0]] * len(ALPHABET) + _DIGITS[one[1]]) * len(ALPHABET) + _DIGITS[one[2]] for one in ours)
@@ -57,7 +57,7 @@ def least_count(identifiers: Iterable[str], *, most: int) -> int:
 def all_below(identifiers: Sequence[str], count: int) -> bool:
     """Return whether every identifier is the ID of a device with an index below `count`.
 
-    This needs no table of all IDs, and is fast for a thousand IDs. `count` is at most MAX_DEVICES.
+    The function needs no table of all IDs, and is fast for a thousand IDs. `count` is at most MAX_DEVICES.
     """
     if not identifiers:
         return True
@@ -71,8 +71,8 @@ def all_below(identifiers: Sequence[str], count: int) -> bool:
 def encode_device_list(count: int) -> bytes:
     """Return an encoded ListAndWatchResponse with the devices 0 to count - 1, all healthy.
 
-    Entries of a repeated field are concatenated, and ours differ only in the ID. So protobuf encodes one
-    entry, and the others are copies with another ID.
+    Protobuf concatenates the entries of a repeated field, and our entries differ only in the ID. Protobuf
+    therefore encodes only one entry; the other entries are copies with other IDs.
     """
     model = device_id(0)
     entry = pb.ListAndWatchResponse(devices=[pb.Device(ID=model, health=HEALTHY)]).SerializeToString()
@@ -83,7 +83,7 @@ def encode_device_list(count: int) -> bytes:
 def max_allocate_bytes(count: int) -> int:
     """Return the maximum size in bytes of an AllocateRequest that names each of `count` devices once.
 
-    An ID takes five bytes with its tag and length; each of up to MAX_CONTAINERS containers adds a tag and a length.
+    An ID with its tag and length takes five bytes. Each of MAX_CONTAINERS containers adds a tag and a length.
     """
     one_id = len(pb.ContainerAllocateRequest(devices_ids=[device_id(0)]).SerializeToString())
     return one_id * count + _CONTAINER_BYTES * MAX_CONTAINERS

@@ -1,1 +1,1 @@
-"""Shared by the add-on and its daemons: names, inventories, Kubernetes objects, accounting of EPC. Pure."""
+"""What the add-on and its daemons share: names, inventories, Kubernetes objects, EPC accounting. Pure."""

@@ -1,8 +1,8 @@
-"""Accounting of a node's EPC: as devices, one per MiB, or as an amount in the node's capacity. Pure.
+"""Decides how a node's EPC is counted: as devices (one per MiB) or as an amount in the node's capacity.
 
-A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices. From 1.36 on, large EPC is
-not devices but a number in the node's status, which confcom's controller writes. A node whose containers hold EPC
-keeps its accounting, and at least the EPC that is held: a kubelet that restarts fails Pods that no longer fit.
+After a restart, a 1.36 kubelet stalls for a time proportional to all devices times allocated devices. From 1.36 on,
+large EPC is therefore a number in the node's status, which confcom's controller writes. A node whose containers hold
+EPC keeps its accounting, and offers at least the held EPC: a restarted kubelet fails Pods that do not fit.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from enum import StrEnum
 from typing import NamedTuple
 
 MAX_DEVICES = 262_144
-"""Maximum devices of a node: confcom.kubelet_api.device_list has so many IDs, and their entries of
-16 bytes just fit the kubelet's receive limit of 4 MiB."""
+"""Maximum number of devices of a node: the number of IDs in confcom.kubelet_api.device_list. A list entry has
+16 bytes, so the full list just fits the kubelet's receive limit of 4 MiB."""
 DEFAULT_MAX_EPC_DEVICES = 2_048
-"""A 1.36 kubelet stalls after a restart in proportion to all devices times allocated devices: 0.4 s for
-2,048 devices that are all allocated, 1.75 s for 4,096 (measured)."""
+"""A restarted 1.36 kubelet stalls for a time proportional to all devices times allocated devices. If all
+devices are allocated, it stalls for 0.4 s with 2,048 devices and 1.75 s with 4,096 (measured)."""
 LARGEST_EPC_MIB = 1 << 20
-"""1 TiB: two sockets with the largest EPC of a processor (512 GiB)."""
+"""1 TiB, the EPC of two processors that each have the largest EPC (512 GiB)."""
 HELPERS = 2
-"""Maximum number of quote helpers on a node: an update starts the new helper before the old one ends."""
+"""Maximum number of quote helpers on a node. In an update, the new helper starts before the old one ends."""
 
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})\+?")
-"""Some providers add a plus to the minor version."""
+"""A version; some providers append a plus to the minor number."""
 
 
 class AccountingSetting(StrEnum):
@@ -42,12 +42,12 @@ class AccountingKind(StrEnum):
 
 
 class CapacitySupport(StrEnum):
-    """Whether the cluster can count EPC as capacity, as the chart determined; if not, the first reason."""
+    """The chart's finding: the cluster can count EPC as capacity, or the first reason why it cannot."""
 
     SUPPORTED = "supported"
     API_SERVER = "api-server"
     OFFLINE = "offline"
-    """The chart was rendered without an API server, so it is unknown."""
+    """The chart was rendered without an API server, so the cluster's abilities are unknown."""
     POLICY_OFF = "policy-off"
     CONTROLLER_OFF = "controller-off"
 
@@ -65,7 +65,7 @@ class AccountingReason(StrEnum):
 
 
 class ApiVersion(NamedTuple):
-    """A version of the API server; a kubelet is never newer."""
+    """A version of the API server, which is never older than a kubelet's version."""
 
     major: int
     minor: int
@@ -75,7 +75,7 @@ class ApiVersion(NamedTuple):
 
 
 FIRST_STALLING = ApiVersion(1, 36)
-"""The first version of which a kubelet stalls after a restart if it has many devices."""
+"""From this version on, a kubelet with many devices stalls after its restart."""
 
 
 def parse_api_version(text: str) -> ApiVersion:
@@ -87,39 +87,39 @@ def parse_api_version(text: str) -> ApiVersion:
 
 @dataclass(frozen=True, slots=True)
 class EpcInUse:
-    """What the kubelet knows of this node's EPC when the plugin starts."""
+    """What the kubelet knows about this node's EPC when the plugin starts."""
 
     devices: int = 0
-    """Number of EPC devices that the kubelet knows. 0 without a held device: EPC is not counted as devices,
-    or no plugin has served the devices since the kubelet started, as after a reboot of a drained node."""
+    """Number of EPC devices that the kubelet knows. If it is 0 and no device is held, EPC is not counted as
+    devices, or no plugin has served devices since the kubelet's start (as after a drained node's reboot)."""
     devices_held: bool = False
     """Whether containers hold devices of EPC. The kubelet also reports devices of containers that ended,
     until it allocates a device to another container."""
     held_count: int = 0
-    """The smallest number of devices that includes all held devices; 0 if none is held, or if unknown."""
+    """The smallest count of devices that includes all held devices; 0 if none is held, or if unknown."""
     capacity_held: bool = False
-    """Whether containers may hold EPC as capacity: they have the enclave device, and EPC has no devices."""
+    """Whether containers may hold EPC as capacity: they have an enclave device, and EPC has no devices."""
     enclaves_held: bool = False
     """Whether containers have the enclave device on a node that offers no device: its plugin was away for
     more than five minutes, so the kubelet has forgotten how EPC was counted."""
     doubt: str = ""
-    """Why the kubelet's own record could not be used; empty if it was used, or if there is no record."""
+    """Why the kubelet's checkpoint could not be used; empty if it was used or does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountingSettings:
-    """The operator's choice, and the facts that the chart found about the cluster."""
+    """The accounting that the operator chose, and the facts that the chart found about the cluster."""
 
     setting: AccountingSetting = AccountingSetting.AUTO
     api_server: ApiVersion | None = None
     """The API server's version; None if it is unknown."""
     support: CapacitySupport = CapacitySupport.OFFLINE
     max_epc_mib: int | None = None
-    """Maximum MiB to offer; None for the default maximum of the chosen accounting."""
+    """Maximum MiB to offer; None for the chosen accounting's default maximum."""
 
     @property
     def stalls(self) -> bool:
-        """Whether the kubelet may be of a version that stalls after a restart if there are many devices."""
+        """Whether the kubelet's version may be one that stalls after a restart with many devices."""
         return self.api_server is None or self.api_server >= FIRST_STALLING
 
 
@@ -131,7 +131,7 @@ class AccountingDecision:
     choice: AccountingReason
     why: str
     held_mib: int = 0
-    """Minimum MiB to offer, even if the node has less EPC: containers hold these devices."""
+    """Minimum MiB to offer, even if the node has less EPC, because containers hold so many devices."""
 
     def offered(self, mib: int) -> int:
         """Return the MiB to offer if the node has `mib` for tenants."""
@@ -139,11 +139,11 @@ class AccountingDecision:
 
 
 def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: int) -> AccountingDecision:
-    """Decide how to count a node's EPC. `epc_mib` is the MiB for tenants; 0 only if containers hold EPC."""
+    """Decide how to count a node's EPC. `epc_mib` is the tenants' MiB, 0 only if containers hold EPC."""
     wanted = _wanted(settings, epc_mib)
     if in_use.devices or in_use.devices_held:
         return _keep_held(_keep_devices(settings, wanted, in_use), in_use.held_count, epc_mib)
-    maybe = in_use.enclaves_held and settings.stalls  # before 1.36 nothing is counted as capacity
+    maybe = in_use.enclaves_held and settings.stalls  # before 1.36, EPC is never capacity
     if wanted.kind is AccountingKind.DEVICE and (in_use.capacity_held or maybe):
         why = "containers may hold EPC that is counted as capacity, and devices could be less"
         return _capacity(settings, AccountingReason.KEPT_ALLOCATED, why)
@@ -154,11 +154,11 @@ EPC_FLAGS = (
     *("--accounting", "--api-server", "--capacity-support", "--max-epc-mib"),
     *("--reserve-epc-mib", "--helper-epc-mib", "--simulated-epc-mib"),
 )
-"""The device plugin's flags that decide how EPC is counted, and how much is offered."""
+"""The flags of the device plugin that decide how EPC is counted and how much EPC is offered."""
 
 
 def set_aside_mib(flag: Callable[[str], str]) -> int:
-    """Return the MiB that a plugin with these flags keeps from tenants: reserved, or for quote helpers."""
+    """Return the MiB that a plugin with these flags does not offer to tenants (reserved, or for helpers)."""
     return int(flag("--reserve-epc-mib") or 0) + HELPERS * int(flag("--helper-epc-mib") or 0)
 
 
@@ -170,11 +170,11 @@ class OfferedEpc(NamedTuple):
 def changed_epc(
     old: Callable[[str], str], new: Callable[[str], str], *, now: OfferedEpc, held: int, limit: int | None
 ) -> int | None:
-    """Return the MiB that a node will offer once no Pod holds EPC; None if the new flags take effect at once.
+    """Return the MiB that a node will offer once no Pod holds EPC; None if new flags take effect at once.
 
-    A lower amount, or another accounting, is postponed while Pods hold EPC (`held`, at least 1 MiB).
-    `old` and `new` return flags of the present device plugin and of the next one (empty if it is not
-    given); `limit` is the next controller's maximum.
+    A lower amount or another accounting waits while Pods hold EPC: `held` MiB, at least 1. `old` and `new`
+    return the value of a flag of the present and of the next device plugin, or empty text if the flag is not
+    given. `limit` is the next controller's maximum.
     """
     as_devices = now.kind is AccountingKind.DEVICE
 
@@ -194,16 +194,16 @@ def changed_epc(
     found = int(size or now.mib + set_aside_mib(old))
     before = drained(old, found)
     if not size and drained(old, LARGEST_EPC_MIB).mib <= now.mib:
-        found = max(found, LARGEST_EPC_MIB)  # a maximum hides how much the hardware has
+        found = max(found, LARGEST_EPC_MIB)  # the hardware may have more than the maximum
     after = drained(new, int(new_size or found))
     mib = after.mib if limit is None or after.kind is AccountingKind.DEVICE else min(after.mib, limit)
-    # Pods may hold any devices, even those with the highest numbers.
+    # Any device may be held by a Pod, even a device with the highest number.
     lowered = mib < (now.mib if as_devices else held)
     return mib if lowered or after.kind not in {before.kind, now.kind} else None
 
 
 def _wanted(settings: AccountingSettings, epc_mib: int) -> AccountingDecision:
-    """Return the choice for a node without EPC in use."""
+    """Return the decision for a node on which no EPC is in use."""
     match settings.setting:
         case AccountingSetting.CAPACITY:
             return _capacity(settings, AccountingReason.SET, "--accounting=capacity")
@@ -252,9 +252,9 @@ def _devices(settings: AccountingSettings, choice: AccountingReason, why: str) -
 
 
 def _keep_devices(settings: AccountingSettings, wanted: AccountingDecision, in_use: EpcInUse) -> AccountingDecision:
-    """Return accounting by devices, with no fewer devices than now, unless the operator gave a maximum.
+    """Return accounting as devices, at least as many as now unless the operator gave a maximum.
 
-    An explicit `capacity` switches a node to capacity once no device is held; `auto` never does.
+    The setting `capacity` switches a node to capacity once no device is held; `auto` never switches.
     """
     devices, automatic = min(in_use.devices, MAX_DEVICES), settings.setting is AccountingSetting.AUTO
     if wanted.kind is AccountingKind.DEVICE:

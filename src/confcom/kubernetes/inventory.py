@@ -1,4 +1,4 @@
-"""The document at a device plugin's `/inventory`: what the plugin found and offers, as versioned JSON. Pure."""
+"""The versioned JSON document at a device plugin's `/inventory`: what the plugin found and offers. No I/O."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, number, text
 
 INVENTORY_VERSION = 1
-"""Increased when a field is removed or changes its meaning, not when fields are added."""
+"""The document's version, which increases if a field is removed or gets a new meaning, not for new fields."""
 LARGEST_MIB = 1 << 32
-"""4 PiB. A larger amount is a mistake, and not EPC."""
+"""4 PiB. A larger amount of EPC is taken for a mistake."""
 _AMOUNTS = ("advertised", "set_aside", "reserved", "held_back", "kept")
 
 
 @dataclass(frozen=True, slots=True)
 class EpcSection:
     node: int | None
-    """The section's NUMA node; None if CPUID is the source, which does not name NUMA nodes."""
+    """The section's NUMA node; None if the source is CPUID, which does not show NUMA nodes."""
     bytes: int
 
 
@@ -30,30 +30,30 @@ class FoundEpc:
     reason: str
     bytes: int = 0
     mib: int = 0
-    """Whole MiB of all sections: the sum, rounded down."""
+    """The sum of all sections in MiB, rounded down."""
     numa_nodes: tuple[EpcSection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EpcOffer:
-    """A plugin's accounting of EPC, and the amounts that it offers."""
+    """How a plugin counts EPC, and the amounts that the plugin offers."""
 
     kind: AccountingKind | None
-    """None while the plugin waits for SGX: how EPC will be counted is not decided yet."""
+    """How EPC is counted; None while the plugin waits for SGX, and has not decided yet."""
     resource: str | None
     choice: str | None
-    """The code for `reason`, the explanation of the accounting."""
+    """A code for `reason`, which explains the accounting in words."""
     advertised_mib: int = 0
-    """MiB offered to tenants: without MiB that are set aside, reserved or held back."""
+    """MiB offered to tenants, which excludes MiB that are set aside, reserved or held back."""
     set_aside_mib: int = 0
-    """MiB offered to quote helpers, as a separate resource."""
+    """MiB offered to quote helpers, as a resource of their own."""
     reserved_mib: int = 0
     held_back_mib: int = 0
-    """MiB beyond the maximum, which are not offered."""
+    """MiB that are not offered because they exceed the maximum."""
     kept_mib: int = 0
-    """MiB offered although the settings leave less to tenants: containers hold them."""
+    """MiB that are offered only because containers hold them: the settings leave less to tenants."""
     kubelet_stall_seconds: float = 0
-    """Time for which the kubelet may stall after a restart if all devices are allocated; 0 before 1.36."""
+    """Seconds for which the kubelet may stall after a restart with all devices allocated; 0 before 1.36."""
     reason: str = ""
 
 
@@ -74,10 +74,9 @@ class Inventory:
 
     @classmethod
     def from_json(cls, document: bytes | str) -> Inventory:
-        """Parse a document, which any container on the node's network could have sent.
+        """Parse a document, which may be untrusted: any container on the network could have sent it.
 
-        Raises:
-            MalformedError: the document is no inventory of this version.
+        Raises: MalformedError: the document is not an inventory of this version.
         """
         try:
             found = json.loads(document)

@@ -1,4 +1,4 @@
-"""The fields of a node that the add-on reads: labels, taints, readiness, and the add-on's resources. Pure."""
+"""The fields of a node that the add-on reads: labels, taints, readiness, and the add-on's resources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from confcom.kubernetes.names import FIELD_MANAGER, INTEL_EPC, OURS, REAL, SETS,
 from confcom.kubernetes.objects import KubernetesObject, amount, listing, mapping, text
 
 _NFD_RESOURCES = "nfd.node.kubernetes.io/extended-resources"
-"""The annotation with the extended resources that Node Feature Discovery maintains on a node."""
+"""The annotation in which Node Feature Discovery lists the extended resources that it maintains."""
 
 
 class Taint(NamedTuple):
@@ -25,7 +25,7 @@ class Taint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The fields of a node that the add-on reads; missing fields are empty."""
+    """The fields of a node that the add-on reads. A field that the node lacks is empty."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -34,20 +34,20 @@ class Node:
     readiness: str = ""
     """The message of the condition Ready."""
     capacity: Mapping[str, int] = field(default_factory=dict)
-    """Capacity of the add-on's resources; a plugin that is gone leaves them at 0."""
+    """Capacity of the add-on's resources, which becomes 0 when a resource's plugin is gone."""
     allocatable: Mapping[str, int] = field(default_factory=dict)
     """Allocatable amounts of the add-on's resources."""
     written: frozenset[str] = frozenset()
-    """Resources whose capacity the controller was the last to write."""
+    """Resources whose capacity was last written by the controller."""
     extended: frozenset[str] = frozenset()
     """Resources that Node Feature Discovery maintains."""
     has_intel_epc: bool = False
     """Whether the node offers EPC under Intel's resource name."""
     resources: ResourceSet = REAL
-    """The names under which the node offers, or is to offer, its EPC.
+    """The resource names under which the node offers its EPC, or will offer it.
 
-    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the old set's
-    resources for five minutes, and their keys at 0 afterwards."""
+    After a change of names (`simulated.besideHardware`) a node has both sets: the kubelet keeps the resources
+    of the old set for five minutes, and then keeps their keys with the amount 0."""
 
     @classmethod
     def parse(cls, node: KubernetesObject) -> Node:
@@ -84,7 +84,7 @@ def _amounts(node: KubernetesObject, part: str) -> Mapping[str, int]:
 
 
 def written_by_controller(node: KubernetesObject) -> frozenset[str]:
-    """Return the resources of a node's capacity that the controller was the last to change."""
+    """Return the resources in a node's capacity that were last changed by the controller."""
     return frozenset(
         key.removeprefix("f:")
         for entry in listing(node, "metadata", "managedFields")

@@ -1,4 +1,4 @@
-"""The kind of SGX of a node, and the nodes that a Pod's spec allows by the scheduler's rules. Pure."""
+"""Finds a node's kind of SGX, and the nodes that a Pod's spec allows (by the scheduler's rules). No I/O."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from confcom.kubernetes.node import Node, Taint
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, text, texts
 
 SIMULATED_LABEL = "confcom.internal/simulated-sgx"
-"""The label by which a user marks a node for simulation."""
+"""The label with which a user marks a node for simulation."""
 NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 """The label that Node Feature Discovery puts on a node whose CPU and firmware have SGX enabled."""
 _AZURE_SIZES = re.compile(r"standard_dc(?:(?:[124]s|8)_v2|[0-9]+d?s_v3)", re.IGNORECASE)
-"""Azure's VM sizes with SGX (DCsv2, DCsv3 and DCdsv3), as in the label node.kubernetes.io/instance-type."""
+"""Azure's VM sizes with SGX (DCsv2, DCsv3, DCdsv3), as in the label node.kubernetes.io/instance-type."""
 _DAEMONS_TOLERATE = frozenset(
     f"node.kubernetes.io/{condition}"
     for condition in ("not-ready", "unreachable", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable")
 )
-"""Taints for which the DaemonSet controller adds tolerations to its Pods (Kubernetes: "Taints and tolerations")."""
+"""Taints that the DaemonSet controller makes its Pods tolerate (Kubernetes' docs: "Taints and tolerations")."""
 
 
 class SgxKind(StrEnum):
@@ -31,9 +31,9 @@ class SgxKind(StrEnum):
 
 
 def sgx_kind(node: Node) -> SgxKind:
-    """Return the kind of SGX by a node's labels.
+    """Return a node's kind of SGX, according to the node's labels.
 
-    Hardware takes precedence: a node with both labels has an SGX CPU, and the plugin refuses to simulate there.
+    If a node has labels of both kinds, hardware counts: the node has an SGX CPU, where the plugin never simulates.
     """
     size = node.labels.get("node.kubernetes.io/instance-type", "")
     if node.labels.get(NFD_LABEL) == "true" or _AZURE_SIZES.fullmatch(size):
@@ -61,7 +61,7 @@ class _Requirement(NamedTuple):
     values: tuple[str, ...]
 
     def holds(self, node: Node) -> bool:
-        value = node.name if self.key == "metadata.name" else node.labels.get(self.key)  # the only field that it knows
+        value = node.name if self.key == "metadata.name" else node.labels.get(self.key)  # the only known field
         if self.operator in {"Exists", "DoesNotExist"}:
             return (value is not None) is (self.operator == "Exists")
         if self.operator in {"In", "NotIn"}:
@@ -80,7 +80,7 @@ class NodeSelection:
     labels: Mapping[str, str] = field(default_factory=dict)
     """The nodeSelector."""
     terms: tuple[tuple[_Requirement, ...], ...] | None = None
-    """The required node affinity, of which one term has to hold; None without a node affinity."""
+    """The required node affinity, at least one term of which must hold; None without a node affinity."""
     tolerations: tuple[_Toleration, ...] = ()
 
     @classmethod
@@ -99,7 +99,7 @@ class NodeSelection:
         return self.terms is None or any(term and all(each.holds(node) for each in term) for term in self.terms)
 
     def untolerated(self, node: Node) -> tuple[str, ...]:
-        """Return the node's taints that a DaemonSet's Pod does not tolerate, in kubectl's form (`KEY=VALUE:EFFECT`)."""
+        """Return the taints that a DaemonSet's Pod does not tolerate, in kubectl's notation (`KEY=VALUE:EFFECT`)."""
         return tuple(
             str(taint)
             for taint in node.taints

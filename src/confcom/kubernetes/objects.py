@@ -1,4 +1,4 @@
-"""Accessors for Kubernetes objects decoded from JSON: missing fields read as empty. Pure."""
+"""Functions that read fields of Kubernetes objects decoded from JSON. A missing field is read as empty."""
 
 import math
 import re
@@ -8,21 +8,21 @@ from fractions import Fraction
 from typing import Any
 
 KubernetesObject = Mapping[str, Any]
-"""A decoded API object, or a part of an API object."""
+"""An API object decoded from JSON, or a part of one."""
 
 _QUANTITY = re.compile(r"([+-]?[0-9.]+)([num]|[kMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?")
 _DECIMAL = {unit: Fraction(1000) ** n for n, unit in enumerate(["n", "u", "m", "", *"kMGTPE"], -3)}
 _BINARY = {f"{unit}i": Fraction(1024**n) for n, unit in enumerate("KMGTPE", 1)}
 
 _MAPPINGS = (dict, Mapping)
-"""`dict` first, since isinstance is fastest for it: a large cluster needs millions of checks."""
+"""`dict` is first, since isinstance checks it fastest, and a large cluster needs millions of checks."""
 
 TERMINAL = frozenset({"Succeeded", "Failed"})
-"""Pod phases in which a pod holds no resources any more."""
+"""Phases in which a pod no longer holds resources."""
 
 
 def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
-    """Return the object at a path; an empty object if there is none."""
+    """Return the object at a path, or an empty object."""
     for key in path:
         found = thing.get(key)
         if not isinstance(found, _MAPPINGS):
@@ -32,15 +32,15 @@ def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
 
 
 def listing(thing: KubernetesObject, *path: str) -> Sequence[KubernetesObject]:
-    """Return the objects of the list at a path; an empty list if there is none."""
+    """Return the objects in the list at a path; an empty list if there is no list."""
     found = mapping(thing, *path[:-1]).get(path[-1])
     return [one for one in found if isinstance(one, _MAPPINGS)] if isinstance(found, list) else []
 
 
 def text(thing: KubernetesObject, *path: str) -> str:
-    """Return the string, number or boolean at a path as text; empty if there is none."""
+    """Return the string, number or boolean at a path as text; empty text if there is no value."""
     found: object = thing
-    for key in path:  # inlined `mapping`: there are millions of calls
+    for key in path:  # inlined `mapping`, for speed in millions of calls
         if not isinstance(found, _MAPPINGS):
             return ""
         found = found.get(key)
@@ -48,7 +48,7 @@ def text(thing: KubernetesObject, *path: str) -> str:
 
 
 def texts(thing: KubernetesObject, *path: str) -> tuple[str, ...]:
-    """Return the members of the list at a path as texts; none if there is no list."""
+    """Return the members of the list at a path as texts; an empty tuple if there is no list."""
     found = mapping(thing, *path[:-1]).get(path[-1])
     return tuple(map(str, found)) if isinstance(found, list) else ()
 
@@ -59,7 +59,7 @@ def number(thing: KubernetesObject, *path: str) -> int:
 
 
 def time_of(stamp: str) -> datetime | None:
-    """Parse a time as the API server writes it; None if it is not a time."""
+    """Parse a time in the API server's format; None if the text is not a time."""
     try:
         found = datetime.fromisoformat(stamp)
     except ValueError:
@@ -80,17 +80,17 @@ def labels_of(thing: KubernetesObject) -> Mapping[str, str]:
 
 
 def condition(thing: KubernetesObject, kind: str) -> KubernetesObject:
-    """Return the status condition of a type, or an empty object."""
+    """Return the object's status condition of the type `kind`, or an empty object."""
     return next((one for one in listing(thing, "status", "conditions") if one.get("type") == kind), {})
 
 
 def owner_of(thing: KubernetesObject) -> KubernetesObject:
-    """Return the owner reference of the object's controller, or an empty object."""
+    """Return the object's owner reference to its controller, or an empty object."""
     return next((one for one in listing(thing, "metadata", "ownerReferences") if one.get("controller")), {})
 
 
 def node_of(pod: KubernetesObject) -> str:
-    """Return the node that a pod is bound to; if it is not scheduled yet, the node that its DaemonSet chose."""
+    """Return the node to which a pod is bound, or for an unscheduled pod the node that its DaemonSet chose."""
     if bound := text(pod, "spec", "nodeName"):
         return bound
     required = mapping(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
@@ -102,7 +102,7 @@ def node_of(pod: KubernetesObject) -> str:
 
 
 def quantity(text: str) -> Fraction | None:
-    """Return the exact value of a quantity such as `128Mi` or `0.5`; None if it is not a quantity."""
+    """Return the exact value of a quantity such as `128Mi` or `0.5`; None if the text is not a quantity."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
         return None
@@ -114,17 +114,17 @@ def quantity(text: str) -> Fraction | None:
 
 
 def amount(text: str) -> int:
-    """Return a quantity as an integer, rounded up; 0 if it is not a quantity."""
-    if text.isascii() and text.isdigit():  # most quantities in a large cluster
+    """Return a quantity as an integer, rounded up; 0 if the text is not a quantity."""
+    if text.isascii() and text.isdigit():  # true for most quantities
         return int(text)
     return math.ceil(quantity(text) or 0)
 
 
 def requests_of(pod: KubernetesObject, resource: str) -> int:
-    """Return how much of an extended resource a pod takes, as the scheduler counts.
+    """Return the amount of an extended resource that the scheduler counts for a pod.
 
-    The amount is the larger of two sums: all containers and sidecars; or the largest init container and the
-    sidecars before it. The overhead of the pod's RuntimeClass is added.
+    The amount is the larger of two sums, plus the overhead of the pod's RuntimeClass. The first sum is that
+    of all containers and sidecars, the second that of the largest init container and the sidecars before it.
     """
     sidecars = largest = 0
     for container in listing(pod, "spec", "initContainers"):
@@ -139,7 +139,7 @@ def requests_of(pod: KubernetesObject, resource: str) -> int:
 
 
 def resource_names(pod: KubernetesObject, among: Collection[str] = ()) -> Iterator[str]:
-    """Yield each resource in the limits and requests of a pod's containers; amounts of 0 are ignored."""
+    """Yield each resource in the limits and requests of a pod's containers, except for amounts of 0."""
     for container in [*listing(pod, "spec", "containers"), *listing(pod, "spec", "initContainers")]:
         for kind in ("limits", "requests"):
             asked = mapping(container, "resources", kind)
@@ -147,7 +147,7 @@ def resource_names(pod: KubernetesObject, among: Collection[str] = ()) -> Iterat
 
 
 def container_statuses(pod: KubernetesObject) -> list[KubernetesObject]:
-    """Return the statuses of a pod's init containers, sidecars among them, and of its containers."""
+    """Return the statuses of a pod's init containers (which include sidecars) and containers."""
     return [*listing(pod, "status", "initContainerStatuses"), *listing(pod, "status", "containerStatuses")]
 
 
@@ -158,6 +158,6 @@ def _limit(container: KubernetesObject, resource: str) -> int:
 
 
 def requires(limit_range: KubernetesObject, resource: str) -> bool:
-    """Return whether a LimitRange refuses Pods that do not request a resource."""
+    """Return whether a LimitRange refuses Pods that do not request the resource."""
     parts = ("min", "max", "maxLimitRequestRatio")
     return any(resource in mapping(one, part) for one in listing(limit_range, "spec", "limits") for part in parts)

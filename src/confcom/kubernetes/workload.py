@@ -1,4 +1,4 @@
-"""The fields of a DaemonSet or Deployment that the add-on reads: nodes, flags, volumes, state of the rollout. Pure."""
+"""The fields of a DaemonSet or Deployment that the add-on reads: nodes, flags, volumes, rollout state. No I/O."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ _COUNTS = {
     "DaemonSet": ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
     "Deployment": ("", "replicas", "updatedReplicas", "availableReplicas"),
 }
-"""Fields of the status, by kind; empty: the Deployment's desired number of Pods, which is in its spec."""
+"""Keyed by kind: names of status fields; an empty name stands for the number of Pods in the spec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The fields of a DaemonSet or a Deployment that the add-on reads; missing fields are empty."""
+    """The fields of a DaemonSet or a Deployment that the add-on reads. A missing field is empty."""
 
     kind: str
     name: str
     namespace: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     component: names.Component | None = None
-    """The add-on's program that the workload runs; None if the workload is not the add-on's."""
+    """The add-on's program that the workload runs; None if the workload is not part of the add-on."""
     selection: NodeSelection = field(default_factory=NodeSelection)
-    """The nodes that its Pods select."""
+    """The nodes that the workload's Pods select."""
     arguments: tuple[str, ...] = ()
     """The arguments of all containers."""
     images: tuple[str, ...] = ()
     host_paths: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
-    """By volume, the Secret that is mounted."""
+    """Keyed by the volume's name: the name of the volume's Secret."""
     observed: bool = True
-    """Whether the workload's controller has observed the newest template."""
+    """Whether the DaemonSet or Deployment controller has seen the workload's newest template."""
     desired: int = 0
     current: int = 0
     updated: int = 0
-    """Pods of the newest template."""
+    """Number of Pods of the newest template."""
     available: int = 0
 
     @classmethod
@@ -68,10 +68,10 @@ class Workload:
 
     @property
     def rolled_out(self) -> bool:
-        """Whether all Pods are of the newest template, and available."""
+        """Whether all Pods have the newest template and are available."""
         return self.observed and {self.current, self.updated, self.available} == {self.desired}
 
     def flag(self, name: str) -> str:
-        """Return the value of a flag (`--flag=value`) of the containers; empty if no container has it."""
+        """Return the value of a flag (`--flag=value`) in the arguments; empty if the flag is missing."""
         words = (word.partition("=") for word in self.arguments)
         return next((value for flag, _, value in words if flag == name), "")

@@ -1,4 +1,4 @@
-"""A queue in which peers take turns: of waiting requests, paused connections, or calls for slow peers."""
+"""A queue in which peers take turns, for waiting requests, paused connections, or calls for slow peers."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -11,7 +11,7 @@ T = TypeVar("T", bound=Hashable)
 class FairQueue(Generic[T]):
     """A queue with one lane per owner, served round robin: an owner with a long lane delays only itself.
 
-    An owner whose lane was empty or set aside joins at the end of the round, so leaving and rejoining is no gain.
+    An owner whose lane was empty or set aside joins at the end of the round, so it gains nothing by leaving.
     """
 
     __slots__ = ("_aside", "_lanes", "size")
@@ -20,13 +20,13 @@ class FairQueue(Generic[T]):
         # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
         self._lanes: OrderedDict[Hashable, OrderedDict[T, None]] = OrderedDict()
         self._aside: dict[Hashable, OrderedDict[T, None]] = {}
-        self.size = 0  # number of items, including lanes that were set aside
+        self.size = 0  # number of items, including those in lanes that were set aside
 
     def __contains__(self, owner: Hashable) -> bool:
         return owner in self._lanes or owner in self._aside
 
     def put(self, owner: Hashable, item: T, *, first: bool = False) -> None:
-        """Queue an item, which must not be queued already, at the end of its lane or at the start."""
+        """Queue an item that is not queued already, at the end of its lane or, with `first`, at the start."""
         lane = self._lanes.get(owner) or self._aside.get(owner)
         if lane is None:
             lane = self._lanes[owner] = OrderedDict()
@@ -53,7 +53,7 @@ class FairQueue(Generic[T]):
         return item
 
     def leading(self, condition: Callable[[T], bool]) -> Iterator[T]:
-        """Iterate over the items at the start of each lane that fulfil a condition."""
+        """Iterate over the first items of each lane, as long as they fulfil a condition."""
         for lane in self._lanes.values():
             yield from takewhile(condition, lane)
 

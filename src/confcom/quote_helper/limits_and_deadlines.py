@@ -1,4 +1,4 @@
-"""Limits on memory that clients share, and deadlines in seconds; a single module's limits are defined in it."""
+"""Limits on memory that clients share, and deadlines in seconds; modules define their own further limits."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Final
 UNREAD_OVERHEAD: Final = 2048
 """Kernel memory in bytes for each unread answer, beside the answer's own bytes. Measured: up to 1,852."""
 ANSWER_OVERHEAD: Final = UNREAD_OVERHEAD + 1024
-"""UNREAD_OVERHEAD plus the answer's fields beside the quote, of which the QE's report for the client takes 960."""
+"""UNREAD_OVERHEAD plus the answer's bytes beside the quote, of which the QE's report takes 960."""
 MIB: Final = 1024 * 1024
 DEFAULT_MEMORY_LIMIT_MIB: Final = 256
-"""The container's memory limit by the chart's default."""
+"""The chart's default for the container's memory limit."""
 UNREAD_MEMORY_PART: Final = 32
 """Unread answers may take one part in 32 of the container's memory. With 256 MiB, a helper uses 50 MiB by itself, 10
 for logs and metrics, 46 for 4,096 connections with the largest requests, 10 for 4,096 connections with unread answers,
 and 8 for the unread answers. The other 132 MiB are for unread answers that sixteen earlier runs of the helper have
 left: they stay charged to the Pod's memory control group after a restart."""
 PEERS: Final = 128
-"""Peers for which memory is set aside: more than the 110 Pods that a kubelet runs by default."""
+"""Number of peers for which memory is set aside: more than the 110 Pods that a kubelet runs by default."""
 UNREAD_RESERVE: Final = 20 * 1024
 """Bytes that are enough for an unread answer of any size."""
 POOL_PART: Final = 4
@@ -58,7 +58,7 @@ class HelperLimits:
     16,384 clients are admitted in a second, more than the helper can accept, so no client waits in the backlog
     (with 1 s they waited a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
     accept_retry_seconds: float = 0.05
-    """Pause of accepting when places or descriptors ran out, and no connection may be shed yet."""
+    """How long accepting pauses if places or descriptors have run out and no connection may be closed yet."""
 
     turn_seconds: float = 0.005
     """Time for accepting, and again for calls of an inline provider, before the event loop runs other tasks: well
@@ -77,43 +77,43 @@ class HelperLimits:
     """Time for which a socket still accepts connections after it lost its path, by SIGTERM or to a newer instance. A
     client that found the path needs microseconds to connect; on a node that is out of CPU, a second."""
     receive_drain_seconds: float = 1.0
-    """Time after `accept_drain_seconds` in which clients may complete their requests."""
+    """Time after `accept_drain_seconds` for which the helper still lets clients complete their requests."""
     drain_seconds: float = 12.5
     """Time in which a stopping helper answers complete requests: a little over `provider_wait_seconds`."""
 
     self_test_interval_seconds: float = 10.0
-    """Interval between self-tests while they succeed: the default interval of a kubelet's readiness probe."""
+    """Interval between self-tests that succeed: the default interval of a kubelet's readiness probe."""
     self_test_seconds: float = 15.0
-    """Time of one self-test after which the provider counts as hung: as long as Intel's client waits."""
+    """Duration of one self-test (as long as Intel's client waits) after which the provider counts as hung."""
     self_test_retry_seconds: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
-    """Waits between self-tests that failed; the last one repeats."""
+    """Waits after self-tests that failed in a row; the last wait repeats."""
     refusal_log_seconds: float = 1.0
-    """Interval of debug lines about requests that the provider refuses: any client can cause refusals."""
+    """Interval of debug lines about requests that the provider refuses, which any client can cause."""
     repeated_log_seconds: float = 60.0
-    """Interval of log lines about each of: a failing provider, failing connections, repaired modes."""
+    """Interval of log lines of one kind: about a failing provider, failing connections, or repaired modes."""
 
     socket_tick_seconds: float = 0.5
-    """Interval of checks of the path, each a few system calls: a lost path is repaired within a second."""
+    """Interval of checks of the socket's path, each a few system calls. A lost path is repaired within a second."""
     hand_over_look_seconds: float = 0.02
-    """Interval between checks, after SIGTERM, whether another instance has taken the path."""
+    """Interval of the checks after SIGTERM whether another instance has taken the socket's path."""
 
     @property
     def unread_pool(self) -> int:
-        """Bytes of unread answers that are not set aside for single peers."""
+        """Bytes of memory for unread answers that are not set aside for single peers."""
         return max(0, self.unread_memory - PEERS * self.unread_reserve)
 
     @property
     def unread_reserve(self) -> int:
-        """Bytes of unread answers that are set aside for each peer: an answer of any size."""
+        """Bytes of memory set aside for each peer's unread answers: enough for one answer of any size."""
         return max(UNREAD_RESERVE, self.least_unread)
 
     @property
     def descriptors(self) -> int:
-        """Descriptors of all connections: of those without an answer, and of those with an unread answer."""
+        """Number of descriptors for all connections, without an answer or with an unread answer."""
         return self.max_connections + self.unread_memory // UNREAD_OVERHEAD
 
     def with_descriptors(self, available: int) -> HelperLimits:
-        """Return limits with fewer places and unread answers, for `available` descriptors of connections."""
+        """Return limits with fewer connections and unread answers, which need only `available` descriptors."""
         places = max(1, min(self.max_connections, available - ceil(available / UNREAD_DESCRIPTORS_PART)))
         return replace(
             self,

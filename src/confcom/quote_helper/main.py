@@ -1,4 +1,4 @@
-"""The quote helper's composition root and run: serve the path or wait for it, prepare the provider, drain."""
+"""Composes and runs the quote helper: serve the socket's path or wait for it, prepare the provider, drain."""
 
 import asyncio
 import logging
@@ -45,7 +45,7 @@ STOPPING: Final = NotReady("stopping", code="stopping")
 
 
 class QuoteHelper:
-    """One quote helper on one socket. `open_backend` may block: it is called in a worker thread."""
+    """One quote helper on one socket. `open_backend` may block, since it is called in a worker thread."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class QuoteHelper:
         self._quote_log = QuoteLog(settings.log_quotes_per_peer, self._metrics, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain; raise ConfcomError if serving cannot begin."""
+        """Serve requests until `stop`, then answer the rest; raise ConfcomError if serving cannot begin."""
         limits, settings = self._limits, self._settings
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         server = AesmServer(
@@ -104,7 +104,7 @@ class QuoteHelper:
                 restored_log=LogLimiter(limits.repeated_log_seconds, self._clock),
             ),
             limits=limits,
-            on_change=lambda: show_readiness(),  # noqa: PLW0108 # defined below
+            on_change=lambda: show_readiness(),  # noqa: PLW0108 # the function is defined below
         )
 
         def show_readiness() -> None:
@@ -184,7 +184,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                     on_restart=lambda cause: metrics.aesmd_restarts.labels(cause).inc(),
                 )
             from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
-            from confcom.quote_provider.state_directory import default_state_dir  # noqa: PLC0415 # as above
+            from confcom.quote_provider.state_directory import default_state_dir  # noqa: PLC0415 # after bind
 
             backend = open_simulated(
                 settings.state_dir or default_state_dir(environ),
@@ -210,7 +210,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
 
 
 def is_removal(file: Path | None, now: float) -> bool:
-    """Return whether a mark says that all helpers are being removed; `now` is in seconds since 1970."""
+    """Return whether a file says that all helpers are being removed; `now` is in seconds since 1970."""
     try:
         return file is not None and abs(now - float(file.read_text())) < REMOVAL_SECONDS
     except (OSError, ValueError):  # there is no mark

@@ -1,4 +1,4 @@
-"""The quote helper's metrics. Label sets are closed; no label names a client."""
+"""The quote helper's metrics. All values of labels are known in advance; no label names a client."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,10 +16,10 @@ LOOP_LOOK_SECONDS: Final = 0.05
 """Interval between measurements of the event loop's delay: at least one meets a stall of 50 ms, the longest
 allowed. Twenty measurements a second cost under a thousandth of a CPU."""
 _STALL_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
-"""Seconds: around the 10 ms of a full turn, and the 50 ms for which the event loop may be blocked at most."""
+"""Bucket limits in seconds, around 10 ms (a full turn) and 50 ms (the longest stall that is allowed)."""
 
 BUCKETS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 15.0)
-"""Seconds: from a simulated quote (under 0.1 ms) to the time-out of Intel's client (15 s)."""
+"""Bucket limits in s, from a simulated quote (under 0.1 ms) to the time-out of Intel's client (15 s)."""
 
 
 class HelperMetrics:
@@ -34,7 +34,7 @@ class HelperMetrics:
             registry=registry,
         )
         self._answers: dict[tuple[MessageKind, int], Histogram] = {}
-        """Time series by kind and code: a look-up by labels instead takes a microsecond more."""
+        """Time series, keyed by kind and code: a look-up with labels would take a microsecond more."""
         self.dropped = counter(
             "confcom_quote_helper_connections_dropped",
             f"Connections closed without an answer, by reason: {', '.join(DropReason)}",
@@ -92,7 +92,7 @@ class HelperMetrics:
 
 
 async def watch_loop(clock: Callable[[], float], late: Callable[[float], None]) -> None:
-    """Report by how many seconds each wake-up is late; a delay by other processes counts too."""
+    """Report by how many seconds each wake-up is late; delays that other processes cause count too."""
     while True:
         due = clock() + LOOP_LOOK_SECONDS
         await asyncio.sleep(LOOP_LOOK_SECONDS)

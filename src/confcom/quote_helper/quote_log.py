@@ -1,4 +1,4 @@
-"""Metrics and log lines about clients' requests: a limited number of lines a minute, then a count."""
+"""Metrics and log lines about clients' requests; beyond a number of lines a minute, requests are only counted."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from confcom.sgx.report import mr_enclave_of
 _logger = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 1.0
-"""How often counts are checked for summaries that are due; a minute's summary is at most this late."""
+"""Interval of checks whether a summary of counts is due; a minute's summary is at most this late."""
 WINDOW_SECONDS: Final = 60.0
 
 ALL_QUOTES: Final = "all"
@@ -28,22 +28,22 @@ DEFAULT_QUOTE_LINES: Final[QuoteLines] = 60
 """Quotes of one peer that are logged individually in a minute. Programs attest when they start and once per session;
 more than one quote a second is a load test, for which a count is enough."""
 MAX_QUOTE_LINES: Final = 60_000
-"""More than a thousand lines a second would cost more than the quotes."""
+"""Writing more than a thousand lines a second would cost more than making the quotes."""
 FIRST_LINES_IN_ALL: Final = 240
 """Lines in a minute that are the first of their peer: twice as many as a kubelet runs Pods by default. With the other
 limits a minute has at most 542 lines of some 350 bytes: the 50 MiB that a kubelet keeps by default last over 4 h."""
 FURTHER_LINES_IN_ALL: Final = 240
-"""Lines in a minute that are not their peer's first: 4 * DEFAULT_QUOTE_LINES, or the limit per peer if higher."""
+"""Maximum of lines in a minute that are not a peer's first: 4 * DEFAULT_QUOTE_LINES, or a higher limit per peer."""
 MALFORMED_LINES_IN_ALL: Final = 60
-"""Lines about malformed requests in a minute, one per peer; they do not count as lines about quotes."""
+"""Maximum of lines in a minute about malformed requests, one per peer; they do not count as lines about quotes."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class MinuteLimit:
     """Admits some events of each minute to the log, and counts the others by code.
 
-    It admits at most `per_peer` events of one peer, `first` events that are the first of their peer, and `further`
-    other events, so that peers with many events do not use up the lines of other peers.
+    A minute's limits are: `per_peer` events of one peer, `first` events that are their peer's first, and
+    `further` other events. So peers with many events do not use up the lines of other peers.
     """
 
     per_peer: int
@@ -74,7 +74,7 @@ class MinuteLimit:
 class QuoteLog:
     """An Observer that counts every event in the metrics, and logs which peer got which quote.
 
-    At most `quote_lines` quotes of a peer are logged in WINDOW_SECONDS; with ALL_QUOTES every quote, for audits.
+    At most `quote_lines` quotes of a peer are logged in WINDOW_SECONDS; ALL_QUOTES logs all, for audits.
     """
 
     def __init__(self, quote_lines: QuoteLines, metrics: HelperMetrics, clock: Callable[[], float]) -> None:
@@ -114,7 +114,7 @@ class QuoteLog:
 
     def accepting_paused(self, reason: str) -> None:
         self._metrics.accepting_paused.inc()
-        if (suppressed := self._pauses.admit()) is not None:  # at the limit each client may cause a pause
+        if (suppressed := self._pauses.admit()) is not None:  # any client may cause a pause
             fields = {"event": "accepting-paused", "reason": reason, "suppressed": suppressed}
             _logger.warning("accepting connections is paused", extra=fields)
 
@@ -133,7 +133,7 @@ class QuoteLog:
 
 
 def _quote_fields(peer: Peer, request: Request, response: Response) -> dict[str, object]:
-    """Return peer, request and result; never report data or keys."""
+    """Return a line's fields about peer, request and result, but never report data or keys."""
     result = AesmErrorCode(response.error_code)
     fields = {"uid": peer.uid} | peer_fields(peer)
     fields |= {"pid": peer.pid, "call": request.kind.call, "result": result.name.lower()}

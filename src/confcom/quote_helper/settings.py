@@ -27,7 +27,7 @@ from confcom.quote_helper.quoting.stale_target import (
 DEFAULT_SOCKET: Final = Path("/var/run/aesmd/aesm.socket")
 """The path that is compiled into Intel's client library and every other known client."""
 DEFAULT_AESMD_SOCKET: Final = Path("/var/run/confcom/aesmd/aesm.socket")
-"""Differs from the default path of Intel's clients, at which the helper itself listens."""
+"""This path differs from the default path of Intel's clients, at which the helper itself listens."""
 
 MIN_MEMORY_LIMIT_MIB: Final = 128
 """With less memory, a helper with the maximum of connections and unread answers may exceed its limit."""
@@ -35,7 +35,7 @@ MAX_MEMORY_LIMIT_MIB: Final = 1 << 24
 """16 TiB: for a container without a limit, the downward API gives the node's memory."""
 
 DEFAULT_HANDOVER_SECONDS: Final = 1
-"""Enough for another helper that runs already: a helper checks the path every half second."""
+"""Enough time for an already running helper to take the path: a helper checks the path every half second."""
 MAX_HANDOVER_SECONDS: Final = 600
 
 _MR_ENCLAVE_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")

@@ -1,4 +1,4 @@
-"""Blocking calls in threads, since the event loop must not make them itself."""
+"""Blocking calls in threads, since the event loop itself must not make blocking calls."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def in_worker_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """Run a call in a thread of its own, and return a future of the running loop with its result.
+    """Run a call in its own thread; return a future of the running loop that gets the call's result.
 
     Cancelling the future does not stop the call. Unlike in `to_thread`, a hanging call lets the process exit.
     """

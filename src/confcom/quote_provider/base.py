@@ -18,8 +18,8 @@ WRONG_SERVICE: Final = "check which program serves the helper's private AESM soc
 class QuoteProviderError(ConfcomError):
     """A quote could not be made.
 
-    If `lost` is true, no call can succeed until the provider answers again, at least `outage_seconds` later.
-    `error_code` is the stable code of the cause; by default it follows from the AESM code.
+    If `lost` is true, no call succeeds until the provider answers again, which takes at least
+    `outage_seconds`. `error_code` is the stable code of the cause; by default it follows from the AESM code.
     """
 
     def __init__(
@@ -41,17 +41,17 @@ class QuoteProviderError(ConfcomError):
 class QuoteProvider(Protocol):
     """Makes quotes. Every method may raise QuoteProviderError.
 
-    Sizes must be exact, because clients keep trailing bytes. One thread calls a provider at a time: the event loop's,
-    or the self-test's if calls wait for another process. In this case, clients' calls use Backend.in_loop.
+    Quote sizes must be exact, because clients keep trailing bytes. One thread calls a provider at a time: the
+    event loop's, or the self-test's. If calls wait for another process, clients' calls use Backend.in_loop.
     """
 
     @property
     def last_identity(self) -> QuotingTarget | None:
-        """The identity that `identity` returned last, or None, without a call to the quoting enclave."""
+        """The identity that `identity` returned last, or None; reading it does not call the quoting enclave."""
 
     @property
     def last_quote_size(self) -> int:
-        """The size that `quote_size` returned last, or 0, without a call to the quoting enclave."""
+        """The size that `quote_size` returned last, or 0; reading it does not call the quoting enclave."""
 
     def identity(self) -> QuotingTarget:
         """Return target info and public key id; prepare the attestation key first if necessary."""
@@ -60,7 +60,7 @@ class QuoteProvider(Protocol):
         """Return the exact size of the next quote in bytes."""
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
-        """Verify the report's MAC and sign its body.
+        """Verify the report's MAC, and sign the report's body.
 
         Raises:
             QuoteProviderError: INVALID_REPORT if the report was not made for this QE.
@@ -68,14 +68,14 @@ class QuoteProvider(Protocol):
 
 
 class CallsInLoop(Protocol):
-    """Calls in an event loop to a provider whose calls wait for another process."""
+    """A provider's calls that wait for another process, made in an event loop without blocking the loop."""
 
     @property
     def max_concurrent_calls(self) -> int:
         """The greatest number of concurrent calls."""
 
     def start(self, need: Need, done: Callable[[Callable[[], Any]], None]) -> None:
-        """Start a call; later, `done` is called with its outcome, which returns the result or raises the error."""
+        """Start a call; later, `done` gets the outcome: a function that returns the result or raises the error."""
 
     def close(self) -> None:
         """Abort all calls; `done` is not called afterwards."""
@@ -90,13 +90,13 @@ class Backend:
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
     self_test_seconds: float | None = None
-    """Time limit of a self-test, after which the provider counts as hung; None: the helper's limit."""
+    """Time limit of a self-test, after which the provider counts as hung; None for the helper's limit."""
     waits_for: str = "itself"
     """Name, for messages, of the thing that a hung self-test waits for."""
     problem: Callable[[], NotReady | None] = lambda: None
     """Returns a problem of the backend that its self-test does not detect."""
     in_loop: Callable[[], CallsInLoop] | None = None
-    """Returns the provider's calls for the running loop, if they wait for another process; None: they do not wait."""
+    """Returns the provider's calls for the running loop; None if the calls do not wait for another process."""
     doubted: Callable[[], bool] = lambda: False
     """Returns whether a call since the last self-test requires the next self-test at once."""
     instance: Callable[[], object] = lambda: None

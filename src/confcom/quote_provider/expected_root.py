@@ -12,7 +12,7 @@ from confcom.sgx.certification import split_pem_chain
 @dataclass(frozen=True, slots=True)
 class ExpectedRoot:
     key_id: bytes
-    """SHA-384 of the public point, 48 bytes."""
+    """SHA-384 of the root key's public point: 48 bytes."""
 
     @property
     def is_intel(self) -> bool:
@@ -30,7 +30,7 @@ def read_expected_root(path: Path) -> ExpectedRoot:
     """Read the root for tests from a file with one certificate, PEM or DER.
 
     Raises:
-        SettingsError: the file cannot be read, or is not one certificate.
+        SettingsError: the file cannot be read, or has not exactly one certificate.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Export of a simulated platform for relying parties as files: root, root's fingerprint, and collateral."""
+"""Export of a simulated platform as files for relying parties: root, root's fingerprint, and collateral."""
 
 import os
 import tempfile
@@ -26,7 +26,7 @@ def export_platform(
     """Write root, fingerprint and collateral, which contain no secrets; return the paths, the root first.
 
     A second export renews the collateral in place and replaces each file atomically; within one renewal
-    period the bytes are the same.
+    period, it writes the same bytes again.
 
     Raises:
         SettingsError: the directory holds another platform's root, or a platform's secrets.

@@ -1,8 +1,8 @@
 """Checks of a hardware quote before the client gets it: even a quote with Intel's success code can be unusable.
 
 Without a quote provider library, Intel's stack makes quotes of certification type 3 and reports success; no verifier
-accepts them. Our check of signatures keeps quotes of a broken or replaced service from clients. It is no verifier:
-revocation and TCB are not checked, and dates of certificates only if a time is given.
+accepts them. Our check of signatures keeps clients from getting quotes of a broken or replaced service. This
+module is no verifier: it checks neither revocation nor TCB, and dates of certificates only if a time is given.
 """
 
 from dataclasses import dataclass
@@ -47,12 +47,12 @@ WRONG_CERTIFICATES: Final = (
 )
 
 _SIGNATURE: Final = slice(SIGNED_PART_SIZE + 4, SIGNED_PART_SIZE + 4 + SIGNATURE_SIZE)
-"""Position of the attestation key's signature over header and body, after the size of signature data."""
+"""Position of the attestation key's signature over header and body: after the size of the signature data."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Certified:
-    """Parts of a quote that passed all checks: those that later quotes share, and the key that signs quotes."""
+    """What later quotes share with a quote that passed all checks, and the key that signs these quotes."""
 
     identity: QuotingTarget
     size: int
@@ -66,22 +66,22 @@ def _frame(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 class QuoteChecker:
-    """Checks quotes of one platform; the attestation key's certification rarely changes and is checked once."""
+    """Checks quotes of one platform. The attestation key's certification is checked once, since it rarely changes."""
 
     def __init__(self, root: ExpectedRoot) -> None:
         self._root = root
         self._certified: _Certified | None = None
 
     def check_size(self, size: int) -> None:
-        """Reject the size of a quote that no verifier would accept, with NO_PLATFORM_CERT_DATA."""
+        """Reject, with NO_PLATFORM_CERT_DATA, the size of a quote that no verifier would accept."""
         if size == ENCRYPTED_PPID_QUOTE_SIZE:
             raise _no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
 
     def passes(self, data: bytes, body: bytes, *, size: int, identity: QuotingTarget) -> bool:
-        """Return whether a quote of this report body is signed, and otherwise equals a quote that passed `check`.
+        """Return whether a quote has this report body, is signed, and otherwise equals a quote that passed `check`.
 
-        This costs the verification of one signature. If the result is False, the quote may be good: call `check`.
-        `body` has 384 bytes.
+        This check costs the verification of one signature. If `passes` returns False, the quote may still be
+        good: call `check`. `body` has 384 bytes.
         """
         certified = self._certified
         return (
@@ -94,10 +94,10 @@ class QuoteChecker:
         )
 
     def check(self, data: bytes, *, size: int, identity: QuotingTarget, now: datetime | None = None) -> None:
-        """Reject a quote without the given size and identity, or with a chain to a root that is not expected.
+        """Reject a quote with another size, identity or root than expected, or without a valid signature.
 
-        `data` is exactly the quote, of the right report body; `size` and `identity` are from the service.
-        If `now` is given, each certificate must be valid at that time.
+        `data` is a quote without padding, of the right report body. `size` and `identity` come from the
+        service. If `now` is given, each certificate must be valid at that time.
 
         Raises:
             QuoteProviderError: NO_PLATFORM_CERT_DATA without a PCK chain, ATT_KEY_CERT_DATA_INVALID for other

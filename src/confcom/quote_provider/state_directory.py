@@ -1,7 +1,7 @@
 """State directory of a simulated platform: one folder with the simulated root, created once and never replaced.
 
-The files in the folder are named like the keys of a cluster's Secret. The folder is complete or missing, because it is
-renamed into place. In a cluster the Secret is mounted as this folder, read-only, with symbolic links.
+The files in the folder are named like the keys of a cluster's Secret. The folder is either complete or missing, because
+it is renamed into place. In a cluster, the Secret is mounted as this folder, read-only and with symbolic links.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import CHECK, CREATED, MAX_VALUE_SIZE, SEED, SEED_SIZE, RootSeed
 
 ROOT_FOLDER = "simulated-root"
-"""Name of the folder in the state directory."""
+"""Name of the folder that holds the root in the state directory."""
 
 _KEYS = (SEED, CREATED, CHECK)
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-"""Modes that expose a directory; read and search access is harmless if the seed's file is protected."""
+"""Mode bits that expose a directory. Read and search access is harmless if the seed's file is protected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def open_platform(state_dir: Path, node: str = "") -> SimulatedPlatform:
     """Load the platform of a node from a state directory.
 
     Raises:
-        UnavailableError: the directory has no platform, or it cannot be read.
+        UnavailableError: the directory has no platform, or cannot be read.
         RootSeedError: the stored root is damaged.
     """
     platform = _read(state_dir, node)
@@ -102,7 +102,7 @@ def open_or_create_platform(
 
 
 def exposure(state_dir: Path) -> str | None:
-    """Describe the file mode that lets other users of this machine read or replace the stored root, or None.
+    """Describe a file mode that lets other users of this machine read or replace the stored root; else None.
 
     Callers should only warn, because the mode may be intended. Read-only file systems, such as a mounted Secret's
     volume, are skipped: their modes do not show who has access.
@@ -130,7 +130,7 @@ def exposure(state_dir: Path) -> str | None:
 
 
 def is_read_only(state_dir: Path) -> bool:
-    """Return whether the stored root is on a read-only file system, such as a mounted Secret."""
+    """Return whether the stored root is on a read-only file system, such as that of a mounted Secret."""
     try:
         return bool(os.statvfs(state_dir / ROOT_FOLDER).f_flag & os.ST_RDONLY)
     except OSError:
@@ -162,7 +162,7 @@ def _read_values(folder: Path) -> dict[str, bytes]:
 
 
 def _place(state_dir: Path, root: RootSeed) -> bool:
-    """Create the complete folder and return True, unless it exists: rename(2) replaces no folder with files."""
+    """Create the complete folder; return False if it exists: rename(2) replaces no folder with files."""
     new = Path(tempfile.mkdtemp(prefix=f".{ROOT_FOLDER}.", dir=state_dir))
     try:
         for name, value in root.encode().items():
@@ -185,7 +185,7 @@ def _place(state_dir: Path, root: RootSeed) -> bool:
 
 def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    # Some file systems cannot sync a directory; then the durability of the name depends on them.
+    # Some file systems cannot sync a directory; then the file system determines when the name is durable.
     with contextlib.suppress(OSError):
         os.fsync(descriptor)
     os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The relay to an unmodified aesmd of Intel's, which alone makes quotes on SGX hardware.
+"""The relay to an unmodified aesmd of Intel's. On SGX hardware, only aesmd makes quotes.
 
 Touches aesmd's private socket and the directory around it.
 """

@@ -1,4 +1,4 @@
-"""Remedies for aesmd's errors, by the errors' usual causes."""
+"""Remedies for aesmd's errors, chosen for the errors' usual causes."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Calls of aesmd for clients, in the helper's event loop, so that a relayed quote needs no other thread."""
+"""Calls of aesmd for clients in the helper's event loop, so that relaying a quote needs no further thread."""
 
 import asyncio
 import functools
@@ -13,7 +13,7 @@ from confcom.client.asynchronous import Outcome, RunningConversation
 
 
 class AesmdInLoop:
-    """Calls of aesmd in the running loop, with an epoll of their own: uvloop takes 7 µs more per call."""
+    """Calls of aesmd in the running loop, with their own epoll: uvloop's takes 7 µs more per call."""
 
     max_concurrent_calls: Final = 2
     """aesmd makes one quote at a time. A second request waits in aesmd's socket, so that aesmd is never idle."""
@@ -28,7 +28,7 @@ class AesmdInLoop:
         self._loop.add_reader(self._epoll.fileno(), self._take_turn)
 
     def start(self, need: Need, done: Callable[[Outcome], None]) -> None:
-        """Start a call; `done` gets its outcome after this returns, even if the call ends at once."""
+        """Start a call; `done` gets the outcome after `start` has returned, even if the call ends at once."""
         running = RunningConversation(
             self._client,
             self._conversation_for(need),

@@ -1,4 +1,4 @@
-"""A run of aesmd, and the state of the run that its answers have shown."""
+"""A run of aesmd, and the state of the run as aesmd's answers have shown it."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ restart ends. A restarted quote helper beside the same aesmd reads the link."""
 
 @dataclass(frozen=True, slots=True)
 class AesmdInstance:
-    """Identity of a run of aesmd: its socket's, since each run makes a new socket."""
+    """Identity of a run of aesmd, taken from its socket, since each run makes a new socket."""
 
     inode: int
     changed_ns: int
@@ -35,35 +35,35 @@ class AesmdInstance:
         return f"{self.inode}-{self.changed_ns}"
 
     def __str__(self) -> str:
-        """Return inode and ctime in seconds, as `stat -c '%i %Z'` prints them."""
+        """Return the socket's inode and ctime in seconds, as `stat -c '%i %Z'` prints them."""
         return f"{self.inode} {self.changed_ns // 10**9}"
 
 
 @dataclass(slots=True, eq=False)
 class AesmdRun:
-    """State of a run of aesmd, from its answers. A late answer changes only the state of its own run."""
+    """State of a run of aesmd, as its answers have shown it. A late answer changes only the state of its own run."""
 
     instance: AesmdInstance
     initialised: bool = False
-    """Whether an InitQuoteEx succeeded. From then on, the id of the quoting enclave stays valid (measured)."""
+    """Whether an InitQuoteEx succeeded. After the first success, the QE's id stays valid (measured)."""
     failure: QuoteProviderError | None = None
     """The run's first error that only a restart of aesmd ends; later answers do not clear it."""
     lasting: set[AesmErrorCode] = field(default_factory=set)
-    """Codes of refusals that InitQuoteEx did not end. A passed self-test empties the set."""
+    """Codes of refusals that continued after another InitQuoteEx. A passed self-test empties this set."""
 
 
 class AesmdRuns:
-    """Distinguishes the runs of aesmd; used by threads and the event loop."""
+    """Distinguishes the runs of aesmd. Threads and the event loop may use an instance at the same time."""
 
     def __init__(self, socket_path: Path) -> None:
         self._socket_path = str(socket_path)
         self._link = socket_path.with_name(FAILURE_LINK)
         self._lock = threading.Lock()
         self.last: AesmdRun | None = None
-        """The last result of `current`, since inspecting the socket costs a twentieth of a relayed quote."""
+        """The last result of `current`, stored since a call costs a twentieth of a relayed quote."""
 
     def current(self) -> AesmdRun | None:
-        """Return the run whose socket is at the path, which may have ended; None if there is no socket."""
+        """Return the run whose socket is at the path, even an ended run; None if there is no socket."""
         instance = AesmdInstance.at(self._socket_path)
         with self._lock:
             if instance is None:
@@ -73,7 +73,7 @@ class AesmdRuns:
             return self.last
 
     def fail(self, run: AesmdRun | None, error: QuoteProviderError) -> None:
-        """Record an error that only a restart of aesmd ends; a run keeps its first one."""
+        """Record an error that only a restart of aesmd ends; a run keeps its first such error."""
         error.lost = True
         if run is None or run.failure is not None:
             return

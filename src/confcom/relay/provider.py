@@ -1,7 +1,7 @@
 """A quote provider that relays to an unmodified aesmd of Intel's on a private socket.
 
-Only InitQuoteEx, GetQuoteSizeEx and GetQuoteEx are relayed; the quote helper answers the other calls itself. Facts
-about aesmd: its calls are serial, each may wait for PCCS, and a crash leaves its socket file behind.
+Only InitQuoteEx, GetQuoteSizeEx and GetQuoteEx are relayed; the quote helper answers the other calls itself.
+aesmd makes one call at a time, each call may wait for PCCS, and a crash leaves aesmd's socket file behind.
 """
 
 import contextlib
@@ -30,16 +30,16 @@ from confcom.sgx.report import QeReportInfo, Report
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
-"""Time limit of a client's request. Intel's client gives up after 15 s; another request may come first."""
+"""Time limit of a client's request: twice that of Intel's client (15 s), as other requests may be first."""
 HANGS: Final = "aesmd-hangs"
-"""Code of the error for a call that did not return in time, while no other call returned either."""
+"""Error code for a call that did not return in time, while no other call returned either."""
 UNREACHABLE: Final = "aesmd-unreachable"
-"""Code of the error for a socket that does not exist, or that no process serves."""
+"""Error code for a socket that does not exist, or that no process serves."""
 
 _ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR})
-"""Refusals that InitQuoteEx and GetQuoteSizeEx may end: no attestation key yet, or a changed quote size."""
+"""Refusals that InitQuoteEx or GetQuoteSizeEx may end: no attestation key yet, or a changed quote size."""
 _ENDED_BY_IDENTITY: Final = frozenset({OTHER_KEY, OTHER_ENCLAVE, WRONG_SIZE})
-"""Codes of quotes that do not match the earlier answers to InitQuoteEx and GetQuoteSizeEx."""
+"""Error codes for quotes that do not match the earlier answers to InitQuoteEx and GetQuoteSizeEx."""
 _QUOTING_CALLS: Final = frozenset(
     kind.call for kind in (MessageKind.INIT_QUOTE_EX, MessageKind.GET_QUOTE_SIZE_EX, MessageKind.GET_QUOTE_EX)
 )
@@ -51,7 +51,7 @@ plug-in that was missing at its start; a stopping aesmd also refuses some reques
 _SUSPICIOUS: Final = frozenset(
     {AesmErrorCode.UNEXPECTED_ERROR, AesmErrorCode.OUT_OF_EPC, AesmErrorCode.ENCLAVE_LOAD_ERROR}
 )
-"""Refusals of a run's InitQuoteEx before its first success: the ID enclave may not have been loaded."""
+"""Refusals before a run's first successful InitQuoteEx which may mean that the ID enclave was not loaded."""
 _EXPLAINED_BY_SELF_TEST: Final = frozenset(
     {
         AesmErrorCode.UNEXPECTED_ERROR,
@@ -61,11 +61,11 @@ _EXPLAINED_BY_SELF_TEST: Final = frozenset(
         AesmErrorCode.NO_PLATFORM_CERT_DATA,
     }
 )
-"""Refusals that every client may get: after one, the self-test runs before it is due."""
+"""Refusals that every client may get. After such a refusal, the next self-test runs early."""
 
 
 class AesmdQuoteProvider:
-    """A QuoteProvider that relays to an aesmd; it checks every answer."""
+    """A QuoteProvider that relays calls to an aesmd, and checks every answer."""
 
     def __init__(
         self,
@@ -94,9 +94,9 @@ class AesmdQuoteProvider:
         return self._run(self._renewed_size())
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
-        """Get a quote; if aesmd requires it (after a restart, or a renewed certificate), repeat InitQuoteEx first.
+        """Get a quote, after another InitQuoteEx if aesmd requires this (since it restarted or renewed a certificate).
 
-        The client notices this only if target info or key have changed: then it gets code 42.
+        The client notices the repetition only if target info or key have changed: it then gets code 42.
         """
         return self._run(self._renewed_quote(report, qe_report_info))
 
@@ -104,7 +104,7 @@ class AesmdQuoteProvider:
         return AesmdInLoop(self._client, self._conversation_for)
 
     def supported_key_count(self) -> int:
-        """Return how many attestation keys aesmd has; without a quoting enclave it refuses."""
+        """Return how many attestation keys aesmd has; without a quoting enclave, aesmd refuses the call."""
         return len(self._run(self._ask(conversation.supported_key_ids())))
 
     def _run(self, asked: Conversation[T]) -> T:
@@ -141,7 +141,7 @@ class AesmdQuoteProvider:
             reason = error
         with self._renewing(reason):
             renewed = yield from self._init()
-            # A quote of another enclave than InitQuoteEx named: the report fits the enclave that now runs.
+            # OTHER_ENCLAVE: aesmd accepted the report, so the report is for the enclave that now runs.
             if renewed == identity or reason.error_code == OTHER_ENCLAVE:
                 size = yield from self._get_size()
                 return (yield from self._quote(report, qe_report_info, renewed, size))
@@ -158,7 +158,7 @@ class AesmdQuoteProvider:
 
     @contextlib.contextmanager
     def _renewing(self, reason: QuoteProviderError) -> Iterator[None]:
-        """Record if InitQuoteEx does not end a refusal, so that clients do not cause four calls each time."""
+        """Record if InitQuoteEx does not end a refusal; otherwise each request would cause four calls."""
         try:
             yield
         except QuoteProviderError as error:
@@ -168,7 +168,7 @@ class AesmdQuoteProvider:
             raise
 
     def _init(self) -> Conversation[QuotingTarget]:
-        run = self._runs.current()  # its answer may be a failure for the rest of the run
+        run = self._runs.current()  # the answer may show that this run has failed
         try:
             identity = yield from self._ask(conversation.init_quote())
         except QuoteProviderError as error:
@@ -183,9 +183,9 @@ class AesmdQuoteProvider:
     def _judge(self, run: AesmdRun, refusal: QuoteProviderError) -> Conversation[None]:
         """Find by GetQuoteSizeEx why the first InitQuoteEx of a run was refused (measured with Intel's code).
 
-        If PCCS refuses, or the PCE was not loaded, GetQuoteSizeEx returns 1 or 29 too. After a failed load of the ID
-        enclave it returns 42: the next InitQuoteEx succeeds, but its quotes carry an uninitialised QE id. 42 also comes
-        if a certificate's TCB is above the PCE's, or PCCS recovers between the two calls: each costs a restart.
+        If PCCS refuses or the PCE was not loaded, GetQuoteSizeEx also returns 1 or 29. If the ID enclave was not
+        loaded, GetQuoteSizeEx returns 42; then InitQuoteEx succeeds, but quotes carry an uninitialised QE id. Error 42
+        also comes if a certificate's TCB is above the PCE's, or if PCCS recovers meanwhile. Either costs a restart.
         """
         try:
             yield from self._ask(conversation.quote_size())

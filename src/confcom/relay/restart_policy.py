@@ -9,9 +9,9 @@ from typing import Final
 from confcom.relay.instance import AesmdInstance
 
 FIRST_PAUSE_SECONDS: Final = 120.0
-"""The time for which aesmd's probe accepts a restart request."""
+"""The first pause, and the time for which aesmd's probe accepts a restart request."""
 LONGEST_PAUSE_SECONDS: Final = 1800.0
-"""Only a restart shows that the cause of a failure is gone, so an outage may last this long after it."""
+"""An outage may last this long after its cause is gone, since only a restart shows that it is gone."""
 
 REQUEST_FILE: Final = "restart-requested"
 """Name of the request's file beside aesmd's socket. The file holds inode and ctime of the socket of the aesmd
@@ -19,10 +19,10 @@ that must end, as `stat -c '%i %Z'` prints them, so that the next aesmd ignores 
 
 
 class RestartPolicy:
-    """Decides when an aesmd whose failure only a restart ends may be restarted.
+    """Decides when to restart an aesmd whose failure only a restart can end.
 
-    The first restart is due at once, the next after a pause of two minutes that doubles with each restart up to
-    half an hour, since useless restarts interrupt clients. A passed self-test resets the pause to two minutes.
+    The first restart is due at once, the next one after a pause of two minutes. The pause doubles with each restart,
+    up to half an hour, since useless restarts interrupt clients. A passed self-test resets the pause to two minutes.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -47,7 +47,7 @@ class RestartPolicy:
 
 
 def request_restart(socket_path: Path, instance: AesmdInstance) -> None:
-    """Write the request for an instance; if it has ended already, the request means nothing."""
+    """Write the restart request for an instance of aesmd; an instance that has ended ignores it."""
     written = socket_path.with_name(f".{REQUEST_FILE}")
     written.unlink(missing_ok=True)
     descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)

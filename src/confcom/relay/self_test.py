@@ -23,11 +23,11 @@ HANG_SECONDS: Final = 180.0
 """Duration of one call of the self-test after which aesmd counts as hung and is restarted. With Intel's configuration a
 call may wait for PCCS for over a minute, and for two earlier calls of clients."""
 SELF_TEST_SECONDS: Final = 45.0
-"""Time of a self-test (five calls, each may ask PCCS) after which nothing is relayed until it passes."""
+"""Duration of a self-test (five calls, each may ask PCCS) after which nothing is relayed until it passes."""
 NO_KEYS: Final = code_of(AesmErrorCode.SERVICE_UNAVAILABLE)
-"""Code of aesmd's answer to GetSupportedAttKeyIDNum if it has not loaded its quoting enclave."""
+"""Code of aesmd's answer to GetSupportedAttKeyIDNum if aesmd has not loaded the quoting enclave."""
 FULL_TEST_SECONDS: Final = 60.0
-"""Interval of full self-tests, whose calls may cost requests to PCCS; the others only list aesmd's keys."""
+"""Interval of full self-tests, whose calls may cost requests to PCCS; other tests only list aesmd's keys."""
 _REFUSALS: Final = frozenset({AesmErrorCode.INVALID_REPORT, AesmErrorCode.ATT_KEY_NOT_INITIALIZED})
 """Codes for a report with a wrong MAC, from a service whose InitQuoteEx and GetQuoteSizeEx succeeded just before.
 Intel's aesmd gives the first, a quote helper the second while the report may be for an earlier quoting enclave."""
@@ -58,9 +58,9 @@ def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
 
 @dataclass(slots=True, eq=False)
 class AesmdSelfTest:
-    """The self-test of aesmd, which asks for its restart, beside its socket, if only that helps.
+    """The self-test of aesmd, which requests a restart in a file beside the socket if only a restart helps.
 
-    `tester` has a longer deadline than the clients' `provider`. After a doubt, the next test is a full one.
+    `tester` has a longer deadline than the clients' `provider`. A doubtful call makes a full test due.
     """
 
     tester: AesmdQuoteProvider
@@ -90,7 +90,7 @@ class AesmdSelfTest:
         return identity
 
     def problem(self) -> NotReady | None:
-        """Return a problem while the last quote for a client was not relayed: no self-test makes a quote."""
+        """Return a problem if the last quote for a client was not relayed. Self-tests make no quotes."""
         rejected = self.provider.rejected
         return None if rejected is None else NotReady(str(rejected), code=rejected.error_code)
 
@@ -118,7 +118,7 @@ class AesmdSelfTest:
             self.tester.supported_key_count()
         except QuoteProviderError as error:
             if error.error_code == NO_KEYS:
-                self.tester.identity()  # its error is the reason: 38, or 30 without the plug-in for quotes
+                self.tester.identity()  # raises error 38, or 30 without the plug-in for quotes
             raise
 
     def _restart(self, instance: AesmdInstance, error: QuoteProviderError) -> float:

@@ -1,5 +1,5 @@
 """SGX data structures: reports, quotes, certificates, TCB levels, EPC sections.
 
-Pure: parsing and encoding of bytes, and the checks of signatures in them. Names follow the SDM and Intel's headers.
-Every `parse` and `encode` raises MalformedError if bytes are not exactly the structure, or a field does not fit in it.
+This package parses and encodes bytes and checks the signatures in them, without I/O. Names are those of Intel's
+documents. `parse` raises MalformedError if bytes are not exactly the structure, `encode` if a field does not fit.
 """

@@ -1,4 +1,4 @@
-"""Helpers for the codecs of this package: strict lengths, and errors that name the structure and the field."""
+"""Helpers for the codecs of this package: they check lengths strictly; errors name structure and field."""
 
 import struct
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ SEQUENCE = 0x30
 
 
 def require_length(data: bytes, size: int, structure: str) -> None:
-    """Reject data that is not exactly `size` bytes; `structure` is a name from Intel's documents."""
+    """Reject data that is not exactly `size` bytes; the error calls the data `structure`."""
     if len(data) != size:
         raise MalformedError(
             f"{structure} must be {size} bytes, not {len(data)}",
@@ -38,8 +38,8 @@ def der_element(tag: int, content: bytes) -> bytes:
 class Layout:
     """A fixed-size little-endian structure, like struct.Struct, but a value that does not fit raises an error.
 
-    struct silently truncates and pads byte strings; a report with a truncated MRENCLAVE must never be signed.
-    `fields` are a dataclass's; `codes` has a struct code (`16s`, `B`, `H`, `I`, `Q`) per field, in order.
+    The module struct silently truncates and pads bytes, but a truncated MRENCLAVE must never be signed.
+    `fields` are a dataclass's fields. `codes` has one struct code (`16s`, `B`, `H`, `I`, `Q`) per field.
     """
 
     def __init__(self, structure: str, fields: Sequence[Field[Any]], codes: str) -> None:
@@ -67,7 +67,7 @@ class Layout:
 
 
 class ByteReader:
-    """Reader of a structure whose parts declare their sizes; it never reads past the end."""
+    """Reads a structure whose parts declare their sizes, and never reads past the structure's end."""
 
     __slots__ = ("_data", "_offset", "_structure")
 

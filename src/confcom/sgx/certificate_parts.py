@@ -1,7 +1,7 @@
-"""Reader of the public key and the extensions of an X.509 certificate; other fields are not read.
+"""Reads the public key and the extensions of an X.509 certificate, and no other fields.
 
-cryptography refuses certificates of RA-TLS whose signature algorithm carries a NULL, as Gramine writes it. We read
-these two parts with its declarative ASN.1, which is documented as unstable (docs/adr/0003).
+The package cryptography refuses RA-TLS certificates with a NULL in the signature algorithm, as Gramine writes them. We
+read key and extensions with cryptography's declarative ASN.1, documented as unstable (docs/adr/0003).
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from confcom.sgx.binary import SEQUENCE, der_element
 from confcom.sgx.certification import pem_to_der, split_pem_chain
 
 MAX_CERTIFICATE_SIZE: Final = 64 * 1024
-"""Bytes, as PEM or DER. A certificate with two quotes has 14 KiB; OpenSSL allows 100 KiB per chain."""
+"""Largest PEM or DER certificate in bytes; two quotes need 14 KiB, and OpenSSL allows 100 KiB per chain."""
 
 
 @asn1.sequence
@@ -52,17 +52,17 @@ class CertificateParts:
     """The parts of a certificate that bind its key to evidence."""
 
     public_key: bytes
-    """The SubjectPublicKeyInfo: the certificate's DER, unchanged."""
+    """The SubjectPublicKeyInfo as DER, unchanged from the certificate."""
     extensions: Mapping[x509.ObjectIdentifier, bytes]
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read exactly one certificate, PEM or DER, of at most 64 KiB.
 
-        Signature and dates are not checked.
+        The certificate's signature and dates are not checked.
 
         Raises:
-            MalformedError: the certificate is longer, is not DER, or has two extensions with one OID.
+            MalformedError: the certificate is too long, is not DER, or has two extensions with one OID.
         """
         if len(data) > MAX_CERTIFICATE_SIZE:
             raise _unreadable(f"it has {len(data)} bytes, more than the limit of {MAX_CERTIFICATE_SIZE}")

@@ -1,4 +1,4 @@
-"""X.509 certificates of SGX's PKI: reading, names, and the id of a key; Intel's root key is pinned here."""
+"""Reading, names and key ids of X.509 certificates of SGX's PKI. Intel's root key is pinned here."""
 
 import hashlib
 import re
@@ -18,20 +18,20 @@ INTEL_ROOT_KEY_ID = bytes.fromhex(
 
 PEM_BEGIN = b"-----BEGIN "
 MAX_ROOT_SIZE = 64 * 1024
-"""Bytes of a root certificate file. Real roots have under 1 KiB; a chain fits too, for a helpful error."""
+"""Largest root certificate file in bytes. Roots have under 1 KiB; a chain fits and gets a helpful error."""
 
 
 def load_certificate(data: bytes, what: str) -> x509.Certificate:
-    """Read one certificate, PEM or DER, with a P-256 key; SGX's PKI has no other keys.
+    """Read one certificate (PEM or DER) with a P-256 key; SGX's PKI has only such keys.
 
-    A certificate that cryptography warns about (a serial number below 1, a country of three letters) is refused,
-    whatever the program's warning filters are, so neither this call nor later use of the certificate warns.
-    `what` is the certificate's name in messages.
+    A certificate that the package cryptography warns about (serial number below 1, country of three letters)
+    is refused, whatever the program's warning filters are, so that neither this call nor later use of the
+    certificate warns. Error messages call the certificate `what`.
     """
     load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
     try:
         with warnings.catch_warnings():
-            # The filter is for this module only: filters are global, and a concurrent restore may keep this filter.
+            # Filters are global, and another thread may bring this filter back, so it is for this module only.
             warnings.filterwarnings("error", module=f"{re.escape(__name__)}$")
             certificate = load(data)
             key = certificate.public_key()
@@ -54,7 +54,7 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
 
 
 def _decode_all_fields(certificate: x509.Certificate) -> tuple[object, ...]:
-    """Decode the fields that cryptography decodes at first use, so that malformed fields raise here, not later."""
+    """Decode the fields that cryptography decodes at first use, so that malformed fields fail here, not later."""
     return (
         certificate.subject.public_bytes(),
         certificate.issuer.public_bytes(),
@@ -66,16 +66,16 @@ def _decode_all_fields(certificate: x509.Certificate) -> tuple[object, ...]:
 
 
 def name_text(name: x509.Name) -> str:
-    """Return a distinguished name for people (RFC 4514), escaped, since the RFC permits control characters."""
+    """Return a distinguished name for people (RFC 4514), escaped because the RFC permits control characters."""
     return printable(name.rfc4514_string())
 
 
 def is_self_issued(certificate: x509.Certificate) -> bool:
-    """Return whether subject and issuer are equal bytes: verifiers treat equal text in two encodings as two names."""
+    """Return whether subject and issuer are the same bytes; to verifiers, one text in two encodings is two names."""
     return certificate.subject.public_bytes() == certificate.issuer.public_bytes()
 
 
 def key_id(certificate: x509.Certificate) -> bytes:
-    """Return the SHA-384 of the public key as an uncompressed point, 48 bytes; dcap-qvl names roots by it."""
+    """Return the SHA-384 (48 bytes) of the key's uncompressed point, by which dcap-qvl identifies roots."""
     numbers = cast(ec.EllipticCurvePublicKey, certificate.public_key()).public_numbers()
     return hashlib.sha384(b"\4" + numbers.x.to_bytes(32) + numbers.y.to_bytes(32)).digest()

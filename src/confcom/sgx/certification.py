@@ -1,7 +1,7 @@
 """Certification data: the part of a quote that identifies the PCK that certified the quoting enclave.
 
-Layout: u16 type, u32 size, data (sgx_ql_certification_data_t in Intel's sgx_quote_3.h; types 6 and 7 as in
-Intel's "ECDSA Quote Library API").
+Layout: u16 type, u32 size, data (sgx_ql_certification_data_t in Intel's sgx_quote_3.h). Types 6 and 7 are
+from Intel's "ECDSA Quote Library API".
 """
 
 import binascii
@@ -29,7 +29,7 @@ UNREADABLE_X509 = (
     x509.UnsupportedGeneralNameType,
 )
 """Errors of the cryptography library for malformed or unsupported X.509 data, on loading and on access to fields
-that are decoded lazily. Only ValueError itself is a ValueError."""
+that are decoded lazily. The other types are no subclasses of ValueError."""
 
 _PEM_CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----[ \t]*\r?\n([A-Za-z0-9+/][A-Za-z0-9+/= \t\r\n]*)-----END CERTIFICATE-----[ \t\r\n\0]*"
@@ -38,17 +38,17 @@ _SEPARATORS = b" \t\r\n\0"
 
 
 class CertificationDataType(IntEnum):
-    """cert_key_type of a quote."""
+    """Values of a quote's cert_key_type."""
 
     PPID_CLEARTEXT = 1
     PPID_RSA2048_ENCRYPTED = 2
     PPID_RSA3072_ENCRYPTED = 3
-    """Type in quotes of platforms without a provider library for PCK certificates."""
+    """The type in quotes of platforms that have no provider library for PCK certificates."""
     PCK_CERTIFICATE = 4
     PCK_CERT_CHAIN = 5
-    """The usual type: leaf, intermediate and root as PEM."""
+    """The usual type: leaf, intermediate and root certificate as PEM."""
     QE_REPORT_CERTIFICATION_DATA = 6
-    """Type in quotes of version 4 and later only."""
+    """QE report certification data occurs only in quotes of version 4 and later."""
     PLATFORM_MANIFEST = 7
 
 
@@ -57,12 +57,12 @@ PPID_SIZES = {
     CertificationDataType.PPID_RSA2048_ENCRYPTED: 256,
     CertificationDataType.PPID_RSA3072_ENCRYPTED: 384,
 }
-"""Size in bytes of the PPID in each type: plain, or one RSA-OAEP block (sgx_quote_3.h)."""
+"""Bytes of the PPID in each type of data; the PPID is plain or one RSA-OAEP block (sgx_quote_3.h)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PpidData:
-    """Data of types 1 to 3: the platform's provisioning id and its TCB, which identify a PCK certificate."""
+    """Data of types 1 to 3: the platform's PPID and TCB, which together identify a PCK certificate."""
 
     kind: CertificationDataType
     ppid: bytes
@@ -86,7 +86,7 @@ _PPID_LAYOUTS = {
 
 @dataclass(frozen=True, slots=True)
 class CertificationData:
-    """A type and its unparsed data, so that data of an unknown type is encoded unchanged."""
+    """A certification data type with its data, unparsed so that unknown types are encoded unchanged."""
 
     type: int
     data: bytes
@@ -118,12 +118,12 @@ class CertificationData:
             return None
 
     def ppid_data(self) -> PpidData | None:
-        """Parse the data of types 1 to 3; None for other types."""
+        """Parse the data if the type is 1, 2 or 3; return None for other types."""
         kind = self.kind
         return PpidData.parse(kind, self.data) if kind in _PPID_LAYOUTS else None
 
     def pem_chain(self) -> tuple[bytes, ...]:
-        """Return the certificates of certification data of type 5, in the order of the data."""
+        """Return the PCK certificate chain in data of type 5; its order is that of the data."""
         if self.type != CertificationDataType.PCK_CERT_CHAIN:
             name = f" ({self.kind.name})" if self.kind else ""
             raise MalformedError(
@@ -136,10 +136,10 @@ class CertificationData:
 
 
 def split_pem_chain(data: bytes) -> tuple[bytes, ...]:
-    """Split concatenated PEM certificates, with nothing but white space and NUL bytes before, between and after them.
+    """Split concatenated PEM certificates; only white space and NUL bytes may be before, between and after them.
 
-    Implementations differ in the order (leaf, root, intermediate occurs) and in the end (newline, newline and NUL,
-    nothing). So the order is not checked: certificates are returned in their order in `data`, each ending in a newline.
+    Chains differ in their order (some are leaf, root, intermediate) and their last bytes (newline, newline and NUL,
+    none), so the order is not checked. Certificates are returned in the order of `data`, each with a final newline.
     """
     offset = len(data) - len(data.lstrip(_SEPARATORS))
     certificates: list[bytes] = []

@@ -1,7 +1,7 @@
 """Collateral: everything that verification needs besides the quote and the root certificate.
 
-The parts are the responses of Intel's PCS to tcb, qe/identity and pckcrl, and the root's revocation list; each is kept
-byte for byte.
+The parts are the root's revocation list and the responses of Intel's PCS to requests for tcb, qe/identity and
+pckcrl. Each part is kept byte for byte.
 """
 
 from __future__ import annotations
@@ -35,9 +35,15 @@ COLLATERAL_FILES = tuple(_FILES.values())
 @dataclass(frozen=True, slots=True)
 class CollateralDocuments:
     tcb_info: TcbInfo
+    tcb_info_issuers: tuple[x509.Certificate, ...]
+    """The certificate of the TCB info's signer, then the root; the other two chains have the same order."""
     qe_identity: QeIdentity
+    qe_identity_issuers: tuple[x509.Certificate, ...]
+    pck_crl: x509.CertificateRevocationList
+    pck_crl_issuers: tuple[x509.Certificate, ...]
+    root_ca_crl: x509.CertificateRevocationList
     periods: tuple[tuple[str, datetime, datetime], ...]
-    """For each part with dates: name, issue date, date of the next issue. The root's list is the last entry."""
+    """Name, issue date and next issue date of each part with dates; the root's revocation list is last."""
 
     @property
     def expires(self) -> datetime:
@@ -45,7 +51,7 @@ class CollateralDocuments:
 
     @property
     def issued(self) -> tuple[str, datetime]:
-        """Name and issue date of the oldest part, without the root's list, which is renewed yearly, not monthly."""
+        """Name and issue date of the oldest part except the root's revocation list, which is only renewed yearly."""
         name, begin, _ = min(self.periods[:-1], key=lambda period: period[1])
         return name, begin
 
@@ -61,21 +67,21 @@ class CollateralBundle:
     tcb_info: bytes
     """`{"tcbInfo":{...},"signature":"..."}`"""
     tcb_info_issuer_chain: bytes
-    """PEM: the signer of the TCB info, then the root."""
+    """PEM certificates of the TCB info's signer and the root, in this order."""
     qe_identity: bytes
     """`{"enclaveIdentity":{...},"signature":"..."}`"""
     qe_identity_issuer_chain: bytes
-    """PEM: the signer of the QE identity, then the root."""
+    """PEM certificates of the QE identity's signer and the root, in this order."""
     pck_crl: bytes
     """Revocation list of the PCK's certificate authority, DER."""
     pck_crl_issuer_chain: bytes
-    """PEM: the PCK's certificate authority, then the root. No verifier reads this chain."""
+    """PEM: the PCK's certificate authority, then the root. dcap-qvl and Intel's QVL do not read this chain."""
     root_ca_crl: bytes
     """The root's revocation list, DER."""
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Make collateral from the contents of a directory's files, by name; other names are ignored.
+        """Make collateral from a directory's file contents, keyed by file name; other names are ignored.
 
         Raises:
             MalformedError: a file is missing, or cannot be parsed.
@@ -93,31 +99,43 @@ class CollateralBundle:
         return collateral
 
     def to_files(self) -> dict[str, bytes]:
-        """Return the contents of a directory's files, by name."""
+        """Return the contents of a collateral directory's files, keyed by file name."""
         return {name: getattr(self, field) for field, name in _FILES.items()}
 
     def require_well_formed(self) -> None:
-        """Raise MalformedError if a part cannot be parsed. `verify` decides whether it is authentic and current."""
+        """Raise MalformedError if a part cannot be parsed. `verify` decides whether a part is authentic and current."""
         self.read()
-        for name in ("tcb_info_issuer_chain", "qe_identity_issuer_chain", "pck_crl_issuer_chain"):
-            for certificate in split_pem_chain(getattr(self, name)):
-                load_certificate(certificate, f"a certificate of {name}")
 
     def read(self) -> CollateralDocuments:
-        """Parse TCB info, QE identity, and the dates of the revocation lists."""
+        """Parse every part. MalformedError if a part cannot be parsed."""
         tcb_info, qe_identity = TcbInfo.parse(self.tcb_info), QeIdentity.parse(self.qe_identity)
-        periods = (
-            ("TCB info", tcb_info.issue_date, tcb_info.next_update),
-            ("QE identity", qe_identity.issue_date, qe_identity.next_update),
-            _crl_period("the PCK revocation list", self.pck_crl),
-            _crl_period("the root's revocation list", self.root_ca_crl),
+        pck_crl, pck_crl_period = _crl("the PCK revocation list", self.pck_crl)
+        root_ca_crl, root_ca_crl_period = _crl("the root's revocation list", self.root_ca_crl)
+        return CollateralDocuments(
+            tcb_info,
+            self._issuers("tcb_info_issuer_chain"),
+            qe_identity,
+            self._issuers("qe_identity_issuer_chain"),
+            pck_crl,
+            self._issuers("pck_crl_issuer_chain"),
+            root_ca_crl,
+            (
+                ("TCB info", tcb_info.issue_date, tcb_info.next_update),
+                ("QE identity", qe_identity.issue_date, qe_identity.next_update),
+                pck_crl_period,
+                root_ca_crl_period,
+            ),
         )
-        return CollateralDocuments(tcb_info, qe_identity, periods)
+
+    def _issuers(self, name: str) -> tuple[x509.Certificate, ...]:
+        return tuple(load_certificate(pem, f"a certificate of {name}") for pem in split_pem_chain(getattr(self, name)))
 
 
-def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
+def _crl(name: str, der: bytes) -> tuple[x509.CertificateRevocationList, tuple[str, datetime, datetime]]:
+    """Parse a list with the fields that cryptography decodes at first use, so that these cannot raise later."""
     try:
         crl = x509.load_der_x509_crl(der)
+        _ = crl.issuer, crl.extensions, crl.signature_hash_algorithm, crl.get_revoked_certificate_by_serial_number(0)
         begin, end = crl.last_update_utc, crl.next_update_utc
         if end is None:
             raise ValueError("it has no next update, and would be valid forever")
@@ -128,4 +146,4 @@ def _crl_period(name: str, der: bytes) -> tuple[str, datetime, datetime]:
             why=str(error),
             remedy="ask the service for DER (encoding=der); PEM and hex text are not read",
         ) from error
-    return name, begin, end
+    return crl, (name, begin, end)

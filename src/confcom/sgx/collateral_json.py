@@ -1,9 +1,9 @@
-"""Conversion between our parts of collateral and two JSON forms of a whole set of collateral.
+"""Conversion between the parts of a Collateral and two JSON forms of a whole set of collateral.
 
-* dcap-qvl's `QuoteCollateralV3` (Rust, Python; npm reads it): one set. Revocation lists and signatures are hexadecimal.
-* Intel's `platform_collaterals.json`, which PcsClientTool writes and a PCCS takes by PUT /platformcollateral: sets of
-  many kinds of platforms, standard and early. Chains are percent-encoded PEM, revocation lists hexadecimal DER, and TCB
-  info is an object, which must be serialized without white space to match Intel's signature.
+* dcap-qvl's `QuoteCollateralV3` (Rust, Python; npm reads it) has one set, with hexadecimal CRLs and signatures.
+* Intel's `platform_collaterals.json`, which PcsClientTool writes and a PCCS takes by PUT /platformcollateral, has
+  standard and early sets of many kinds of platforms. Chains are percent-encoded PEM. Revocation lists are hexadecimal
+  DER. TCB info is an object that must be serialized without white space to match Intel's signature.
 """
 
 import json
@@ -17,10 +17,10 @@ from confcom.sgx.signed_json import SIGNATURE_SIZE, JsonObject, SignedJson
 from confcom.sgx.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME
 
 MAX_JSON_SIZE = 32 * 1024 * 1024
-"""Bytes of a file; Intel's form takes 30 KiB for each kind of platform and 2 KiB for each platform."""
+"""Largest file in bytes. Intel's form takes 30 KiB for each kind of platform and 2 KiB for each platform."""
 
 TCB_CHAINS = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
-"""Headers with TCB info's issuer chain in API version 4 and earlier, and members' names in Intel's file."""
+"""Headers of TCB info's issuer chain in API version 4 and before; Intel's file uses the same names."""
 QE_CHAIN = "SGX-Enclave-Identity-Issuer-Chain"
 CRL_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
 _PCK_CHAIN = "SGX-PCK-Certificate-Issuer-Chain"
@@ -29,14 +29,14 @@ _CRLS = {"PLATFORM": "platformCrl", "PROCESSOR": "processorCrl"}
 
 @dataclass(frozen=True, slots=True)
 class PlatformKind:
-    """Search key in a file of many sets: the FMSPC (6 bytes), and the kind of CA, PLATFORM or PROCESSOR."""
+    """Key of a set in a file of many sets: the FMSPC (6 bytes) and the PCK CA (PLATFORM or PROCESSOR)."""
 
     fmspc: bytes
     ca: str
 
 
 def encode_json(parts: Mapping[str, bytes]) -> str:
-    """Return a set of parts, by their names in a Collateral, in dcap-qvl's form."""
+    """Return the parts of a set in dcap-qvl's form; `parts` is keyed by the parts' names in a Collateral."""
     documents: dict[str, str] = {}
     for name, member in (("tcb_info", TCB_INFO_NAME), ("qe_identity", QE_IDENTITY_NAME)):
         signed = SignedJson.parse(parts[name], member)
@@ -47,15 +47,15 @@ def encode_json(parts: Mapping[str, bytes]) -> str:
 
 
 def decode_json(data: bytes | str, kind: PlatformKind | None = None, *, early: bool = False) -> dict[str, bytes]:
-    """Return the parts of a set, by their names in a Collateral, from either form.
+    """Return the parts of a set from either form, keyed by the parts' names in a Collateral.
 
     Args:
-        data: the file.
-        kind: selects a set from Intel's form; None if the file has only one set.
+        data: the file's content.
+        kind: the kind of platform whose set is wanted from Intel's form; None if the file has only one set.
         early: whether to return the early set from Intel's form instead of the standard set.
 
     Raises:
-        MalformedError: the data has neither form, or lacks the set.
+        MalformedError: the data has neither form, or does not have the wanted set.
     """
     if len(data) > MAX_JSON_SIZE:
         raise _malformed(f"it has more than {MAX_JSON_SIZE} bytes")
@@ -114,7 +114,7 @@ def _entry(collaterals: JsonObject, kind: PlatformKind | None) -> JsonObject:
 
 
 def decode_chain(text: str) -> bytes:
-    """Return an issuer chain as PEM, decoded if it is percent-encoded: PEM itself has no percent sign."""
+    """Return an issuer chain as PEM. Percent-encoding is decoded, if any; PEM itself has no percent sign."""
     return re.sub(r"\r\n?", "\n", unquote(text)).encode()
 
 

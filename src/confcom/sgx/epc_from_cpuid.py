@@ -1,4 +1,4 @@
-"""Enclave page cache (EPC) as the processor reports it: decoding of CPUID leaves 7 and 0x12.
+"""Decoding of CPUID leaves 7 and 0x12, in which the processor reports its enclave page cache (EPC).
 
 Source: Intel SDM vol. 3D, "Enumeration of EPC". The caller supplies a function that executes CPUID.
 """
@@ -21,13 +21,13 @@ _HIGH_MASK = 0x000F_FFFF
 
 
 class EpcSectionKind(IntEnum):
-    """Type of a sub-leaf: EAX[3:0]."""
+    """Type of a sub-leaf of leaf 0x12, in EAX[3:0]."""
 
     END = 0
-    """This sub-leaf and all further ones are invalid."""
+    """The end of the list: this sub-leaf and all later sub-leaves are invalid."""
     EPC = 1
     UNKNOWN = -1
-    """A type that the SDM does not define (yet); it is skipped."""
+    """A type that the SDM does not define (yet); such a sub-leaf is skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class CpuidRegisters:
 
 @dataclass(frozen=True, slots=True)
 class EpcSection:
-    """One range of physical memory, in bytes; base and size are 0 unless `kind` is EPC."""
+    """One EPC section: a range of physical memory, in bytes. Base and size are 0 unless `kind` is EPC."""
 
     kind: EpcSectionKind
     base: int = 0
@@ -48,7 +48,7 @@ class EpcSection:
 
 
 def sgx_supported(max_leaf: int, leaf7_ebx: int) -> bool:
-    """Return whether leaf 0 (EAX) and leaf 7 (EBX) show SGX, which firmware may also hide."""
+    """Return whether leaf 0 (EAX) and leaf 7 (EBX) show SGX. Firmware can hide SGX in these leaves."""
     return max_leaf >= SGX_LEAF and bool(leaf7_ebx & _SGX_FEATURE)
 
 
@@ -65,7 +65,7 @@ def decode_epc_section(registers: CpuidRegisters) -> EpcSection:
 
 
 def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSection, ...]:
-    """Return all EPC sections in the processor's order; empty without SGX. `cpuid` gets leaf and sub-leaf."""
+    """Return all EPC sections in the processor's order, none without SGX. `cpuid` takes leaf and sub-leaf."""
     if (max_leaf := cpuid(0, 0).eax) < SGX_LEAF or not sgx_supported(max_leaf, cpuid(FEATURES_LEAF, 0).ebx):
         return ()
     sections: list[EpcSection] = []
@@ -79,7 +79,7 @@ def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSecti
 
 
 def whole_mib(sizes: Iterable[int]) -> int:
-    """Return the sum of sizes in bytes as whole MiB; only the sum is rounded down, not each section."""
+    """Return the sum of sizes in bytes as whole MiB; the sum is rounded down, not each size."""
     return sum(sizes) // MIB
 
 

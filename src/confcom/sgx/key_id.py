@@ -1,4 +1,4 @@
-"""The attestation key id, by which clients and AESM name the kind of a quote.
+"""The attestation key id, with which clients and AESM name a kind of quote.
 
 Layout: sgx_ql_att_key_id_t (158 bytes, packed) inside sgx_att_key_id_ext_t (256 bytes), Intel's sgx_quote.h.
 """
@@ -12,12 +12,12 @@ from confcom.sgx.report import INTEL_QE_MRSIGNER
 
 ATT_KEY_ID_SIZE = 256
 ATT_KEY_ID_COMPARED = 158
-"""Number of first bytes that identify a key; the client may set spid, att_key_type and reserved freely (Intel's
-quote_ex service)."""
+"""Number of bytes, from the first, that identify a key. Clients may set the rest (spid, att_key_type,
+reserved) freely, as in Intel's quote_ex service."""
 
 
 class AttKeyAlgorithm(IntEnum):
-    """algorithm_id of an attestation key (sgx_quote.h)."""
+    """Values of an attestation key's algorithm_id (sgx_quote.h)."""
 
     EPID_UNLINKABLE = 0
     EPID_LINKABLE = 1
@@ -26,7 +26,7 @@ class AttKeyAlgorithm(IntEnum):
 
 
 ATT_KEY_TYPES = {algorithm.value: algorithm.name for algorithm in AttKeyAlgorithm}
-"""Names of att_key_type, which has the same numbers (sgx_quote_3.h)."""
+"""Names of a quote's att_key_type, which has the numbers of algorithm_id (sgx_quote_3.h)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ OPEN_ENCLAVE_HEADER_SIZE = 16
 """oe_report_header_t (Open Enclave's internal/report.h): u32 version 1, u32 type, u64 size of the rest."""
 _OPEN_ENCLAVE_VERSION = (1).to_bytes(4, "little")
 _LOCAL_REPORT, _REMOTE_REPORT = 1, 2
-"""Types of Open Enclave reports: a report for another enclave of the same platform, or a quote."""
+"""Types of Open Enclave reports: local for an enclave of the same platform, remote with a quote."""
 
 _STUB_VERSION = 2
 _STUB_SVNS_AND_GROUP = b"\xef\x00\xef\x00\xef\xef\xef\xef"
@@ -48,12 +48,12 @@ enclave uses these values."""
 
 @dataclass(frozen=True, slots=True)
 class QuoteHeader:
-    """Header, the first 48 bytes of a quote, signed by the attestation key together with the report body."""
+    """The first 48 bytes of a quote. The attestation key signs the header together with the report body."""
 
     version: int = QUOTE_VERSION
     att_key_type: int = AttKeyAlgorithm.ECDSA_P256
     att_key_data_0: int = 0
-    """Reserved in version 3; the TEE type in later versions."""
+    """Reserved in quotes of version 3; the TEE type in later versions."""
     qe_svn: int = 0
     pce_svn: int = 0
     vendor_id: bytes = INTEL_QE_VENDOR_ID
@@ -62,7 +62,7 @@ class QuoteHeader:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one header of any version."""
+        """Parse exactly one quote header, of any version."""
         return cls(*_HEADER.unpack(data))
 
     def encode(self) -> bytes:
@@ -74,15 +74,15 @@ _HEADER = Layout("a quote header", fields(QuoteHeader), "H H I H H 16s 20s")
 
 @dataclass(frozen=True, slots=True)
 class EcdsaSignatureData:
-    """Signatures in a quote: by the attestation key over the quote, and by the PCK over the QE's report."""
+    """A quote's signature data: the attestation key signed the quote, and the PCK signed the QE's report."""
 
     isv_signature: bytes
-    """r and s over the quote's first 432 bytes, by the attestation key."""
+    """r and s of the attestation key's signature over the quote's first 432 bytes."""
     attestation_key: bytes
-    """X and Y on P-256."""
+    """X and Y of a point on P-256."""
     qe_report_body: ReportBody
     qe_report_signature: bytes
-    """r and s over the QE's report body, by the PCK."""
+    """r and s of the PCK's signature over the QE's report body."""
     auth_data: bytes
     certification: CertificationData
 
@@ -126,14 +126,14 @@ class EcdsaSignatureData:
 def attestation_pub_key_id(attestation_key: bytes, auth_data: bytes) -> bytes:
     """Return the SHA-256 of an attestation key (64 bytes, X and Y) and the QE's authentication data.
 
-    The QE's report binds the key: the QE's report data is this hash, 32 bytes, followed by 32 zeros.
+    The QE's report data is this SHA-256 and 32 zeros, so the QE's report binds the attestation key.
     """
     return hashlib.sha256(attestation_key + auth_data).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class QuoteFrame:
-    """A quote whose signature data is not parsed, and the bytes after it."""
+    """A quote whose signature data is not parsed, and the bytes after the quote."""
 
     header: QuoteHeader
     body: ReportBody
@@ -142,7 +142,7 @@ class QuoteFrame:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse all but the signature data of a quote of version 3 with an ECDSA P-256 signature."""
+        """Parse a quote of version 3 with an ECDSA P-256 signature, except for its signature data."""
         _require_version(data)
         reader = ByteReader(data, "the quote")
         header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))
@@ -167,12 +167,12 @@ class QuoteFrame:
 
     @property
     def isv_signature(self) -> bytes:
-        """The signature (r, s) over the quote's first 432 bytes, by the attestation key."""
+        """The attestation key's signature (r, s) over the quote's first 432 bytes."""
         return self.signature_data[:SIGNATURE_SIZE]
 
     @property
     def certifying_part(self) -> bytes:
-        """The rest of the signature data, which is the same in all quotes of one attestation key."""
+        """The signature data after the first signature; all quotes of one attestation key have the same."""
         return self.signature_data[SIGNATURE_SIZE:]
 
 
@@ -189,8 +189,8 @@ class Quote:
     def parse(cls, data: bytes) -> Self:
         """Parse a quote of version 3 with an ECDSA P-256 signature.
 
-        Every size declared in the quote is checked against the data. Bytes after the quote are accepted, and kept in
-        `trailing`.
+        Every size that the quote declares is checked against the data. Bytes after the quote are accepted and
+        kept in `trailing`.
         """
         frame = QuoteFrame.parse(data)
         return cls(frame.header, frame.body, EcdsaSignatureData.parse(frame.signature_data), frame.trailing)
@@ -231,7 +231,7 @@ def _open_enclave(why: str, remedy: str) -> MalformedError:
 
 
 def _require_version(data: bytes) -> None:
-    """Reject each other format or version with a specific error, before checks of lengths of version 3."""
+    """Reject every other format or version with a specific error, before lengths of version 3 are checked."""
     version = ByteReader(data, "the quote").integer(2, "the version")
     if version == QUOTE_VERSION:
         return

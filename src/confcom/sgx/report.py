@@ -25,7 +25,7 @@ MAC_SIZE = 16
 _MR_ENCLAVE = slice(64, 96)
 """Position of MRENCLAVE in a report (SDM vol. 3D, "REPORT")."""
 INTEL_QE_MRSIGNER = bytes.fromhex("8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff")
-"""MRSIGNER of Intel's production quoting enclave: public, and hard-coded in Gramine and Intel's ql wrapper."""
+"""MRSIGNER of Intel's production quoting enclave; Gramine and Intel's ql wrapper hard-code this public value."""
 
 
 class AttributeFlag(IntFlag):
@@ -54,8 +54,8 @@ def attribute_names(flags: int) -> tuple[str, ...]:
 def report_data(challenge: bytes) -> bytes:
     """Return the 64 bytes of report data for a challenge or the hash of a key: the value, then zeros.
 
-    Enclaves and relying parties must pad equally. An empty challenge is refused, because any old
-    quote would match it.
+    The enclave and the relying party must pad a value in the same way. An empty challenge is refused, because
+    any old quote would match it.
 
     Raises:
         WrongValueError: the challenge is empty, or longer than 64 bytes.
@@ -129,7 +129,7 @@ class Report:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one report, 432 bytes. Raises MalformedError if it has another length."""
+        """Parse exactly one report, 432 bytes. Raises MalformedError if the data has another length."""
         require_length(data, REPORT_SIZE, "an SGX report")
         return cls(data[:REPORT_BODY_SIZE], data[REPORT_BODY_SIZE:-MAC_SIZE], data[-MAC_SIZE:])
 
@@ -139,7 +139,7 @@ class Report:
 
     @property
     def cpu_svn(self) -> bytes:
-        """CPUSVN of the platform on which the report was made, the body's first field."""
+        """CPUSVN (the body's first field) of the platform that made the report."""
         return self.encoded_body[:CPU_SVN_SIZE]
 
     def encode(self) -> bytes:
@@ -158,7 +158,7 @@ def mr_enclave_of(report: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class TargetInfo:
-    """TARGETINFO: identity of the enclave that a report is for; the report key is derived from it.
+    """TARGETINFO: identity of the enclave for which a report is made; the report key is derived from it.
 
     Args:
         mr_enclave: 32 bytes.
@@ -184,7 +184,7 @@ class TargetInfo:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one TARGETINFO, 512 bytes. Raises MalformedError if it has another length."""
+        """Parse exactly one TARGETINFO, 512 bytes. Raises MalformedError if the data has another length."""
         return cls(*_TARGET_INFO.unpack(data))
 
     def encode(self) -> bytes:
@@ -211,7 +211,7 @@ class QeReportInfo:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse exactly one qe_report_info, 960 bytes. Raises MalformedError if it has another length."""
+        """Parse exactly one qe_report_info, 960 bytes. Raises MalformedError if `data` has another length."""
         require_length(data, QE_REPORT_INFO_SIZE, "qe_report_info")
         target = TargetInfo.parse(data[NONCE_SIZE : NONCE_SIZE + TARGET_INFO_SIZE])
         return cls(data[:NONCE_SIZE], target, data[NONCE_SIZE + TARGET_INFO_SIZE :])

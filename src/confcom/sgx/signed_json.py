@@ -1,4 +1,4 @@
-"""Signed JSON as Intel's Provisioning Certification Service (PCS) serves it, and strict parsing of its content.
+"""Strict parsing of the signed JSON documents that Intel's Provisioning Certification Service (PCS) serves.
 
 The document is `{"NAME":{...},"signature":"128 hex digits"}`. The signature (r, s; ECDSA P-256 with SHA-256) covers
 the exact bytes of the inner object, so the bytes are extracted and never serialized again.
@@ -19,9 +19,9 @@ _T = TypeVar("_T")
 
 SIGNATURE_SIZE = 64
 MAX_DOCUMENT_SIZE = 1024 * 1024
-"""TCB info, the largest document, takes about 20 KiB. Decoding takes about ten times a document's size in memory."""
+"""Largest document in bytes; TCB info takes about 20 KiB. Decoding takes memory of about ten times its size."""
 MAX_INTEGER = 0x7FFF_FFFF
-"""No number in these documents needs more than 31 bits; verifiers store them in 32 bits."""
+"""Greatest number in a document. No number needs more than 31 bits; verifiers store numbers in 32 bits."""
 
 _SIGNATURE_TAIL = re.compile(rb',"signature":"([0-9a-fA-F]{128})"\}')
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -30,7 +30,7 @@ _TAIL_SIZE = len(',"signature":""}') + 2 * SIGNATURE_SIZE
 
 @dataclass(frozen=True, slots=True)
 class SignedJson:
-    """A signed document: name, inner object and signature."""
+    """A signed document: the inner object, its name, and its signature."""
 
     name: str
     body: bytes
@@ -57,7 +57,7 @@ class SignedJson:
         return f'{{"{self.name}":'.encode() + self.body + f',"signature":"{self.signature.hex()}"}}'.encode()
 
     def read(self) -> JsonObject:
-        """Decode the inner object for typed access; it must have no duplicate key, and only integers as numbers."""
+        """Decode the inner object for typed access; duplicate keys are refused, and numbers that are no integers."""
         try:
             value = json.loads(
                 self.body.decode(),
@@ -108,14 +108,14 @@ class JsonObject:
         return value
 
     def hexadecimal(self, key: str, size: int) -> bytes:
-        """Return a member that is `size` bytes as hex digits."""
+        """Return a member whose value is `size` bytes in hex digits."""
         value = self.text(key)
         if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * size}}}", value):
             raise self._error(key, f"{2 * size} hex digits")
         return bytes.fromhex(value)
 
     def date(self, key: str) -> datetime:
-        """Return a date member; its form must be 2026-11-24T00:00:00Z, which all verifiers read."""
+        """Return a date member; its form must be 2026-11-24T00:00:00Z, which all verifiers can read."""
         value = self.text(key)
         try:
             if _DATE.fullmatch(value):

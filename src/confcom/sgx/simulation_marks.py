@@ -2,7 +2,7 @@
 
 A mark can only lower trust: a forger can omit marks, and gains nothing by adding marks. Only a signature chain to
 Intel's root key makes a quote genuine. The marks are defined in this package because both the simulated platform
-(which writes them) and the verifier (which looks for them) import it.
+(which writes them) and the verifier (which looks for them) import this package.
 """
 
 from enum import StrEnum, unique
@@ -20,13 +20,13 @@ This is the only mark in a report body. The SDK sets it, not this project; no pr
 """
 
 HEADER_USER_DATA = b"SIMULATED-NOT-INTEL!"
-"""Quote header, user_data (20 bytes). Intel's QE puts its QE_ID there; verifiers ignore it."""
+"""The quote header's user_data (20 bytes), where Intel's QE puts its QE_ID; verifiers ignore the field."""
 
 QE_AUTH_DATA = b"SIMULATED-SGX-NOT-INTEL-HARDWARE"
-"""QE authentication data: 32 bytes, since dcap-qvl accepts no other length. Intel's QE has 00 01 ... 1f."""
+"""QE authentication data; dcap-qvl accepts only 32 bytes, and Intel's QE uses the bytes 00 01 ... 1f."""
 
 FMSPC = b"SIMSGX"
-"""FMSPC: family, model, stepping, platform type, custom SKU (6 bytes), by which TCB info is looked up."""
+"""The FMSPC (family, model, stepping, platform type, custom SKU; 6 bytes), the search key of TCB info."""
 
 PLATFORM_ID_PREFIX = b"SIMULATED-"
 """First bytes of the PPID and of the platform instance id in the PCK certificate (16 bytes each); the rest
@@ -36,7 +36,7 @@ COMMON_NAME_PREFIX = "SIMULATED "
 COMMON_NAME_SUFFIX = " - NOT INTEL"
 ORGANIZATION = "confcom simulated platform - not Intel Corporation"
 COUNTRY = "ZZ"
-"""A user-assigned code of ISO 3166, which no country has."""
+"""A code that ISO 3166 leaves to its users; no country has it."""
 
 NS_COMMENT_OID = x509.ObjectIdentifier("2.16.840.1.113730.1.13")
 """Netscape's comment extension: tools print it, and no verifier rejects it, because it is not critical."""
@@ -44,15 +44,15 @@ NS_COMMENT_OID = x509.ObjectIdentifier("2.16.840.1.113730.1.13")
 NS_COMMENT = "Made by a simulated SGX platform. No hardware protects anything attested with it. Not by Intel."
 
 ADVISORY_ID = "SIMULATED-NOT-GENUINE-INTEL"
-"""Advisory on all levels of TCB info and QE identity: each dcap-qvl result shows it; policies can reject it."""
+"""Advisory of all TCB levels in TCB info and QE identity. dcap-qvl reports it, and policies can reject it."""
 
 SIMULATION_MEMBER = "simulation"
-"""Name of the extra, signed JSON object in TCB info and QE identity."""
+"""Name of an additional JSON object in TCB info and QE identity; the documents' signatures cover it."""
 
 
 @unique
 class Mark(StrEnum):
-    """A place that carries a mark of simulation; the value describes it for users."""
+    """A place that can carry a mark of simulation; the member's value describes the place for users."""
 
     CPU_SVN = "report body: CPUSVN of Intel's SDK simulation mode"
     HEADER_USER_DATA = "quote header: user data"
@@ -68,7 +68,7 @@ class Mark(StrEnum):
 
 
 def has_simulated_name(name: x509.Name) -> bool:
-    """Return whether a distinguished name declares a simulated platform that is not Intel's."""
+    """Return whether a distinguished name says that the platform is simulated and not Intel's."""
     common_names = [a.value for a in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     organizations = [a.value for a in name.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)]
     countries = [a.value for a in name.get_attributes_for_oid(x509.NameOID.COUNTRY_NAME)]

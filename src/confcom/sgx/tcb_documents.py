@@ -1,7 +1,7 @@
-"""Strict parsing of TCB info and QE identity: Intel's statements about platforms and quoting enclaves.
+"""Strict parsing of TCB info and QE identity, Intel's statements about platforms and quoting enclaves.
 
-Formats: PCS API v4, TCB info version 3 and QE identity version 2, both for SGX. This module only parses; the verifier
-compares a platform with the levels.
+Formats: PCS API v4, TCB info version 3 and QE identity version 2, both for SGX. This module only parses the
+documents; the verifier compares a platform with their TCB levels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TCB_INFO_VERSION = 3
 QE_IDENTITY_NAME = "enclaveIdentity"
 QE_IDENTITY_VERSION = 2
 MAX_ISV_SVN = 0xFFFF
-"""ISVSVN and ISVPRODID are 16 bits in every report."""
+"""Greatest ISVSVN and ISVPRODID; both have 16 bits in every report."""
 
 
 class TcbStatus(Enum):
@@ -33,7 +33,7 @@ class TcbStatus(Enum):
     SW_HARDENING_NEEDED = "SWHardeningNeeded"
     """Up to date, but enclaves may need to be hardened in software against an advisory."""
     CONFIGURATION_NEEDED = "ConfigurationNeeded"
-    """Up to date, but the platform may need another configuration, of its BIOS for example."""
+    """Up to date, but the platform may need another configuration, for example of its BIOS."""
     CONFIGURATION_AND_SW_HARDENING_NEEDED = "ConfigurationAndSWHardeningNeeded"
     """Both ConfigurationNeeded and SWHardeningNeeded."""
     OUT_OF_DATE = "OutOfDate"
@@ -50,7 +50,7 @@ OUT_OF_DATE = {
     TcbStatus.CONFIGURATION_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
     TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED: TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
 }
-"""From a platform's status to its quotes' status if the quoting enclave is out of date (TCB convergence of QVL)."""
+"""A quote's status if the quoting enclave is out of date, keyed by the platform's status (QVL's TCB convergence)."""
 QE_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
 """Statuses of a quoting enclave's levels (PCS API v4, enclave identity); dcap-qvl treats other statuses as
 UpToDate."""
@@ -59,7 +59,7 @@ UpToDate."""
 @dataclass(frozen=True, slots=True)
 class TcbLevel:
     svns: tuple[int, ...]
-    """SVNs of a platform's 16 components and its PCE; or a quoting enclave's ISVSVN."""
+    """The SVNs of a platform's 16 components and PCE, or the ISVSVN of a quoting enclave."""
     date: datetime
     status: TcbStatus
     advisory_ids: tuple[str, ...]
@@ -78,7 +78,7 @@ class TcbInfo:
     tcb_evaluation_data_number: int
     levels: tuple[TcbLevel, ...]
     simulation: Mapping[str, object] | None
-    """Extra object that marks collateral of a simulated platform; Intel's collateral lacks it."""
+    """The additional object that marks a simulated platform's collateral; None in Intel's collateral."""
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
@@ -100,7 +100,7 @@ class TcbInfo:
 
 @dataclass(frozen=True, slots=True)
 class QeIdentity:
-    """QE identity: the trusted quoting enclave, and its TCB levels."""
+    """QE identity: which quoting enclave is trusted, and its TCB levels."""
 
     signed: SignedJson
     issue_date: datetime
@@ -114,7 +114,7 @@ class QeIdentity:
     isv_prod_id: int
     levels: tuple[TcbLevel, ...]
     simulation: Mapping[str, object] | None
-    """The same extra object as in TCB info."""
+    """The additional object that marks a simulated platform's collateral, as in TCB info."""
 
     @classmethod
     def parse(cls, document: bytes) -> Self:

@@ -1,4 +1,4 @@
-"""Answers to requests of Intel's PCS API version 4 for SGX, and to those that caches (PCCS) add. Pure."""
+"""Answers to the requests of Intel's PCS API version 4 for SGX, and to requests that a PCCS adds. No I/O."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from confcom.simulation.simulated_collateral import create_evaluation_numbers
 
 API_PATH: Final = "/sgx/certification/v4/"
 MAX_PARAMETERS: Final = 8
-"""Query parameters of one request; the API has three, and parameters that clients add are ignored."""
+"""Limit of query parameters in one request. The API has three; parameters that clients add are ignored."""
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
@@ -48,14 +48,14 @@ def answer(
     *,
     pccs: bool = False,
 ) -> Answer:
-    """Answer a GET request with collateral that is signed for the present.
+    """Answer a GET request with the collateral that is signed at `now`.
 
     Args:
         target: the request's path and query.
         platform: the platform whose collateral is served.
         now: the present, with a time zone; all requests in one renewal period get the same bytes.
         staging: the platform's status in the collateral.
-        pccs: answer a request for a PCK revocation list without `encoding` in hexadecimal, like a PCCS, not as PEM.
+        pccs: whether an answer to `pckcrl` without `encoding` is hexadecimal, as from a PCCS, and not PEM.
     """
     try:
         parts = urlsplit(target)

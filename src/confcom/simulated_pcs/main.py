@@ -1,4 +1,4 @@
-"""The simulated PCS: its composition root and entry point."""
+"""The entry point of the simulated PCS, which builds the daemon from its parts."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 
 
 async def serve(settings: PcsSettings, state_dir: Path, stop: asyncio.Event, registry: CollectorRegistry) -> None:
-    """Serve the platform of a state directory until `stop` is set."""
+    """Serve the collateral of a state directory's platform until `stop` is set."""
     platform = open_platform(state_dir)
     if (warning := exposure(state_dir)) is not None:
         _logger.warning("%s", warning)

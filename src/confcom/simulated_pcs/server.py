@@ -1,4 +1,4 @@
-"""HTTP server with a limited number of connections; each has a thread, one request and deadlines."""
+"""HTTP server that limits connections. Each connection has a thread, one request and deadlines."""
 
 import contextlib
 import io
@@ -22,13 +22,13 @@ MAX_CONNECTIONS: Final = 64
 """Concurrent connections, with a thread each. A verifier uses one connection. Further connections wait in the
 kernel's queue until a connection ends or exceeds its deadline."""
 BACKLOG: Final = 128
-"""Connections that the kernel holds until they are accepted."""
+"""Limit of the connections that the kernel queues until the server accepts them."""
 DEADLINE_SECONDS: Final = 5.0
-"""Deadline of the TLS handshake, of reading the request, and of a write; slow clients need one second."""
+"""Seconds for the TLS handshake, for reading the request, and for a write. Slow clients need one second."""
 MAX_REQUEST_BYTES: Final = 8192
-"""Request line and headers together; the longest request here has 300 bytes, and common servers allow 8 KiB."""
+"""Limit of request line and headers in bytes; requests here have up to 300, common servers allow 8 KiB."""
 POLL_SECONDS: Final = 0.1
-"""Interval of checks for shutdown; while all connections are in use, the check waits until one ends."""
+"""Seconds between checks for shutdown. While all connections are in use, a check waits until one ends."""
 
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*)):([0-9]{1,5})")
 """HOST:PORT; an IPv6 address has brackets, and an empty host means all addresses of this machine."""
@@ -46,7 +46,7 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # With an encrypted key, OpenSSL would prompt; an empty password makes it fail instead.
+        # If the key is encrypted, OpenSSL would prompt; the empty password makes OpenSSL fail instead.
         context.load_cert_chain(certificate, key, password="")
     except OSError as error:
         raise SettingsError(
@@ -59,7 +59,7 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Answers GET and HEAD at HOST:PORT, [HOST]:PORT for IPv6, or :PORT; with port 0 the kernel chooses one.
+    """Answers GET and HEAD at HOST:PORT, [HOST]:PORT for IPv6, or :PORT; port 0 is any free port.
 
     Raises:
         SettingsError: the address does not have this form.
@@ -94,7 +94,7 @@ class Server(socketserver.ThreadingTCPServer):
                 error_code="serving-address",
                 remedy="write it as in 127.0.0.1:8081 or [::1]:8081",
             )
-        everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 # asked for, by no host
+        everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 # no host means all
         host, port = parts[1] or parts[2] or everywhere, int(parts[3])
         try:
             self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -115,7 +115,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
-        """Answer in a thread while the block runs; then close, without waiting for open connections."""
+        """Answer requests in a thread while the block runs; then close, even if connections are open."""
         thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": POLL_SECONDS})
         thread.start()
         try:
@@ -125,7 +125,7 @@ class Server(socketserver.ThreadingTCPServer):
             thread.join()
             self.server_close()
 
-    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as the library has it
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # the library's types
         self._places.acquire()
         try:
             super().process_request(request, client_address)
@@ -133,13 +133,13 @@ class Server(socketserver.ThreadingTCPServer):
             self._places.release()
             raise
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # the library's types
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._places.release()
 
-    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
+    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # the library's types
         """Do the TLS handshake, if any, in the connection's own thread, then serve the request."""
         request.settimeout(self.deadline_seconds)
         if self._tls is None:
@@ -148,8 +148,8 @@ class Server(socketserver.ThreadingTCPServer):
         with self._tls.wrap_socket(request, server_side=True) as encrypted:
             super().finish_request(encrypted, client_address)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # as above
-        """Log errors of this program; OSError is a client's: it disconnected or speaks no TLS."""
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 # the library's types
+        """Log errors of this program only. An OSError means that the client disconnected or speaks no TLS."""
         del request
         error = sys.exception()
         if not isinstance(error, OSError):
@@ -164,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         return "confcom"
 
     def setup(self) -> None:
-        """Read the request's head under one deadline, which reading by lines would restart with each piece."""
+        """Read the request's head under one deadline. Reading by lines would restart the deadline with each piece."""
         super().setup()
         self.rfile.close()
         self.rfile = io.BytesIO(self._head())
@@ -192,12 +192,12 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(answer.body)
 
-    do_HEAD = do_GET  # noqa: N815 # the library calls it so
+    do_HEAD = do_GET  # noqa: N815 # the library's name
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Count requests by the answer's status; a log line per request could fill the node's disk."""
+        """Count requests by the answer's status; they are not logged, as logs could fill the node's disk."""
         del size
         self.server.count(str(code.value if isinstance(code, HTTPStatus) else code))
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the library calls it so
-        """Do not log requests that the library refuses: the answer has the reason."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the library's name
+        """Do not log requests that the library refuses, because the answer has the reason."""

@@ -9,7 +9,7 @@ from confcom.daemon.settings import DaemonSettings, SettingsParser, choice, pars
 from confcom.simulation.collateral_staging import Staging
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8081"
-"""The port of Intel's PCCS, reachable from this machine only."""
+"""The port is that of Intel's PCCS; the host is reachable from this machine only."""
 
 _DESCRIPTION: Final = """\
 Serve a simulated platform's collateral over HTTP, in the form of Intel's PCS.

@@ -1,4 +1,4 @@
 """A simulated SGX platform: keys, certificates, enclave reports, a quoting enclave, and collateral.
 
-Pure: randomness and time are parameters. All quotes, certificates and collateral carry marks of simulation.
+No I/O: randomness and time are parameters. All quotes, certificates and collateral carry marks of simulation.
 """

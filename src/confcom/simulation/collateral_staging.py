@@ -1,4 +1,4 @@
-"""Stagings of collateral: statuses that Intel may publish some day, set for the simulated platform as rehearsal."""
+"""Stagings of collateral, each of which rehearses a status that Intel may publish for a platform some day."""
 
 from enum import StrEnum, unique
 
@@ -10,7 +10,7 @@ recovery, the staged one: each staging that changes the platform's status is a r
 
 @unique
 class Staging(StrEnum):
-    """Status of the simulated platform in its collateral. Root, certificates, seed and quotes do not depend on it."""
+    """Status of the simulated platform in its collateral; root, certificates, seed and quotes never depend on it."""
 
     NONE = "none"
     """The platform is UpToDate."""
@@ -19,9 +19,9 @@ class Staging(StrEnum):
     CONFIGURATION_NEEDED = "configuration-needed"
     SW_HARDENING_NEEDED = "sw-hardening-needed"
     REVOKED = "revoked"
-    """The platform's TCB level is revoked; its certificates are not."""
+    """The platform's TCB level is revoked, but the platform's certificates are not."""
     EARLY = "early"
-    """A TCB recovery is announced: the early set equals OUT_OF_DATE's, the standard set equals NONE's."""
+    """A TCB recovery is announced: the early set is that of OUT_OF_DATE, the standard set is that of NONE."""
     EXPIRED = "expired"
     """The collateral has expired: every date in it lies in the past."""
 
@@ -32,5 +32,5 @@ class Staging(StrEnum):
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """TCB evaluation data numbers of all sets, the newest (the early set's) first."""
+        """TCB evaluation data numbers of all sets. The early set's number, which is the newest, is first."""
         return tuple(sorted({self.number(early=True), self.number(early=False)}, reverse=True))

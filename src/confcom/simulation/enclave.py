@@ -1,9 +1,9 @@
 """A software enclave that creates and verifies reports like an enclave in Intel's SDK simulation mode.
 
-On hardware the report key is derived from a secret of the processor. The SDK's simulation library derives it from
-public constants instead (sdk/simulation/tinst/deriv.cpp, t_instructions.cpp). This module derives the key in the
-same way, so that enclaves built with the SDK's simulation libraries can be quoted. Because the keys are public, a
-matching MAC proves which target a report was made for, but not who made it.
+On hardware the report key is derived from a secret of the processor. The SDK's simulation library derives the
+key from public constants instead (sdk/simulation/tinst/deriv.cpp, t_instructions.cpp). This module derives
+the key in the same way, so that enclaves built with the SDK's simulation libraries can be quoted. Because the
+keys are public, a matching MAC proves which target a report was made for, but not who made the report.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from confcom.sgx.report import REPORT_DATA_SIZE, AttributeFlag, Report, ReportBo
 from confcom.sgx.simulation_marks import SIMULATION_CPU_SVNS
 
 BASE_REPORT_KEY = bytes.fromhex("ff00") * 8
-"""Replaces the processor's secret (BASE_REPORT_KEY of the SDK's deriv.h)."""
+"""This key replaces the processor's secret (BASE_REPORT_KEY of the SDK's deriv.h)."""
 
 SIMULATION_KEY_ID = BASE_REPORT_KEY + bytes(16)
-"""KEYID of every simulated report. It is part of a report, but not of a quote."""
+"""KEYID of every simulated report. A report contains its KEYID, but a quote does not."""
 
 OWNER_EPOCH = b"THISISOWNEREPOCH"
-"""Replaces the platform owner's epoch (SIMU_OWNER_EPOCH_MSR)."""
+"""This value replaces the platform owner's epoch (SIMU_OWNER_EPOCH_MSR)."""
 
 DEFAULT_CPU_SVN, UPGRADED_CPU_SVN, DOWNGRADED_CPU_SVN = SIMULATION_CPU_SVNS
 
@@ -42,7 +42,7 @@ _CURRENT = struct.Struct("<H6xQQI16s32s16sH64s32s2x")
 _LEGACY = struct.Struct("<H6xQQ16s32s16s32s")
 
 XFRM_X87_SSE_AVX = 0x07
-"""Extended features of a simulated enclave: the minimum that every 64-bit processor with SGX enables."""
+"""XFRM of a simulated enclave: the minimum of features that every 64-bit processor with SGX enables."""
 
 _ENCLAVE_DOMAIN = b"confcom simulated enclave: "
 _SIGNER_DOMAIN = b"confcom simulated enclave signer"
@@ -53,15 +53,15 @@ class ReportKeyFormat(Enum):
     """Layouts of the data from which the SDK derives a report key."""
 
     CURRENT = "current"
-    """SDK 2.18.1 and later, 192 bytes: also binds MISCSELECT, CONFIGSVN and CONFIGID of the target."""
+    """SDK 2.18.1 and later: 192 bytes, which also bind the target's MISCSELECT, CONFIGSVN and CONFIGID."""
     LEGACY = "legacy"
-    """SDK up to 2.18, 120 bytes."""
+    """SDK up to 2.18: 120 bytes."""
 
 
 def derivation_data(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> bytes:
     """Return the data whose CMAC is the report key: 192 bytes, or 120 in the legacy layout.
 
-    `cpu_svn` (16 bytes) and `key_id` (32) are the report's. The target's attributes are not masked.
+    `cpu_svn` (16 bytes) and `key_id` (32 bytes) come from the report. The target's attributes are not masked.
     """
     if key_format is ReportKeyFormat.LEGACY:
         return _LEGACY.pack(
@@ -87,7 +87,7 @@ def report_key(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, 
 
 
 class ReportMac:
-    """Computes MACs (AES-128-CMAC) with one 16-byte key; the cipher, which costs two MACs to set up, is reused."""
+    """Computes AES-128-CMACs with one 16-byte key. The cipher is reused: its set-up costs two MACs."""
 
     __slots__ = ("_cmac",)
 
@@ -101,7 +101,7 @@ class ReportMac:
 
 
 _Macs = tuple[tuple[ReportKeyFormat, ReportMac], ...]
-"""Pairs of a layout and the MAC with the report key of that layout."""
+"""Pairs of a layout and the MAC function with that layout's report key."""
 
 
 def _macs(target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> _Macs:
@@ -109,19 +109,19 @@ def _macs(target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> _Macs:
 
 
 class ReportRejectedError(ConfcomError):
-    """An enclave cannot verify a report: it is forged, damaged, or made for another target or platform."""
+    """An enclave cannot verify a report that is forged, damaged, or made for another target or platform."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedEnclave:
-    """An enclave's identity, with software versions of the instructions that make and check reports.
+    """A software enclave: an identity, and software versions of the instructions that make and check reports.
 
     Nothing is isolated or measured: the caller chooses the identity.
 
     Args:
         mr_enclave: 32 bytes.
         mr_signer: 32 bytes.
-        flags: ATTRIBUTES.FLAGS of the report; by default a 64-bit enclave that is initialised and no debug enclave.
+        flags: ATTRIBUTES.FLAGS of the report; by default those of an initialised 64-bit enclave without debug.
         xfrm: ATTRIBUTES.XFRM of the report.
         isv_prod_id: 0 to 65,535.
         isv_svn: 0 to 65,535.
@@ -136,9 +136,9 @@ class SimulatedEnclave:
 
     @classmethod
     def from_name(cls, name: str, *, debug: bool = False) -> Self:
-        """Create an enclave whose measurement depends only on a name: MRENCLAVE is its hash.
+        """Create an enclave whose measurement depends only on a name: MRENCLAVE is the name's hash.
 
-        All have the same MRSIGNER, like enclaves of one vendor. As on hardware, DEBUG does not change the measurement.
+        Named enclaves have one MRSIGNER, like those of one vendor. As on hardware, DEBUG does not change MRENCLAVE.
         """
         flags = AttributeFlag.INITTED | AttributeFlag.MODE64BIT
         return cls(
@@ -148,7 +148,7 @@ class SimulatedEnclave:
         )
 
     def target_info(self) -> TargetInfo:
-        """Return the target info with which other enclaves make a report for this one."""
+        """Return the target info with which other enclaves make a report for this enclave."""
         return TargetInfo(mr_enclave=self.mr_enclave, flags=self.flags, xfrm=self.xfrm)
 
     def report_body(self, report_data: bytes, *, cpu_svn: bytes = DEFAULT_CPU_SVN) -> ReportBody:
@@ -178,16 +178,16 @@ class SimulatedEnclave:
         Args:
             target_info: target info of the enclave that will verify the report.
             report_data: 64 bytes; `confcom.testing.report_data` extends a shorter value.
-            cpu_svn: CPUSVN, one of the three of the SDK's simulation mode (16 bytes).
-            key_format: the layout from which the report key is derived; the quoting enclave accepts both.
+            cpu_svn: one of the three CPUSVNs of the SDK's simulation mode (16 bytes).
+            key_format: the layout of the data that gives the report key; the quoting enclave accepts both.
 
         Raises:
-            MalformedError: the report data has not 64 bytes.
+            MalformedError: the report data is not 64 bytes long.
         """
         return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
 
     def verify_report(self, report: Report) -> ReportKeyFormat:
-        """Verify a report for this enclave; return the report key's layout, for a report in reply."""
+        """Verify a report for this enclave; return its report key's layout, for a report in reply."""
         return ReportChecker.of(self.target_info()).check(report)
 
 
@@ -195,12 +195,12 @@ class SimulatedEnclave:
 class ReportChecker:
     """Verifies many reports for one enclave.
 
-    All simulated reports have the same KEYID, so their report keys are derived only once.
+    All simulated reports have the same KEYID, so a checker derives the report keys only once.
     """
 
     target: TargetInfo
     macs: Mapping[bytes, _Macs]
-    """MACs by the CPUSVN of the reporting platform."""
+    """MACs, keyed by the CPUSVN of the platform that made the report."""
 
     @classmethod
     def of(cls, target: TargetInfo) -> Self:
@@ -236,7 +236,7 @@ def sign_report(
     key_format: ReportKeyFormat = ReportKeyFormat.CURRENT,
     key_id: bytes = SIMULATION_KEY_ID,
 ) -> Report:
-    """Append KEYID and MAC to any report body, as the SDK's simulated EREPORT does."""
+    """Append KEYID and MAC to a report body, as the SDK's simulated EREPORT does."""
     key = report_key(key_format, target_info, body.cpu_svn, key_id)
     encoded = body.encode()
     return Report(encoded, key_id, ReportMac(key)(encoded))

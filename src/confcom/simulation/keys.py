@@ -14,10 +14,10 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 _DOMAIN = b"confcom simulated platform, version 1: "
 _PRIVATE_KEY_BYTES = 40
-"""n plus 64 bits, so that the bias of the reduction modulo n - 1 is negligible (FIPS 186-5, A.2.1)."""
+"""Length of n plus 64 bits, so that the reduction modulo n - 1 has a negligible bias (FIPS 186-5, A.2.1)."""
 
 _SIGNATURE_ALGORITHM = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
-"""RFC 6979: signatures need no random numbers, and the same seed and inputs give the same bytes everywhere."""
+"""Deterministic ECDSA (RFC 6979) needs no random numbers: the same inputs give the same signature everywhere."""
 
 
 def derive_bytes(seed: bytes, label: str, size: int) -> bytes:

@@ -1,8 +1,8 @@
 """The simulated platform's own PKI, structured like Intel's: root, PCK CA, TCB signer, and one PCK certificate.
 
 Verifiers require the names, key usages and extensions of Intel's certificates, so these certificates have all of them.
-Unlike Intel's, every name and a comment in every certificate say that the platform is simulated. The PKI is
-issued anew, with equal bytes, at each start, and its names are checked then, so that no name claims to be Intel's.
+Unlike in Intel's PKI, every name and a comment in every certificate say that the platform is simulated. Each
+start issues the PKI anew, with the same bytes, and checks its names, so that no name claims to be Intel's.
 """
 
 from dataclasses import dataclass, field
@@ -30,8 +30,8 @@ PCE_ID = bytes(2)
 """Id of the only PCE (Intel's PCK certificates all say 0000)."""
 
 BACKDATE = timedelta(hours=24)
-"""Certificates and collateral are valid from this long before they are made: dcap-qvl rejects an issue date
-in the future, and clocks of test machines, and times whose time zone was ignored, differ by up to a day."""
+"""Certificates and collateral are valid from this long before they are made. dcap-qvl rejects an issue date
+in the future, but clocks of test machines, and times without their time zone, are off by up to a day."""
 
 CERTIFICATE_VALIDITY = timedelta(days=20 * 365)
 """Relying parties pin a simulated root, so the root is never replaced and must outlive any installation. It ends
@@ -42,7 +42,7 @@ PCK_CRL_URL = "https://simulated-sgx.invalid/pckCRL.der"
 """Verifiers require a CRL distribution point in every certificate. `.invalid` never resolves (RFC 2606)."""
 
 _SERIAL_NUMBER_BYTES = 19
-"""A serial number has at most 20 bytes; one stays zero so that the number is positive (RFC 5280, 4.1.2.2)."""
+"""A serial number has at most 20 bytes; the first is 0: the number must be positive (RFC 5280, 4.1.2.2)."""
 
 _IA5_STRING = 0x16
 _COMMENT = x509.UnrecognizedExtension(marks.NS_COMMENT_OID, der_element(_IA5_STRING, marks.NS_COMMENT.encode()))
@@ -56,7 +56,7 @@ class IntelNameError(MalformedError):
 
 @unique
 class PckCaType(Enum):
-    """Kind of CA that issues the PCK certificate; the value is the name that collateral services use."""
+    """Kind of CA that issues the PCK certificate; the value is the CA's name in collateral services."""
 
     PROCESSOR = "processor"
     PLATFORM = "platform"
@@ -66,7 +66,7 @@ class PckCaType(Enum):
 class CertifiedKey:
     certificate: x509.Certificate
     private_key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
-    """Excluded from comparison: key objects do not implement equality, and the certificate identifies the key."""
+    """Not compared, because key objects do not implement equality, and the certificate identifies the key."""
 
     @property
     def pem(self) -> bytes:
@@ -86,18 +86,18 @@ class Pki:
 
     @property
     def pck_chain(self) -> bytes:
-        """Leaf, intermediate and root as PEM, for quotes."""
+        """Leaf, intermediate and root certificate as PEM, as a quote contains them."""
         return self.pck.pem + self.pck_ca.pem + self.root.pem
 
 
 def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM, node: str = "") -> Pki:
     """Issue all certificates of a platform; the same arguments give the same bytes.
 
-    Platforms with one seed and different node names differ in the PCK certificate only: key, serial number, PPID
-    and platform instance id.
+    Platforms with one seed and different node names differ only in their PCK certificates: in the key, the
+    serial number, the PPID and the platform instance id.
 
-    Certificates are valid from 24 h before `now` (aware). The seed is 32 random bytes. A Platform CA's PCK certificate
-    also has a platform instance id and a configuration.
+    Certificates are valid from 24 h before `now`, which has a time zone. The seed is 32 random bytes. A
+    Platform CA's PCK certificate also has a platform instance id and a configuration.
     """
     factory = _CertificateFactory(seed, now - BACKDATE)
     platform_ca = ca_type is PckCaType.PLATFORM
@@ -113,7 +113,7 @@ def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLAT
 
 
 def simulated_name(common_name: str) -> x509.Name:
-    """Return a name for a simulated certificate; it contains `common_name`, such as `SGX Root CA`, for verifiers."""
+    """Return a name for a simulated certificate; verifiers find `common_name` in it, such as `SGX Root CA`."""
     return x509.Name(
         [
             x509.NameAttribute(

@@ -1,4 +1,4 @@
-"""One simulated SGX platform: seed and certificates, and quoting enclave and collateral made from them."""
+"""One simulated SGX platform: seed and certificates, which give its quoting enclave and collateral."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedPlatform:
-    """A simulated platform. The seed is secret: its holders can make this platform's quotes."""
+    """A simulated platform. The seed is secret: whoever has it can make this platform's quotes."""
 
     seed: bytes = field(repr=False)
     pki: Pki = field(repr=False)
 
     @classmethod
     def create(cls, seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM, node: str = "") -> Self:
-        """Create a platform; the same arguments give the same platform, byte for byte, in every version."""
+        """Create a platform; the same arguments give the same platform, byte for byte, in every release."""
         return cls(seed, issue_pki(seed, now, ca_type=ca_type, node=node))
 
     @classmethod
     def of_root(cls, root: RootSeed, node: str = "") -> Self:
-        """Create the platform of a stored root on a node; the node's name may be empty."""
+        """Create the platform that a node has under a stored root; the node's name may be empty."""
         return cls.create(root.seed, datetime.fromtimestamp(root.created, UTC), node=node)
 
     def under(self, ca_type: PckCaType) -> Self:
-        """Return this root's platform with another kind of PCK CA: services serve revocation lists of both kinds."""
+        """Return this root's platform with this kind of PCK CA, because services serve both kinds' revocation lists."""
         created = self.pki.root.certificate.not_valid_before_utc + BACKDATE
         return self.create(self.seed, created, ca_type=ca_type)
 
@@ -49,16 +49,16 @@ class SimulatedPlatform:
         staging: Staging = Staging.NONE,
         early: bool = False,
     ) -> CollateralBundle:
-        """Create what a relying party needs besides the root, signed for the period that contains `now`.
+        """Create the collateral that a relying party needs, signed for the period that contains `now`.
 
         Args:
             now: the present, with its time zone.
             identity: the trusted quoting enclave.
             staging: the platform's status in the collateral.
-            early: return the early set instead of the standard set; the sets differ in Staging.EARLY only.
+            early: return the early set, not the standard set; the two sets differ only with Staging.EARLY.
         """
         # Only exports and services need this import; processes that make quotes do not.
-        from confcom.simulation.simulated_collateral import create_collateral  # noqa: PLC0415 # see above
+        from confcom.simulation.simulated_collateral import create_collateral  # noqa: PLC0415 # as said above
 
         return create_collateral(self.pki, identity, now, staging, early=early)
 

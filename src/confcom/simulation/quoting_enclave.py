@@ -1,4 +1,4 @@
-"""The simulated quoting enclave: verifies a report made for this enclave, and signs its body as a quote."""
+"""The simulated quoting enclave: it verifies a report made for it and signs the report's body as a quote."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -36,10 +36,10 @@ _SIZE_FIELD = 4
 
 @dataclass(frozen=True, slots=True)
 class QuotingEnclaveIdentity:
-    """Identity of a quoting enclave; an update of the QE has another identity.
+    """Identity of a quoting enclave; an updated QE has another identity.
 
-    MISCSELECT, CONFIGSVN and CONFIGID are always zero: otherwise the SDK's legacy report key layout, which omits these
-    fields, would not identify the target of a report.
+    MISCSELECT, CONFIGSVN and CONFIGID are always zero, because the SDK's legacy report key layout omits these
+    fields and, with other values, would not identify the target of a report.
     """
 
     mr_enclave: bytes
@@ -78,13 +78,13 @@ DEFAULT_QE_IDENTITY = QuotingEnclaveIdentity(
 
 @dataclass(frozen=True, slots=True)
 class QuotingEnclave:
-    """A certified quoting enclave. On loading, all parts of a quote except report and signature are made."""
+    """A certified quoting enclave. `load` makes all parts of a quote except the report and its signature."""
 
     enclave: SimulatedEnclave
     checker: ReportChecker = field(repr=False)
     attestation_key: ec.EllipticCurvePrivateKey = field(repr=False)
     pub_key_id: bytes
-    """SHA-256 of attestation public key and authentication data; the QE's report binds the key by it."""
+    """SHA-256 of attestation public key and authentication data; the QE's report contains it."""
     header: bytes
     signature_data_size: bytes
     """The length field between the signed part and the signature data."""
@@ -95,8 +95,8 @@ class QuotingEnclave:
     def load(cls, seed: bytes, pki: Pki, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> Self:
         """Derive the attestation key and certify it with the PCK.
 
-        As on hardware, the key depends on the platform and on signer and SVN of the QE, so it survives restarts and
-        changes with the QE's SVN; a different MRENCLAVE alone does not change it.
+        As on hardware, the key depends on the platform and on the QE's signer and SVN. So another SVN of the
+        QE gives another key, but neither a restart nor another MRENCLAVE alone does.
         """
         enclave = identity.enclave()
         label = f"attestation key of {identity.mr_signer.hex()} {QE_ISV_PROD_ID} {identity.isv_svn}"
@@ -136,8 +136,8 @@ class QuotingEnclave:
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> tuple[bytes, QeReportInfo | None]:
         """Verify a report and sign its body unchanged; reports of DEBUG enclaves are accepted.
 
-        With `qe_report_info`, the QE's report about the quote is returned too, with the key layout of `report`. Nonce
-        and target info are returned unchanged.
+        If `qe_report_info` is given, the QE's report about the quote, with the key layout of `report`, is
+        returned too. The nonce and the target info are returned unchanged.
         """
         key_format = self.checker.check(report)
         signed_part = self.header + report.encoded_body

@@ -1,4 +1,4 @@
-"""Seed and creation time of a simulated platform, stored as the keys of a Secret or the files of a folder."""
+"""Seed and creation time of a simulated platform, stored under keys of a Secret or in files of a folder."""
 
 import hashlib
 import re
@@ -9,23 +9,23 @@ from typing import Final, Self
 from confcom.errors import MalformedError
 
 SEED_SIZE: Final = 32
-"""Bytes of a seed: twice the security strength of P-256, the strongest key derived from the seed."""
+"""Bytes of a seed, which are twice the security strength of P-256, the strongest key derived from a seed."""
 SEED: Final = "seed"
-"""Key of the seed: 64 lower-case hex digits, the platform's only secret."""
+"""Key of the seed, the platform's only secret; the value is 64 lower-case hex digits."""
 CREATED: Final = "created"
-"""Key of the time of creation: decimal Unix seconds."""
+"""Key of the creation time; the value is Unix seconds in decimal digits."""
 CHECK: Final = "check"
-"""Key of the checksum: hex SHA-256 of the ASCII text `SEED:CREATED`, which reveals damaged or mixed values."""
+"""Key of the checksum, which reveals damaged or mixed values: hex SHA-256 of the ASCII text `SEED:CREATED`."""
 MAX_VALUE_SIZE: Final = 64
-"""Bytes of the longest values, the seed and the checksum in hex."""
+"""Bytes of the longest stored values, which are the seed and the checksum in hex."""
 
 _SEED: Final = re.compile(rf"[0-9a-f]{{{2 * SEED_SIZE}}}")
 _CREATED: Final = re.compile(r"0|[1-9][0-9]{0,9}")
-"""Creation times up to the year 2286: dates of certificates must fit into X.509's four digits."""
+"""Creation times up to the year 2286, because a certificate's years must fit into X.509's four digits."""
 
 
 class RootSeedError(MalformedError):
-    """A simulated root cannot be used."""
+    """The stored values of a simulated root cannot be used."""
 
     error_code = "simulated-root-unusable"
 
@@ -39,7 +39,7 @@ class RootSeed:
 
     @classmethod
     def decode(cls, values: Mapping[str, bytes]) -> Self:
-        """Decode the values of a stored root. Damage is not repaired: a repair could make another root."""
+        """Decode the values of a stored root. Damage is not repaired, as a repair could make another root."""
         texts = {}
         for name in (SEED, CREATED, CHECK):
             if name not in values:

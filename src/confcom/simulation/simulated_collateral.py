@@ -1,7 +1,7 @@
 """The collateral of a simulated platform, with which a verifier compares a quote's TCB and certificates.
 
 The documents have the format of Intel's Provisioning Certification Service version 4 (TCB info version 3, QE identity
-version 2). The simulated TCB signer signs them; the marks of simulation are part of the signed data.
+version 2). The simulated TCB signer signs the documents; the marks of simulation are part of the signed data.
 """
 
 import json
@@ -37,15 +37,15 @@ VALIDITY = timedelta(days=30)
 """Time from issue date to next update, as in Intel's collateral."""
 
 RENEWAL_INTERVAL = VALIDITY / 2
-"""Collateral is signed again after half its validity, so that every copy is valid for two weeks or longer."""
+"""Collateral is signed again after half its validity, so every copy is valid for at least two more weeks."""
 
 STANDARD_AGE = timedelta(days=366)
-"""Time from the first set's TCB recovery to the root's start. Intel's standard set is the newest set with a recovery
-twelve months ago, as some clients compute it; a staged recovery has the date of the present period."""
+"""Time from the first set's TCB recovery to the root's start. Some clients take as Intel's standard set the
+newest set whose recovery is twelve months old. A staged recovery has the date of the present period."""
 
 _QE_ATTRIBUTES = "11000000000000000000000000000000"
 _QE_ATTRIBUTES_MASK = "FBFFFFFFFFFFFFFF0000000000000000"
-"""As in Intel's QE identity: INITTED and PROVISION_KEY set, DEBUG clear, MODE64BIT and XFRM not compared."""
+"""As in Intel's QE identity: INITTED and PROVISION_KEY set, DEBUG clear, MODE64BIT and XFRM ignored."""
 
 _SIMULATION = {"genuine": False, "comment": marks.NS_COMMENT}
 
@@ -56,28 +56,28 @@ _STAGED_STATUS = {
     Staging.REVOKED: TcbStatus.REVOKED,
     Staging.EARLY: TcbStatus.OUT_OF_DATE,
 }
-"""The platform's status in the set with the staged TCB recovery."""
+"""The platform's status, keyed by the staging, in the set that has the staged TCB recovery."""
 
 _SUPERSEDED = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
-"""Statuses that an update of the platform would cure: TCB info then has a newer, higher level too."""
+"""Statuses that an update of the platform would cure; with these, TCB info also has a newer, higher level."""
 
 Document = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """Validity period of collateral; whole seconds, aware times."""
+    """Validity period of collateral; its times have whole seconds and a time zone."""
 
     issue_date: datetime
     next_update: datetime
 
     @classmethod
     def around(cls, origin: datetime, now: datetime) -> Self:
-        """Return the validity of collateral made at `now`.
+        """Return the validity period of collateral made at `now`.
 
-        Issue dates start at `origin` and are one renewal interval apart. All calls within one interval return the same
-        dates and, because signatures are deterministic, lead to the same bytes: several helpers and exports of one
-        platform agree without communication.
+        Issue dates start at `origin` and are one renewal interval apart. All calls within one interval return
+        the same dates. Signatures are deterministic, so the same dates give the same bytes. Several helpers
+        and exports of one platform thus agree without communication.
         """
         start = origin + (now - BACKDATE - origin) // RENEWAL_INTERVAL * RENEWAL_INTERVAL
         return cls(start, start + VALIDITY)
@@ -91,7 +91,7 @@ def create_collateral(
     *,
     early: bool = False,
 ) -> CollateralBundle:
-    """Create all that a verifier needs besides the quote and the root; `now` (aware) only selects its validity."""
+    """Create all collateral that a verifier needs. `now` (with a time zone) only selects the validity period."""
     validity = staged_validity(pki, now, staging)
     number = staging.number(early=early)
     status = TcbStatus.UP_TO_DATE if number == FIRST_NUMBER else _STAGED_STATUS[staging]
@@ -112,7 +112,7 @@ def create_collateral(
 
 
 def staged_validity(pki: Pki, now: datetime, staging: Staging) -> Validity:
-    """Return the validity of collateral signed at `now`; with EXPIRED, it ended at least a day before."""
+    """Return the validity of collateral signed at `now`; with EXPIRED, it ended at least a day earlier."""
     age = VALIDITY if staging is Staging.EXPIRED else timedelta(0)
     return Validity.around(pki.root.certificate.not_valid_before_utc, now - age)
 
@@ -133,7 +133,7 @@ def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging) -> byte
 def create_crl(
     issuer: CertifiedKey, *, last_update: datetime, next_update: datetime, revoked: tuple[int, ...] = ()
 ) -> x509.CertificateRevocationList:
-    """Create a CA's CRL with revoked serial numbers; the CRL number is `last_update`, so it never decreases."""
+    """Create a CA's CRL with revoked serial numbers; the CRL number is `last_update`, so CRL numbers never decrease."""
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
@@ -174,7 +174,7 @@ def tcb_info(validity: Validity, tcb_date: datetime, number: int, status: TcbSta
 
 
 def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime, number: int) -> Document:
-    """Return the trusted quoting enclave's QE identity: up to date at its SVN, out of date below."""
+    """Return the trusted quoting enclave's QE identity: its SVN is up to date, lower SVNs are out of date."""
     levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE)]
     if identity.isv_svn > 0:
         levels.append(_level({"isvsvn": 0}, tcb_date, TcbStatus.OUT_OF_DATE))
@@ -199,10 +199,10 @@ def _document(kind: str, version: int, validity: Validity, **content: object) ->
 
 
 def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Serialize and sign a document, in the form that the certification service sends.
+    """Serialize and sign a document in the form in which Intel's service sends it.
 
-    The document is ASCII text only. It is serialized without white space, and the signature covers exactly these bytes.
-    `member` is its name: `tcbInfo` or `enclaveIdentity`.
+    The document, ASCII text only, is serialized without white space, and the signature covers exactly these
+    bytes. `member` is the document's name: `tcbInfo` or `enclaveIdentity`.
     """
     inner = json.dumps(document, separators=(",", ":")).encode("ascii")
     return SignedJson(member, inner, sign(key, inner)).encode()

@@ -1,4 +1,4 @@
-"""Quotes of simulated platforms, with chosen defects, made in this process."""
+"""Makes quotes of simulated platforms, with the defects that a test chooses, in this process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEFAULT_ENCLAVE: Final = SimulatedEnclave.from_name("confcom.testing")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Evidence:
-    """A quote, and the collateral, root and platform id with which a relying party verifies it."""
+    """A quote, and the collateral, root and platform id with which a relying party verifies the quote."""
 
     quote: bytes
     """The quote, of version 3, with its certificates."""
@@ -42,22 +42,22 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """Maker of quotes under one simulated root, which relying parties trust in tests only; made by `create`."""
+    """Makes quotes under one simulated root, which relying parties trust only in tests. `create` makes instances."""
 
     root: TrustedRoot
     """The root of all quotes of this Attestation."""
     enclave: SimulatedEnclave
-    """The enclave that is quoted unless `quote` is given another enclave."""
+    """The enclave that is quoted if the call of `quote` names no other enclave."""
     _seed: RootSeed
 
     @classmethod
     def create(cls, enclave: SimulatedEnclave = DEFAULT_ENCLAVE, *, now: datetime | None = None) -> Self:
-        """Return an Attestation with a new root, valid from a day before `now`, by default the present."""
+        """Return an Attestation whose new root is valid from a day before `now` (default: the present)."""
         seed = RootSeed(secrets.token_bytes(SEED_SIZE), int((now or datetime.now(UTC)).timestamp()))
         return cls(TrustedRoot.load(SimulatedPlatform.of_root(seed).pki.root.der), enclave, seed)
 
-    def policy(self, challenge: bytes, **demands: Any) -> Policy:  # noqa: ANN401 # as Policy has them
-        """Return a policy that accepts a good quote over the challenge; `demands` are more arguments of Policy."""
+    def policy(self, challenge: bytes, **demands: Any) -> Policy:  # noqa: ANN401 # Policy's arguments
+        """Return a policy that accepts a good quote over the challenge; `demands` are other arguments of Policy."""
         accepted = {"mr_enclave": self.enclave.mr_enclave, "allow_simulated": True}
         return Policy.for_challenge(challenge, **(accepted | demands))
 
@@ -73,7 +73,7 @@ class Attestation:
         platform: str = "",
         now: datetime | None = None,
     ) -> Evidence:
-        """Return a quote, its collateral and the root; without further arguments, `policy` accepts the quote.
+        """Return a quote, its collateral and the root; if only `report_data` is passed, `policy` accepts it.
 
         Args:
             report_data: the first 1 to 64 bytes of the report data; zeros follow.

@@ -1,4 +1,4 @@
-"""Verification of SGX quotes for relying parties: `verify` decides about a quote by a policy and collateral.
+"""Verification of SGX quotes for relying parties. `verify` decides on a quote with a policy and collateral.
 
 Nothing is fetched over the network. A simulated quote is accepted only if the policy allows simulated platforms.
 

@@ -12,7 +12,7 @@ from confcom.errors import WrongTypeError, WrongValueError
 
 
 def binary(name: str, value: object, *sizes: int) -> bytes | None:
-    """Return a value, bytes or hexadecimal text for one of these numbers of bytes, as bytes; None stays None."""
+    """Return bytes or hexadecimal text as bytes, whose number must be one of `sizes`; None stays None."""
     if value is None:
         return None
     if isinstance(value, (bytearray, memoryview)):
@@ -79,7 +79,7 @@ def path_argument(name: str, value: object) -> Path:
 
 
 def require_instant(time: datetime) -> datetime:
-    """Return the time in UTC; it must have a time zone and not be before 1970, where verifiers count from."""
+    """Return the time in UTC; refuse times without a time zone, or before 1970, when Unix time began."""
     if not isinstance(time, datetime):
         raise WrongTypeError("the time", "a datetime with a time zone", time)
     with contextlib.suppress(OverflowError):

@@ -22,10 +22,10 @@ STDIN = Path("-")
 """The conventional file name for standard input."""
 
 MAX_QUOTE_TEXT_SIZE = 3 * MAX_QUOTE_SIZE
-"""Bytes of a quote's file: room for the longest text form, two hexadecimal digits and a space per byte."""
+"""Largest file of a quote in bytes: the longest text form has two hexadecimal digits and a space per byte."""
 
 MAX_COLLATERAL_FILE_SIZE = 4 * 1024 * 1024
-"""Bytes per file. TCB info has about 20 KiB; a revocation list grows with every revoked PCK."""
+"""Largest collateral file in bytes. TCB info has about 20 KiB; revocation lists grow with revoked PCKs."""
 
 _HEXADECIMAL = re.compile(rb"(?:0[xX])?(?:[0-9a-fA-F]{2})+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}|[A-Za-z0-9_-]+={0,2}")
@@ -40,7 +40,7 @@ class UnreadableInputError(ConfcomError):
 def read_quote(path: str | os.PathLike[str]) -> bytes:
     """Read a quote from a regular file, or from standard input (`-`), which may be a pipe.
 
-    Hexadecimal and base64 text is decoded. The bytes are not parsed, so they may be no quote.
+    Hexadecimal and base64 text is decoded. The bytes are not parsed, and need not be a quote.
 
     Raises:
         UnreadableInputError: the file cannot be read, is not a regular file, or is longer than 64 KiB.
@@ -62,8 +62,8 @@ def read_input(path: Path, limit: int) -> bytes:
 def decoded(data: bytes) -> bytes:
     """Decode hexadecimal or base64 text (RFC 4648, both alphabets, with or without padding).
 
-    White space between characters is ignored. Other data is returned unchanged. A binary quote is never decoded as
-    text, because the second byte of a quote, the upper byte of the version, is zero.
+    White space between characters is ignored. Other input is returned unchanged. A binary quote is never
+    decoded as text, because the second byte of a quote, the upper byte of the version, is zero.
     """
     text = b"".join(data.split())
     if _HEXADECIMAL.fullmatch(text):
@@ -87,9 +87,9 @@ def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
 def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None, *, early: bool = False) -> Collateral:
     """Read collateral from a directory of the files that `confcom simulation export` writes, or from a JSON file.
 
-    `quote` and `early` choose a set from a file that has several, as `Collateral.from_json` does. Symbolic
-    links are followed, since mounted ConfigMaps and Secrets consist of them. A file that is not regular is
-    refused, and opening it does not block.
+    If a file has several sets, `quote` and `early` choose a set, as in `Collateral.from_json`. Symbolic links
+    are followed, because mounted ConfigMaps and Secrets consist of links. A file that is not regular is
+    refused, and opening such a file does not block.
 
     Raises:
         UnreadableInputError: the path does not exist, or a file is missing, too large or not a regular file.
@@ -113,7 +113,7 @@ def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None, *,
 
 
 def read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a link to one") -> bytes:
-    """Read a regular file of at most `limit` bytes; UnreadableInputError if the path is no such file, or unreadable."""
+    """Read a regular file of at most `limit` bytes; raise UnreadableInputError if `path` is anything else."""
     try:
         # Without O_NONBLOCK, opening a FIFO that has no writer would block forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -124,7 +124,7 @@ def read_regular_file(path: Path, limit: int, advice: str = "pass a file, or a l
                 data = file.read(limit + 1)
         finally:
             os.close(descriptor)
-    except (OSError, ValueError) as error:  # ValueError: the path has a NUL
+    except (OSError, ValueError) as error:  # ValueError: the path has a NUL byte
         raise _unreadable(path, error) from error
     return _require_size(path, data, limit)
 

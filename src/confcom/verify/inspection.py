@@ -1,4 +1,4 @@
-"""Output of `confcom inspect`: a quote's fields with labels and notes for people. No verdict is made. Pure."""
+"""Output of `confcom inspect`: a quote's fields with labels and notes for people, without a verdict. No I/O."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Inspection:
 def inspect_quote(data: bytes) -> Inspection:
     """Decode a quote as far as it can be read.
 
-    Malformed input does not raise: the result has the sections before the error, and the error in `stopped`.
+    Malformed input does not raise: the result has the sections before the error and, in `stopped`, the error.
     """
     items: list[Section | str] = []
     stopped = None
@@ -122,7 +122,7 @@ def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
 
 
 def _fixed_part(data: bytes) -> Iterator[Section]:
-    """Decode a malformed quote's header and, in version 3, report body, which have fixed offsets."""
+    """Decode a malformed quote's header and, in version 3, its report body; both have fixed offsets."""
     if len(data) >= QUOTE_HEADER_SIZE:
         header = QuoteHeader.parse(data[:QUOTE_HEADER_SIZE])
         yield _header(header)
@@ -259,6 +259,6 @@ def _platform(extension: PckExtension | MalformedError) -> Iterator[Field]:
 
 
 def _as_text(data: bytes) -> str:
-    """Return bytes without their trailing zeros as quoted text if they are printable ASCII, otherwise ""."""
+    """Return bytes without trailing zeros as text in quotation marks if they are printable ASCII, else ""."""
     text = data.rstrip(b"\0").decode("latin-1")
     return f'"{text}"' if text and text.isascii() and text.isprintable() else ""

@@ -17,16 +17,16 @@ from confcom.verify.argument_types import binary, boolean, duration, number
 from confcom.verify.verdict import Claims
 
 MEASUREMENT_SIZE = 32
-"""MRENCLAVE and MRSIGNER are SHA-256 digests (SDM, "SECS")."""
+"""Bytes of MRENCLAVE and of MRSIGNER, which are SHA-256 digests (SDM, "SECS")."""
 CONFIG_ID_SIZE = 64
 """Bytes of CONFIGID (SDM, "REPORT")."""
 KSS_ID_SIZE = 16
 """Bytes of ISVEXTPRODID and of ISVFAMILYID (SDM, "REPORT")."""
 MAX_UINT16 = 0xFFFF
-"""ISVPRODID, ISVSVN and CONFIGSVN are 16-bit fields of the report body (SDM, "REPORT")."""
+"""Greatest ISVPRODID, ISVSVN and CONFIGSVN, which are 16-bit fields of the report body (SDM, "REPORT")."""
 
 PLATFORM_SIZES: Final = (16, 32)
-"""Lengths in bytes of a platform's name: a PPID or platform instance id, or the SHA-256 of either."""
+"""Bytes of what identifies a platform: a PPID or platform instance id, or the SHA-256 of one of these ids."""
 
 _INTEL_ADVISORY: Final = re.compile(r"INTEL-SA-[0-9]{5}")
 DEFAULT_TCB_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE})
@@ -45,7 +45,7 @@ class Identity:
     Bytes may also be given as hexadecimal text.
 
     Raises:
-        SettingsError: no quote could have such a value, or neither `mr_enclave` nor `mr_signer` is given.
+        SettingsError: no quote could have a given value, or neither `mr_enclave` nor `mr_signer` is given.
     """
 
     mr_enclave: bytes | None
@@ -77,7 +77,7 @@ class Identity:
             object.__setattr__(self, name, value)
 
     def fits(self, claims: Claims) -> bool:
-        """Return whether the claims are those of this enclave."""
+        """Return whether the claims fit this identity."""
         return (
             self.mr_enclave in {None, claims.mr_enclave}
             and self.mr_signer in {None, claims.mr_signer}
@@ -88,7 +88,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Policy:
-    """A relying party's demands. The default policy demands nothing, so no quote can be verified with it.
+    """A relying party's demands. Without arguments, a policy demands nothing and verifies no quote.
 
     A quote can be verified only if the policy names an identity (`mr_enclave`, `mr_signer` or `identities`)
     and `report_data`. Without an identity any enclave would be accepted; without report data an old quote
@@ -106,28 +106,28 @@ class Policy:
         isv_ext_prod_id: ISVEXTPRODID, 16 bytes.
         isv_family_id: ISVFAMILYID, 16 bytes.
         allow_simulated: accept a simulated platform, which protects nothing.
-        allow_debug: accept debug enclaves, of simulated platforms only.
+        allow_debug: accept debug enclaves, but only of simulated platforms.
         accepted_tcb_statuses: members of TcbStatus, or their names as Intel writes them; by default UpToDate alone.
-            Revoked cannot be accepted, and an empty collection accepts none.
-        rejected_advisories: names such as INTEL-SA-00334, in any case; or SIMULATED-NOT-GENUINE-INTEL.
-        identities: the accepted enclaves: the quote must fit one of them and also the demands above. None means that
-            only the demands above apply; an empty collection accepts no enclave.
-        platforms: the accepted machines: PPIDs or platform instance ids (16 bytes), or SHA-256 of such an id (32
-            bytes); `confcom inspect` shows the ids of a quote. None means any machine; an empty collection, none.
-        min_tcb_evaluation_number: the lowest TCB evaluation data number that is accepted, 0 to 2^31 - 1. Intel
-            serves a new set of collateral first as the early set, and months later as the standard set: the value 20
-            refuses the standard set 19.
-        platform_grace_period: time after the date of an out-of-date platform's TCB level in which the platform counts
+            Revoked cannot be accepted, and an empty collection accepts no status.
+        rejected_advisories: names such as INTEL-SA-00334 or SIMULATED-NOT-GENUINE-INTEL, in any letter case.
+        identities: the accepted enclaves; a quote must fit one of these, and also the demands above. None
+            means that only the demands above apply; an empty collection accepts no enclave.
+        platforms: the accepted machines, as PPIDs or platform instance ids (16 bytes), or the SHA-256 of such ids (32
+            bytes). `confcom inspect` shows a quote's ids. None accepts any machine, an empty collection no machine.
+        min_tcb_evaluation_number: the lowest TCB evaluation data number that is accepted, 0 to 2^31 - 1.
+            Intel serves a new set of collateral first as the early set, and months later as the standard set;
+            for example, 20 refuses the standard set with number 19.
+        platform_grace_period: how long after the date of its TCB level an out-of-date platform still counts
             as not out of date; zero by default.
         qe_grace_period: the same period for an out-of-date quoting enclave; zero by default.
         max_collateral_age: the greatest accepted age of the collateral's oldest part; the root's revocation list, which
-            is renewed yearly, is exempt. None means that only expiry counts, 30 days after issue at Intel.
+            is renewed yearly, is exempt. None means that only expiry counts (at Intel, 30 days after issue).
 
     Bytes may also be given as hexadecimal text.
 
     Raises:
-        SettingsError: no quote could have such a value. The constructor refuses it, so that the mistake does not
-            later look like a bad quote.
+        SettingsError: no quote could have a given value. The constructor refuses the value, so that the
+            mistake does not later look like a bad quote.
         WrongTypeError: a value has the wrong type.
     """
 
@@ -205,8 +205,8 @@ class Policy:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def for_challenge(cls, challenge: bytes, **demands: Any) -> Self:  # noqa: ANN401 # as the constructor has them
-        """Return a policy that demands a challenge of 1 to 64 bytes as the report data that the enclave reports.
+    def for_challenge(cls, challenge: bytes, **demands: Any) -> Self:  # noqa: ANN401 # the constructor's types
+        """Return a policy that demands a challenge of 1 to 64 bytes as the enclave's report data.
 
         A challenge under 64 bytes is extended with zeros. `demands` are Policy's arguments except report_data.
 

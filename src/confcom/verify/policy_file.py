@@ -1,4 +1,4 @@
-"""Reader of policies in TOML: keys have the names of Policy's arguments, and each identity is a table."""
+"""Reads policies in TOML. The keys are the names of Policy's arguments, and each identity is a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confcom.verify.files import input_name, read_input
 from confcom.verify.policy import Identity, Policy
 
 MAX_POLICY_FILE_SIZE: Final = 4 * 1024 * 1024
-"""Bytes of a policy file: enough for 40,000 platforms with a comment each."""
+"""Largest policy file in bytes, enough for 40,000 platforms with a comment each."""
 DURATIONS: Final = ("platform_grace_period", "qe_grace_period", "max_collateral_age")
 DURATION_PATTERN: Final = r"([0-9]{1,6})([dhm])"
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
@@ -31,8 +31,8 @@ def read_policy(path: str | os.PathLike[str], challenge: bytes | None = None) ->
     """Read a policy from a TOML file; if a challenge is given, the policy also demands it as report data.
 
     Args:
-        path: the file, or `-` for standard input; `confcom policy from-quote` writes one, and policy.schema.json beside
-            this module describes it.
+        path: the file, or `-` for standard input; `confcom policy from-quote` writes such a file, and
+            policy.schema.json beside this module describes its form.
         challenge: 1 to 64 bytes that the enclave was asked to put into its report.
 
     Raises:
@@ -44,7 +44,7 @@ def read_policy(path: str | os.PathLike[str], challenge: bytes | None = None) ->
 
 
 def policy_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the arguments of Policy that a policy file sets; errors are those of `read_policy`."""
+    """Return the arguments of Policy that a policy file sets; raises the errors of `read_policy`."""
     import tomllib  # noqa: PLC0415 # a service whose policy is written in Python needs no TOML
 
     path = path_argument("the policy file", path)

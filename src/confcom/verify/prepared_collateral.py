@@ -18,17 +18,18 @@ from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote, QuoteFrame
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks.authenticity import KeyCertification
-from confcom.verify.checks.collateral import currency_check, evaluation_check, signer_check
+from confcom.verify.checks.collateral import currency_check, evaluation_check, signatures_check, signers_check
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
 from confcom.verify.checks.marks import collateral_marks_check, present_collateral_marks
+from confcom.verify.checks.revocation import crl_check, signers_revocation_check
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import Check, CheckStatus, utc_text
 
 MAX_KNOWN_KEYS: Final = 256
-"""Attestation keys whose certification is cached; a platform has one at a time. An entry has under 40 KiB and a
-key of at most 16 KiB, so the cache stays below 14 MiB."""
+"""Number of attestation keys whose certification is cached. A platform has one key at a time. Values have
+under 40 KiB and cache keys at most 16 KiB, so the cache stays below 14 MiB."""
 MAX_KNOWN_PART: Final = 16 * 1024
-"""Bytes of a cached key, QE report and certificates. Real ones have under 5 KiB; larger ones are not cached."""
+"""Limit in bytes of a cached key, QE report and certificates; real ones have under 5 KiB, more is not cached."""
 
 
 PCK_CAS: Final = ("PLATFORM", "PROCESSOR")
@@ -43,7 +44,7 @@ class CollateralError(MalformedError):
 class Collateral(CollateralBundle):
     """TCB info, QE identity and revocation lists of one kind of platform, each byte for byte as served.
 
-    `read_collateral`, `Collateral.from_json` and `confcom.collateral` make such objects.
+    `read_collateral`, `Collateral.from_json` and `confcom.collateral` make Collateral objects.
     """
 
     def __post_init__(self) -> None:
@@ -69,8 +70,8 @@ class Collateral(CollateralBundle):
             early: whether to use Intel's early set, which has the newest TCB recovery, instead of the standard set.
 
         Raises:
-            MalformedError: the file has another form, lacks the set, or has a part that cannot be parsed; or the quote
-                has no readable PCK certificate.
+            MalformedError: the file has another form, does not have the set, or has a part that cannot be
+                parsed; or the quote has no readable PCK certificate.
         """
         if not isinstance(data, (bytes, str)):
             raise WrongTypeError("the collateral", "bytes or text", data)
@@ -79,12 +80,12 @@ class Collateral(CollateralBundle):
         return collateral
 
     def to_json(self) -> str:
-        """Return dcap-qvl's JSON, which `from_json` reads."""
+        """Return the collateral in dcap-qvl's JSON form, which `from_json` reads."""
         return encode_json({field.name: getattr(self, field.name) for field in fields(self)})
 
     @property
     def expires(self) -> datetime:
-        """The instant at which the first part expires. Raises MalformedError if a part cannot be read."""
+        """The earliest instant at which a part expires. Raises MalformedError if a part cannot be read."""
         return self.read().expires
 
     @property
@@ -93,11 +94,11 @@ class Collateral(CollateralBundle):
         return self.read().tcb_info.tcb_evaluation_data_number
 
     def prepared(self, root: TrustedRoot | KnownRoot = INTEL, now: datetime | None = None) -> PreparedCollateral:
-        """Parse and check everything that does not depend on a quote, for many calls of `verify`.
+        """Parse and check, once for many calls of `verify`, everything that does not depend on a quote.
 
         Args:
             root: the root under which quotes will be verified.
-            now: the instant at which the collateral must be current; None means the present. `verify` checks again.
+            now: the instant at which the collateral must be current (None: the present); `verify` checks it again.
 
         Raises:
             CollateralError: a part is not current, another authority signed it, or its marks of simulation do not agree
@@ -118,7 +119,7 @@ class Collateral(CollateralBundle):
 
 
 def platform_kind(quote: bytes) -> PlatformKind:
-    """Return the kind of a quote's platform, by its PCK certificate.
+    """Return the kind of platform that made a quote, according to the quote's PCK certificate.
 
     Raises:
         MalformedError: the quote has no readable PCK certificate.
@@ -137,8 +138,8 @@ def pck_ca(name: x509.Name) -> str:
 class PreparedCollateral:
     """Collateral that was parsed and checked under one root, for many quotes; `Collateral.prepared` makes it.
 
-    Each `verify` checks its expiry. It caches the certification of the last 256 attestation keys. Threads may share it;
-    pickled for another process, it holds collateral and root, which that process parses again.
+    Each call of `verify` checks the expiry. The object caches the certification of the last 256 attestation keys.
+    Threads may share the object; pickled for another process, it holds collateral and root to be parsed there.
     """
 
     def __init__(self, collateral: CollateralBundle, root: TrustedRoot) -> None:
@@ -148,7 +149,10 @@ class PreparedCollateral:
         self.present_marks = present_collateral_marks(self.documents)
         self.checks: tuple[Check, ...] = (
             evaluation_check(self.documents),
-            signer_check(collateral, root.certificate),
+            signers_check(self.documents, root.certificate),
+            signatures_check(self.documents),
+            crl_check(self.documents, root.certificate),
+            signers_revocation_check(self.documents),
             collateral_marks_check(self.documents, root.platform),
         )
         self.appraiser = Appraiser(root.der, collateral, self.documents)
@@ -162,7 +166,7 @@ class PreparedCollateral:
         return f"PreparedCollateral({self.collateral!r}, root={self.root.key_id.hex()[:16]})"
 
     def certification(self, data: bytes, frame: QuoteFrame) -> KeyCertification:
-        """Return the certification of a quote's attestation key, by the quote's bytes and the frame parsed from them.
+        """Return the certification of a quote's attestation key. `frame` was parsed from `data`, the quote's bytes.
 
         Raises:
             MalformedError: the quote has malformed signature data, or no readable certificate chain.
@@ -172,7 +176,7 @@ class PreparedCollateral:
             if (known := self._known.get(part)) is not None:
                 self._known.move_to_end(part)
                 return known
-        certification = KeyCertification.of(Quote.parse(data), self.root)
+        certification = KeyCertification.of(Quote.parse(data), self.root, self.documents)
         if certification.problem is None and len(part) <= MAX_KNOWN_PART:  # forged keys must not evict genuine entries
             with self._lock:
                 self._known[part] = certification

@@ -1,7 +1,7 @@
 """The trust anchor: the root that a relying party trusts, and the kind of platform that the root stands for.
 
-Only the root's *key* decides that a platform is genuine (`confcom.sgx.certificates` pins Intel's). Everything else
-about a root can only lower trust.
+Only the root's *key* decides that a platform is genuine (`confcom.sgx.certificates` pins Intel's key). All
+other properties of a root can only lower trust.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Platform(Enum):
     GENUINE = "genuine"
     """The chain ends in Intel's pinned root key."""
     SIMULATED = "simulated"
-    """The chain ends in the root that was given, and that root is marked as a simulated platform's."""
+    """The chain ends in the trusted root, which is marked as the root of a simulated platform."""
     UNKNOWN = "unknown"
     """The root is neither Intel's nor marked as simulated, or no valid chain leads to the root."""
 
@@ -52,7 +52,7 @@ class TrustedRoot:
     der: bytes
     """The certificate in DER."""
     key_id: bytes
-    """SHA-384 of the public key's point, 48 bytes."""
+    """SHA-384 of the public key's uncompressed point, 48 bytes."""
     platform: Platform
     """The kind of platform whose quotes this root vouches for."""
     not_before: datetime
@@ -61,7 +61,7 @@ class TrustedRoot:
     """The last instant at which the certificate is valid."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle as DER, for other processes: a certificate object of cryptography cannot be pickled."""
+        """Pickle the root as DER: certificate objects of the package cryptography cannot be pickled."""
         return TrustedRoot.load, (self.der,)
 
     @classmethod
@@ -69,8 +69,8 @@ class TrustedRoot:
         """Read a root certificate, PEM or DER.
 
         Raises:
-            MalformedError: the data is not exactly one certificate with a key on the curve P-256, or the certificate
-                is not self-issued, which as a trust anchor makes dcap-qvl abort the process.
+            MalformedError: the data is not exactly one certificate with a key on the curve P-256, or the
+                certificate is not self-issued, and such a trust anchor would make dcap-qvl abort the process.
         """
         if not isinstance(data, bytes):
             raise WrongTypeError("the root", "bytes, PEM or DER", data)
@@ -113,7 +113,7 @@ def trusted_root(root: TrustedRoot | KnownRoot) -> TrustedRoot:
 
 
 def platform_of(root_key_id: bytes, *, root_is_marked: bool) -> Platform:
-    """Return the kind of platform that a root stands for: genuine by its key, else simulated by its marks."""
+    """Return the kind of platform that a root stands for: Intel's key means genuine, marks mean simulated."""
     if root_key_id == INTEL_ROOT_KEY_ID:
         return Platform.GENUINE
     return Platform.SIMULATED if root_is_marked else Platform.UNKNOWN

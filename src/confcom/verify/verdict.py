@@ -15,7 +15,7 @@ from confcom.sgx.report import ReportBody
 from confcom.verify.trust import Platform
 
 
-# Cached because every verdict formats the same dates of root and collateral.
+# The texts are cached because every verdict formats the same dates of root and collateral.
 @functools.lru_cache(maxsize=64)
 def utc_text(instant: datetime) -> str:
     """Return the instant as `YYYY-MM-DDTHH:MM:SSZ`, the form that collateral uses."""
@@ -36,7 +36,7 @@ class VerdictKind(Enum):
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit code of this kind, for scripts."""
+        """The exit code of a command that ends with this kind of verdict."""
         return {
             VerdictKind.VERIFIED: ExitCode.OK,
             VerdictKind.AUTHENTIC_NOT_AUTHORISED: ExitCode.NOT_AUTHORISED,
@@ -46,7 +46,7 @@ class VerdictKind(Enum):
 
 
 _SEVERITY = (VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE, VerdictKind.AUTHENTIC_NOT_AUTHORISED)
-"""Gravest kind first: proof that a quote is false outweighs an undecided check, then comes the policy."""
+"""Gravest kind first: proof of a false quote outweighs an undecided check, which outweighs the policy."""
 
 
 class CheckStatus(Enum):
@@ -60,11 +60,11 @@ class CheckStatus(Enum):
     """The check was skipped, because of an earlier failure or because nothing reports its value; `why` says which."""
 
 
-# A verification makes sixteen; making a frozen dataclass takes four times as long.
+# A verification makes sixteen checks, and making a frozen dataclass would take four times as long.
 class Check(NamedTuple):
     """One check of a verdict: `code` is for programs; `required`, `found` and `why` are for people, and may change.
 
-    Text from a hostile quote may stand in these three fields; unprintable characters are escaped in it.
+    `required`, `found` and `why` can contain text from a hostile quote, with unprintable characters escaped.
     """
 
     code: str
@@ -108,7 +108,7 @@ def failed(required: str, found: str, why: str, consequence: VerdictKind, *, cod
 
 
 def judged(required: str, found: str, why: str, consequence: VerdictKind, *, holds: bool, code: str) -> Check:
-    """Return a check that passed if `holds`, else one that failed because of `why`."""
+    """Return a check that passed if `holds`, else a check that failed because of `why`."""
     return passed(required, found, code=code) if holds else failed(required, found, why, consequence, code=code)
 
 
@@ -118,17 +118,17 @@ def not_checked(required: str, why: str, *, code: str) -> Check:
 
 
 def failed_by(required: str, error: ConfcomError, *, code: str) -> Check:
-    """Return a check that failed with an error, so the quote is unusable; `why` includes the error's remedy."""
+    """Return a check that failed by an error, so the quote is unusable; `why` includes the error's remedy."""
     why = ". ".join(part for part in (error.why, error.remedy) if part)
     return failed(required, error.what, why, VerdictKind.UNUSABLE, code=code)
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """A quote's claims about its enclave. They are trustworthy only if the verdict's kind says the quote is authentic.
+    """A quote's claims about its enclave; they are trustworthy only if the verdict's kind says the quote is authentic.
 
-    The fields are those of a report (Intel SDM vol. 3D, "REPORT"). The last four are zero in enclaves without Key
-    Separation and Sharing.
+    The fields are those of a report (Intel SDM vol. 3D, "REPORT"). The last four fields are zero in enclaves
+    without Key Separation and Sharing.
     """
 
     mr_enclave: bytes
@@ -140,7 +140,7 @@ class Claims:
     isv_svn: int
     """The product's security version number, 0 to 65,535."""
     report_data: bytes
-    """The 64 bytes that the enclave was asked to report."""
+    """The 64 bytes of report data that the enclave was asked to put into its report."""
     debug: bool
     """Whether the enclave is a debug enclave, whose memory the host can read and change."""
     config_id: bytes
@@ -170,7 +170,7 @@ _CLAIMS = attrgetter(*(field.name for field in fields(Claims)))
 class Verdict:
     """The outcome of a verification. Use `ok` or `require_ok`; `kind` and `checks` give the reasons.
 
-    A verdict is neither true nor false: `if verdict:` raises AmbiguousVerdictError. Its text is one short line.
+    A verdict is neither true nor false: `if verdict:` raises AmbiguousVerdictError. `str(verdict)` is one short line.
     """
 
     kind: VerdictKind
@@ -182,7 +182,7 @@ class Verdict:
     claims: Claims | None = None
     """The quote's claims about its enclave; None unless the quote is authentic."""
     tcb_status: str | None = None
-    """The TCB status by the collateral, such as `UpToDate`; None unless dcap-qvl accepted the quote."""
+    """The TCB status, from the collateral, such as `UpToDate`; None unless dcap-qvl accepted the quote."""
     advisory_ids: tuple[str, ...] = ()
     """Intel's advisories that apply to the platform, such as `INTEL-SA-00334`."""
     marks: tuple[str, ...] = ()
@@ -198,16 +198,16 @@ class Verdict:
         raise AmbiguousVerdictError
 
     def __str__(self) -> str:
-        """Return the kind, and the platform or the checks that failed, in one short line."""
+        """Return one short line: the kind of verdict, and the platform or the checks that failed."""
         if self.ok:
             return f"{self.kind.value} ({self.platform.value}, {self.tcb_status or 'debug'})"
         return f"{self.kind.value}: {', '.join(check.code for check in self.failures)}"
 
     def require_ok(self) -> Claims:
-        """Return the claims if the quote may be relied on.
+        """Return the claims if the quote can be relied on.
 
         Raises:
-            NotVerifiedError: the quote may not be relied on; the error's `verdict` is this one.
+            NotVerifiedError: the quote must not be relied on; the error's `verdict` is this verdict.
         """
         if not self.ok or self.claims is None:
             raise NotVerifiedError(self)
@@ -249,7 +249,7 @@ class AmbiguousVerdictError(ConfcomError, TypeError):
 
 
 class NotVerifiedError(ConfcomError):
-    """A quote may not be relied on.
+    """A quote must not be relied on.
 
     `verdict` has the reasons, and the exit code follows from the verdict's kind.
     """

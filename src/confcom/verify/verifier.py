@@ -1,7 +1,7 @@
 """The verifier: `verify`, the entry point for relying parties, runs every check on a quote, in order.
 
-`verify` raises no error for a bad quote or bad collateral, does not block, and fetches nothing. It raises an error for
-an invalid time, which is the caller's mistake.
+`verify` raises no error for a bad quote or bad collateral, does not block, and fetches nothing; it raises an
+error for an invalid time, which is the caller's mistake.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.quote import REPORT_BODY, SIGNED_PART_SIZE, Quote, QuoteFrame
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import authenticity, authorisation, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
-from confcom.verify.checks.collateral import currency_check, platform_match_check
-from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Finding, Rejection
+from confcom.verify.checks.collateral import currency_check
+from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection
 from confcom.verify.checks.marks import present_marks, quote_marks_check
+from confcom.verify.checks.tcb_level import PlatformTcb
 from confcom.verify.files import MAX_QUOTE_TEXT_SIZE, decoded, read_quote
 from confcom.verify.policy import Policy
 from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
@@ -36,6 +38,7 @@ from confcom.verify.verdict import (
 )
 
 _FORMAT = "an SGX quote of version 3 with the PCK certificate chain in it"
+_UNDECIDABLE = frozenset({VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE})
 _APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TCB info and QE identity"
 
 
@@ -53,20 +56,20 @@ def verify(
     """Decide whether to rely on a quote. Nothing is fetched, and no content of a quote raises an error.
 
     Threads may call `verify` concurrently. A call takes about a millisecond, nearly all of it under the GIL. A service
-    that verifies many quotes uses processes, which also confine a crash of dcap-qvl that forged input causes.
+    that verifies many quotes should use several processes, which also confine a crash of dcap-qvl by forged input.
 
     Args:
         quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text, or a path
             (`pathlib.Path`) of a file.
         policy: your demands on the quote.
         collateral: TCB info, QE identity and revocation lists of the quote's platform, or what `Collateral.prepared`
-            returned. With None no quote is verified: the verdict is unusable or not authentic.
-        root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means the root
-            of prepared collateral, otherwise INTEL.
+            returned. Without collateral, no quote is verified: the verdict is unusable or not authentic.
+        root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means
+            the root for which the collateral was prepared, or else INTEL.
         now: the instant, with time zone, at which all dates must be valid; None means the present.
 
     Returns:
-        The verdict. `verdict.require_ok()` returns the claims, or raises.
+        The verdict. `verdict.require_ok()` returns the claims or raises NotVerifiedError.
 
     Raises:
         WrongTypeError: an argument has the wrong type.
@@ -96,11 +99,11 @@ def verify(
 
 
 def bytes_of(quote: QuoteInput) -> bytes:
-    """Return the bytes of a quote in any form of QuoteInput; text that does not decode is only encoded."""
+    """Return the bytes of a quote in any form of QuoteInput; other text is only encoded."""
     if isinstance(quote, bytes):
         return quote
     if isinstance(quote, str):
-        # Text of neither form stays undecoded and fails to parse. Text over the limit is not decoded.
+        # Text that is neither hexadecimal nor base64 stays as it is. Text over the limit is not decoded.
         text = quote[: MAX_QUOTE_TEXT_SIZE + 1].encode(errors="replace")
         return text if len(quote) > MAX_QUOTE_TEXT_SIZE else decoded(text)
     if isinstance(quote, os.PathLike):
@@ -117,7 +120,7 @@ def verify_quote(
     policy: Policy,
     now: datetime,
 ) -> Verdict:
-    """Decide as `verify` does, for arguments of the right types; prepared collateral must be for `root`.
+    """Decide as `verify` does, but check no argument's type; prepared collateral must be for `root`.
 
     Every possible check is made and reported, so that one run shows all failures. URLs in a quote, a
     certificate or collateral are not followed, and nothing in the quote can replace the trust anchor.
@@ -140,7 +143,9 @@ def verify_quote(
                 remedy="pass the quote alone",
             )
         frame = QuoteFrame.parse(quote)
-        certification = usable.certification(quote, frame) if usable else KeyCertification.of(Quote.parse(quote), root)
+        certification = (
+            usable.certification(quote, frame) if usable else KeyCertification.of(Quote.parse(quote), root, None)
+        )
     except MalformedError as error:
         return unusable(_FORMAT, error, code="format")
 
@@ -154,6 +159,7 @@ def verify_quote(
     checks = [
         passed(_FORMAT, f"version {frame.header.version}, {frame.size} bytes", code="format"),
         authenticity.trailing_bytes_check(frame),
+        authenticity.vendor_check(frame),
         root_result,
         authenticity.root_validity_check(root, now),
         signatures,
@@ -161,55 +167,54 @@ def verify_quote(
         authorisation.debug_check(claims, platform, policy),
         currency_check(prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, now),
     ]
-    appraisal = None
     if usable is None or checks[-1].status is CheckStatus.FAILED:
         checks.append(not_checked(_APPRAISAL, "it needs collateral that is current", code="appraisal"))
     else:
         marks |= usable.present_marks
-        checks += [
-            platform_match_check(usable.documents, certification.extension),
-            *usable.checks,
-        ]
+        checks += [*usable.checks, *certification.collateral_checks]
         # Some forged input makes dcap-qvl abort the process, so a quote that failed our own checks is not passed to it.
-        if kind_of(checks) is VerdictKind.NOT_AUTHENTIC:
-            why = "confcom's own checks show that this is not authentic"
-            checks.append(not_checked(_APPRAISAL, why, code="appraisal"))
+        if kind_of(checks) in _UNDECIDABLE or certification.tcb is None:
+            checks.append(not_checked(_APPRAISAL, "an own check of confcom failed", code="appraisal"))
         else:
             result = usable.appraiser.appraise(quote, now)
-            checks.append(_appraisal_check(result, quote[REPORT_BODY], root, debug=claims.debug))
-            appraisal = result if isinstance(result, Appraisal) else None
+            checks.append(_appraisal_check(result, quote[REPORT_BODY], root, certification.tcb, debug=claims.debug))
     names = tuple(sorted(marks))
-    if (kind := kind_of(checks)) in {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}:
+    if (kind := kind_of(checks)) in _UNDECIDABLE:
         why = "the content of a quote means nothing before its authenticity is proven"
+        failures = {check.code for check in checks if check.status is CheckStatus.FAILED}
+        status = TcbStatus.REVOKED.value if failures == {"tcb-revoked"} else None
         checks.append(not_checked("platform, TCB status, advisories, identity, report data", why, code="policy"))
-        return Verdict(kind, platform, tuple(checks), marks=names)
-    if usable:
-        checks += authorisation.recency_checks(usable.documents, policy, now)
+        return Verdict(kind, platform, tuple(checks), tcb_status=status, marks=names)
+    assert usable is not None
+    assert certification.tcb is not None
+    checks += authorisation.recency_checks(usable.documents, policy, now)
     checks += authorisation.platform_id_check(certification.extension, policy)
-    checks += _policy_checks(platform, claims, appraisal, policy, now)
-    status, advisories = (appraisal.tcb_status.value, appraisal.advisory_ids) if appraisal else (None, ())
+    checks += _policy_checks(platform, claims, certification.tcb, policy, now)
+    status, advisories = certification.tcb.status.value, certification.tcb.advisory_ids
     return Verdict(kind_of(checks), platform, tuple(checks), claims, status, advisories, names)
 
 
-def _appraisal_check(result: Appraisal | Rejection, body: bytes, root: TrustedRoot, *, debug: bool) -> Check:
+def _appraisal_check(
+    result: Appraisal | Rejection, body: bytes, root: TrustedRoot, tcb: PlatformTcb, *, debug: bool
+) -> Check:
+    why = "dcap-qvl and confcom judge the same bytes differently; report this quote and its collateral to confcom"
     if isinstance(result, Rejection):
-        if result.finding is Finding.DEBUG and debug:
+        if result.is_of_debug_enclave and debug:
             return not_checked(_APPRAISAL, authorisation.DEBUG_CAVEAT, code="appraisal")
-        return failed(_APPRAISAL, result.text, result.finding.value, result.finding.consequence, code="appraisal")
-    if (result.report_body, result.root_key_id) != (body, root.key_id):
-        why = "dcap-qvl and confcom interpret the same bytes differently"
-        return failed(_APPRAISAL, "two interpretations of one quote", why, VerdictKind.NOT_AUTHENTIC, code="appraisal")
-    return passed(_APPRAISAL, "accepted", code="appraisal")
+        return failed(
+            _APPRAISAL, f"dcap-qvl refuses: {result.text}", why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ"
+        )
+    if (result.report_body, result.root_key_id) == (body, root.key_id) and result.agrees_with(tcb):
+        return passed(_APPRAISAL, "accepted", code="appraisal")
+    found = f"dcap-qvl: {result.tcb_status.value}, confcom: {tcb.status.value}"
+    return failed(_APPRAISAL, found, why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ")
 
 
 def _policy_checks(
-    platform: Platform, claims: Claims, appraisal: Appraisal | None, policy: Policy, now: datetime
+    platform: Platform, claims: Claims, tcb: PlatformTcb, policy: Policy, now: datetime
 ) -> Iterator[Check]:
     yield authorisation.platform_check(platform, policy)
-    if appraisal is None:
-        yield from authorisation.debug_enclave_tcb_checks(policy)
-    else:
-        yield authorisation.tcb_check(appraisal, policy, now)
-        yield authorisation.advisories_check(appraisal.advisory_ids, policy)
+    yield authorisation.tcb_check(tcb, policy, now)
+    yield authorisation.advisories_check(tcb.advisory_ids, policy)
     yield from authorisation.identity_checks(claims, policy)
     yield from authorisation.report_data_checks(claims, policy)

@@ -29,7 +29,7 @@ def images(cluster):
 
 
 def test_enable_waits_until_every_node_is_ready(confcom, cluster):
-    """The command holds the Lease until its end."""
+    """The command keeps its Lease until the command ends."""
     cluster.roll_slowly()
     work, holders = cluster.each, []
 
@@ -73,7 +73,7 @@ def test_enable_ends_before_nodes_show_epc_and_status_waits(confcom, cluster):
 
 
 def test_disable_waits_for_a_first_report_of_the_kubelet(confcom, enabled):
-    """A change ends before that report; the kubelet keeps the plugin's resources for five minutes all the same."""
+    """The earlier change ended before this report; even so the kubelet keeps resources for five minutes."""
     nodes, begun = [one["status"] for one in enabled.api.find("Node")], enabled.time
     for status in nodes:
         status["capacity"], status["allocatable"] = {}, {}
@@ -121,7 +121,7 @@ def test_a_node_is_labelled_for_simulation(confcom, cluster):
 
 
 def test_no_node_is_labelled_before_helm_has_the_new_values(confcom, cluster):
-    """A node that starts with the old EPC keeps this amount while its helper runs."""
+    """A node that starts with the old amount of EPC keeps this amount as long as its helper runs."""
     confcom.ok("enable", "--simulated")
     joining = ("enable", "--simulated-node", "b", "--set", "simulated.epcMiB=4096")
     cluster.helm.fail("upgrade", "Error: it was full", status="failed")
@@ -213,7 +213,7 @@ def another_confcom(cluster, command):
 
 
 def a_helm(cluster, command, status=""):
-    """A helm process that runs, or that was killed."""
+    """Record a change of a helm process that still runs or that was killed; return the status."""
     status = status or f"pending-{CHANGE_NAMES[command[0]]}"
     cluster.helm.revisions[-1] |= {"status": status, "updated": cluster.now().isoformat()}
     return status
@@ -236,9 +236,9 @@ def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled)
     confcom.ok(*DEBUG)
     a_helm(enabled, CHANGES[0], "uninstalling")
     enabled.time += 61
-    confcom.error(ExitCode.REFUSED, "change-running", *CHANGES[0], "--dry-run")  # it cannot undo the removal
+    confcom.error(ExitCode.REFUSED, "change-running", *CHANGES[0], "--dry-run")  # it cannot end the removal
     confcom.error(ExitCode.REFUSED, "not-enabled", *DEBUG)
-    assert confcom(*CHANGES[0]).exit_code == ExitCode.REFUSED  # kubelets report the plugin's end after some time
+    assert confcom(*CHANGES[0]).exit_code == ExitCode.REFUSED  # kubelets report the plugin's end later
     enabled.sleep(10)
     confcom.ok(*CHANGES[0])
     assert enabled.helm_changes() == ["upgrade", "upgrade", "uninstall", "upgrade"]
@@ -279,7 +279,7 @@ def test_an_api_server_that_is_away_is_waited_for(confcom, enabled, seconds, exi
     ],
 )
 def test_ctrl_c_says_the_state_and_the_same_command_continues(confcom, enabled, row):
-    """Signals are real; SIGTERM works like Ctrl-C, and so does a closed terminal, which sends SIGHUP twice."""
+    """The signals are real. SIGTERM and a closed terminal, which sends SIGHUP twice, work like Ctrl-C."""
     command, part, name, words = row
     confcom.ok("update", "--version", "0.2.0")
     enabled.roll_slowly()
@@ -297,7 +297,7 @@ def test_ctrl_c_says_the_state_and_the_same_command_continues(confcom, enabled, 
     error = error_of(done)
     assert error["code"] == "interrupted"
     assert words in error["why"]
-    assert ("same command again" in error["do"]) is (command[0] != "rollback")  # which goes further back
+    assert ("same command again" in error["do"]) is (command[0] != "rollback")  # it would go further back
     assert done.stderr.endswith(f"  do:  {error['do']}\n")
     assert not any(one["spec"]["holderIdentity"] for one in enabled.api.find("Lease"))
     enabled.sleep(1)
@@ -347,7 +347,7 @@ def test_disable_asks_if_pods_use_the_add_on(confcom, enabled, monkeypatch, answ
     ],
 )
 def test_the_images_of_an_update(confcom, enabled, options, plugin, helper):
-    """A version, or an update without options, drops digests that an earlier command set."""
+    """An update to a version, or without options, drops image digests that an earlier command set."""
     confcom.ok("update", "--version", "0.2.0", "--image-digest", f"controller={DIGEST}")
     confcom.ok("update", *options)
     assert {f"device-plugin:{plugin}", f"quote-helper:{helper}"} <= images(enabled)

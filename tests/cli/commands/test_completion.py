@@ -11,7 +11,7 @@ from testkit.documentation import text_of
 
 @pytest.fixture
 def completed(monkeypatch, capsys):
-    """Completions of a command line's end, with their kind, as click's bash script gets them."""
+    """Completions of an unfinished command line, each with its kind, as click's bash script gets them."""
 
     def call(line):
         monkeypatch.setenv("_CONFCOM_COMPLETE", "bash_complete")
@@ -28,7 +28,7 @@ def completed(monkeypatch, capsys):
 
 
 FLAG = re.compile(r"^\| `(--[\w-]+)", re.MULTILINE)
-"""A flag in the table of a daemon's page; a script makes the table from the daemon's parser."""
+"""A flag in the table on a daemon's reference page, which a script makes from the daemon's parser."""
 
 
 @pytest.mark.parametrize("daemon", ["quote-helper", "device-plugin"])

@@ -21,7 +21,7 @@ def keys(cluster):
 
 
 def test_nothing_stays_but_the_root_the_namespace_and_the_label(enabled, disabled):
-    """The command holds the Lease until its end."""
+    """The command keeps its Lease until the command ends."""
     begun, holders = enabled.time, []
     enabled.each = lambda: holders.extend(one["spec"]["holderIdentity"] for one in enabled.api.find("Lease"))
     assert keys(enabled)
@@ -55,7 +55,7 @@ def test_a_helper_that_ends_late_adds_nothing_to_the_kubelets_time(enabled, disa
 
 
 def marks(cluster):
-    """Removal marks of the daemons' Pods, by component."""
+    """Pairs of a daemon Pod's component and the Pod's removal mark."""
     return {
         (component(pod["metadata"]["labels"]), pod["metadata"].get("annotations", {}).get(REMOVAL_ANNOTATION))
         for pod in cluster.api.find("Pod")
@@ -64,7 +64,7 @@ def marks(cluster):
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_helpers_are_marked_before_they_are_removed(enabled, allowed):
-    """Without the permission the command warns of the consequences, and continues."""
+    """If the command may not patch Pods, it warns of the consequences and continues."""
     enabled.api.denied = set() if allowed else {("patch", "pods")}
     unmarked, found = marks(enabled), []
     assert {component for component, _ in unmarked} >= {Component.QUOTE_HELPER, Component.DEVICE_PLUGIN}
@@ -95,7 +95,7 @@ def test_bindings_go_before_their_policies_and_both_before_the_daemons(enabled, 
 
 
 def test_without_waiting_a_second_run_finishes(enabled, disabled):
-    """The controller's key goes at once; the command waits for a Pod that ends slowly."""
+    """The command removes the controller's key at once, but still waits for a Pod that ends slowly."""
     begun = enabled.time
     enabled.api.put(make.pod("slow", namespace=SYSTEM, labels=make.labels("quote-helper")))
     enabled.each = lambda: enabled.time > begun + 5 and enabled.api.remove("Pod", "slow")
@@ -124,7 +124,7 @@ def test_without_the_add_on_nothing_is_removed(cluster, disabled, namespace):
 
 
 def test_with_workloads_it_wants_consent(enabled, confcom, disabled):
-    """A tenant's Pod with our labels counts as a workload too; an ended Pod does not."""
+    """A tenant's Pod with our labels is a workload too, but a Pod that has ended is none."""
     for number in range(11):
         enabled.api.put(make.pod(f"job-{number:02}", on="a", owner=("Job", "job"), limits={EPC: 10}))
     enabled.api.put(make.pod("sly", on="a", labels=make.labels("quote-helper"), limits={EPC: 10}))
@@ -162,7 +162,7 @@ def test_foreign_installations_are_left_alone(cluster, confcom):
 
 @pytest.mark.parametrize("namespace", ["there", "terminating", "gone"])
 def test_without_helms_record_what_is_left_is_found_by_its_labels(enabled, confcom, disabled, namespace):
-    """A user's own objects without all of the labels stay, as do those of a release in another namespace."""
+    """A user's objects stay if they lack one of our labels; so do objects of another namespace's release."""
     others = (make.role("mine", {"app.kubernetes.io/name": "confcom"}), make.role("theirs", make.labels("x"), "other"))
     for one in others:
         enabled.api.put(one)

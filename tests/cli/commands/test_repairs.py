@@ -50,7 +50,7 @@ def test_every_change_removes_what_somebody_added_to_a_policy(confcom, enabled, 
 
 
 def refuse_applies(cluster, kind, name):
-    """Make the API server refuse an apply to the present object; return a function: whether it is still there."""
+    """Let the API server refuse an apply to this object; return a function that says if the object exists."""
     (before,) = cluster.api.find(kind, name)
     uid = before["metadata"].setdefault("uid", "before")
 
@@ -116,7 +116,7 @@ def test_nothing_is_called_restored_before_helm_has_ended(confcom, enabled):
 
 
 def test_a_missing_root_is_made_anew_only_where_that_is_said(confcom, enabled):
-    """Daemons that use the root are restarted first, and wait for the new root."""
+    """The command first restarts the daemons that use the root; the daemons wait for the new root."""
     made = golden_manifests("placement", make.SYSTEM)
     (served,) = [one for one in made if (one["kind"], one["metadata"]["name"]) == ("Deployment", PCS)]
     enabled.api.put(served)

@@ -1,5 +1,3 @@
-"""A provider that is slow, hangs, fails, panics, is lost or returns: answers to clients, and who waits."""
-
 import asyncio
 import threading
 import time
@@ -22,14 +20,14 @@ RARE = {"self_test_interval_seconds": 3600.0}
 
 
 class Panic(BaseException):
-    """A panic of a Rust library as Python sees it: pyo3's PanicException is no Exception."""
+    """A panic of a Rust library. Python gets pyo3's PanicException, which is no subclass of Exception."""
 
 
 def failures(caplog):
     return [record.exc_info[0] for record in caplog.records if record.exc_info]
 
 
-# Until the first self-test passes.
+# Tests of the time before the first self-test passes.
 
 
 @pytest.mark.parametrize("crash", [None, ZeroDivisionError])
@@ -71,7 +69,7 @@ async def test_an_expired_simulated_root_is_no_readiness(in_process, short_dir, 
         assert await running.code(INIT) == Code.ATT_KEY_CERT_DATA_INVALID
 
 
-# Failures.
+# Tests of failures.
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError, Panic])
@@ -104,7 +102,7 @@ async def test_a_lost_provider_is_noticed_and_so_is_its_return(in_process, eithe
         assert running.metric("provider_losses_total") == 1
 
 
-# Waiting calls.
+# Tests of calls that wait.
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -166,7 +164,7 @@ async def test_one_that_hangs_is_lost_and_takes_nothing_with_it(in_process, wait
         assert await running.code(SIZE) == 0
 
 
-# A call that finds the provider lost is repeated once, and a self-test starts at once.
+# If a call finds the provider lost, the helper repeats the call once, and starts a self-test at once.
 
 
 LOST = QuoteProviderError(Code.SERVICE_UNAVAILABLE, "it is gone", error_code="aesmd-closed", lost=True)
@@ -174,13 +172,13 @@ LOST = QuoteProviderError(Code.SERVICE_UNAVAILABLE, "it is gone", error_code="ae
 
 @pytest.fixture
 def events():
-    """Begins and ends of client calls and self-tests, in order."""
+    """Client calls and self-tests in the order of their beginnings."""
     return []
 
 
 @pytest.fixture
 def backend(waiting_provider, events):
-    """A backend whose self-test never calls the provider, so that all calls are those of clients."""
+    """A backend whose self-test never calls the provider, so that only clients cause provider calls."""
     identity = waiting_provider.last_identity
     waiting_provider.before = lambda: events.append("call")
 
@@ -192,7 +190,7 @@ def backend(waiting_provider, events):
 
 
 def losing(events, times, *, seconds=0.0):
-    """A call that, the first times, takes some seconds and finds the provider lost."""
+    """A provider call that finds the provider lost, after `seconds`, in its first `times` runs."""
 
     def call():
         events.append("call")

@@ -1,4 +1,4 @@
-"""Successive helper processes at one path: no request is lost, no socket harmed, stale target info renewed."""
+"""Successive helpers at one path lose no request, harm no socket, and let clients renew old target info."""
 
 import dataclasses
 import functools
@@ -14,19 +14,18 @@ from testkit.replay.clients import GRAMINE, INTEL_QUOTE_EX, ReplayedClient
 QE_2 = ("--simulated-qe-mrenclave", "22" * 32, "--simulated-qe-isvsvn", "2")
 QUOTES = 'confcom_quote_helper_request_seconds_count{{request="GetQuoteEx",result="{}"}}'
 WITHOUT_QUOTE = dataclasses.replace(INTEL_QUOTE_EX, quote=INTEL_QUOTE_EX.quote[:3])
-"""A client with all calls except GetQuoteEx."""
+"""A client that makes all calls except for GetQuoteEx."""
 
 
 @pytest.fixture
 def start_helper(start_helper):
-    """Start helpers with the usual hand-over time."""
     return functools.partial(start_helper, alterations={"rendering_seconds": 0})
 
 
 class Load:
-    """Clients, one after the other in each of several threads, until the block ends; all failures are kept.
+    """Runs clients in several threads until the block ends or a client fails, and records all failures.
 
-    A quoting client reads its target info once, and again after error 42; another client never quotes.
+    In each thread one client never quotes. The other client reads target info once, and again after error 42.
     """
 
     def __init__(self, path, threads=4):
@@ -48,7 +47,7 @@ class Load:
             thread.join()
 
     def some_more(self, helper, count=10):
-        """Wait until so many attestations have succeeded, or one has failed."""
+        """Wait until `count` more attestations have succeeded, or an attestation has failed."""
         served = self.done
         helper.wait_until(lambda: self.done > served + count or self.failures)
 
@@ -67,7 +66,7 @@ def quotes(path):
 
 
 def test_three_overlapping_updates_under_load_lose_nothing(start_helper):
-    """The third update changes the quoting enclave; only code 42 is no failure."""
+    """The third update changes the quoting enclave. Every code except 42 counts as a failure."""
     first = start_helper().wait_ready()
     with Load(first.socket) as load:
         load.some_more(first)
@@ -88,7 +87,7 @@ def test_three_overlapping_updates_under_load_lose_nothing(start_helper):
 
 
 def test_a_rollback_loses_no_request(start_helper):
-    """The newest of several helpers is stopped first."""
+    """In a rollback the newer of two helpers is stopped first."""
     old = start_helper().wait_ready()
     new = start_helper().wait_ready()
     old.wait_until(lambda: not old.ready)
@@ -110,7 +109,7 @@ def test_a_killed_helper_leaves_its_path_to_the_others(start_helper):
 
 
 def test_a_repeated_sigterm_does_not_end_a_hand_over(start_helper):
-    """containerd repeats SIGTERM after its own restart; a person's Ctrl-C ends the hand-over."""
+    """A restarted containerd sends SIGTERM again, which must not end the hand-over; Ctrl-C does end it."""
     old = start_helper("--handover-seconds=600").wait_ready()
     for _ in range(3):
         old.process.send_signal(signal.SIGTERM)

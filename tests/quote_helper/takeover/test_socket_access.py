@@ -1,5 +1,3 @@
-"""Access to the socket: modes and owners of socket and directory, and changes of them by tenants."""
-
 import os
 import shutil
 import stat
@@ -43,7 +41,7 @@ async def test_the_mode_of_a_directory_with_the_sticky_bit_stays(start, path):
 
 @pytest.mark.parametrize("bits", [0o1700, 0o700], ids=["sticky", "linked"])
 async def test_a_closed_directory_that_is_not_opened_is_told(start, path, short_dir, bits):
-    """Directories: one shared with other programs, and one behind a symbolic link."""
+    """The directory is shared with other programs (sticky), or is behind a symbolic link."""
     target = short_dir / "target"
     target.mkdir()
     target.chmod(bits)
@@ -139,7 +137,7 @@ def test_a_running_helper_lets_every_user_connect_again(start_helper, short_dir)
     os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "nsenter", "mount"))), reason="needs root to mount"
 )
 def test_a_directory_removed_where_it_was_mounted_from_is_told(start_helper, short_dir):
-    """The directory is really mounted, in a mount namespace that ends with the helper."""
+    """The test mounts a real directory, in a mount namespace that ends with the helper."""
     directory, origin = short_dir / "aesm", short_dir / "origin"
     directory.mkdir()
     origin.mkdir()

@@ -1,5 +1,3 @@
-"""The path of the AESM socket in all its states: which helper gets or keeps it, which files stay."""
-
 import asyncio
 import contextlib
 import errno
@@ -8,6 +6,7 @@ import os
 import shutil
 import socket
 import stat
+from unittest.mock import Mock
 
 import pytest
 
@@ -22,7 +21,6 @@ from testkit.users import as_user
 
 
 def listening(path, name=None):
-    """Another program's listening socket at the path."""
     path.parent.mkdir(exist_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(name or path))
@@ -34,29 +32,10 @@ def listening(path, name=None):
 
 @pytest.fixture
 async def updated(keeper):
-    """A keeper that could quote, and a newer keeper that has taken the path from the first."""
+    """Two keepers. The older one could quote; the newer one has taken the path from it."""
     old, new = await keeper(1).quoting(), await keeper(2).quoting()
     await old.waits("newer-helper-serves")
     return old, new
-
-
-@pytest.fixture
-def refuse(monkeypatch):
-    """Make a function fail; the returned `undo` restores the function."""
-
-    def set_up(module, name, number):
-        def fail(*_, **__):
-            raise OSError(number, os.strerror(number))
-
-        monkeypatch.setattr(module, name, fail)
-        return monkeypatch.undo
-
-    return set_up
-
-
-def is_blocked(code):
-    """Whether a reason other than a just noticed loss of the path keeps the keeper from serving."""
-    return code not in {None, "path-lost"}
 
 
 def inode(path):
@@ -68,7 +47,7 @@ async def ticks(running, count=5):
         await running.tick()
 
 
-# One helper, and the path.
+# Tests of one helper and its path.
 
 
 async def test_where_nobody_serves_the_path_is_bound_at_once(keeper, path):
@@ -147,7 +126,7 @@ async def test_what_is_no_socket_while_it_runs_is_waited_for(keeper, path, occup
     running = await keeper(1).start()
     path.unlink()
     occupy(path)
-    await running.until(is_blocked)
+    await running.until(lambda code: code not in {None, "path-lost"})
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     await running.serves()
 
@@ -164,7 +143,7 @@ async def test_a_path_that_is_too_long_for_the_mark(keeper, short_dir):
     "occupied", [lambda path: path.mkdir(parents=True), lambda path: path.parent.mkdir(mode=0o755)]
 )
 async def test_directories_of_root_are_an_error_for_other_users(keeper, path, occupied):
-    """Cases: a directory in place of the socket, and a directory that should hold the socket."""
+    """Root owns a directory at the socket's own path, or owns the directory for the socket."""
     occupied(path)
     with as_user(), pytest.raises(UnavailableError):
         await keeper(1).start()
@@ -173,27 +152,28 @@ async def test_directories_of_root_are_an_error_for_other_users(keeper, path, oc
 
 @pytest.mark.parametrize("call", ["inspect_socket", "listen_at"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES], ids=errno.errorcode.get)
-async def test_a_directory_that_cannot_take_a_socket(keeper, path, refuse, call, number):
-    """At its start the helper ends with this error; later the helper waits."""
-    undo = refuse(socket_keeper, call, number)
+async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, call, number):
+    """A helper that gets this error at its start ends; a helper that gets the error later waits."""
+    failing = Mock(side_effect=OSError(number, os.strerror(number)))
+    monkeypatch.setattr(socket_keeper, call, failing)
     with pytest.raises(UnavailableError):
         await keeper(1).start()
-    undo()
+    monkeypatch.undo()
     running = await keeper(1).start()
-    undo = refuse(socket_keeper, call, number)
+    monkeypatch.setattr(socket_keeper, call, failing)
     path.unlink()
     await running.until(lambda code: code == "socket-path-unusable")
     assert os.strerror(number) in running.keeper.problem.reason
-    undo()
+    monkeypatch.undo()
     await running.serves()
 
 
-# Other programs.
+# Tests with sockets and files of other programs.
 
 
 @contextlib.contextmanager
 def of_another_user(path):
-    """A helper's mark alone does not make a socket a helper's."""
+    """Another user's socket with a helper's mark, which alone does not make the socket a helper's."""
     path.parent.mkdir()
     path.parent.chmod(0o777)
     with as_user():
@@ -262,7 +242,7 @@ async def test_a_socket_that_appears_after_the_look_stays(keeper, path, monkeypa
         await running.waits("foreign-socket")
 
 
-# Updates.
+# Tests of updates.
 
 
 async def test_a_live_helper_is_replaced_after_a_quote_not_before(keeper, path, caplog):
@@ -285,7 +265,7 @@ async def test_a_live_helper_is_replaced_after_a_quote_not_before(keeper, path, 
     ]
     await ticks(old)
     assert new.code is None
-    assert {record.levelname for record in caplog.records} == {"INFO"}  # an update causes no warning
+    assert {record.levelname for record in caplog.records} == {"INFO"}  # updates cause no warning
 
 
 async def test_the_old_one_lets_go_after_the_newer_one_serves(keeper, path):
@@ -330,7 +310,7 @@ async def test_when_the_newer_one_dies_the_old_one_takes_the_path_back(updated, 
 
 
 async def test_who_stops_serves_until_the_next_one_can_quote(keeper, path):
-    """After a rollback, the next helper may be an older version."""
+    """After a rollback, the next helper may have an older version."""
     old = await keeper(2).quoting()
     old.task.cancel()
     handing_over = asyncio.create_task(old.keeper.hand_over(WAIT_SECONDS))

@@ -1,5 +1,3 @@
-"""Rules for which helper serves the path, as a table."""
-
 import pytest
 
 from confcom.daemon.socket_path import PathInspection, PathState, SocketHolder
@@ -41,7 +39,7 @@ ROOTS, STRANGERS, FOREIGN = live(Instance(1, 9), 0), live(Instance(1, 9), STRANG
     ],
 )
 def test_the_rules(found, can_quote, decided):
-    """A decision is a step, or the code of the reason to wait. A helper's other socket ends itself."""
+    """A decision is a step or the code of a reason to wait. A helper closes its own extra socket itself."""
     decision = decide(found, me=ME, uid=UID, can_quote=can_quote)
     assert getattr(decision, "code", decision) == decided
     assert getattr(decision, "expected", False) is (decided in {"newer-helper-serves", "no-quote-made"})

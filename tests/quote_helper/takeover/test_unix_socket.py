@@ -29,7 +29,7 @@ def path(short_dir):
 
 @pytest.fixture
 def bind():
-    """Bind a socket; the fixture closes all sockets at the end."""
+    """Binds sockets; the fixture closes all sockets at the end."""
     made = []
 
     def bind_one(path, backlog=16, **changes):
@@ -136,7 +136,7 @@ def test_a_socket_takes_a_live_ones_path_without_a_gap(short_dir, path, bind):
         while not done.is_set():
             with socket.socket(socket.AF_UNIX) as client:
                 client.setblocking(False)
-                # No program accepts here: a full backlog shows a live socket, and a wait for it would never end.
+                # No program accepts here. A full backlog shows a live socket, and connect() would wait for ever.
                 if (code := client.connect_ex(str(path))) not in {0, errno.EAGAIN}:
                     refused.append(code)
 

@@ -1,6 +1,6 @@
-"""A user who may write the socket's directory replaces files in it at every moment while a socket is bound.
+"""While a helper binds a socket, a user with write access to the directory replaces files at every moment.
 
-CPython reports each step to an audit hook before the step, so that the test attacks at every step in turn.
+CPython calls an audit hook before each step, so that the test can attack at each step in turn.
 """
 
 import json

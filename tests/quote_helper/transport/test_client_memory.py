@@ -1,4 +1,4 @@
-"""Memory that clients make the helper hold, on real sockets: endless requests, and unread answers."""
+"""Bounds on memory that clients can make the helper hold by endless requests and unread answers."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from testkit.helper_in_process import KEY_ID, NUM, SIZE, WAIT_SECONDS, frame
 ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
 LARGEST = 16_384
 PODS = 110
-"""Number of Pods on a node by a kubelet's default."""
+"""Most Pods on a node by the kubelet's default."""
 UNREAD = HelperLimits().unread_memory
 INCOMPLETE = MAX_REQUEST_SIZE.to_bytes(4, "little") + bytes(8_000)
 
@@ -48,7 +48,7 @@ def code_of(answer, kind=GetQuoteExRequest.kind):
 
 
 def fails_once(method):
-    """Wrap a method so that its first call raises a MemoryError."""
+    """Return a method whose first call raises a MemoryError, and whose later calls do as before."""
     errors = [MemoryError()]
 
     def call(*arguments):
@@ -70,7 +70,7 @@ async def settled():
         await asyncio.sleep(0.002)
 
 
-# Unread answers.
+# Tests of unread answers.
 
 
 async def test_unread_answers_are_bounded_and_others_get_theirs(serve, provider, quote_request, asks_quote):
@@ -85,7 +85,7 @@ async def test_unread_answers_are_bounded_and_others_get_theirs(serve, provider,
 
 
 async def test_pods_that_burst_and_sleep_leave_each_other_a_quote(serve, provider, quote_request, asks_quote):
-    """The quotes come before any of the Pods' answers could be found to be unread."""
+    """The awake Pods get quotes before the server can find out that the other Pods leave answers unread."""
     server = serve(provider, peer_wait_seconds=0.5)
     asleep = [server.connect(f"pod{number}", asks_quote) for _ in range(12) for number in range(PODS)]
     small, large = server.connect("awake", frame(quote_request(8192))), server.connect("late", asks_quote)
@@ -98,7 +98,7 @@ async def test_pods_that_burst_and_sleep_leave_each_other_a_quote(serve, provide
 
 
 async def test_paused_peers_are_not_read_and_few_are_looked_at(serve, provider, quote_request, asks_quote, monkeypatch):
-    """Thousands of peers' connections may be paused."""
+    """There may be thousands of paused connections, so the server must look at few of them per step."""
     server = serve(provider, peer_wait_seconds=3600.0)
     for number in range(PODS):
         for _ in range(10):
@@ -114,7 +114,7 @@ async def test_paused_peers_are_not_read_and_few_are_looked_at(serve, provider, 
 
 
 async def test_what_all_may_leave_unread_is_never_passed(serve, provider, asks_quote):
-    """The limit also holds for more peers than there are reserves."""
+    """The limit on unread answers also holds if there are more peers than reserves."""
     server = serve(provider, peer_wait_seconds=0.1)
     clients = []
     for peer in range(800):
@@ -128,19 +128,19 @@ async def test_what_all_may_leave_unread_is_never_passed(serve, provider, asks_q
 
 @pytest.fixture
 def nobody_looks(monkeypatch):
-    """The check whether an answer was read does not come during the test."""
+    """Delay the check whether clients have read their answers until after the test."""
     monkeypatch.setattr("confcom.quote_helper.transport.handler.READ_SECONDS", 3600.0)
 
 
 async def read_once(client):
-    """An answer, which the server sends by one call, without the end of the stream."""
+    """Read an answer, which the server sends with one call, but do not wait for the end of the stream."""
     async with asyncio.timeout(WAIT_SECONDS):
         return await asyncio.get_running_loop().sock_recv(client, 65_536)
 
 
 @pytest.mark.usefixtures("nobody_looks")
 async def test_a_peer_at_its_limits_gives_back_what_it_read_at_once(serve, provider, asks_quote):
-    """Other peers hold the pool, which has room for one answer at a time."""
+    """Other peers hold so much of the pool that only one more answer fits at a time."""
     server = serve(provider)
     for _ in range(90):
         for number in range(5):
@@ -163,7 +163,7 @@ async def test_a_connection_that_waited_for_its_request_is_watched_on(serve, pro
 
 
 async def test_what_waits_too_long_for_its_own_peer_is_busy(serve, provider, quote_request, asks_quote):
-    """The refusal is small, so the server may send it where a whole quote may not be sent."""
+    """The server may send the small refusal to a peer whose limit has no room for a whole quote."""
     three_and_a_half = POOL_PART * (7 * (LARGEST + UNREAD_OVERHEAD) // 2 - UNREAD_RESERVE)
     server = serve(provider, peer_wait_seconds=0.1, unread_memory=PEERS * UNREAD_RESERVE + three_and_a_half)
     for _ in range(4):
@@ -184,7 +184,7 @@ async def test_a_request_that_may_not_even_be_refused_is_dropped(serve, provider
 
 
 async def test_refusals_that_repeat_a_request_take_no_reserve(serve, provider):
-    """Peers that do not read refusals hold the whole pool, and no other peer's reserve."""
+    """Peers that leave refusals unread hold the whole pool, but cannot hold another peer's reserve."""
     server = serve(provider, peer_wait_seconds=0.1)
     refused = frame(GetQuoteExRequest(b"", 0, att_key_id=KEY_ID, qe_report_info=bytes(7_500)))
     for _ in range(90):
@@ -265,7 +265,6 @@ async def test_who_sends_on_while_it_waits_is_not_read(serve):
 
 @pytest.mark.parametrize("size", [7, 566, 2_500, 8_201, 13_346, LARGEST])
 def test_what_is_counted_covers_what_the_kernel_takes(size):
-    """The count includes overhead besides the answer itself."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.send(bytes(size))
@@ -273,11 +272,11 @@ def test_what_is_counted_covers_what_the_kernel_takes(size):
     assert taken <= size + UNREAD_OVERHEAD
 
 
-# Endless requests.
+# Tests of endless requests.
 
 
 async def test_endless_requests_are_bounded_and_others_are_served(serve, provider, quote_request):
-    """The number of connections is bounded, since a request is small."""
+    """A limit on the number of connections suffices, because each request is small."""
     server = serve(provider, max_connections=50)
     for _ in range(200):
         server.connect("greedy", INCOMPLETE)
@@ -302,7 +301,7 @@ async def test_unread_small_answers_leave_descriptors(serve, provider, quote_req
 
 @pytest.fixture
 def watched_memory(serve, provider, monkeypatch):
-    """Start a server whose memory is watched; return the server and the list of its memory problems, in order."""
+    """Starts a server that watches its memory; returns the server and a list that gets its memory problems."""
     monkeypatch.setattr("confcom.quote_helper.transport.server.MEMORY_LOOK_SECONDS", 0.01)
     tasks = []
 
@@ -319,7 +318,7 @@ def watched_memory(serve, provider, monkeypatch):
 
 
 async def test_memory_that_no_process_holds_is_a_problem(watched_memory, asks_quote, monkeypatch):
-    """The server refuses peers that hold nothing; the problem ends with the connections."""
+    """The server refuses even a new peer. The problem ends when the connections are closed."""
     server, problems = watched_memory(pid=0)
     held = [server.connect(f"held{number}", asks_quote) for number in range(20)]
     await settled()
@@ -344,7 +343,7 @@ async def test_memory_that_living_processes_hold_is_none(watched_memory, asks_qu
 
 
 async def test_half_requests_starve_nobody_where_descriptors_are_few(serve, provider, quote_request):
-    """The limits are those of a hard limit of 1,024 descriptors, 64 of which are for other files."""
+    """The limits follow from a hard limit of 1,024 descriptors, of which 64 are for other files."""
     server = serve(provider, **dataclasses.asdict(HelperLimits().with_descriptors(960)))
     for number in range(80):
         server.connect(f"pod{number % 20}", INCOMPLETE)
@@ -354,11 +353,11 @@ async def test_half_requests_starve_nobody_where_descriptors_are_few(serve, prov
 
 
 SEVERAL = 3 * EVENTS_PER_TURN
-"""Connections: thousands would take a tenth of a second, in which other clients wait for answers."""
+"""Number of connections for three turns. Thousands in one turn would block other clients for 0.1 s."""
 
 
 def watched_until_none(number):
-    """Results of a function in each turn of the event loop, until the result is 0."""
+    """Record a function's result in each turn of the event loop until the result is 0; return the list."""
     seen = []
 
     def look():
@@ -390,7 +389,7 @@ async def test_incomplete_requests_end_in_turns(serve, provider, limits):
 
 
 async def test_requests_that_wait_for_too_long_are_refused_in_turns(serve):
-    """The requests may also be one peer's, in one lane."""
+    """Here all requests are from one peer, and therefore in one lane of the queue."""
     server = serve(None, provider_wait_seconds=1.0)
     clients = [server.connect("one", ASKS_SIZE) for _ in range(SEVERAL)]
     await until(lambda: server.waiting == SEVERAL)
@@ -410,7 +409,7 @@ async def test_an_error_when_a_request_times_out_stops_no_deadline(serve, provid
     assert server.open == 0
 
 
-# Errors while a connection is served.
+# Tests of errors while a connection is served.
 
 
 @pytest.mark.parametrize(
@@ -425,7 +424,7 @@ async def test_an_error_when_a_request_times_out_stops_no_deadline(serve, provid
     ],
 )
 async def test_an_error_ends_its_connection_and_others_go_on(serve, provider, step, error, monkeypatch):
-    """The error comes in the turn that accepts the connection, or later."""
+    """The error is raised in the turn that accepts the connection, or in a later turn."""
     server = serve(provider)
     owner = server.service if step == "respond" else Connection
     original = getattr(owner, step)
@@ -449,11 +448,11 @@ async def test_an_error_ends_its_connection_and_others_go_on(serve, provider, st
         assert await server.serves("unlucky")
 
 
-# Paused connections of many peers: each gets a turn, and the event loop runs in between.
+# Tests of paused connections of many peers. Each peer gets a turn, and the event loop runs in between.
 
 
 async def test_paused_connections_of_many_peers_are_resumed_in_turns(serve, provider, asks_quote):
-    """The connections wait because other peers hold all memory; each peer has two."""
+    """Each peer has two connections, which wait because other peers hold all memory."""
     server = serve(provider, unread_memory=3 * UNREAD_RESERVE - 4000, peer_wait_seconds=3600.0)
     holding = [server.connect(f"holding{number}", asks_quote) for number in range(3)]
     await settled()

@@ -1,4 +1,4 @@
-"""Bounds on what peers hold, in any order of their steps: nothing is lost, and each peer has its reserve."""
+"""In any order of steps, peers stay within limits, no connection is lost, and each peer has its reserve."""
 
 import itertools
 
@@ -33,7 +33,7 @@ STEPS = st.tuples(
 )
 
 MANY = {"reads nothing": 3, "sends nothing": 4, "is small": 2}
-"""Number of incomplete connections by peer, the oldest first."""
+"""Number of each peer's incomplete connections; the peer with the oldest connections is first."""
 
 
 def new_connection(connections, peer, request):
@@ -44,7 +44,7 @@ def new_connection(connections, peer, request):
 
 
 class Model:
-    """A model of connections, which steps move from stage to stage."""
+    """Connections whose stage (paused, served, unread) changes with each step."""
 
     def __init__(self, limits):
         self.connections = Connections(limits)
@@ -78,7 +78,7 @@ class Model:
             self.served.append(connection)
 
     def end(self):
-        """Answer and read all served connections, and all that were waiting."""
+        """Let all served and paused connections be answered and end."""
         while self.served or self.unread:
             for what in ("answer", "end"):
                 self.step(what, 0, 0, None)
@@ -98,7 +98,7 @@ def test_limits_hold_and_all_is_given_back_and_served(steps):
 
 @given(st.lists(STEPS, max_size=300), REQUESTS)
 def test_a_peer_that_holds_nothing_is_served_whatever_others_hold(steps, request_):
-    """Other peers are as many as a node's Pods, and leave their answers unread."""
+    """There are as many other peers as Pods on a node, and these peers leave their answers unread."""
     model = Model(LIMITS)
     for what, *step in steps:
         model.step("ask" if what == "end" else what, *step)
@@ -141,8 +141,8 @@ LARGE, SMALL = GetQuoteExRequest(b"", 16_384), GetSupportedAttKeyIdNumRequest()
 
 
 def test_the_peer_with_the_most_places_is_shed_first():
-    connections = Connections(HelperLimits(max_connections=2 * FEW_CONNECTIONS))  # two connections are few
-    for _ in range(5):  # an unread answer takes no place
+    connections = Connections(HelperLimits(max_connections=2 * FEW_CONNECTIONS))  # up to two per peer are few
+    for _ in range(5):  # unread answers take no places
         answered = new_connection(connections, "reads nothing", GetSupportedAttKeyIdNumRequest())
         assert connections.serve(answered)
         connections.set_answered(answered, 100)
@@ -161,15 +161,8 @@ def test_the_peer_with_the_most_places_is_shed_first():
 
 @pytest.fixture
 def connections():
-    """Connections of peers that share the memory of one large answer; one peer may hold all of it."""
+    """Connections with shared memory for one large answer, all of which one peer may hold."""
     return Connections(HelperLimits(unread_memory=UNREAD_RESERVE))
-
-
-def serve_next(connections):
-    connection = connections.next_to_resume()
-    connections.resume(connection)
-    assert connections.serve(connection)
-    return connection
 
 
 def pause(connections, peer, *requests):
@@ -187,7 +180,9 @@ def test_paused_peers_take_turns_for_what_all_share(connections):
     order = []
     for _ in range(4):
         connections.end(served)
-        served = serve_next(connections)
+        served = connections.next_to_resume()
+        connections.resume(served)
+        assert connections.serve(served)
         order.append(served.peer.key)
     assert order == ["a", "b", "a", "b"]
 
@@ -227,7 +222,7 @@ def test_a_peer_that_is_set_aside_joins_the_line(connections):
     info=st.none() | st.sampled_from([QE_REPORT_INFO_SIZE, MAX_REQUEST_SIZE]) | st.integers(0, MAX_REQUEST_SIZE),
 )
 def test_no_answer_takes_more_than_was_counted(report, buf_size, key, info):
-    """This includes a refusal that repeats the client's bytes."""
+    """The largest possible answer may be a refusal that repeats the client's bytes."""
     request = GetQuoteExRequest(report, buf_size, key, None if info is None else bytes(info))
     planned = plan(request)
     refusal, answer = planned, planned

@@ -1,6 +1,6 @@
-"""Two clients of one uid, in PID namespaces and pods of their own, and a real helper: a flood by one spares the other.
+"""A flood from one client does not harm a client with the same uid in another pod and another PID namespace.
 
-Root puts the clients into cgroups as a kubelet makes them; where that is refused, the test is skipped.
+The helper is real. As root, the test puts the clients into cgroups like a kubelet's, or else skips itself.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from e2e.cluster.cgroups import hierarchies
 
 ROOT = Path(__file__).parents[3]
 HIERARCHIES = ("cgroup2", "name=systemd", "pids", "freezer")
-"""Cgroup hierarchies that a process may enter without a setting, the usual one first."""
+"""Cgroup hierarchies that a process can enter without prior settings, the most common hierarchy first."""
 ENTER = 'echo $$ > "$1" && shift && exec unshare --pid --fork "$@"'
 QUOTES, PAUSED = 60, 4
 BUSY, IDLE = 48, 96
@@ -89,7 +89,7 @@ print(json.dumps({"pid": os.getpid(), "failures": [failure for failure in failur
 
 
 def end(client):
-    """End a client by the end of its input; a killed client would leave its cgroup later than its parent."""
+    """End a client by closing its input; a killed client could leave its cgroup later than its parent."""
     with client:
         client.stdin.close()
         client.stdout.close()
@@ -99,23 +99,17 @@ def end(client):
             client.kill()
 
 
-def hierarchy():
-    """A cgroup hierarchy; None if the machine has none."""
-    mounted = hierarchies(Path("/proc/self/mountinfo").read_text())
-    usual_first = (each for name in HIERARCHIES for each in mounted if name in (each.type, *each.options.split(",")))
-    return next(usual_first, None)
-
-
 @pytest.fixture
 def make_pod():
-    """Make the cgroup of a container in a new pod; return the pod's UID, and the file to enter the cgroup."""
+    """Makes a container's cgroup in a new pod; returns the pod's UID and the file with which to enter it."""
     done = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"no PID namespace can be made: {done.stderr.strip()}")
-    mounted = hierarchy()
-    if mounted is None:
+    mounted = hierarchies(Path("/proc/self/mountinfo").read_text())
+    usual = [one for name in HIERARCHIES for one in mounted if name in (one.type, *one.options.split(","))]
+    if not usual:
         pytest.skip("no cgroup hierarchy is mounted")
-    root = mounted.mountpoint / f"confcom-test-{secrets.token_hex(4)}"
+    root = usual[0].mountpoint / f"confcom-test-{secrets.token_hex(4)}"
     with contextlib.ExitStack() as stack:
 
         def mkdir(path):
@@ -140,7 +134,6 @@ def make_pod():
 
 @pytest.fixture
 def start_client():
-    """Start a program in a container's cgroup, and in a new PID namespace."""
     with contextlib.ExitStack() as stack:
 
         def start(procs, program, *arguments):
@@ -163,10 +156,10 @@ def quotes_by_pod(helper):
 
 
 def test_a_flood_from_one_pod_is_not_noticed_in_another(start_helper, make_pod, start_client):
-    """Clients have one uid and few places: the flood alone wants more places than there are.
+    """Both clients have the same uid, and the flood alone wants more places than the helper has.
 
-    The other client also waits a quarter of a second between connection and request. If both were one peer, this
-    connection would be among the oldest waiting connections, which the helper sheds.
+    The other client waits a quarter of a second between connection and request. If both clients counted as one
+    peer, its connection would be among the oldest waiting connections, which the helper sheds.
     """
     few = ["sh", "-c", f'ulimit -n {64 + BUSY + IDLE // 2} && exec "$@"', "sh"]
     helper = start_helper("--identify-pods", "--log-quotes-per-peer", "all", wrapper=few).wait_ready()

@@ -1,7 +1,7 @@
-"""Clients pass descriptors to a helper process, on a kernel that refuses descriptors and on an older kernel.
+"""Clients pass descriptors to a helper on a kernel that can refuse descriptors, and on an older kernel.
 
-While the helper is stopped, the client passes a socket and closes its own copy. Then only the helper holds the
-socket, and a close takes a minute.
+While the helper is suspended, the client passes a socket and closes its own copy. Then the helper has the only
+copy, and closing this copy takes a minute.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from testkit.passing_descriptors import MOST_PER_MESSAGE, LingeringSockets, pass
 
 PLAIN_RECEIVER = "import socket, sys; sys.stdin.read(1); socket.socket(fileno=int(sys.argv[1])).recv(64)"
 WAITS = "wait_woken"
-"""Text in /proc/PID/wchan of a process that waits in sk_stream_wait_close()."""
+"""Text that /proc/PID/wchan has for a process that waits in sk_stream_wait_close()."""
 
 MESSAGES = {
     (b"", 1): "without-request",
@@ -30,7 +30,7 @@ MESSAGES = {
     (frame(INIT), 1): "after-request",
     (b"", MOST_PER_MESSAGE): "many",
 }
-"""Bytes before the message with descriptors, and the number of sockets in this message."""
+"""Names of cases, keyed by the bytes sent before the message and the number of sockets in the message."""
 
 
 @pytest.fixture(params=[True, False], ids=["kernel-refuses", "older-kernel"])
@@ -77,7 +77,7 @@ def quote(helper):
 
 
 def test_a_program_that_asks_for_no_descriptors_waits(sockets):
-    """The attack works on this kernel against a program that does not refuse descriptors."""
+    """On this kernel the attack harms a program that does not refuse descriptors."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [sys.executable, "-c", PLAIN_RECEIVER, str(theirs.fileno())]
@@ -105,7 +105,7 @@ def test_sockets_that_linger_keep_nobody_waiting(helper, refuses, connected, soc
 
 
 def test_an_unread_answer_ends_with_the_last_process_that_had_it(helper, refuses):
-    """A client that passes its own end and exits leaves a connection that no client holds."""
+    """A client passes its own end of the connection and closes it, so no client holds the connection."""
     for _ in range(8):
         assert pass_own_end(str(helper.socket), frame(INIT)) is not refuses
     wait_until(lambda: helper.metric("confcom_quote_helper_connections") == 0)
@@ -113,7 +113,7 @@ def test_an_unread_answer_ends_with_the_last_process_that_had_it(helper, refuses
 
 
 def test_input_after_a_request_costs_no_turns(helper, connected):
-    """The end of the client's input costs no turns either; the answer stays until the client reads it."""
+    """Neither more input nor its end costs turns of the event loop; the answer stays until it is read."""
     client = connected(frame(INIT))
     select.select([client], [], [])
     for _ in range(3):
@@ -129,7 +129,7 @@ def test_input_after_a_request_costs_no_turns(helper, connected):
 
 
 def switches(helper):
-    """Number of times that the helper's main thread has waited."""
+    """How often the helper's main thread has stopped to wait."""
     lines = Path(f"/proc/{helper.process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 

@@ -1,4 +1,4 @@
-"""Peers as the kernel reports them: real sockets, processes and process IDs; only /proc is simulated."""
+"""Tests with peers that the kernel reports for real sockets and processes; only /proc is simulated."""
 
 import contextlib
 import errno
@@ -39,7 +39,7 @@ ROOT_ON_V1 = "2:memory:/\n1:name=systemd:/\n0::/\n"
 
 
 class OldKernelSocket(socket.socket):
-    """A socket of a kernel before 6.5, on which the peer's process ID may have been reused."""
+    """A socket as on kernels before 6.5, on which the reported process ID may belong to another process."""
 
     peer_pid = None
 
@@ -53,7 +53,7 @@ class OldKernelSocket(socket.socket):
 
 
 class ExhaustedSocket(socket.socket):
-    """A socket of a process that has no free descriptor."""
+    """A socket in a process that has no free descriptors."""
 
     def getsockopt(self, level, option, *size):
         if option == SO_PEERPIDFD:
@@ -106,7 +106,7 @@ def accept(listener):
 
 @pytest.fixture
 def connect(listener, accept):
-    """The accepted end of a connection from this process to itself."""
+    """Connects this process to itself; returns the accepted end."""
     with contextlib.ExitStack() as stack:
 
         def make(kind=socket.socket):
@@ -118,7 +118,7 @@ def connect(listener, accept):
 
 @pytest.fixture
 def process(listener, accept):
-    """A process that connects, and ends at its input's end; with the accepted end of its connection."""
+    """Starts a process that connects and that ends with its input; returns the accepted end and the child."""
     with contextlib.ExitStack() as stack:
 
         def make(program=CONNECT, kind=socket.socket):
@@ -148,7 +148,7 @@ def test_by_pod_is_the_container_of_who_connected(process, proc, kind):
 
 
 def test_containers_of_one_uid_are_peers_of_their_own(process, proc):
-    """Two connections of the same container are one peer."""
+    """Two connections from the same container belong to one peer."""
     connections = [process() for _ in range(3)]
     for (_, child), container in zip(connections, (CONTAINER, SIDECAR, SIDECAR), strict=True):
         proc.put(child.pid, container)
@@ -160,7 +160,7 @@ def test_containers_of_one_uid_are_peers_of_their_own(process, proc):
 
 
 def test_what_moves_to_another_container_is_another_peer(connect, proc):
-    """The cache remembers the meaning of a text, and never a process's container."""
+    """The cache maps a cgroup file's text to its container, and does not remember a process's container."""
     accepted = connect()
     for container in (CONTAINER, SIDECAR):
         proc.put(os.getpid(), container)
@@ -176,7 +176,7 @@ def test_in_no_pod_one_uid_is_one_peer(connect, proc, kind, text):
     assert proc.identify(accepted) == by_uid(accepted)
 
 
-# Ended processes.
+# Tests of ended processes.
 
 
 @either_kernel
@@ -188,7 +188,7 @@ def test_a_process_that_is_gone_is_gone_whoever_has_its_id(process, proc, kind):
 
 
 def test_without_its_main_thread_it_is_gone_in_the_root_of_v1(process, proc):
-    """Other threads of the process live on, perhaps in a Pod, and may take any uid."""
+    """The process's other threads may live on, perhaps in a Pod, and may change to any uid."""
     accepted, child = process(OUTLIVE_MAIN_THREAD)
     proc.file(child.pid).write_text(ROOT_ON_V1)
     state = Path(f"/proc/{child.pid}/stat")
@@ -206,7 +206,7 @@ def test_with_its_main_thread_it_is_by_uid_in_the_root_of_v1(connect, proc):
 
 
 def test_a_process_that_goes_while_its_cgroup_is_read_is_gone(process, proc):
-    """Another process may have the ID when the file is read: here, a pipe is filled after the end."""
+    """Another process may have the ID when the file is read. Here a pipe gives the text after the end."""
     accepted, child = process()
     pipe = proc.file(child.pid)
     os.mkfifo(pipe)
@@ -228,7 +228,7 @@ def test_without_descriptors_to_spare_it_is_gone(connect, proc):
     assert proc.identify(connect(ExhaustedSocket)).key == GONE
 
 
-# Old kernels.
+# Tests of old kernels.
 
 
 def test_an_id_that_was_used_again_names_no_pod(process, proc):

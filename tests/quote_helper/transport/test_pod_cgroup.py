@@ -1,5 +1,3 @@
-"""Texts of /proc/PID/cgroup by many kubelets and runtimes, and malformed texts."""
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The server alone on real sockets, with simulated peers: which connections it sheds, serves, ends and pauses."""
+"""Tests which connections the server sheds, serves, ends and pauses, on real sockets with simulated peers."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ import resource
 import socket
 import sys
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import Mock, create_autospec
 
 import pytest
 
@@ -19,17 +19,17 @@ from testkit.conditions import until
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
 
 NEVER = {"crowded_seconds": 3600.0, "many_peers_seconds": 3600.0}
-"""Limits with which no connection is shed for its age."""
+"""Limits so long that the server sheds no connection because of its age."""
 GARBAGE = (b"\xff" * 16, b"\x04\0\0\0" + b"\xff" * 4, b"\0" * 8)
-"""Malformed requests: a length that is too large, a body that is not protobuf, a length of 0."""
+"""Malformed requests: the length is too large, the body is not protobuf, or the length is 0."""
 ASKS_NUM, ASKS_SIZE = frame(NUM), frame(SIZE)
 
 
-# Too many connections.
+# Tests of too many connections.
 
 
 async def test_the_peer_that_holds_most_loses_its_oldest(serve, provider):
-    """A peer's oldest connection without a request is shed; requests that were sent are answered."""
+    """The server sheds the peer's oldest connection without a request, and still answers sent requests."""
     server = serve(None, max_connections=10, **NEVER)
     lone = server.connect("lone")
     asking = server.connect("greedy", ASKS_SIZE)
@@ -65,28 +65,21 @@ async def test_where_none_may_go_yet_accepting_pauses(serve, provider):
 
 
 async def test_connections_with_input_delay_no_new_one(monkeypatch, serve, provider):
-    polls = 0
-    poll = ConnectionHandler.poll
-
-    def counted(connections):
-        nonlocal polls
-        polls += 1
-        return poll(connections)
-
-    monkeypatch.setattr(ConnectionHandler, "poll", counted)
+    polls = create_autospec(ConnectionHandler.poll, side_effect=ConnectionHandler.poll)
+    monkeypatch.setattr(ConnectionHandler, "poll", polls)
     server = serve(provider, **NEVER)
     drip = [server.connect("drip", ASKS_NUM[:1]) for _ in range(20 * EVENTS_PER_TURN)]
     await until(lambda: server.open == len(drip))
     for each in drip:
         each.send(ASKS_NUM[1:2])
-    polls = 0
+    polls.reset_mock()
     assert await server.serves("new")
-    assert polls < 10
+    assert 0 < polls.call_count < 10
 
 
 @pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])
 async def test_without_places_an_incomplete_request_has_a_moment(serve, provider, shorter):
-    """The moment is granted even to a peer's only connection."""
+    """Without free places an incomplete request has little time, even on its peer's only connection."""
     server = serve(provider, max_connections=50, accept_retry_seconds=0.01, **NEVER | {shorter: 0.05})
     for number in range(300):
         server.connect(f"peer{number}", ASKS_NUM[:1])
@@ -96,7 +89,7 @@ async def test_without_places_an_incomplete_request_has_a_moment(serve, provider
 
 
 async def test_without_places_a_peer_with_few_connections_loses_none(serve, provider):
-    """A peer with two connections causes no shortage that two hundred peers with one each cause."""
+    """If many peers with one connection each cause a shortage, a peer with two connections keeps both."""
     server = serve(provider, max_connections=200, accept_retry_seconds=0.01, **NEVER)
     server.connect("two", ASKS_NUM[:1])
     second = server.connect("two", ASKS_NUM[:1])
@@ -112,7 +105,7 @@ async def test_without_places_a_peer_with_few_connections_loses_none(serve, prov
 
 
 async def test_unread_answers_take_no_places(serve, provider):
-    """A peer with many unread answers is not the peer that holds most places."""
+    """Unread answers do not count when the server looks for the peer with the most places."""
     server = serve(provider, max_connections=200, accept_retry_seconds=0.01, **NEVER)
     for _ in range(20):
         server.connect("unread", ASKS_NUM)
@@ -129,7 +122,7 @@ async def test_unread_answers_take_no_places(serve, provider):
     assert await server.read(incomplete) != b""
 
 
-# Turns and deadlines.
+# Tests of turns and deadlines.
 
 
 async def test_a_flood_delays_another_peer_by_turns_not_its_queue(serve, either):
@@ -141,14 +134,14 @@ async def test_a_flood_delays_another_peer_by_turns_not_its_queue(serve, either)
     assert await server.serves("other")
     server.service.provide(either, either.in_loop)
     assert await server.read(quiet) != b""
-    # First come first served would give place 61.
+    # Without turns the quiet peer's answer would come 61st.
     assert [key for what, key, _ in server.events if what == "answered"].index("quiet") <= 5
     for client in floods:
         assert await server.read(client) != b""
 
 
 async def test_an_answer_larger_than_the_sockets_buffer(serve, provider, enclave, caplog):
-    """A node's default buffer may be small; the server keeps no bytes that the kernel did not accept."""
+    """The node's default buffer may be too small; the server does not keep bytes that the kernel refuses."""
     server = serve(provider, send_buffer=4096)
     report = enclave.create_report(provider.identity().target_info, bytes(64)).encode()
     client = server.connect("unlucky", frame(GetQuoteExRequest(report, 16_384, att_key_id=KEY_ID)))
@@ -212,11 +205,10 @@ async def test_many_garbage_connections_leave_nothing_behind(serve, provider):
     assert blocks() - before < 9_000, "less than one for each connection"
 
 
-# Accepting, and descriptors.
+# Tests of accepting connections and of descriptors.
 
 
 async def test_nothing_stays_open_of_a_helper_that_ends(in_process, provider):
-    """The helper ends while clients are connected."""
     async with in_process(provider) as helper:
         await helper.ready()
     before = open_descriptors()
@@ -234,7 +226,7 @@ async def test_nothing_stays_open_of_a_helper_that_ends(in_process, provider):
 
 
 class Destitute:
-    """A listening socket that cannot accept, for lack of descriptors."""
+    """A listening socket that cannot accept connections because the process has no free descriptors."""
 
     def __init__(self, sock):
         self._sock = sock
@@ -258,19 +250,19 @@ async def test_without_descriptors_one_timer_tries_again(short_dir, provider, mo
         server.close()
         before, server.service.refuse_late = open_descriptors(), Mock(return_value=False)
         await asyncio.sleep(0.05)
-        assert open_descriptors() == before  # no timer has outlived the server
+        assert open_descriptors() == before  # no timer outlives the server
         assert not server.service.refuse_late.called
 
 
 def test_without_descriptors_clients_wait_until_there_are_some(start_helper, vector):
-    """A real process continues its connections, turns no client away, and recovers by itself."""
+    """A real helper process keeps its connections, turns no client away, and recovers by itself."""
     helper = start_helper().wait_ready()
     request, answer = vector("intel229_num"), vector("resp_intel229_num")
     limits = resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE)
     highest = max(int(entry.name) for entry in Path(f"/proc/{helper.process.pid}/fd").iterdir())
-    # The limit acts as if all descriptors except those in use were taken.
+    # This limit leaves the process no more descriptors than it uses now.
     resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
-    # The reserve serves the clients one after the other.
+    # The helper has one reserved descriptor, with which it serves clients one after the other.
     assert [helper.send(request) for _ in range(3)] == [answer] * 3
     waiting = []
     for _ in range(highest + 8):
@@ -279,12 +271,12 @@ def test_without_descriptors_clients_wait_until_there_are_some(start_helper, vec
         client.connect(str(helper.socket))
         client.sendall(request[:2])
         waiting.append(client)
-    # The helper answers no probe meanwhile: only the log reports the pause.
+    # During the pause the helper answers no probes, so only the log reports the pause.
     helper.wait_until(lambda: helper.events("accepting-paused"))
     resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE, limits)
     for client in waiting:
         client.sendall(request[2:])
-    # One peer's first connections may have been shed for others; its last connection never.
+    # The server may have shed this peer's first connections, but never sheds a peer's last connection.
     assert waiting[-1].recv(1000) == answer
     assert helper.send(request) == answer
     for client in waiting:

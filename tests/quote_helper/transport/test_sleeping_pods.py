@@ -1,4 +1,4 @@
-"""All Pods of a node ask for the largest answers, read none of them and sleep, while the helper restarts."""
+"""While the helper restarts, all Pods of a node request the largest answers, read no answer, and sleep."""
 
 import os
 import subprocess
@@ -13,20 +13,20 @@ from testkit.memory_group import limited_memory
 from testkit.sleeping_pods import Victim, p99
 
 PODS = 110
-"""Number of Pods on a node by a kubelet's default."""
+"""Most Pods on a node by the kubelet's default."""
 CONNECTIONS = 20
-"""Connections of each Pod in each life of the helper: more than the Pod's part in unread answers."""
+"""Connections that each Pod makes to each helper; their answers exceed the Pod's part of the memory."""
 MIB = 1 << 20
 CONTAINER = 256 * MIB
 RESTARTS, QUOTES = 10, 1000
 WAIT_SECONDS = 60.0
 LONGEST_SECONDS = 12.0
-"""Limit for a quote during a restart: as long as a request waits for the provider."""
+"""Longest time for a quote during a restart; a request waits as long for the provider."""
 
 
 @pytest.fixture
 def memory():
-    """A control group that outlives the helper, as a Pod's group outlives its container."""
+    """A control group that outlives the helper, as a Pod's control group outlives a container."""
     if os.geteuid() != 0:
         pytest.skip("needs root, for Pods that are users and for a control group")
     try:
@@ -38,7 +38,7 @@ def memory():
 
 @pytest.fixture
 def start(start_helper, short_dir, memory):
-    """Start a helper in the control group, with the chart's memory limit."""
+    """Starts a helper in the control group, which has the chart's memory limit."""
     short_dir.chmod(0o755)
     limit = ("--memory-limit-mib", str(CONTAINER // MIB))
     return lambda: start_helper(*limit, wrapper=memory.command(()), alterations=None).wait_ready()
@@ -46,7 +46,7 @@ def start(start_helper, short_dir, memory):
 
 @pytest.fixture
 def sleeping(short_dir):
-    """Start Pods; return a function whose call is a burst of all Pods. The fixture kills them at the end."""
+    """Starts Pods, and returns a function that makes all Pods send a burst. The fixture kills the Pods."""
     started = []
 
     def start_them(path):
@@ -72,7 +72,7 @@ def sleeping(short_dir):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_pods_that_sleep_through_restarts_harm_no_other(start, sleeping, memory):
-    """Kernel memory for a sleeping Pod stays charged to the control group after the helper's end."""
+    """The kernel's memory for a sleeping Pod's answers stays in the control group after the helper's end."""
     helper = start()
     burst = sleeping(helper.socket)
     restarts = []

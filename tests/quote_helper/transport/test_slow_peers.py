@@ -1,7 +1,8 @@
-"""Peers whose messages make calls wait: the server alone with slow peers only, and the thread for them."""
+"""Tests of slow peers, whose messages make system calls wait, and of the thread that serves these peers."""
 
 import socket
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,8 +16,6 @@ GARBAGE = b"\xff" * 16
 
 
 class AllSlow(SlowPeers):
-    """A version in which every peer is slow."""
-
     def __contains__(self, peer):
         return True
 
@@ -93,7 +92,7 @@ async def test_so_many_slow_peers_are_remembered(slow, clock):
 
     for peer in range(MAX_PEERS + 1):
         slow.timed(peer, call)
-    clock.now -= SLOW_SECONDS * 2 * MAX_PEERS  # no peer is forgotten for its age
+    clock.now -= SLOW_SECONDS * 2 * MAX_PEERS  # no peer is old enough to be forgotten
     assert (0 in slow, 1 in slow, MAX_PEERS in slow) == (False, True, True)
 
 
@@ -135,10 +134,7 @@ async def test_what_waits_for_the_thread_may_be_shed(server):
 
 
 async def test_without_a_thread_sockets_are_closed_all_the_same(slow, monkeypatch):
-    def refuse(_):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
     ours, theirs = socket.socketpair()
     with ours, theirs:
         slow.close("peer", ours)

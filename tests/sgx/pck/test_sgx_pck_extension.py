@@ -66,7 +66,7 @@ def integer(value):
 
 
 ARC = bytes.fromhex("2a864886f84d010d01")
-"""The extension's own OID, in DER without tag and length."""
+"""The OID of the PCK extension, in DER without tag and length."""
 
 
 def member(*arcs_and_value):
@@ -81,7 +81,7 @@ def tcb_members(*extra, numbers=range(1, 17)):
 
 
 def extension(**changes):
-    """The extension of PLAIN, encoded by hand, with members replaced, dropped (None) or added."""
+    """The PCK extension of PLAIN, encoded by hand; `changes` replace, add or (None) drop members."""
     members = {
         "ppid": member(1, octets(bytes(range(16)))),
         "tcb": member(2, tlv(0x30, tcb_members())),
@@ -132,7 +132,7 @@ def test_issuers_have_no_such_extension(chain_quote):
 
 
 UNSUPPORTED = x509.UnrecognizedExtension(x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x02\xa3\x00")
-"""An alternative name of a kind that cryptography reports as unsupported (x400Address)."""
+"""An alternative name (x400Address), which the package `cryptography` reports as unsupported."""
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def misnumbered(value, *arcs):
         extension(ppid=member(1, integer(1))),
         extension(tcb=member(2, octets(tcb_members()))),
         extension(instance=INSTANCE),
-        # A member in the place of another member.
+        # A member has the number of another member.
         extension(ppid=member(9, octets(bytes(16)))),
         extension(tcb=member(9, tlv(0x30, tcb_members()))),
         extension(tcb=member(2, tlv(0x30, tcb_members(numbers=[2, 1, *range(3, 17)])))),

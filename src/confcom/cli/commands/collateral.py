@@ -1,4 +1,4 @@
-"""The commands `confcom collateral`: fetch what a verifier needs besides the quote, or serve that of a simulation."""
+"""The commands `confcom collateral`: fetch what a verifier needs besides a quote, or serve it for a simulation."""
 
 from __future__ import annotations
 

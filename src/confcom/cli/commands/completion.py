@@ -1,4 +1,4 @@
-"""Shell completion scripts, made by click."""
+"""Prints shell completion scripts that click makes."""
 
 import sys
 
@@ -7,7 +7,7 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 
 SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 _NO_FILES = ":4"
-"""The line that makes kubectl's completion offer no file names (cobra's ShellCompDirectiveNoFileComp)."""
+"""The last output line, which makes kubectl offer no file names (cobra's ShellCompDirectiveNoFileComp)."""
 
 
 @click.command()
@@ -27,10 +27,10 @@ def completion(shell: str) -> None:
 
 
 def complete_for_kubectl() -> None:
-    """Print completions for `kubectl confcom`: kubectl runs this as `kubectl_complete-confcom`, in any shell.
+    """Print completions for `kubectl confcom`. In any shell, kubectl runs it as `kubectl_complete-confcom`.
 
-    The arguments are the words so far; the last one is the word to complete. The output is one completion per line, and
-    a last line that tells kubectl to offer no file names.
+    The arguments are the words typed so far; the last word is to be completed. The output has one completion
+    per line. The output's last line tells kubectl to offer no file names.
     """
     from confcom.cli.group import cli
 

@@ -1,4 +1,4 @@
-"""Commands that run the daemons in the foreground; all arguments go to the daemon's own parser."""
+"""The commands that run daemons in the foreground. All arguments go to the daemon's own parser."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from confcom.daemon.settings import SettingsParser
 
 _PATH_KINDS = {"DIR": "dir", "PATH": "file"}
-"""The completion type, in click's completion scripts, of a flag with this metavar."""
+"""Keyed by a flag's metavar: the type of completion in click's completion scripts."""
 
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 class _Daemon(click.Command):
-    """A command that passes all flags to the daemon; click has no options for them."""
+    """A command that passes all flags to the daemon. Click knows none of the daemon's flags."""
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete flag names with the completion of the only parameter, the arguments."""
+        """Complete flag names as values of the only parameter, which takes all arguments."""
         return self.params[0].shell_complete(ctx, incomplete)
 
 
 def _flags_of(module: str) -> Completion:
-    """Return a completion for the flags of the module's `settings_parser`, imported when it runs."""
+    """Return a function that imports the module and completes the flags of its `settings_parser`."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         parser: SettingsParser[Any] = importlib.import_module(module).settings_parser("", {})

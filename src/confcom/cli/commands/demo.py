@@ -1,4 +1,4 @@
-"""The command `confcom demo`: runs the demo's steps, prints them, and cleans up."""
+"""The command `confcom demo` runs the demo's steps, prints them, and cleans up."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from confcom.demo.story import Demo, DemoReport, StepReport
 
 WATCH_SECONDS = 0.5
-"""Interval at which `--keep` checks that the daemons are alive."""
+"""Seconds between two checks of `confcom demo --keep` that the daemons are alive."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 SIGNALLED = 128
-"""Shells add this to the number of the signal that ended a program."""
+"""If a signal ends a program, shells report this number plus the signal's as the exit code."""
 
 MODES = ("auto", "root", "user-namespace", "no-namespace")
 
@@ -82,7 +82,7 @@ def demo(*, verbose: bool, keep: bool, mode: str, folder: Path | None, output: s
 
 
 async def _until_signal(main: Coroutine[Any, Any, DemoReport]) -> DemoReport | signal.Signals:
-    """Run `main`; the first signal cancels `main`, and is returned. Later signals do not stop its cleanup."""
+    """Run `main`. The first signal cancels `main` and is returned. Later signals do not stop the cleanup."""
     task = asyncio.create_task(main)
     received: list[signal.Signals] = []
 
@@ -127,7 +127,7 @@ async def _run(mode: str, folder: Path | None, printer: StepPrinter, *, keep: bo
 
 @dataclass(frozen=True, slots=True)
 class StepPrinter:
-    """Prints the demo's steps as they run; without `enabled`, prints only the report, as JSON."""
+    """Prints the demo's steps while they run. If not `enabled`, prints only the final report, as JSON."""
 
     enabled: bool
     verbose: bool

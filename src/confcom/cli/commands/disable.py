@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from confcom.addon.tenants import TenantPod
 
 _SHOWN = 10
-"""Maximum number of Pods that the question names."""
+"""Maximum number of Pods that the question for confirmation names."""
 
 
 @click.command()
@@ -70,7 +70,7 @@ def disable(*, yes: bool, wait: bool, namespace: str, login: Login, output: str)
 
 
 def consequences(pods: Sequence[TenantPod]) -> Iterator[str]:
-    """Yield the lines that tell users, before they confirm, what will happen to Pods that use the add-on."""
+    """Yield lines for users to read before they confirm: what will happen to Pods that use the add-on."""
     yield "1 Pod uses the add-on:" if len(pods) == 1 else f"{len(pods)} Pods use the add-on:"
     for one in pods[:_SHOWN]:
         where = f"on {one.node}" if one.node else "not scheduled yet"

@@ -1,4 +1,4 @@
-"""The command `confcom inspect`: prints a quote's fields for people or programs."""
+"""The command `confcom inspect` prints a quote's fields for people or programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from confcom.verify.inspection import Field, Inspection
 
 HEX_LINE = 64
-"""Hexadecimal digits per line; longer values, such as report data and keys, are wrapped."""
+"""Number of hexadecimal digits per line. Longer values, such as report data and keys, are wrapped."""
 
 
 EPILOG = """\b

@@ -1,4 +1,4 @@
-"""The commands `confcom policy`: check a policy file, and write one from a quote."""
+"""The commands `confcom policy` check a policy file, and write a policy file from a quote."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def from_quote(quote: Path) -> None:
 
 def _demands(found: Policy | Identity) -> dict[str, object]:
     given = ((field.name, getattr(found, field.name)) for field in fields(found))
-    # Compare by identity: 0 equals False, but is a demand.
+    # The comparison is with `is`: 0 equals False, but 0 is a demand.
     demanded = ((name, one) for name, one in given if one is not None and one is not False)
     return {name: _plain(one) for name, one in demanded if one != timedelta(0)}
 

@@ -13,7 +13,7 @@ from confcom.cli.path_type import NamedPath
 from confcom.errors import OutputError, SettingsError, printable
 
 STDOUT = Path("-")
-"""The conventional file name for standard output."""
+"""The file name that conventionally means standard output."""
 
 
 def _report_data(ctx: click.Context, param: click.Parameter, value: str) -> bytes:

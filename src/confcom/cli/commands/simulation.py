@@ -1,4 +1,4 @@
-"""The commands `confcom simulation ...`: create and export a simulated platform."""
+"""The commands `confcom simulation ...` create and export a simulated platform."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from confcom.addon.login import Login
 
 _COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper", "controller": "controller"}
-"""The components' names on the command line, and in the chart's values."""
+"""Keyed by a component's name on the command line: the component's name in the chart's values."""
 _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64})")
 
 
@@ -83,7 +83,7 @@ def update(
     from confcom.addon.preflight_inputs import InstallRequest
 
     wanted = image_texts(version, digests, others=bool(settings or texts or files))
-    # In helm --set-string overrides --set, so a key that the user set is left out here and keeps the user's value.
+    # A key that the user set is left out here: helm's --set-string would override the user's --set.
     named = {one.partition("=")[0] for one in ",".join(settings).split(",")}
     wanted = tuple(one for one in wanted if one.partition("=")[0] not in named)
     values = Values(files, settings, (*wanted, *texts))
@@ -95,9 +95,9 @@ def update(
 
 
 def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
-    """Return the chart's values that choose the images, as text, since a tag may look like a number.
+    """Return the chart values that choose the images; each is text, since a tag may look like a number.
 
-    `others`: whether other values are changed too; then images that are not named stay as they are.
+    If `others`, the command changes other values too; images that it does not name then stay as they are.
     """
     found = []
     if version or not (digests or others):

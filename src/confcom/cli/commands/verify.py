@@ -1,4 +1,4 @@
-"""The command `confcom verify`: checks a quote against a root, collateral and a policy."""
+"""The command `confcom verify` checks a quote against a root, collateral and a policy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from confcom.verify.verdict import Check, Verdict
 
 INTEL = "intel"
-"""The value of --root for Intel's root, which comes with this package."""
+"""The value of --root that stands for Intel's root, which this package contains."""
 
 _MAX_PORT = 0xFFFF
 
@@ -214,13 +214,13 @@ def _policy(demands: dict[str, Any], file: Path | None) -> Policy:
         note = f"Note: {len(challenge)} bytes of report data are filled up with zeros to {REPORT_DATA_SIZE}."
         click.echo(note, err=True)
     demands["report_data"] = None if challenge is None else report_data(challenge)
-    # Compare by identity: 0 equals False, but is a demand.
+    # The comparison is with `is`: 0 equals False, but 0 is a demand.
     given = {name: value for name, value in demands.items() if value is not None and value is not False and value != ()}
     return Policy(**(policy_arguments(file) if file else {}) | given)
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:
-    """Return the lines for a verdict; the verdict is the last one, next to the prompt when the command has ended."""
+    """Yield the lines for a verdict. The verdict itself comes last, next to the shell's prompt."""
     yield f"platform: {verdict.platform.value}{_PLATFORM_NOTES[verdict.platform.value]}"
     if verdict.tcb_status:
         advisories = printable(", ".join(verdict.advisory_ids)) or "none"

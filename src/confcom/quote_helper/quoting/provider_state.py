@@ -1,4 +1,4 @@
-"""Supervision of the quote provider: open its backend, test it periodically, and report whether quotes can be made."""
+"""Supervision of the quote provider: open its backend, test it periodically, and report whether it can quote."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ _SOON_OVER: Final = frozenset({AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a self-test or a call failed, and the code for refusing requests at once; None: requests wait."""
+    """Why a self-test or a call failed, and the code for refusing requests; if it is None, requests wait."""
 
     problem: NotReady
     refusal: AesmErrorCode | None = None
@@ -34,7 +34,7 @@ class Failure:
 class ProviderSupervisor:
     """Opens the backend, and runs the backend's self-test periodically.
 
-    The service has the provider only while the last self-test succeeded; else its requests wait or fail.
+    The service has the provider only while the last self-test succeeded; otherwise its requests wait or fail.
     `changed` is called when `ready` or `problem` may have changed, `lost` when a working provider was lost.
     """
 
@@ -56,7 +56,7 @@ class ProviderSupervisor:
         while True:
             losses, previous, instance = self._losses, instance, backend.instance()
             if not self.ready and instance not in (None, previous):
-                self._on_failure(Failure(PREPARING))  # earlier failures were of another instance
+                self._on_failure(Failure(PREPARING))  # these failures were another instance's
             failure = await self._self_test(backend)
             if failure is None and losses != self._losses:
                 continue  # a client's call found the provider lost while the self-test was running
@@ -82,9 +82,9 @@ class ProviderSupervisor:
         return Failure(NotReady(str(error), code=error.error_code), None if waits else error.code)
 
     async def _wait(self, backend: Backend, instance: object, seconds: float) -> None:
-        """Wait for the next self-test; a loss or another instance of the provider ends the wait early.
+        """Wait for the next self-test; the wait ends early on a loss or another instance of the provider.
 
-        A refused or doubtful call also ends the wait, but not before the shortest pause between self-tests.
+        A refused or doubtful call of a client also ends the wait, but not before the shortest pause between self-tests.
         """
         self._wake.clear()
         loop = asyncio.get_running_loop()
@@ -100,7 +100,7 @@ class ProviderSupervisor:
         self.service.refused = False
         try:
             if self.ready and backend.in_loop is None:
-                # The event loop uses this provider for clients now, and no other thread may use it at the same time.
+                # The event loop uses this provider for clients now, so no other thread may use it.
                 identity = backend.self_test()
             else:
                 identity = await self._self_test_in_worker(backend)
@@ -117,14 +117,14 @@ class ProviderSupervisor:
 
     async def _self_test_in_worker(self, backend: Backend) -> QuotingTarget:
         call = in_worker_thread(backend.self_test)
-        # Retrieve the exception even if the helper stops meanwhile: else asyncio logs it with its traceback at the end.
+        # Retrieve the exception even if the helper stops meanwhile; otherwise asyncio logs a traceback.
         call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         seconds = backend.self_test_seconds or self.limits.self_test_seconds
         done, _ = await asyncio.wait({call}, timeout=seconds)
         if not done:
             hangs = f"the quote provider hangs: no quote within {seconds:g} s; it waits for {backend.waits_for}"
             self._on_failure(Failure(NotReady(hangs, code="provider-hangs")))
-            # Wait for the hanging self-test: a second one would hang too, in another thread.
+            # Wait for the hanging self-test, since a second self-test would hang too, in another thread.
             await asyncio.wait({call})
         return call.result()
 
@@ -137,7 +137,7 @@ class ProviderSupervisor:
             _logger.info("the self-test passed")
         problem = backend.problem()
         if problem is not None:
-            _logger.warning("%s", problem.reason)  # each time: `confcom status` shows the log's end only
+            _logger.warning("%s", problem.reason)  # logged each time: `confcom status` shows only the end
         if not self.ready or problem != self.problem:
             self.ready, self.problem = True, problem
             self.changed()

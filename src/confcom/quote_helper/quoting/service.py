@@ -24,13 +24,13 @@ A = TypeVar("A")
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[A]):
-    """A request that waits until the provider is called for it, or until this call returns."""
+    """A request that needs the provider, from its arrival until the provider's call for it returns."""
 
     owner: Hashable  # the peer whose turn the request waits for
     need: Need
     asker: A
     arrived: float  # by the service's clock
-    repeated: bool = False  # whether its call is repeated, since the provider was lost during the first
+    repeated: bool = False  # whether its call is the second, since the first one found the provider lost
     abandoned: bool = False  # whether its client has disconnected
 
 
@@ -55,11 +55,11 @@ def answer_with(need: Need, result: Any) -> Response:  # noqa: ANN401 # the resu
 
 
 class QuoteService(Generic[A]):
-    """Answers requests. Num, IDs and Select never wait, whatever state the provider is in.
+    """Answers requests. Requests for key ids never wait, whatever state the provider is in.
 
-    Other requests wait for their peer's turn, and for a provider while there is none. An inline provider is called in
-    the event loop, for at most one turn's time before the loop runs other tasks. A provider that waits for another
-    process is called in the loop without blocking it, with as many concurrent calls as the provider supports.
+    Requests that need the provider wait for their peer's turn and for a provider. An inline provider
+    is called in the event loop, which runs other tasks after `turn_seconds`. A provider that waits for another
+    process is called without blocking the loop, with as many concurrent calls as the provider supports.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class QuoteService(Generic[A]):
         self._clock = clock
         self._provider: QuoteProvider | None = None
         self.deliver = deliver
-        """Function that gives an asker the answer if `respond` returned a ticket; it must not raise."""
+        """Function that gives the answer to an asker who got a ticket from `respond`; it must not raise."""
         self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         self._refusal: AesmErrorCode | None = None
-        """Code with which requests are refused while there is no provider; None: requests wait for it."""
+        """Code with which requests are refused while there is no provider; with None, requests wait."""
         self.refused = False
-        """Whether a request was refused for lack of a provider. The provider's self-test resets this."""
-        self._in_loop: CallsInLoop | None = None  # None: the provider is called inline
+        """Whether a request was refused for lack of a provider. Each self-test sets `refused` to False."""
+        self._in_loop: CallsInLoop | None = None  # None if the provider is called inline
         self._stopping = False
         self._scheduled = False
         self._waiting: FairQueue[Ticket[A]] = FairQueue()
-        self._active_calls = 0  # including calls of abandoned requests
+        self._active_calls = 0  # including calls for abandoned requests
 
     @property
     def waiting(self) -> int:
@@ -95,7 +95,7 @@ class QuoteService(Generic[A]):
 
     @property
     def prompt(self) -> bool:
-        """Whether requests are served within a few turns of the event loop: no connection needs watching."""
+        """Whether requests are served within a few turns of the event loop, so no connection needs watching."""
         return self._provider is not None and self._in_loop is None
 
     def provide(
@@ -104,9 +104,9 @@ class QuoteService(Generic[A]):
         in_loop: Callable[[], CallsInLoop] | None = None,
         on_lost: Callable[[QuoteProviderError], None] = lambda _: None,
     ) -> None:
-        """Set the provider, always the same one, and serve waiting requests; without `in_loop`, call it inline.
+        """Set the provider (always the same) and serve waiting requests; without `in_loop`, call it inline.
 
-        OSError: no descriptor is left for calls in the loop. A call that loses the provider calls `on_lost`.
+        OSError: no descriptor is left for calls in the loop. A call that finds the provider lost calls `on_lost`.
         """
         if self._in_loop is None and in_loop is not None:
             self._in_loop = in_loop()
@@ -122,7 +122,7 @@ class QuoteService(Generic[A]):
             self.deliver(ticket.asker, ticket.need.refuse(self._refusal))
 
     def stop(self) -> None:
-        """Refuse requests from now on whenever there is no provider, and report no loss."""
+        """From now on, refuse requests whenever there is no provider, and do not call `on_lost`."""
         self._stopping = True
         self._on_lost = lambda _: None
         if self._provider is None:
@@ -134,7 +134,7 @@ class QuoteService(Generic[A]):
         self._waiting = FairQueue()
 
     def respond(self, request: Request, owner: Hashable, asker: A) -> Response | Ticket[A]:
-        """Return the answer, or a ticket if `deliver` gets the answer later."""
+        """Return the answer, or a ticket if the answer comes later through `deliver`."""
         planned = plan(request)
         if not isinstance(planned, Need):
             return planned
@@ -147,7 +147,7 @@ class QuoteService(Generic[A]):
         return ticket
 
     def refuse_as_busy(self, request: Request) -> Response:
-        """Answer a request without the provider: with BUSY if the request needs the provider."""
+        """Answer a request without calling the provider: with BUSY if the answer needs the provider."""
         planned = plan(request)
         return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 
@@ -187,7 +187,7 @@ class QuoteService(Generic[A]):
         self._schedule()
 
     def _quote_batch(self, provider: QuoteProvider) -> None:
-        # Make a batch of quotes, then send them: each phase keeps its code in the CPU's caches.
+        # Make a batch of quotes before sending any, since each phase keeps its own code in the CPU's caches.
         answers: list[tuple[A, Response]] = []
         while len(answers) < QUOTE_BATCH and (ticket := self._waiting.take()) is not None:
             result = self._complete(ticket.need, provider, call_of(ticket.need, provider))
@@ -217,7 +217,7 @@ class QuoteService(Generic[A]):
         in_loop.start(ticket.need, on_done)
 
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
-        """Let a request wait once for the provider's return, or refuse it; a second quote does no harm."""
+        """Let a request wait once for the provider's return, or refuse it; a repeated quote does no harm."""
         late = self._clock() - ticket.arrived > self._limits.provider_wait_seconds
         refused = self._provider is None and self._refusal is not None
         if ticket.repeated or late or refused or self._stopping:

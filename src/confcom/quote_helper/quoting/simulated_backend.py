@@ -1,4 +1,4 @@
-"""The simulated platform as a backend. Imported on demand, because each kind of backend needs its own libraries."""
+"""The simulated platform as a backend. This module is imported on demand: each backend needs its own libraries."""
 
 import logging
 import shlex
@@ -39,7 +39,7 @@ def open_simulated(
     if qe_isv_svn is not None:
         identity = replace(identity, isv_svn=qe_isv_svn)
     provider = SimulatedQuoteProvider(open_or_create_platform(state_dir, node=node).platform, identity)
-    # A mounted Secret is exported through Kubernetes: its path does not exist outside the Pod.
+    # A root in a mounted Secret is exported through Kubernetes, since its path exists only inside the Pod.
     origin = "" if is_read_only(state_dir) else f"--state-dir {shlex.quote(str(state_dir))} "
     _logger.info(
         "the platform is simulated: root sha256 %s, kept in %s; to verify its quotes: "

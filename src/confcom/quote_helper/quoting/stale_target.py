@@ -12,14 +12,14 @@ enclave, and attestation certificates are renewed daily to weekly. A longer wind
 really wrong gets the less exact code 42, and Gramine tries five times more before it gives up."""
 
 MAX_STALE_REPORT_WINDOW_SECONDS: Final = 366 * 24 * 3600
-"""A year; a longer value is probably in a wrong unit."""
+"""A year, since a longer value was probably given in a wrong unit."""
 
 
 class StaleTargetPolicy:
-    """Chooses error 42 in a window in which clients may have an earlier quoting enclave's TargetInfo; else 47.
+    """Chooses error 42 during a window in which clients may have an old quoting enclave's TargetInfo; else error 47.
 
-    The window opens when this instance begins to quote, when its quoting enclave changes, and when it takes the path,
-    since the instance that served before may have had another quoting enclave.
+    The window opens when this instance begins to quote, when its quoting enclave changes, and when it takes
+    the socket's path, since the earlier server of the path may have had another quoting enclave.
     """
 
     def __init__(self, window_seconds: float, clock: Callable[[], float]) -> None:

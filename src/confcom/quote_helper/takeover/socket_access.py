@@ -17,24 +17,24 @@ from confcom.quote_helper.takeover.unix_socket import open_path, set_mode
 _logger = logging.getLogger(__name__)
 
 SOCKET_MODE: Final = 0o666
-"""Connecting needs write permission (unix(7)), and enclave programs run as any user. Intel's aesmd uses 0777."""
+"""Clients need write permission to connect (unix(7)), and run as any user. Intel's aesmd uses 0777."""
 DIRECTORY_MODE: Final = 0o755
-"""Every user may reach the socket, and no other user may replace it."""
+"""Every user may reach the socket, and only the owner may replace it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SocketAccess:
-    """Lets every user connect, if `open_to_all`; else owners and modes are left alone."""
+    """Lets every user connect if `open_to_all` is set; otherwise owners and modes stay as they are."""
 
     path: Path
     open_to_all: bool
     restored_log: LogLimiter
 
     def open_directory(self) -> NotReady | None:
-        """Restore the directory's mode, and return why some users cannot enter it.
+        """Restore the directory's mode; return the reason if some users still cannot enter the directory.
 
-        A directory with the sticky bit, such as /tmp, is shared with other programs and keeps its mode; one behind
-        a symbolic link does too, since it may be another program's. Inspecting the socket needs the right to enter.
+        A directory keeps its mode if other programs share it (it has the sticky bit, like /tmp) or if it is behind a
+        symbolic link, since it may be another program's. Inspecting the socket needs the right to enter the directory.
         """
         if not self.open_to_all:
             return None
@@ -61,7 +61,7 @@ class SocketAccess:
         )
 
     def socket_was_changed(self) -> bool:
-        """Return whether some users cannot connect, so that a new socket must take the path."""
+        """Return whether some users cannot connect; if so, a new socket must take the path."""
         try:
             found = self.path.lstat()
         except OSError:

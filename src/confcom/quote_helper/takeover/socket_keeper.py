@@ -1,4 +1,4 @@
-"""Reconciliation of the AESM socket's path: bind it, take it over, notice its loss, leave it to a newer instance.
+"""Reconciliation of the AESM socket's path: bind or take the path, notice its loss, leave it to a newer helper.
 
 The path is polled: a file watch needs inotify instances, which are few per user and shared by the node's programs.
 """
@@ -38,7 +38,7 @@ BACKLOG: Final = 4096
 """Linux' default of net.core.somaxconn, the kernel's limit of a backlog. Intel's client blocks in connect() without
 time limit on a full backlog; asyncio's default of 100 refuses clients at 1,024 concurrent connects (measured)."""
 LOOK_PATIENCE_SECONDS: Final = 1.0
-"""Maximum wait of an inspection, in its worker thread, for room in a live socket's full backlog."""
+"""Longest wait of an inspection (in a worker thread) for room in the full backlog of a live socket."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -55,7 +55,7 @@ class SocketKeeper:
     )
     """Why this instance does not serve the path, or why some clients cannot reach the socket; else None."""
     _bound: BoundUnixSocket | None = field(init=False, default=None)
-    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # also those without the path
+    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # including sockets without the path
     _can_quote: bool = field(init=False, default=False)
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
@@ -78,9 +78,9 @@ class SocketKeeper:
             self._wake.set()
 
     async def hand_over(self, seconds: float) -> None:
-        """Serve the path until another instance that can quote has taken it, at most `seconds`. Call after `run`.
+        """Serve the path until another instance that can quote has taken it, but at most `seconds`. Call after `run`.
 
-        Other instances do not replace a newer one's socket, so the path gets a new socket with the oldest mark.
+        Instances do not replace a newer instance's socket, so the path gets a new socket with the oldest mark.
         """
         if self._bound is None or not self._bound.owns_path():
             return
@@ -95,7 +95,7 @@ class SocketKeeper:
             await self._look()
 
     def leave(self) -> None:
-        """Remove the path if it leads to our socket, whose backlog is still accepted. Call after `run`."""
+        """Remove the path if it leads to our socket; still accept the socket's backlog. Call after `run`."""
         if self._bound is not None and self._bound.unlink():
             _logger.debug("the path was removed", extra={"path": str(self.path)})
 
@@ -134,7 +134,7 @@ class SocketKeeper:
 
     def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> None:
         served = self._bound
-        try:  # in the event loop, so that a stop cannot come before `_bound` holds the socket
+        try:  # not in a thread: no stop may come before `_bound` holds the socket
             make_directory(self.path.parent, DIRECTORY_MODE)
             if stale is not None and FileIdentity.of(self.path) == stale:
                 self.path.unlink(missing_ok=True)
@@ -160,7 +160,7 @@ class SocketKeeper:
         self._set_problem(None)
 
     def _retire(self, bound: BoundUnixSocket) -> None:
-        """Close a socket that lost the path, but accept its backlog for `accept_drain_seconds` before."""
+        """After `accept_drain_seconds`, close a socket that lost the path; accept its backlog until then."""
         asyncio.get_running_loop().call_later(self.limits.accept_drain_seconds, self._remove, bound)
 
     def _remove(self, bound: BoundUnixSocket) -> None:

@@ -1,8 +1,8 @@
-"""Decides which instance serves the socket's path, by the path's state and this instance's state; no I/O.
+"""Decides without I/O, from the states of the socket's path and of this instance, which instance serves the path.
 
-During an update several instances share one path. Each instance decides by the following rules, which together keep
-the path served: an instance that finds no live socket binds the path at once; only a newer instance that can quote
-replaces the live socket of a quote helper; no instance replaces another program's live socket.
+During an update several instances share one path. Each instance follows these rules, which together keep the
+path served. An instance that finds no live socket binds the path at once. Only a newer instance that can
+quote replaces the live socket of a quote helper. No instance replaces another program's live socket.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.socket_path import SUN_PATH_BYTES, PathInspection, PathState
 
 TOKEN_BITS: Final = 24
-"""Random bits that distinguish instances started in the same millisecond."""
+"""Number of random bits that distinguish instances started in the same millisecond."""
 
 _MARK: Final = re.compile(r"\.confcom-([0-9a-f]{10})-([0-9a-f]{6})")
 _MARK_BYTES: Final = len("confcom-0123456789-abcdef")
@@ -27,9 +27,9 @@ MAX_SOCKET_PATH_BYTES: Final = SUN_PATH_BYTES - len("..") - _MARK_BYTES
 
 @dataclass(frozen=True, slots=True, order=True)
 class Instance:
-    """One run of the quote helper, as encoded in the mark on its sockets; a later run compares greater.
+    """One run of the quote helper, as encoded in its sockets' names; a later run compares greater.
 
-    The mark prevents accidents, not attacks: users who may write the directory can bind the same name.
+    The mark prevents accidents, not attacks: users who may write to the directory can bind the same name.
     """
 
     started_ms: int
@@ -39,13 +39,13 @@ class Instance:
 
     @classmethod
     def parse(cls, bound_name: str) -> Self | None:
-        """Return the instance that bound a socket to this name, or None if it has no quote helper's mark."""
+        """Return the instance that bound a socket to this name, or None if the name has no quote helper's mark."""
         found = _MARK.fullmatch(bound_name[-_MARK_BYTES - 1 :])
         return None if found is None else cls(int(found[1], 16), int(found[2], 16))
 
     @property
     def mark(self) -> str:
-        """The end of the names of this instance's sockets, as `ss -xl` shows them."""
+        """The end of the name of each of this instance's sockets, as `ss -xl` shows it."""
         return f"confcom-{self.started_ms:010x}-{self.token:06x}"
 
 
@@ -64,9 +64,9 @@ NEWER_SERVES: Final = NotReady("a newer quote helper serves", code="newer-helper
 
 
 def decide(found: PathInspection, *, me: Instance, uid: int, can_quote: bool) -> Step | NotReady:
-    """Return how to take the path, or why to wait; `can_quote` is whether the last self-test passed.
+    """Return how to take the path, or why to wait; `can_quote` tells whether the last self-test passed.
 
-    BIND is also returned if no socket is at the path: only rmdir(2) finds whether a directory is empty.
+    BIND is also returned if a directory is at the path, since only rmdir(2) finds whether it is empty.
     """
     if found.state is not PathState.LIVE:
         return Step.BIND

@@ -1,11 +1,11 @@
-"""Listening unix sockets that never delete another program's path, and replace it only with `replace`.
+"""Listening unix sockets that never delete another program's path, and replace one only with `replace`.
 
 Intel's AESM unlinks the path by name at start and at stop, so an old instance that ends deletes its successor's socket.
-With this module a path appears with its final mode and a listening socket, and only its own program removes it.
+With this module, a path appears with its final mode and a listening socket; only its own program removes it.
 
-A socket is bound to a name beside its path and then gets the path by link(2), which never replaces, or by rename(2),
-which replaces atomically, so that no client finds the path missing. getpeername(2) still reports the bound name to
-every client, and by this name quote helpers recognise the socket of another quote helper.
+A socket is bound to a name beside its path. The socket then gets the path by link(2), which never replaces a file,
+or by rename(2), which replaces it atomically: no client finds the path missing. getpeername(2) still reports the
+bound name to every client, and by this name quote helpers recognise the socket of another quote helper.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from confcom.daemon.socket_path import FileIdentity
 
 @dataclass(frozen=True, slots=True)
 class BoundUnixSocket:
-    """A listening socket and the path entry that belongs to it."""
+    """A listening socket, and the path that leads to this socket."""
 
     socket: socket.socket
     path: Path
@@ -33,7 +33,7 @@ class BoundUnixSocket:
         return FileIdentity.of(self.path) == self.identity
 
     def unlink(self) -> bool:
-        """Remove the path if it still leads to this open socket; return whether it did."""
+        """Remove the path if it still leads to this open socket; return whether the path was removed."""
         if not self.owns_path():
             return False
         self.path.unlink(missing_ok=True)
@@ -47,7 +47,7 @@ class BoundUnixSocket:
 
 
 def listen_at(path: Path, *, tag: str, mode: int, backlog: int, replace: bool = False) -> BoundUnixSocket:
-    """Bind `.NAME.TAG`, and listen at a path; FileExistsError if the path exists and `replace` is false."""
+    """Bind `.NAME.TAG`, and listen at a path; raise FileExistsError if the path exists and `replace` is false."""
     bound = path.with_name(f".{path.name}.{tag}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -87,7 +87,7 @@ def open_path(path: Path) -> Iterator[int]:
 
 
 def set_mode(descriptor: int, mode: int) -> None:
-    # fchmod(2) refuses O_PATH; the entry in /proc leads to the same file even if its name was replaced.
+    # fchmod(2) refuses O_PATH; an entry in /proc/self/fd leads to the file even if the name was replaced.
     Path(f"/proc/self/fd/{descriptor}").chmod(mode)
 
 
@@ -100,9 +100,9 @@ def _remove(path: Path) -> None:
 
 
 def _set_own_mode(path: Path, mode: int) -> FileIdentity:
-    """Set the mode of a socket that was just bound, and return its identity.
+    """Set the mode of a socket that was just bound, and return the file identity of the socket.
 
-    Users who may write the directory can replace the socket by a link to another, whose mode must not change.
+    Users who may write to the directory can replace the socket by a link, whose target must keep its mode.
     """
     with open_path(path) as opened:
         found = os.fstat(opened)

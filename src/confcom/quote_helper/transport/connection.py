@@ -28,14 +28,14 @@ class Stage(Enum):
     """What a connection waits for."""
 
     RECEIVING = auto()  # the client's request
-    PAUSED = auto()  # its peer to hold less than the peer's limits
-    ANSWERING = auto()  # its turn, or the provider
+    PAUSED = auto()  # its peer to fall below the peer's limits
+    ANSWERING = auto()  # its turn, or an answer of the provider
     UNREAD = auto()  # the client to read its answer, which the kernel charges to the helper's memory
     ENDED = auto()  # nothing
 
 
 RECEIVING, PAUSED, ANSWERING, UNREAD, ENDED = Stage
-"""The stages by their names alone: on Python 3.11 each look-up in an enum takes 0.4 µs, and a quote needs eight."""
+"""Names for the stages: on Python 3.11 a look-up in an enum takes 0.4 µs, and a quote needs eight of them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,15 +48,15 @@ class Account:
     waiting: int = 0  # complete requests that are not answered
     unread: int = 0
     """Kernel memory in bytes for unread answers, and for the future answers to waiting requests."""
-    pooled: int = 0  # bytes of `unread` that come from the pool
-    sheddable: dict[Connection, float] = field(default_factory=dict)  # with the time since when; oldest first
+    pooled: int = 0  # bytes of `unread` from the pool that peers share
+    sheddable: dict[Connection, float] = field(default_factory=dict)  # starts of waiting; the oldest first
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Connection:
     """A client's connection; only the class `Connections` changes its stage and its resources.
 
-    Its socket stays in blocking mode, and each call uses MSG_DONTWAIT, which saves a system call per connection.
+    Since each call uses MSG_DONTWAIT, the socket can stay in blocking mode, which saves a system call.
     """
 
     sock: socket.SocketType
@@ -72,11 +72,11 @@ class Connection:
     session: ServerSession = field(init=False, default_factory=ServerSession)
 
     def receive(self) -> bytes:
-        """Receive what has arrived; raise BlockingIOError if nothing has."""
+        """Receive the bytes that have arrived; raise BlockingIOError if there are none."""
         return self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
 
     def send(self, response: Response) -> int:
-        """Send the whole answer by one call, so that the helper buffers nothing; return its size in bytes."""
+        """Send the whole answer with one call, since the helper buffers nothing; return the answer's size."""
         answer = self.session.respond(response)
         if self.sock.send(answer, socket.MSG_DONTWAIT) < len(answer):
             raise OSError(errno.ENOBUFS, "an answer does not fit into a socket's buffer: raise net.core.wmem_default")
@@ -86,5 +86,5 @@ class Connection:
         del self.request, self.session
 
     def has_unread(self) -> bool:
-        """Return whether the client has yet to read the answer; false once it has closed its end."""
+        """Return whether the client has not yet read the answer; False once the client has closed its end."""
         return unread_bytes(self.sock) > ALL_READ_BYTES

@@ -25,13 +25,13 @@ before its time. At most 64 peers can hold more, so the search for the peer with
 
 
 def largest_refusal(request: Request) -> int:
-    """Return the kernel memory in bytes of an unread refusal: it repeats the client's QE report info."""
+    """Return the kernel memory in bytes of an unread refusal, which repeats the client's QE report info."""
     repeated = request.qe_report_info if isinstance(request, GetQuoteExRequest) else None
     return len(repeated or b"") + ANSWER_OVERHEAD
 
 
 def largest_answer(request: Request) -> int:
-    """Return the most kernel memory in bytes that an unread answer to a request may take."""
+    """Return how much kernel memory (in bytes) an unread answer to a request takes at most."""
     if not isinstance(request, GetQuoteExRequest):
         return ANSWER_OVERHEAD
     return max(min(request.buf_size, MAX_QUOTE_BUFFER_SIZE), len(request.qe_report_info or b"")) + ANSWER_OVERHEAD
@@ -47,17 +47,17 @@ class _Shared:
 class Connections:
     """The open connections, and the resources that peers share.
 
-    **Places** are for connections without an answer. If none is free, an incomplete or paused one is shed.
+    **Places** are for connections without an answer. If no place is free, an incomplete or paused connection is shed.
 
-    **Waiting requests** are all answered in the end, so one peer may have as many as are still free for all peers.
+    **Waiting requests** are all answered in the end, so one peer may have as many as the limit leaves free.
 
     **Unread answers** take kernel memory until the client reads them, even after the helper has ended; the helper
-    cannot reclaim this memory when other peers come. So each peer has a reserve that no other peer can take and that
-    holds an answer of any size; further memory comes from a pool, of which one peer may hold a part. An answer is
-    counted before its request is served. Requests are not counted: they are small, and connections are limited.
+    cannot reclaim this memory when other peers come. So each peer has a reserve for an answer of any size, which
+    others cannot take. Further memory comes from a pool, of which one peer may hold a part. An answer is counted
+    before its request is served. Requests are not counted, since they are small and connections are limited.
 
-    **Paused connections** cost nothing until the limits allow a next step. Peers take turns for the shared
-    resources. A peer that has used up its own part is set aside until it holds less.
+    **Paused connections** cost nothing until the limits allow their next step. Peers take turns for the
+    shared resources. A peer that has used up its part of a resource is set aside until it holds less.
     """
 
     def __init__(self, limits: HelperLimits) -> None:
@@ -72,22 +72,22 @@ class Connections:
         self._open: dict[Connection, None] = {}
         # OrderedDict finds its first entry in constant time; dict does not, after removals from the front.
         self.sheddable: OrderedDict[Connection, float] = OrderedDict()
-        """Connections with an incomplete or paused request, with the time since when; the oldest first."""
+        """Connections with an incomplete or paused request, and when this state began; the oldest first."""
         self._large: dict[Account, None] = {}
         self._paused: FairQueue[Connection] = FairQueue()  # by account
-        self._hold_less: OrderedDict[Account, None] = OrderedDict()  # accounts that may resume, holding less
+        self._hold_less: OrderedDict[Account, None] = OrderedDict()  # paused accounts that now hold less
         self.unanswered = 0  # open connections without an answer
 
     def __len__(self) -> int:
         return len(self._open)
 
     def __iter__(self) -> Iterator[Connection]:
-        """Iterate over a copy: connections may end meanwhile."""
+        """Iterate over a copy, since connections may end meanwhile."""
         return iter(list(self._open))
 
     @property
     def free_places(self) -> int:
-        """Places for further connections without an answer; negative if there are too many of these."""
+        """Number of further connections without an answer that fit; negative if there are too many."""
         return self._places - self.unanswered
 
     @property
@@ -96,7 +96,7 @@ class Connections:
 
     @property
     def unread_memory(self) -> int:
-        """Kernel memory in bytes for all answers, from the complete request until the answer is read."""
+        """Kernel memory in bytes for all answers; an answer counts from its request until it is read."""
         return self._all.unread - self._free.unread
 
     def add(self, connection: Connection) -> None:
@@ -123,7 +123,7 @@ class Connections:
         return self._answer(connection, largest_answer(connection.request))
 
     def refuse(self, connection: Connection) -> bool:
-        """Change RECEIVING to ANSWERING, if the limits allow a refusal's memory; return whether they do."""
+        """Change RECEIVING to ANSWERING, if the limits allow the memory of a refusal; return whether they do."""
         return self._answer(connection, largest_refusal(connection.request))
 
     def pause(self, connection: Connection, now: float) -> None:
@@ -188,7 +188,7 @@ class Connections:
         return self._paused.size > 0 and (bool(self._hold_less) or self._paused.head() is not None)
 
     def next_to_resume(self) -> Connection | None:
-        """Return a paused connection whose next step the limits allow; the head of the line goes first."""
+        """Return a paused connection whose next step the limits allow, preferably the first in the queue."""
         while (head := self._paused.head()) is not None:
             if self._allow_step(head, self._free):
                 return self._paused.take()
@@ -215,10 +215,10 @@ class Connections:
         return list(self.sheddable.items())
 
     def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
-        """Return the connection to shed, if any may be.
+        """Return the connection to shed; None if no connection may be shed.
 
-        It is the oldest one, if it began by `began_before`; else the oldest one of the peer with the most
-        places, if this peer has more than a few; else the oldest one, if it began by `began_before_if_many`.
+        The oldest connection is shed if it began by `began_before`; else the oldest of the peer with the most
+        places, if this peer has more than a few; else the oldest if it began by `began_before_if_many`.
         """
         oldest, since = next(iter(self.sheddable.items()), (None, began_before))
         if since <= began_before:

@@ -1,4 +1,4 @@
-"""Handling of each connection: receive the request, have it answered, send the answer, wait until it is read."""
+"""Handling of each connection: receive its request, get and send the answer, wait until it is read."""
 
 import asyncio
 import logging
@@ -31,9 +31,9 @@ exits, the answer stays unread, and the connection ends only when the helper rec
 EVENTS_PER_TURN: Final = 64
 """Connections read in one turn: the largest request takes under 0.3 ms, and the loop may be blocked for 50 ms."""
 READ_SECONDS: Final = 0.001
-"""Delay after an answer before a check whether its client has read it; none while connections are resumed."""
+"""Delay of the check whether a client has read its answer; while connections resume, epoll reports it."""
 TICK_SECONDS: Final = 0.1
-"""Interval of checks for connections that have waited too long: checking 4,096 takes about a millisecond."""
+"""Interval of checks for connections that have waited too long: 4,096 connections take about a millisecond."""
 
 
 class DropReason(StrEnum):
@@ -42,14 +42,14 @@ class DropReason(StrEnum):
     MALFORMED = auto()
     TIMEOUT = auto()
     SHED = auto()
-    OVER_SHARE = auto()  # its peer was at its limits for too long
-    GONE = auto()  # its client disconnected before it could be answered
+    OVER_SHARE = auto()  # the peer was at its limits for too long
+    GONE = auto()  # the client disconnected before it was answered
     FAILED = auto()  # an error in the helper
     STOPPING = auto()
 
 
 class Observer(Protocol):
-    """Receives every answer, and every connection that ends without one. No method may block: a client waits."""
+    """Is told of every answer, and of every connection that ends without an answer. No method may block."""
 
     def accepted(self, count: int) -> None: ...
 
@@ -64,7 +64,7 @@ class Observer(Protocol):
 
 
 class ConnectionHandler:
-    """Handles connections; an exception ends one only. No `slow_peers`: the kernel refuses descriptors."""
+    """Handles connections; an exception ends one connection. `slow_peers` is None if the kernel refuses descriptors."""
 
     def __init__(
         self,
@@ -76,12 +76,12 @@ class ConnectionHandler:
         clock: Callable[[], float],
         slow_peers: SlowPeers | None,
     ) -> None:
-        self.epoll = select.epoll()  # the caller also registers its listeners here
+        self.epoll = select.epoll()  # the server also registers its listeners here
         self.service = QuoteService(self._answer, stale=stale, limits=limits, clock=clock)
         self._connections = connections
         self._slow = slow_peers
         self.short_of_memory_at = -math.inf
-        """Time of the last refusal for lack of memory while the refused peer held none."""
+        """Time of the last refusal for lack of memory to a peer that held no memory itself."""
         self._unread_events = _READ_EVENTS if slow_peers is None else _INPUT_EVENTS
         self._observer = observer
         self._clock = clock
@@ -101,7 +101,7 @@ class ConnectionHandler:
         self._run(self._receive_in_turn, connection)
 
     def poll(self) -> tuple[list[int], bool]:
-        """Handle one turn's events; return other descriptors with events, and whether more may be ready."""
+        """Handle one turn's events; return the listeners with events, and whether more may be ready."""
         others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
         for descriptor, events in ready:
             connection = self._watched.get(descriptor)
@@ -118,7 +118,7 @@ class ConnectionHandler:
             self._end(connection)
 
     def drop_unserved(self) -> None:
-        """Close connections with an incomplete request and refuse paused ones, at most EVENTS_PER_TURN."""
+        """Close connections with an incomplete request, and refuse paused ones: EVENTS_PER_TURN at most."""
         for connection, _ in self._connections.sheddable_since()[:EVENTS_PER_TURN]:
             self._run(self._give_up, connection, DropReason.STOPPING)
 
@@ -158,7 +158,7 @@ class ConnectionHandler:
             self._serve(connection)
 
     def _read(self, connection: Connection, receive: Outcome) -> bool:
-        """Read what has arrived; return whether the request is complete. If not, wait or end."""
+        """Read what has arrived; return whether the request is whole, else the connection waits or ends."""
         try:
             request = connection.session.receive(receive() if self._slow is None else self._timed(connection, receive))
         except BlockingIOError:
@@ -188,13 +188,13 @@ class ConnectionHandler:
             return
         connection.ticket = answer
         if connection.watched or not self.service.prompt:
-            # Watch only for a hang-up, which epoll always reports. Further input is not read: it must cost nothing.
+            # Watch only for a hang-up, which epoll always reports. Further input is not read, and so costs nothing.
             self._watch(connection, 0)
 
     def _pause(self, connection: Connection) -> None:
         self._stop_watching(connection)
         self._connections.pause(connection, self._clock())
-        self._look_at_sent()  # answers read meanwhile may have freed enough memory for it
+        self._look_at_sent()  # answers that were read meanwhile may have freed enough memory
 
     def _resume(self, connection: Connection) -> None:
         self._connections.resume(connection)
@@ -204,7 +204,7 @@ class ConnectionHandler:
             self._receive(connection)
 
     def _refuse(self, connection: Connection) -> None:
-        """Refuse a request whose peer was at its limits for too long, without an answer if memory is short."""
+        """Refuse a request whose peer was at its limits for too long; if memory is short, drop the connection."""
         self._connections.resume(connection)
         if not connection.account.unread and not self._connections.has_memory_for(connection):
             self.short_of_memory_at = self._clock()
@@ -273,11 +273,11 @@ class ConnectionHandler:
             elif events & select.EPOLLIN:
                 self._receive_needless(connection)
         else:
-            # While it is answered only a hang-up is watched for.
+            # While a request is being answered, only a hang-up causes an event.
             self.drop(connection, DropReason.GONE)
 
     def _receive_needless(self, connection: Connection) -> None:
-        """Receive what a client sends after its request, for the descriptors in it."""
+        """Receive what a client sends after its request, so that descriptors in it are closed."""
         if self._is_slow(connection):
             self._receive_in_thread(connection, self._drop_received)
         else:
@@ -287,13 +287,13 @@ class ConnectionHandler:
         if connection.stage is not UNREAD:
             return
         try:
-            events = _INPUT_EVENTS if receive() else _READ_EVENTS  # no input event at its end
+            events = _INPUT_EVENTS if receive() else _READ_EVENTS  # at the end of input, watch no input
         except BlockingIOError:
             events = _INPUT_EVENTS
         except OSError:
             self._end(connection)
             return
-        self._watch(connection, events)  # registers again, since more input may be there
+        self._watch(connection, events)  # registers again, since more input may have come
 
     def _is_slow(self, connection: Connection) -> bool:
         return self._slow is not None and connection.account.peer in self._slow
@@ -313,7 +313,7 @@ class ConnectionHandler:
             self._end(connection)
 
     def _give_up_late(self) -> None:
-        """Give up connections whose request is incomplete or paused for too long, at most EVENTS_PER_TURN."""
+        """Give up at most EVENTS_PER_TURN connections whose request was incomplete or paused for too long."""
         delay = TICK_SECONDS
         try:
             now = self._clock()

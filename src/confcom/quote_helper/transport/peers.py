@@ -1,8 +1,8 @@
-"""Identification of the peer of a connection: its uid, or the Pod and container that its process belongs to.
+"""Identification of a connection's peer: by its uid, or by the Pod and the container of its process.
 
 The kubelet gives every Pod a cgroup with the Pod's UID in its name, and the container runtime puts each container into
 a cgroup below it, with the container's ID in its name (kubelet: pkg/kubelet/cm/cgroup_manager_linux.go; OCI runtime
-specification: cgroupsPath). The two cgroup drivers write them as follows:
+specification: cgroupsPath). The two cgroup drivers write these names as follows:
 
 * cgroupfs: `/kubepods/burstable/pod8c1f4f3e-0e0e-4c1c-9a3d-6f5e4d3c2b1a/<id>`
 * systemd: `/kubepods.slice/.../kubepods-pod8c1f4f3e_0e0e_4c1c_9a3d_6f5e4d3c2b1a.slice/cri-containerd-<id>.scope`
@@ -10,8 +10,8 @@ specification: cgroupsPath). The two cgroup drivers write them as follows:
 A reader in a cgroup namespace of its own, such as a container on cgroup v2, sees cgroups outside of it as relative
 paths, for example `/../../pod<uid>/<id>`, which need not contain `kubepods`.
 
-The outermost Pod counts. A container that may make cgroups makes them below its own, so it cannot take another Pod's
-name. A user of the host with a delegated subtree can, but is not a container.
+The outermost Pod counts. A container that may make cgroups makes them below its own cgroup, so it cannot take
+another Pod's name. A user of the host with a delegated subtree can take such a name, but is not a container.
 """
 
 import errno
@@ -30,11 +30,11 @@ from confcom.daemon.connected_socket import CREDENTIALS, peer_credentials
 
 _DESCRIPTOR: Final = struct.Struct("i")
 _SO_PEERPIDFD: Final = 77
-"""Linux 6.5, include/uapi/asm-generic/socket.h, which x86 uses; Python has no name for it yet."""
+"""Socket option since Linux 6.5 (include/uapi/asm-generic/socket.h, x86), not yet named in Python."""
 _CGROUP_CACHE_SIZE: Final = 256
-"""Contents of /proc/PID/cgroup: a node has a few hundred containers, one content each."""
+"""Number of cached contents of /proc/PID/cgroup: a node has a few hundred containers, with one content each."""
 _CREDENTIALS_CACHE_SIZE: Final = 256
-"""Credentials whose Peer is cached: a process connects several times for one quote."""
+"""Number of credentials whose Peer is cached: a process connects several times for one quote."""
 
 MAX_CGROUP_SIZE: Final = 16_384
 """Bytes of /proc/PID/cgroup that are read: a line of 1,170 bytes for each of the fourteen hierarchies of cgroup v1.
@@ -49,7 +49,7 @@ _POD: Final = re.compile(rf"(?:(?:.*-)?kubepods(?:-burstable|-besteffort)?-)?pod
 _CONTAINER: Final = re.compile(r"(?:[a-z]+-)*(?P<id>[0-9a-f]{64})(?:\.scope)?")
 """The prefix names the runtime: `cri-containerd-`, `crio-`, `docker-`."""
 _SEPARATOR: Final = re.compile("[/:]")
-"""A runtime with the other cgroup driver joins by colons: `kubepods-pod<uid>.slice:cri-containerd:<id>`."""
+"""A runtime with the other cgroup driver puts colons between names: `kubepods-pod<uid>.slice:cri-containerd:<id>`."""
 
 
 class Peer(NamedTuple):
@@ -59,15 +59,15 @@ class Peer(NamedTuple):
     """
 
     key: Hashable
-    """Equal for connections of one container, or of one uid where the container is not known; or GONE."""
+    """Equal for connections of one container, or of one uid if the container is unknown. GONE for ended processes."""
     uid: int
-    pid: int  # 0: in a PID namespace that is not visible here
+    pid: int  # 0 if it is in a PID namespace that is not visible here
     pod: str = ""  # UID, empty if unknown
     container: str = ""  # ID, empty if unknown
 
     @property
     def share_key(self) -> Hashable:
-        """Equal for connections that share turns and limits: all of one Pod, also of several containers."""
+        """Equal for connections that share turns and limits, such as all connections of a Pod's containers."""
         return self.pod or self.key
 
 
@@ -77,7 +77,7 @@ container's root may take any uid, and could be any number of peers."""
 
 
 PeerIdentifier = Callable[[socket.SocketType], Peer]
-"""Identifies the peer of an accepted connection; called once for each, takes microseconds and never raises."""
+"""Function that identifies the peer of each accepted connection once; takes microseconds and never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class PodCgroup:
 UNKNOWN: Final = PodCgroup()
 _PERHAPS_EXITING: Final = PodCgroup(perhaps_exiting=True)
 _V2: Final = "0::"
-"""Start of the line of the v2 hierarchy (cgroups(7)), which may be present beside those of v1."""
+"""Start of the line of the cgroup v2 hierarchy (cgroups(7)); lines of cgroup v1 may be present beside it."""
 
 
 def by_uid(sock: socket.SocketType) -> Peer:
@@ -105,17 +105,17 @@ class ByPod:
     """Identifies peers by pod and container, from the cgroup of the process that connected.
 
     A process in no pod, or in a PID namespace that is not visible here (pid 0), is identified by its uid. All peers
-    whose process has ended share one key. A process ID may be reused while its cgroup is read, so the result counts
-    only if the process that connected, which the pidfd refers to, is still alive after the read.
+    whose process has ended share one key. A process ID may be reused while its cgroup is read. So the result
+    counts only if the process that connected, to which the pidfd refers, is still alive after the read.
 
-    Before Linux 6.5 the kernel gives no pidfd of the peer, and one is opened by process ID. Then the connection must
-    also be open at both ends. It is closed when its process ends, unless another process inherited it: a container that
-    does this on purpose, and whose process ID is reused before the helper accepts, is taken for another container.
+    Before Linux 6.5 the kernel gives no pidfd of the peer. So the pidfd is opened by process ID, and the connection
+    must also be open at both ends. A connection closes with its process, unless another process inherited it.
+    A container that arranges this, and whose process ID is reused before accept(), is taken for another one.
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = str(proc)
-        # The result depends on the content alone, so it can be cached. By process ID it cannot: these are reused.
+        # The result depends on the content alone, so the cache's key is the content. Process IDs are reused.
         self._parse = lru_cache(_CGROUP_CACHE_SIZE)(parse_pod_cgroup)
 
     def __call__(self, sock: socket.SocketType) -> Peer:
@@ -131,12 +131,12 @@ class ByPod:
         return Peer((cgroup.pod, cgroup.container), peer.uid, peer.pid, cgroup.pod, cgroup.container)
 
     def _read_cgroup(self, sock: socket.SocketType, pid: int) -> PodCgroup:
-        """Raise OSError if the process has ended, or no descriptor is left to check it."""
+        """Raise OSError if the process has ended, or if no descriptor is left to check this."""
         pidfd, certain = _open_pidfd(sock, pid)
         try:
             try:
                 cgroup = self._parse(_read(f"{self._proc}/{pid}/cgroup"))
-                # Other threads may still run. The state is read only in this case, since reading doubles the cost.
+                # Other threads may run on. The process state is read only in this case, since reading doubles the cost.
                 if cgroup.perhaps_exiting and _main_thread_has_ended(f"{self._proc}/{pid}/stat"):
                     raise ProcessLookupError(errno.ESRCH, "the main thread of the process that connected has ended")
             except (FileNotFoundError, PermissionError):
@@ -149,7 +149,7 @@ class ByPod:
 
 
 def process_has_ended(sock: socket.SocketType, pid: int) -> bool:
-    """Return whether the process that connected has ended, or is unknown, in another PID namespace."""
+    """Return whether the process that connected has ended, or is unknown because of its PID namespace."""
     if not pid:
         return True
     try:
@@ -187,7 +187,7 @@ def _read(path: str) -> str:
 
 
 def _main_thread_has_ended(stat_path: str) -> bool:
-    try:  # proc_pid_stat(5): the state follows the name
+    try:  # proc_pid_stat(5): the process state follows the name
         return _read(stat_path).rpartition(")")[2].lstrip().startswith("Z")
     except FileNotFoundError:
         return False
@@ -219,5 +219,5 @@ def _parse_path(path: str) -> PodCgroup:
     pod = next(filter(None, map(_POD.fullmatch, names)), None)
     if pod is None:
         return UNKNOWN
-    container = next(filter(None, map(_CONTAINER.fullmatch, names)), None)  # among the names after the Pod's
+    container = next(filter(None, map(_CONTAINER.fullmatch, names)), None)  # only names after the Pod's
     return PodCgroup(pod["uid"].replace("_", "-"), container["id"] if container else "")

@@ -1,4 +1,4 @@
-"""The AESM server: it accepts from listening sockets in bounded batches, and drains at the end.
+"""The AESM server: it accepts connections in bounded batches, and answers remaining requests at the end.
 
 Connections are plain sockets in one epoll, which the event loop watches (docs/adr/0005-plain-sockets.md).
 """
@@ -24,7 +24,7 @@ from confcom.quote_helper.transport.slow_peers import SlowPeers
 _logger = logging.getLogger(__name__)
 
 ACCEPT_BATCH: Final = 32
-"""Connections accepted before the first is read: clients have sent by then, and limits are checked often."""
+"""Number of connections accepted before the first is read: clients have sent by then; limits are checked often."""
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """accept() lacks a descriptor or memory (accept(2)); the connection stays in the backlog."""
 MEMORY_LOOK_SECONDS: Final = 1.0
@@ -39,11 +39,11 @@ _DRAIN_LOOK_SECONDS: Final = 0.005
 
 
 class AesmServer:
-    """Serves listening sockets, which it does not own.
+    """Serves listening sockets, which the caller owns.
 
-    Accepting pauses for a short time when places or descriptors run out, and no connection may be shed: clients wait in
-    the kernel's backlog, and the loop does not spin.
-    The server belongs to the running event loop. `clock` is finer than uvloop's, which counts milliseconds.
+    Accepting pauses for a short time if places or descriptors run out and no connection may be shed. Clients
+    then wait in the kernel's backlog, and the loop does not spin. The server belongs to the running event
+    loop. `clock` is finer than uvloop's, which counts milliseconds.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class AesmServer:
         self._loop.add_reader(self._epoll.fileno(), self._take_turn)
 
     async def watch_memory(self, changed: Callable[[], None]) -> None:
-        """Check each second whether quotes are refused for want of memory that no living process holds."""
+        """Check each second whether quotes are refused for lack of memory that ended processes hold."""
         while True:
             await asyncio.sleep(MEMORY_LOOK_SECONDS)
             problem = ENDED_HOLD_MEMORY if self._ended_hold_memory() else None
@@ -98,17 +98,17 @@ class AesmServer:
         self._epoll.register(listener.fileno(), select.EPOLLIN if self._retry is None else 0)
 
     def remove_listener(self, listener: socket.socket) -> None:
-        """Stop serving a listening socket: serve its backlog; the kernel refuses later connections."""
+        """Stop serving a listening socket: serve only its backlog; the kernel refuses later connections."""
         if self._listeners.pop(listener.fileno(), None) is None:
             return
         self._epoll.unregister(listener.fileno())
-        # New connections are refused from here on, and those in the backlog can still be accepted.
+        # The kernel refuses new connections from here on; connections in the backlog can still be accepted.
         listener.shutdown(socket.SHUT_RD)
         while self._accept_batch(listener):
             pass
 
     async def stop_accepting(self, after_seconds: float) -> None:
-        """Accept for `after_seconds` more, for clients that found the path before its removal; then stop."""
+        """Accept for `after_seconds` more, since clients may have found the path before its removal; then stop."""
         await asyncio.sleep(after_seconds)
         for listener in list(self._listeners.values()):
             self.remove_listener(listener)
@@ -117,7 +117,7 @@ class AesmServer:
         await self._until(lambda: not self.connections.sheddable, self._limits.receive_drain_seconds)
         while self.connections.sheddable:
             self._handler.drop_unserved()
-            # Yield to the loop: closing thousands takes a tenth of a second.
+            # Yield to the event loop, since closing thousands of connections takes a tenth of a second.
             await asyncio.sleep(0)
         if not await self._until(lambda: not self.connections.unanswered, self._limits.drain_seconds):
             _logger.warning("requests were left unanswered", extra={"connections": self.connections.unanswered})
@@ -133,10 +133,10 @@ class AesmServer:
             self._reserve = None
 
     def _take_turn(self) -> None:
-        # Connections before listeners: an accepted socket may reuse the descriptor of a connection that ends here.
+        # Connections before listeners: a socket accepted later may get the descriptor of a connection that ends here.
         ready, more = self._handler.poll()
         if more and self._retry is None:
-            ready = list(self._listeners)  # thousands of connections with events delay no new one
+            ready = list(self._listeners)  # so events of thousands of connections delay no new client
         if ready and self._reserve is None:
             self._reserve = _open_reserve()
         for listener in filter(None, map(self._listeners.get, ready)):
@@ -146,14 +146,14 @@ class AesmServer:
 
     def _accept_batch(self, listener: socket.socket) -> bool:
         room = self._handler.free_places
-        # At the limit (room is 0) one more is accepted before another is shed for it, since the backlog may be empty.
+        # At the limit (room 0), a client is accepted before a connection is shed: the backlog may be empty.
         # If nothing can be shed, the new connection stays.
         if room < 0 and not self._shed():
             self._pause("all connection slots are in use, and none can be freed yet")
             return False
         accepted: list[socket.SocketType] = []
         more = self._accept(listener, accepted, max(1, min(room, ACCEPT_BATCH)))
-        # A whole batch is accepted before the first is read, which gives its clients time to send.
+        # A whole batch is accepted before the first connection is read, which gives the clients time to send.
         for sock in accepted:
             if room <= 0:
                 self._shed()
@@ -164,7 +164,7 @@ class AesmServer:
 
     def _accept(self, listener: socket.socket, accepted: list[socket.SocketType], limit: int) -> bool:
         try:
-            # Appended one by one: what was accepted before a failure is kept.
+            # Sockets are appended one by one, so that those accepted before a failure are kept.
             accepted.extend(_accept_one(listener) for _ in range(limit))
         except BlockingIOError:
             return False
@@ -176,7 +176,7 @@ class AesmServer:
         return True
 
     def _free_descriptor(self, error: OSError) -> bool:
-        """Free a descriptor: use the reserve, else shed a connection, else pause. Return whether one was freed."""
+        """Free a descriptor: use the reserve, else shed a connection, else pause; return whether one was freed."""
         if self._reserve is not None:
             os.close(self._reserve)
             self._reserve = None

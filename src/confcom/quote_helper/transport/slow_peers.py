@@ -1,7 +1,7 @@
 """Peers whose messages have made a system call wait; a thread receives from them and closes their connections.
 
-Used only where the kernel cannot refuse descriptors (`passed_descriptors`). A peer's first slow call blocks the event
-loop until the watchdog ends the call; later calls for this peer are made in the thread.
+This module is used only where the kernel cannot refuse descriptors (`passed_descriptors`). A peer's first slow
+call blocks the event loop until the watchdog ends the call; later calls for this peer are made in the thread.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ SLOW_SECONDS: Final = 0.02
 """A recv() or close() in the event loop that takes longer makes its peer slow; usual calls take microseconds. A busy
 node may stop the loop for as long; a peer that is wrongly counted as slow is served a little later."""
 REMEMBERED_SECONDS: Final = 60.0
-"""Time for which a peer stays slow after its last slow call: it can block the event loop once a minute."""
+"""Seconds for which a peer counts as slow after a slow call: it can block the loop once in this time."""
 MAX_PEERS: Final = 1024
 """Maximum number of peers remembered as slow: more than a node has Pods."""
 CALL_SECONDS: Final = 0.001
@@ -32,7 +32,7 @@ CALL_SECONDS: Final = 0.001
 
 
 class SlowPeers:
-    """The slow peers, and the thread that serves their connections; belongs to the running event loop."""
+    """The slow peers, and the thread that serves their connections, for the running event loop."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -40,7 +40,7 @@ class SlowPeers:
         self._until: OrderedDict[Hashable, float] = OrderedDict()
         self._calls: FairQueue[Callable[[], None]] = FairQueue()
         self._lock = threading.Lock()
-        self._more = threading.Semaphore(0)  # counts the calls, and one more to end the thread
+        self._more = threading.Semaphore(0)  # counts queued calls, and one more to end the thread
         self._thread: threading.Thread | None = None
         self.closing = 0  # sockets that the thread has yet to close; each takes a descriptor
 
@@ -56,7 +56,7 @@ class SlowPeers:
                 self._remember(peer)
 
     def receive(self, peer: Hashable, receive: Callable[[], bytes], done: Callable[[Outcome], None]) -> None:
-        """Have the thread receive; `done` gets, in the event loop, a function with the same result or exception."""
+        """Have the thread call `receive`; in the event loop, `done` gets a function with the same outcome."""
 
         def call() -> None:
             outcome: Future[bytes] = Future()
@@ -78,7 +78,7 @@ class SlowPeers:
         self._put(peer, call)
 
     def end(self) -> None:
-        """End the thread after its calls."""
+        """End the thread after its queued calls."""
         self._more.release()
 
     def _closed(self) -> None:
@@ -95,7 +95,7 @@ class SlowPeers:
             thread = threading.Thread(target=self._run, name="slow-peers", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the container may have no more threads
+            except RuntimeError:  # the container may start no more threads
                 timed()
                 return
             self._thread = thread
@@ -123,6 +123,6 @@ class SlowPeers:
             self._until.popitem(last=False)
 
     def _tell(self, call: Callable[..., None], *arguments: object) -> None:
-        # A closed loop raises RuntimeError; nothing waits for the result any more.
+        # A closed event loop raises RuntimeError; then nothing waits for the result any more.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *arguments)

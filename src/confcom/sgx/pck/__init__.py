@@ -1,1 +1,1 @@
-"""The PCK certificate: its chain, and the only codec of the DER of its SGX extension. Pure."""
+"""The PCK certificate: its chain, and the only code that reads and writes its SGX extension. No I/O."""

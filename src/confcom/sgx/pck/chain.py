@@ -1,7 +1,7 @@
-"""The PCK certificate chain in a quote, and our own check of the signatures from the enclave up to the root.
+"""A quote's PCK certificate chain, and our own check of the signatures from the enclave's report to the root.
 
-dcap-qvl checks the same signatures with other code, and both checks must pass. Our check also works without
-collateral, and checks the certificates' names.
+dcap-qvl checks the same signatures with other code, and both checks must pass. Our check needs no collateral,
+and also checks the certificates' names.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ Profile"; QVL requires the same). The intermediate is named PCK Processor CA or 
 
 @dataclass(frozen=True, slots=True)
 class PckChain:
-    """A quote's certificates by role. Their order differs among real quotes, but the leaf is always first."""
+    """A quote's certificates by role; their order differs between quotes, but the leaf is always first."""
 
     leaf: x509.Certificate
     intermediates: tuple[x509.Certificate, ...]
@@ -59,7 +59,7 @@ class PckChain:
         return (self.leaf, *self.intermediates, *((self.root,) if self.root else ()))
 
     def extension(self) -> PckExtension | MalformedError:
-        """Return the leaf's SGX extension, or the error from reading it."""
+        """Return the leaf's SGX extension, or the error that reading it raised."""
         try:
             return PckExtension.from_certificate(self.leaf)
         except MalformedError as error:
@@ -68,7 +68,7 @@ class PckChain:
     def broken_link(self, trusted_root: x509.Certificate) -> str | None:
         """Return the first defect of the chain from leaf to `trusted_root`, or None if there is no defect.
 
-        Names, signatures, and that issuers are CAs are checked; dates (`outdated`) and revocation are not.
+        Names, signatures, CA flags and critical extensions are checked; dates (see `outdated`) and revocation are not.
         """
         path = self.certificates
         if len(path) != len(CHAIN_NAMES):
@@ -79,20 +79,22 @@ class PckChain:
                 return f"{name} was found instead of {expected}"
             if not is_issued_by(certificate, issuer):
                 return f"{name} was not issued by {name_text(issuer.subject)}"
-            if not _is_certificate_authority(issuer):
-                return f"{name_text(issuer.subject)} is not a certificate authority"
+            if is_certificate_authority(certificate) is (certificate is self.leaf):
+                return f"{name} {'is' if certificate is self.leaf else 'is not'} a certificate authority"
+            if unknown := _unknown_critical_extension(certificate):
+                return f"{name} has the unknown critical extension {unknown}"
         return None
 
     @property
     def period(self) -> tuple[datetime, datetime]:
-        """The first and the last instant at which all certificates are valid; if the last is earlier, never."""
+        """First and last instant at which all certificates are valid; if the last is earlier, they never are."""
         return (
             max(certificate.not_valid_before_utc for certificate in self.certificates),
             min(certificate.not_valid_after_utc for certificate in self.certificates),
         )
 
     def outdated(self, now: datetime) -> str | None:
-        """Return a text that names a certificate that is not valid at `now`, or None if all are valid."""
+        """Return a text about the first certificate that is not valid at `now`, or None if all are valid."""
         for certificate in self.certificates:
             if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
                 return f"{name_text(certificate.subject)} is not valid at {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -100,7 +102,7 @@ class PckChain:
 
 
 def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Return whether `issuer` issued the certificate, by their names and the signature."""
+    """Return whether `issuer` issued the certificate, according to their names and the signature."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, *UNREADABLE_X509):
@@ -109,14 +111,21 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
 
 
 def common_name(name: x509.Name) -> str:
-    """Return a distinguished name's common name; empty if none or several, which verifiers could read differently."""
+    """Return a name's common name; empty if there is none, or several, which verifiers could read differently."""
     values = [attribute.value for attribute in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     return str(values[0]) if len(values) == 1 else ""
 
 
-def _is_certificate_authority(certificate: x509.Certificate) -> bool:
+def is_certificate_authority(certificate: x509.Certificate) -> bool:
     values = [extension.value for extension in certificate.extensions]
     return any(isinstance(value, x509.BasicConstraints) and value.ca for value in values)
+
+
+def _unknown_critical_extension(certificate: x509.Certificate) -> str:
+    """Return the OID of a critical extension that is not understood, which forbids the certificate's use (RFC 5280)."""
+    critical = (extension for extension in certificate.extensions if extension.critical)
+    unknown = (extension for extension in critical if isinstance(extension.value, x509.UnrecognizedExtension))
+    return next((extension.oid.dotted_string for extension in unknown), "")
 
 
 def qe_report_is_certified(quote: Quote, leaf: x509.Certificate) -> bool:
@@ -124,12 +133,12 @@ def qe_report_is_certified(quote: Quote, leaf: x509.Certificate) -> bool:
 
 
 def attestation_key_is_bound(quote: Quote) -> bool:
-    """Return whether the quoting enclave's report data names this quote's attestation key and authentication data."""
+    """Return whether the quoting enclave's report data is the hash of attestation key and authentication data."""
     return quote.signature.qe_report_body.report_data == quote.signature.pub_key_id + bytes(32)
 
 
 def attestation_key(quote: Quote) -> ec.EllipticCurvePublicKey | None:
-    """Return the key that signs the header and report body; None if its bytes are no point of P-256."""
+    """Return the key that signed header and report body; None if the key's bytes are no point on P-256."""
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\4" + quote.signature.attestation_key)
     except ValueError:

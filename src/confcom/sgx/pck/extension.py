@@ -1,8 +1,8 @@
 """The SGX extension of a PCK certificate: it identifies the platform and its TCB.
 
 Intel's "SGX PCK Certificate and CRL Profile Specification", OID 1.2.840.113741.1.13.1: a SEQUENCE of (OID, value)
-pairs, 5 for certificates of the Processor CA and 7 for those of the Platform CA. cryptography's declarative ASN.1 reads
-it; that interface is documented as unstable, and cannot write an ENUMERATED (docs/adr/0003).
+pairs, 5 if the Processor CA issued the certificate, 7 if the Platform CA did. The extension is read with
+cryptography's declarative ASN.1, which is documented as unstable and cannot write an ENUMERATED (docs/adr/0003).
 """
 
 from dataclasses import dataclass
@@ -24,17 +24,17 @@ PCE_ID_SIZE = 2
 FMSPC_SIZE = 6
 PLATFORM_INSTANCE_ID_SIZE = 16
 MAX_COMPONENT_SVN = 0xFF
-"""A TCB component is one byte of the CPUSVN."""
+"""Greatest SVN of a TCB component, which is one byte of the CPUSVN."""
 MAX_PCE_SVN = 0xFFFF
-"""ISVSVN of the PCE: 16 bits, as in every report."""
+"""Greatest ISVSVN of the PCE, which has 16 bits as in every report."""
 
 _OID_CONTENT = bytes.fromhex("2a864886f84d010d01")
-"""Content bytes of SGX_EXTENSION_OID in DER; members add one or two arcs below 128, one byte each."""
+"""DER content of SGX_EXTENSION_OID; a member's OID adds one or two arcs below 128 to it, one byte each."""
 _BOOLEAN, _INTEGER, _OCTET_STRING, _OID, _ENUMERATED = 0x01, 0x02, 0x04, 0x06, 0x0A
 
 
 class SgxType(IntEnum):
-    """Kind of the platform's memory protection (member 5)."""
+    """Kind of the platform's memory protection; it is member 5 of the extension."""
 
     STANDARD = 0
     SCALABLE = 1
@@ -46,16 +46,16 @@ class PckTcb:
     """The TCB for which a PCK certificate was issued."""
 
     components: tuple[int, ...]
-    """SVNs of the 16 components, 0 to 255, as TCB info compares them."""
+    """SVNs of the 16 components, each from 0 to 255, for comparison with TCB info."""
     pce_svn: int
     cpu_svn: bytes
-    """The 16 bytes that the processor reports."""
+    """CPUSVN: the 16 bytes that the processor reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformConfiguration:
     dynamic_platform: bool
-    """Whether packages may be added later."""
+    """Whether CPU packages may be added to the platform later."""
     cached_keys: bool
     """Whether Intel's registration service holds the platform's root keys."""
     smt_enabled: bool
@@ -93,7 +93,7 @@ class _Extension:
 
 @dataclass(frozen=True, slots=True)
 class PckExtension:
-    """The whole extension; the last two members are both set (Platform CA) or both None (Processor CA)."""
+    """The SGX extension; the last two members are both set (Platform CA) or both None (Processor CA)."""
 
     ppid: bytes
     tcb: PckTcb
@@ -181,7 +181,7 @@ def _other(why: str) -> MalformedError:
 
 
 def _member(tag: int, content: bytes, *arcs: int) -> bytes:
-    """Encode a pair of OID and value; `arcs` are the numbers of the member and, if any, the sub-member."""
+    """Encode a pair of OID and value. `arcs` are the number of the member and, if any, of its sub-member."""
     return der_element(SEQUENCE, der_element(_OID, _OID_CONTENT + bytes(arcs)) + der_element(tag, content))
 
 

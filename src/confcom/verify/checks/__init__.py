@@ -1,1 +1,1 @@
-"""The checks of a quote: an adapter to dcap-qvl's checks, and our own checks. Pure, except for dcap-qvl."""
+"""The checks of a quote: an adapter to dcap-qvl's checks, and our own checks, which do no I/O."""

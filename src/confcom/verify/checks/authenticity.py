@@ -1,4 +1,4 @@
-"""Our own authenticity checks: they reject cases that dcap-qvl accepts, and need no collateral."""
+"""Our own authenticity checks of a quote. Most need no collateral; they reject cases that dcap-qvl accepts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import key_id, name_text
+from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.pck.chain import (
     PckChain,
     attestation_key,
@@ -20,13 +21,21 @@ from confcom.sgx.pck.chain import (
     qe_report_is_certified,
 )
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import Quote, QuoteFrame
+from confcom.sgx.quote import INTEL_QE_VENDOR_ID, Quote, QuoteFrame
+from confcom.sgx.report import ReportBody
+from confcom.verify.checks.collateral import platform_match_check
 from confcom.verify.checks.marks import CertifyingMarks
+from confcom.verify.checks.revocation import pck_revocation_check
+from confcom.verify.checks.tcb_level import PlatformTcb, platform_tcb, qe_identity_check, tcb_level_check
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, utc_text
 
 MAX_QUOTE_SIZE = 64 * 1024
-"""Bytes. Real quotes have under 5 KiB, or under 14 KiB with the most certification data of Intel's library."""
+"""Largest quote in bytes. Real quotes have under 5 KiB, or under 14 KiB with Intel's longest certification data."""
+
+
+QE_AUTH_DATA_SIZE = 32
+"""Bytes that Intel's quoting enclave writes (REF_AUTH_DATA_SIZE of its source); dcap-qvl accepts no other size."""
 
 
 def trailing_bytes_check(quote: QuoteFrame) -> Check:
@@ -36,6 +45,14 @@ def trailing_bytes_check(quote: QuoteFrame) -> Check:
     found = f"{len(quote.trailing) or 'no'} bytes after it"
     why = f"nothing signs them; pass the first {size} bytes alone (AESM clients may keep a longer buffer)"
     return judged(required, found, why, VerdictKind.UNUSABLE, code="trailing-bytes", holds=not quote.trailing)
+
+
+def vendor_check(quote: QuoteFrame) -> Check:
+    """Check the QE vendor id in the quote's header; verifiers know Intel's only."""
+    found, why = quote.header.vendor_id.hex(), "another vendor's quoting enclave made this quote"
+    holds = quote.header.vendor_id == INTEL_QE_VENDOR_ID
+    required = f"QE vendor id {INTEL_QE_VENDOR_ID.hex()}"
+    return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="qe-vendor", holds=holds)
 
 
 def root_check(chain: PckChain, root: TrustedRoot) -> Check:
@@ -72,33 +89,56 @@ def signatures_check(signed: bytes, signature: bytes, certification: KeyCertific
 
 @dataclass(frozen=True, slots=True)
 class KeyCertification:
-    """Certification of an attestation key under a root; it is equal in all quotes of one running quoting enclave."""
+    """How a root certifies an attestation key; this is the same in all quotes of one running quoting enclave."""
 
     chain: PckChain
     period: tuple[datetime, datetime]
     """The first and the last instant at which all certificates of the chain are valid."""
     extension: PckExtension | MalformedError
-    """The leaf's SGX extension, or the error from reading it."""
+    """The leaf's SGX extension, or the error that reading it raised."""
     marks: CertifyingMarks
     key: ec.EllipticCurvePublicKey | None
     problem: str | None
-    """Why the root does not certify the key, dates and revocation not considered; None if the root does."""
+    """Why the root does not certify the key (dates and revocation aside); None if the root certifies it."""
     root_check: Check
+    collateral_checks: tuple[Check, ...]
+    """Checks of the key's platform and quoting enclave by the collateral; none without collateral."""
+    tcb: PlatformTcb | None
+    """The platform's TCB by the collateral; None if it cannot be judged."""
 
     @classmethod
-    def of(cls, quote: Quote, root: TrustedRoot) -> Self:
+    def of(cls, quote: Quote, root: TrustedRoot, collateral: CollateralDocuments | None) -> Self:
         """Check a quote's certification. MalformedError if its PCK certificate chain cannot be read."""
         chain = PckChain.from_quote(quote)
         extension = chain.extension()
         problem = chain.broken_link(root.certificate)
         if problem is None and not qe_report_is_certified(quote, chain.leaf):
             problem = "the PCK did not sign the quoting enclave's report"
+        if problem is None and len(quote.signature.auth_data) != QE_AUTH_DATA_SIZE:
+            problem = f"the quoting enclave's authentication data do not have {QE_AUTH_DATA_SIZE} bytes"
         if problem is None and not attestation_key_is_bound(quote):
             problem = "the quoting enclave's report names another attestation key"
         marks = CertifyingMarks.of(quote.signature, chain, extension)
-        return cls(chain, chain.period, extension, marks, attestation_key(quote), problem, root_check(chain, root))
+        qe = quote.signature.qe_report_body
+        checks, tcb = _judged_by(collateral, chain, extension, qe) if collateral else ((), None)
+        root_result = root_check(chain, root)
+        return cls(chain, chain.period, extension, marks, attestation_key(quote), problem, root_result, checks, tcb)
+
+
+def _judged_by(
+    collateral: CollateralDocuments, chain: PckChain, extension: PckExtension | MalformedError, qe: ReportBody
+) -> tuple[tuple[Check, ...], PlatformTcb | None]:
+    checks = [
+        platform_match_check(collateral, chain, extension),
+        pck_revocation_check(chain, collateral),
+        qe_identity_check(qe, collateral.qe_identity),
+    ]
+    if isinstance(extension, MalformedError):
+        return tuple(checks), None
+    tcb = platform_tcb(collateral.tcb_info, collateral.qe_identity, extension, qe)
+    return (*checks, tcb_level_check(tcb)), tcb
 
 
 def _describe(root: x509.Certificate) -> str:
-    """Return a root's fingerprint, SHA-256 of its DER as in `confcom simulation export`, and the root's name."""
+    """Return a root's fingerprint (the SHA-256 of its DER, as in `confcom simulation export`) and its name."""
     return f"{root.fingerprint(SHA256()).hex()} ({name_text(root.subject)})"

@@ -1,4 +1,4 @@
-"""The policy's checks: they compare the claims of an authentic quote with the relying party's demands. Pure."""
+"""The policy's checks: they compare the claims of an authentic quote with the relying party's demands. No I/O."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from datetime import datetime, timedelta
 from confcom.errors import MalformedError
 from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.tcb_documents import OUT_OF_DATE, TcbStatus
-from confcom.verify.checks.dcap_qvl_appraisal import Appraisal
+from confcom.sgx.tcb_documents import TcbStatus
+from confcom.verify.checks.tcb_level import PlatformTcb, converged
 from confcom.verify.policy import Policy
 from confcom.verify.trust import Platform
-from confcom.verify.verdict import Check, Claims, VerdictKind, failed_by, judged, not_checked, passed, utc_text
+from confcom.verify.verdict import Check, Claims, VerdictKind, failed_by, judged, passed, utc_text
 
 
 def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
-    """Check that the enclave is the expected one; fail if the policy names no enclave."""
+    """Check that the policy accepts the enclave; fail if the policy names no enclave."""
     if not policy.names_identity:
         yield _refused(
             "an expected mr_enclave, mr_signer or identities",
@@ -60,7 +60,7 @@ def report_data_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
 
 
 def platform_check(platform: Platform, policy: Policy) -> Check:
-    """Check the kind of platform: accept genuine always, simulated if the policy allows simulation, unknown never."""
+    """Accept genuine platforms always, simulated ones if the policy allows simulation, and unknown ones never."""
     required = "genuine or simulated" if policy.allow_simulated else "genuine"
     if platform is Platform.GENUINE:
         return passed(required, platform.value, code="platform")
@@ -101,34 +101,31 @@ def recency_checks(collateral: CollateralDocuments, policy: Policy, now: datetim
         yield _compared(required, found, why, code="collateral-age", holds=holds)
 
 
-def tcb_check(appraisal: Appraisal, policy: Policy, now: datetime) -> Check:
-    """Check that the policy accepts the TCB status; dcap-qvl reports the status without judging it."""
-    status, grace = _status_in_grace(appraisal, policy, now)
+def tcb_check(tcb: PlatformTcb, policy: Policy, now: datetime) -> Check:
+    """Check that the policy accepts the TCB status."""
+    status, grace = _status_in_grace(tcb, policy, now)
     accepted, why = _accepted_statuses(policy), "known weaknesses of this platform are not fixed"
     if status in policy.accepted_tcb_statuses:
-        return passed(accepted, appraisal.tcb_status.value, grace, code="tcb-status")
-    return _refused(accepted, appraisal.tcb_status.value, f"{why}; {grace}" if grace else why, code="tcb-status")
+        return passed(accepted, tcb.status.value, grace, code="tcb-status")
+    return _refused(accepted, tcb.status.value, f"{why}; {grace}" if grace else why, code="tcb-status")
 
 
-def _status_in_grace(appraisal: Appraisal, policy: Policy, now: datetime) -> tuple[TcbStatus, str]:
+def _status_in_grace(tcb: PlatformTcb, policy: Policy, now: datetime) -> tuple[TcbStatus, str]:
     """Return the TCB status after grace periods, and a text about which grace periods applied."""
-    platform, enclave = appraisal.platform, appraisal.quoting_enclave
+    platform, enclave = tcb.platform, tcb.quoting_enclave
     spared = []
-    status = platform.status
+    status, enclave_status = platform.status, enclave.status
     if status in _NOT_OUT_OF_DATE and _in_grace(platform.date, policy.platform_grace_period, now):
         status = _NOT_OUT_OF_DATE[status]
         spared.append(f"the platform has a grace period since {utc_text(platform.date)}")
-    late = enclave.status is TcbStatus.OUT_OF_DATE
-    if late and _in_grace(enclave.date, policy.qe_grace_period, now):
-        late = False
+    if enclave_status is TcbStatus.OUT_OF_DATE and _in_grace(enclave.date, policy.qe_grace_period, now):
+        enclave_status = TcbStatus.UP_TO_DATE
         spared.append(f"the quoting enclave has a grace period since {utc_text(enclave.date)}")
-    if not spared:
-        return appraisal.tcb_status, ""
-    return OUT_OF_DATE.get(status, status) if late else status, "; ".join(spared)
+    return converged(status, enclave_status), "; ".join(spared)
 
 
 def _in_grace(date: datetime, period: timedelta, now: datetime) -> bool:
-    # Without a period there is no grace, not even with a date in the future.
+    # If the period is zero, no grace applies, even if the date is in the future.
     return bool(period) and now - date <= period
 
 
@@ -136,23 +133,7 @@ _NOT_OUT_OF_DATE = {
     TcbStatus.OUT_OF_DATE: TcbStatus.UP_TO_DATE,
     TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED: TcbStatus.CONFIGURATION_NEEDED,
 }
-"""Status with which an out-of-date platform counts during its grace period."""
-
-
-def debug_enclave_tcb_checks(policy: Policy) -> Iterator[Check]:
-    """Return the TCB status and advisories checks of a debug enclave, for which dcap-qvl reports neither.
-
-    `allow_debug` waives the default demand that the TCB is UpToDate. It does not waive explicit demands: a set of
-    statuses without UpToDate, or rejected advisories. Checks of explicit demands fail.
-    """
-    for code, required, waived in (
-        ("tcb-status", _accepted_statuses(policy), TcbStatus.UP_TO_DATE in policy.accepted_tcb_statuses),
-        ("advisories", _advisories(policy), not policy.rejected_advisories),
-    ):
-        if waived:
-            yield not_checked(required, DEBUG_CAVEAT, code=code)
-        else:
-            yield _refused(required, "not known: a debug enclave", DEBUG_CAVEAT, code=code)
+"""The status that counts during a platform's grace period, keyed by the platform's out-of-date status."""
 
 
 def _accepted_statuses(policy: Policy) -> str:
@@ -186,10 +167,7 @@ def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
     return _refused("not a debug enclave", found, why, code="debug")
 
 
-DEBUG_CAVEAT = (
-    "dcap-qvl refuses debug enclaves, after it has checked signatures, revocation and QE identity, and reports neither"
-    " TCB status nor advisories"
-)
+DEBUG_CAVEAT = "dcap-qvl refuses debug enclaves, so that confcom's own checks alone vouch for this quote"
 
 
 def _equal(expected: bytes | int | None, found: bytes | int, why: str, *, code: str) -> Iterator[Check]:

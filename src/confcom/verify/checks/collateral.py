@@ -1,7 +1,7 @@
-"""Checks of collateral: current, for the quote's platform, of one TCB recovery, from the TCB signer. Pure.
+"""Checks that collateral is current, for the quote's platform, of one TCB recovery and from the TCB signer.
 
-dcap-qvl compares neither the PCE id nor the names of certificates, and would accept TCB info for all platforms that a
-PCK, the key of one platform, signed.
+dcap-qvl compares neither the PCE id nor the names of certificates, so it would accept TCB info for all
+platforms even if the PCK of one platform signed the TCB info. The checks do no I/O.
 """
 
 from __future__ import annotations
@@ -11,29 +11,33 @@ from datetime import datetime
 from cryptography import x509
 
 from confcom.errors import MalformedError
-from confcom.sgx.certificates import load_certificate, name_text
-from confcom.sgx.certification import split_pem_chain
-from confcom.sgx.collateral_bundle import CollateralBundle, CollateralDocuments
-from confcom.sgx.pck.chain import common_name, is_issued_by
+from confcom.sgx.certificates import name_text
+from confcom.sgx.collateral_bundle import CollateralDocuments
+from confcom.sgx.pck.chain import PckChain, common_name, is_issued_by, is_signed_by
 from confcom.sgx.pck.extension import PckExtension
+from confcom.verify.checks.revocation import is_crl_of
 from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed, utc_text
 
 SIGNER_CHAIN_LENGTH = 2
-"""Certificates in an issuer chain: the signer's and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
+"""Number of certificates in an issuer chain: the signer and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
 
 TCB_SIGNER_NAME = "SGX TCB Signing"
 """Part of the common name of the certificate that signs TCB info and QE identity (Intel's QVL requires it too)."""
 
 
 def currency_check(collateral: CollateralDocuments | MalformedError | None, now: datetime) -> Check:
-    """Check that there is readable collateral, and that each part has been issued and has not expired at `now`."""
+    """Check that collateral is given and readable, and that at `now` each part is issued and not expired."""
     required = f"TCB info, QE identity and revocation lists that are current at {utc_text(now)}"
     if collateral is None:
         why = "without it, a verifier cannot tell whether the platform is revoked or out of date"
         return failed(required, "none given", why, VerdictKind.UNUSABLE, code="collateral")
     if isinstance(collateral, MalformedError):
         return failed_by(required, collateral, code="collateral")
-    for name, begin, end in collateral.periods:
+    signers = (*collateral.tcb_info_issuers, *collateral.qe_identity_issuers, *collateral.pck_crl_issuers)
+    certificates = [
+        (name_text(signer.subject), signer.not_valid_before_utc, signer.not_valid_after_utc) for signer in signers
+    ]
+    for name, begin, end in (*collateral.periods, *certificates):
         if not begin <= now < end:
             found = f"{name} is valid from {utc_text(begin)} to {utc_text(end)}"
             why = "fetch or export it again; some caches serve old collateral on purpose: then ask Intel's own service"
@@ -41,15 +45,20 @@ def currency_check(collateral: CollateralDocuments | MalformedError | None, now:
     return passed(required, f"current until {utc_text(collateral.expires)}", code="collateral")
 
 
-def platform_match_check(collateral: CollateralDocuments, extension: PckExtension | MalformedError) -> Check:
-    tcb_info = collateral.tcb_info
+def platform_match_check(
+    collateral: CollateralDocuments, chain: PckChain, extension: PckExtension | MalformedError
+) -> Check:
+    """Check that TCB info and PCK revocation list are for the platform whose PCK certificate leads the chain."""
+    tcb_info, crl = collateral.tcb_info, collateral.pck_crl
     if isinstance(extension, MalformedError):
         return failed_by("a PCK certificate that names its platform", extension, code="collateral-platform")
-    required = f"TCB info for FMSPC {extension.fmspc.hex()}, PCE id {extension.pce_id.hex()}"
-    found = f"for FMSPC {tcb_info.fmspc.hex()}, PCE id {tcb_info.pce_id.hex()}"
+    issuers = " and ".join(name_text(issuer.subject) for issuer in chain.intermediates)
+    required = f"TCB info for FMSPC {extension.fmspc.hex()}, PCE id {extension.pce_id.hex()}; PCK CRL by {issuers}"
+    found = f"for FMSPC {tcb_info.fmspc.hex()}, PCE id {tcb_info.pce_id.hex()}; by {name_text(crl.issuer)}"
     same = (tcb_info.fmspc, tcb_info.pce_id) == (extension.fmspc, extension.pce_id)
-    why = "this collateral says nothing about the platform of this quote; get the one for its FMSPC"
-    return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-platform", holds=same)
+    holds = same and all(is_crl_of(crl, issuer) for issuer in chain.intermediates)
+    why = "this collateral says nothing about the platform of this quote; get the one for its FMSPC and PCK CA"
+    return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-platform", holds=holds)
 
 
 def evaluation_check(collateral: CollateralDocuments) -> Check:
@@ -63,20 +72,30 @@ def evaluation_check(collateral: CollateralDocuments) -> Check:
     return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-evaluation", holds=same)
 
 
-def signer_check(collateral: CollateralBundle, trusted_root: x509.Certificate) -> Check:
+def signers_check(collateral: CollateralDocuments, trusted_root: x509.Certificate) -> Check:
     """Check that both issuer chains consist of the root's TCB signing certificate and the trusted root itself."""
     required = f"TCB info and QE identity signed by {TCB_SIGNER_NAME}, which the trusted root issued"
-    try:
-        for chain in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):
-            certificates = [load_certificate(pem, "the signer's certificate") for pem in split_pem_chain(chain)]
-            names = [name_text(certificate.subject) for certificate in certificates]
-            if (
-                len(certificates) != SIGNER_CHAIN_LENGTH
-                or TCB_SIGNER_NAME not in common_name(certificates[0].subject)
-                or not all(is_issued_by(certificate, trusted_root) for certificate in certificates)
-            ):
-                why = "the collateral's signer has a certificate of another kind or of another root"
-                return failed(required, " < ".join(names), why, VerdictKind.NOT_AUTHENTIC, code="collateral-signer")
-    except MalformedError as error:
-        return failed_by(required, error, code="collateral-signer")
-    return passed(required, names[0], code="collateral-signer")
+    for issuers in (collateral.tcb_info_issuers, collateral.qe_identity_issuers):
+        if (
+            len(issuers) != SIGNER_CHAIN_LENGTH
+            or TCB_SIGNER_NAME not in common_name(issuers[0].subject)
+            or not all(is_issued_by(issuer, trusted_root) for issuer in issuers)
+        ):
+            names = " < ".join(name_text(issuer.subject) for issuer in issuers)
+            why = "the collateral's signer has a certificate of another kind or of another root"
+            return failed(required, names, why, VerdictKind.UNUSABLE, code="collateral-signer")
+    return passed(required, name_text(collateral.tcb_info_issuers[0].subject), code="collateral-signer")
+
+
+def signatures_check(collateral: CollateralDocuments) -> Check:
+    """Check the signatures of TCB info and QE identity by the first certificates of their issuer chains."""
+    required = "TCB info and QE identity as their signers signed them"
+    signed = (
+        ("the TCB info", collateral.tcb_info.signed, collateral.tcb_info_issuers[0]),
+        ("the QE identity", collateral.qe_identity.signed, collateral.qe_identity_issuers[0]),
+    )
+    for name, document, signer in signed:
+        if not is_signed_by(signer.public_key(), document.signature, document.body):
+            why = f"{name} was altered after it was signed, or another key signed it; fetch the collateral again"
+            return failed(required, f"{name} is not", why, VerdictKind.UNUSABLE, code="collateral-signature")
+    return passed(required, "signed", code="collateral-signature")

@@ -1,4 +1,4 @@
-"""The adapter to dcap-qvl, and the only module that imports it. It maps dcap-qvl's error texts to `Finding`."""
+"""The adapter to dcap-qvl, and the only module that imports it."""
 
 from __future__ import annotations
 
@@ -7,99 +7,62 @@ import importlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from types import ModuleType
 from typing import Any, Final
 
 from confcom.errors import UnavailableError
 from confcom.sgx.collateral_bundle import CollateralBundle, CollateralDocuments
-from confcom.sgx.tcb_documents import TcbStatus
-from confcom.verify.verdict import VerdictKind
+from confcom.sgx.tcb_documents import TcbLevel, TcbStatus
+from confcom.verify.checks.tcb_level import PlatformTcb
 
-
-class Finding(Enum):
-    """Why dcap-qvl rejects a quote. All its errors have one type, so their texts are matched (version 0.7)."""
-
-    DEBUG = "dcap-qvl refuses debug enclaves"
-    NOT_CURRENT = "part of the collateral is not current"
-    OTHER_PLATFORM = "the collateral is for another platform"
-    UNREADABLE = "dcap-qvl cannot read the quote"
-    CERTIFICATES = "a certificate or revocation list does not hold, or a certificate is revoked"
-    SIGNATURE = "a signature or hash does not hold"
-    QUOTING_ENCLAVE = "the quoting enclave is not one that the QE identity allows"
-    TCB = "the platform's or the quoting enclave's TCB is revoked, or below every known level"
-    OTHER = "dcap-qvl rejects"
-
-    @property
-    def consequence(self) -> VerdictKind:
-        unusable = {Finding.NOT_CURRENT, Finding.OTHER_PLATFORM, Finding.UNREADABLE}
-        return VerdictKind.UNUSABLE if self in unusable else VerdictKind.NOT_AUTHENTIC
-
-
-_TEXTS = (
-    ("Debug mode is enabled", Finding.DEBUG),
-    ("expired", Finding.NOT_CURRENT),
-    ("CrlExpired", Finding.NOT_CURRENT),
-    ("issue date is in the future", Finding.NOT_CURRENT),
-    ("Fmspc mismatch", Finding.OTHER_PLATFORM),
-    ("Failed to decode quote", Finding.UNREADABLE),
-    ("Unsupported", Finding.UNREADABLE),
-    ("certificate", Finding.CERTIFICATES),
-    ("CertRevoked", Finding.CERTIFICATES),
-    ("CRL", Finding.CERTIFICATES),
-    ("Intel extension", Finding.CERTIFICATES),
-    ("ignature is invalid", Finding.SIGNATURE),
-    ("hash mismatch", Finding.SIGNATURE),
-    ("QE ", Finding.QUOTING_ENCLAVE),
-    ("TCB", Finding.TCB),
-)
-"""Substrings of dcap-qvl's error texts; the first match counts. An unknown text is OTHER: not authentic."""
-
+DEBUG_TEXT: Final = "Debug mode is enabled"
+"""The only error text of dcap-qvl (0.7) that is compared: all its other checks of the quote have passed then."""
 
 _REPORT_FIELDS = (
     *("cpu_svn", "misc_select", "reserved1", "attributes", "mr_enclave", "reserved2", "mr_signer", "reserved3"),
     *("isv_prod_id", "isv_svn", "reserved4", "report_data"),
 )
-"""Report body's fields in dcap-qvl, whose reserved fields contain those of Key Separation and Sharing."""
+"""The report body's fields in dcap-qvl, whose reserved fields include those of Key Separation and Sharing."""
 _INTEGER_SIZES = {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2}
-"""Bytes of the fields that dcap-qvl returns as numbers; it returns other fields as hexadecimal text."""
+"""Sizes in bytes of the fields that dcap-qvl returns as numbers, while others are hexadecimal text."""
 _DECODER: Final = json.JSONDecoder()
 _REPORT: Final = '"SgxEnclave":'
-"""Text before the report in dcap-qvl's claims; a JSON string cannot contain unescaped quotation marks."""
+"""Text before the report in dcap-qvl's claims; no JSON string contains it, because of its quotation marks."""
 MAX_KNOWN_CLAIMS: Final = 256
-"""Parsed claims, without the report, that are cached: one entry per platform, under 4 KiB of text each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rating:
-    """The status of a TCB level and its tcbDate, up to which (or longer) the level's TCB was up to date."""
-
-    status: TcbStatus
-    date: datetime
+"""Limit of cached entries of parsed claims without report. A platform has one entry, under 4 KiB of text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appraisal:
-    """dcap-qvl's acceptance of a quote. dcap-qvl accepts out-of-date platforms; our policy checks `tcb_status`."""
+    """dcap-qvl's acceptance of a quote. dcap-qvl accepts out-of-date platforms; our policy checks the status."""
 
     report_body: bytes
     """The enclave's report body, 384 bytes, put together from the fields that dcap-qvl read."""
     root_key_id: bytes
+    platform: TcbLevel
+    quoting_enclave: TcbLevel
     tcb_status: TcbStatus
     """The status of platform and quoting enclave together."""
-    platform: Rating
-    quoting_enclave: Rating
     advisory_ids: tuple[str, ...]
+
+    def agrees_with(self, tcb: PlatformTcb) -> bool:
+        """Return whether our own judgement has the same levels, status and advisories."""
+        ours = tcb.platform, tcb.quoting_enclave, tcb.status, tcb.advisory_ids
+        return (self.platform, self.quoting_enclave, self.tcb_status, self.advisory_ids) == ours
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    finding: Finding
     text: str
+    """dcap-qvl's error text, and below it the cause, if dcap-qvl gives one."""
+
+    @property
+    def is_of_debug_enclave(self) -> bool:
+        return DEBUG_TEXT in self.text
 
 
 def load_dcap_qvl() -> ModuleType:
-    """Import dcap-qvl at the first appraisal, because the quote helper's image does not include it.
+    """Import dcap-qvl at the first appraisal, because the quote helper's image does not have it.
 
     Raises:
         UnavailableError: dcap-qvl is not installed.
@@ -116,7 +79,7 @@ def load_dcap_qvl() -> ModuleType:
 
 
 class Appraiser:
-    """Verifies quotes with dcap-qvl, by one set of collateral and under one root."""
+    """Verifies quotes with dcap-qvl, one set of collateral and one root."""
 
     def __init__(self, root_der: bytes, collateral: CollateralBundle, documents: CollateralDocuments) -> None:
         self._root_der = root_der
@@ -127,21 +90,26 @@ class Appraiser:
         self._known_claims = functools.lru_cache(MAX_KNOWN_CLAIMS)(_claims)
 
     def appraise(self, quote: bytes, now: datetime) -> Appraisal | Rejection:
-        """Verify a quote at a time that `require_instant` returned."""
+        """Verify a quote at `now`, a time that `require_instant` returned."""
         dcap_qvl = load_dcap_qvl()
         seconds = int(now.timestamp())
+        verifier, collateral = self._prepared = self._prepared or self._prepare(dcap_qvl)
+        # claims_only turns every check of dcap-qvl's own policy off, so that only our policy decides.
+        policy = dcap_qvl.QuotePolicy.claims_only(seconds)
         try:
-            verifier, collateral = self._prepared = self._prepared or self._prepare(dcap_qvl)
-            # claims_only turns every check of dcap-qvl's own policy off, so that only our policy decides.
-            policy = dcap_qvl.QuotePolicy.claims_only(seconds)
             text = verifier.verify_with_policy(quote, collateral, seconds, policy).to_json()
-            # Only the report differs among the quotes of a platform: the rest of the claims is cached.
-            begin = text.index(_REPORT) + len(_REPORT)
-            report, end = _DECODER.raw_decode(text, begin)
-            return Appraisal(_report_body(report), *self._known_claims(f"{text[:begin]}null{text[end:]}"))
-        except (ValueError, KeyError) as error:
-            text = str(error).removeprefix("Verification failed: ")
-            return Rejection(next((finding for part, finding in _TEXTS if part in text), Finding.OTHER), text)
+        except ValueError as error:
+            # Only this function gives the cause below the outermost context.
+            try:
+                dcap_qvl.verify_with_root_ca(quote, collateral, self._root_der, seconds)
+            except ValueError as cause:
+                texts = (str(reason).removeprefix("Verification failed: ") for reason in (error, cause))
+                return Rejection(": ".join(dict.fromkeys(texts)))
+            return Rejection(str(error))
+        # Only the report differs among the quotes of a platform: the rest of the claims is cached.
+        begin = text.index(_REPORT) + len(_REPORT)
+        report, end = _DECODER.raw_decode(text, begin)
+        return Appraisal(_report_body(report), *self._known_claims(f"{text[:begin]}null{text[end:]}"))
 
     def _prepare(self, dcap_qvl: ModuleType) -> tuple[Any, Any]:
         collateral, (tcb_info, qe_identity) = self._collateral, self._signed
@@ -164,17 +132,20 @@ def _report_body(report: dict[str, Any]) -> bytes:
     return bytes.fromhex("".join([report[name] for name in _REPORT_FIELDS]))
 
 
-def _claims(text: str) -> tuple[bytes, TcbStatus, Rating, Rating, tuple[str, ...]]:
+def _claims(text: str) -> tuple[bytes, TcbLevel, TcbLevel, TcbStatus, tuple[str, ...]]:
     """Return the fields of an appraisal after the report body."""
     claims = json.loads(text)
+    platform, quoting_enclave = claims["platform"]["tcb_level"], claims["qe"]["tcb_level"]
+    components = (component["svn"] for component in platform["tcb"]["sgxtcbcomponents"])
     return (
         bytes(claims["platform"]["root_key_id"]),
+        _level(platform, (*components, platform["tcb"]["pcesvn"])),
+        _level(quoting_enclave, (quoting_enclave["tcb"]["isvsvn"],)),
         TcbStatus(claims["tcb"]["status"]),
-        _rating(claims["platform"]["tcb_level"]),
-        _rating(claims["qe"]["tcb_level"]),
         tuple(claims["tcb"]["advisory_ids"]),
     )
 
 
-def _rating(level: dict[str, str]) -> Rating:
-    return Rating(TcbStatus(level["tcbStatus"]), datetime.fromisoformat(level["tcbDate"]))
+def _level(level: dict[str, Any], svns: tuple[int, ...]) -> TcbLevel:
+    date = datetime.fromisoformat(level["tcbDate"])
+    return TcbLevel(svns, date, TcbStatus(level["tcbStatus"]), tuple(level["advisoryIDs"]))

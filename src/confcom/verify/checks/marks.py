@@ -1,4 +1,4 @@
-"""Marks of simulation in quotes and collateral: search for them, and checks that they agree with the root."""
+"""Search for marks of simulation in quotes and collateral, and checks that the marks agree with the root."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ REQUIRED_MARKS = frozenset(
 alone and in a look-up by FMSPC. Other marks depend on the application's enclave or on the kind of CA."""
 
 _COLLATERAL_MARKS = (Mark.ADVISORY, Mark.COLLATERAL_MEMBER)
-"""Marks that TCB info and QE identity under a simulated root must both have. Other collateral must have none."""
+"""Marks that TCB info and QE identity under a simulated root must both have; under other roots, they have none."""
 
 UNDECLARED_MARKS = frozenset({Mark.QE_MRSIGNER})
-"""Marks that any third party's quoting enclave has too, so they do not declare simulation."""
+"""Marks that every third party's quoting enclave has too, so that these marks do not declare simulation."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertifyingMarks:
-    """Marks in a quote's signature data; `all` omits certificate marks that some certificate of the chain lacks."""
+    """Marks in a quote's signature data. `all` has a certificate mark only if every certificate has it."""
 
     any: frozenset[Mark]
     all: frozenset[Mark]
@@ -51,12 +51,12 @@ class CertifyingMarks:
 
 
 def present_marks(quote: Quote | QuoteFrame, certifying: CertifyingMarks) -> frozenset[Mark]:
-    """Return every mark found in a quote; one marked certificate in the chain is enough."""
+    """Return every mark of a quote. A certificate mark counts if one certificate of the chain has it."""
     return certifying.any.union(_signed_marks(quote))
 
 
 def present_collateral_marks(collateral: CollateralDocuments) -> frozenset[Mark]:
-    """Return every mark found in collateral; one marked document, or one TCB level, is enough."""
+    """Return every mark of collateral. A mark counts if one document or one TCB level has it."""
     documents = (collateral.tcb_info, collateral.qe_identity)
     advised = any(marks.ADVISORY_ID in level.advisory_ids for document in documents for level in document.levels)
     member = any(document.simulation is not None for document in documents)
@@ -103,7 +103,7 @@ def _platform_marks(extension: PckExtension | MalformedError | None) -> Iterable
 def quote_marks_check(
     quote: QuoteFrame, certifying: CertifyingMarks, present: frozenset[Mark], platform: Platform
 ) -> Check:
-    """Check that the marks of simulation that are present agree with the root."""
+    """Check that a quote's marks of simulation agree with the root."""
     found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets"
@@ -117,7 +117,7 @@ def quote_marks_check(
 
 
 def collateral_marks_check(collateral: CollateralDocuments, platform: Platform) -> Check:
-    """Check that the collateral's marks of simulation agree with the root: all if it is simulated, otherwise none.
+    """Check that collateral has all marks of simulation if the root is simulated, and otherwise has none.
 
     Under a simulated root, each document and each UpToDate level must be marked.
     """

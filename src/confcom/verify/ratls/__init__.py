@@ -3,8 +3,8 @@
 with httpx2.Client(transport=RatlsTransport(policy, collateral)) as client:
     client.post("https://enclave.example/secrets", json=secret)
 
-The quote replaces certificate authorities. It is verified after the handshake, which proves that the peer has the key,
-and before the first byte of application data is sent. The package needs the extra `ratls`.
+The quote replaces certificate authorities. The quote is verified after the handshake, which proves that the
+peer has the key, and before the first byte of application data is sent. The package needs the extra `ratls`.
 """
 
 from confcom.extras import require

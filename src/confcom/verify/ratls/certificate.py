@@ -24,14 +24,14 @@ from confcom.verify.verdict import Verdict, VerdictKind, failed, judged, kind_of
 from confcom.verify.verifier import verify
 
 CERTIFICATE_LIFE: Final = timedelta(days=365)
-"""Validity of a certificate made here. No verifier relies on its dates, but a service must not outlive it."""
+"""Lifetime of a certificate; no verifier relies on it, but a service must not outlive its certificate."""
 _CLOCK_DIFFERENCE: Final = timedelta(days=1)
-"""Greatest delay of a peer's clock, if the peer checks dates; the certificate is valid from this long ago."""
+"""How late the clock of a peer that checks dates can be: certificates are valid from this long ago."""
 
 _QUOTE_TAG: Final = 60000
 
 CollateralInput: TypeAlias = Collateral | PreparedCollateral | Callable[[bytes], Collateral | PreparedCollateral] | None
-"""Collateral, or a function from a quote to its collateral, such as `lambda quote: cache.get(quote).collateral`."""
+"""Collateral, or a function that returns a quote's collateral, such as `lambda quote: cache.get(quote).collateral`."""
 
 _BINDING: Final = "each quote's report data binds the key of the certificate"
 
@@ -47,10 +47,10 @@ def verify_certificate(
 ) -> Verdict:
     """Decide whether the holder of a certificate's key is an enclave that meets the policy.
 
-    Only the TLS handshake proves that the peer holds the key: certificates are public. No content of a certificate
-    raises an error. All quotes of the certificate must be verified: the verdict is that of the first quote that is
-    not verified, otherwise that of the first quote. Besides the checks of `verify` the verdict has `key-binding`,
-    and `nonce` if a nonce is given; if the certificate cannot be read, it has the check `certificate` alone.
+    Certificates are public; only the TLS handshake proves that the peer holds the key. No content of a certificate
+    raises an error. Every quote in the certificate must be verified. The verdict is that of the first quote that is not
+    verified, or else that of the first quote. Besides the checks of `verify`, the verdict has `key-binding`,
+    and `nonce` if a nonce is given. If the certificate cannot be read, the only check is `certificate`.
 
     Args:
         certificate: one certificate, PEM or DER, at most 64 KiB.
@@ -61,7 +61,7 @@ def verify_certificate(
         nonce: the nonce that the claims must have; None means that no nonce is checked.
 
     Raises:
-        SettingsError: the policy has `report_data`, or `verify` raises the error.
+        SettingsError: the policy has `report_data`, or `verify` raised the error.
         ConfcomError: the function that returns collateral raised this error.
     """
     require_arguments(policy, nonce)
@@ -88,7 +88,7 @@ def verify_certificate(
 
 
 def require_arguments(policy: object, nonce: object) -> None:
-    """Raise SettingsError for a policy with report data, or an argument of another type."""
+    """Raise SettingsError if the policy has report data or an argument has the wrong type."""
     if not isinstance(policy, Policy):
         raise WrongTypeError("the policy", "a Policy", policy)
     if policy.report_data is not None:
@@ -109,13 +109,13 @@ def make_certificate(
     common_name: str = "RA-TLS",
     now: datetime | None = None,
 ) -> bytes:
-    """Return a self-signed certificate with interoperable evidence, PEM, for tests and for services.
+    """Return a self-signed PEM certificate with interoperable evidence, for tests and for services.
 
     Args:
-        quote_for: a function from 64 bytes of report data to a quote with that report data.
+        quote_for: a function that takes 64 bytes of report data and returns a quote with this report data.
         key: the service's P-256 key, which must not leave the enclave.
         nonce: a client's challenge, which is put into the claims.
-        common_name: subject and issuer; 1 to 64 characters.
+        common_name: the name of subject and issuer, 1 to 64 characters.
         now: the certificate is valid from a day before `now` until a year after; None means the present.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reader of the evidence in a certificate: quotes that bind the certificate's key, in each known form."""
+"""Reads the evidence in a certificate: quotes, in every known form, that bind the certificate's key."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from confcom.sgx.quote import Quote, has_open_enclave_header, strip_open_enclave
 from confcom.sgx.report import report_data
 
 _TAGGED_QUOTE: Final = bytes.fromhex("d9ea60 82")
-"""First bytes of an interoperable extension: CBOR tag 60000 (a TEE's quote), on an array of two."""
+"""First bytes of an interoperable extension: CBOR tag 60000 (a TEE's quote), then an array of two."""
 _HASH_ENTRY: Final = b"\x82"
 _MAPS: Final = range(0xA1, 0xB8)
-"""First bytes of CBOR maps with 1 to 23 pairs. Two claims are standard; rats-tls lets programs add more."""
+"""First bytes of CBOR maps with 1 to 23 pairs. Two claims are standard; rats-tls lets programs add claims."""
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT = range(4)
-"""CBOR's major types without structure (RFC 8949, 3.1). Others are refused, which prevents nesting."""
+"""CBOR's major types without structure (RFC 8949, 3.1). Other types are refused to prevent nesting."""
 _PEM_COLUMNS: Final = 64
 _ECDSA_EVIDENCE: Final = bytes.fromhex("03000000 a3a21e871b4d4014b70aa125d2fbcd8c")
 """First bytes of Open Enclave's quote evidence (oe_attestation_header_t: version 3, OE_FORMAT_UUID_SGX_ECDSA)."""
 _EVIDENCE_HEADER_SIZE: Final = 28
-"""Bytes of the header: _ECDSA_EVIDENCE, then the size of the rest in 8 bytes."""
+"""Bytes of the header, which is _ECDSA_EVIDENCE and then, in 8 bytes, the size of the rest."""
 _HASHES: Final = {1: hashlib.sha256, 7: hashlib.sha384, 8: hashlib.sha512}
-"""Hash functions by their numbers in IANA's "Named Information Hash Algorithm Registry"."""
+"""Hash functions, keyed by their numbers in IANA's "Named Information Hash Algorithm Registry"."""
 
 
 class RatlsError(MalformedError):
     """A certificate carries no readable evidence.
 
-    The code is `no-evidence` if no extension has evidence, `evidence-malformed` if the evidence is unreadable.
+    The error code is `no-evidence` if no extension has evidence, `evidence-malformed` if the evidence is unreadable.
     """
 
     error_code = "no-evidence"
@@ -74,23 +74,23 @@ OIDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A quote from a certificate. If the quote is authentic, it binds the certificate's key; it is not verified yet."""
+    """A quote from a certificate, not yet verified. If the quote is authentic, it binds the certificate's key."""
 
     quote: bytes
     """The quote of the extension."""
     form: Form
     """The kind of extension."""
     report_data: bytes
-    """The quote's report data, 64 bytes, which were found to follow from the key."""
+    """The quote's 64 bytes of report data, which were checked against the certificate's key."""
     nonce: bytes | None = None
     """The nonce in the claims; only the interoperable form has claims with a nonce."""
 
 
 def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
-    """Return the evidence of each extension in a certificate, all bound to the certificate's key.
+    """Return the evidence in every extension of a certificate; each quote binds the certificate's key.
 
     Args:
-        certificate: one certificate, PEM or DER, at most 64 KiB. Its signature and dates are not checked.
+        certificate: one certificate (PEM or DER, at most 64 KiB), whose signature and dates are not checked.
 
     Raises:
         KeyBindingError: an extension was made for another key.
@@ -119,7 +119,7 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
         elif form is Form.GRAMINE:
             bound = (by_key,)
         elif form is Form.INTEL_SDK:
-            # The SDK repeats the interoperable quote here; older SDKs quote the hash of the key's PEM.
+            # The SDK repeats the interoperable quote here; older SDKs' quotes have the hash of the key's PEM.
             bound = (by_pem, *claimed)
         elif form is Form.OPEN_ENCLAVE_EVIDENCE:
             quote, bound = _quote_with_claims(value, pem), (by_pem,)
@@ -177,7 +177,7 @@ def _quote_of_report(value: bytes) -> bytes:
 
 
 def _quote_with_claims(value: bytes, pem: bytes) -> bytes:
-    """Return the quote of Open Enclave's evidence, whose custom claims must be the key."""
+    """Return the quote of Open Enclave's evidence, whose custom claims must be the key's PEM."""
     header, content = value[:_EVIDENCE_HEADER_SIZE], value[_EVIDENCE_HEADER_SIZE:]
     if header != _ECDSA_EVIDENCE + len(content).to_bytes(8, "little"):
         raise _not_evidence("it has not Open Enclave's header of version 3 for ECDSA quotes, or another size")
@@ -187,7 +187,7 @@ def _quote_with_claims(value: bytes, pem: bytes) -> bytes:
 
 
 class _Items:
-    """Reader of CBOR items; it accepts preferred serialization (RFC 8949, 4.1) only."""
+    """Reads CBOR items, and accepts only preferred serialization (RFC 8949, 4.1)."""
 
     def __init__(self, data: bytes) -> None:
         self._rest = data

@@ -18,11 +18,11 @@ from confcom.verify.trust import KnownRoot, TrustedRoot
 from confcom.verify.verdict import Verdict
 
 CONNECT_SECONDS: Final = 10.0
-"""Time limit of each step of `connect`: above a handshake for which the peer makes a quote, below what people wait."""
+"""Time limit of each step of `connect`. A handshake with a new quote takes less, and people would wait longer."""
 
 
 class ConnectError(UnavailableError):
-    """There is no TLS connection to the peer."""
+    """A TLS connection to the peer could not be made."""
 
     error_code = "ratls-not-connected"
 
@@ -32,16 +32,16 @@ class _Context(ssl.SSLContext):
 
 
 class AttestedSocket(ssl.SSLSocket):
-    """An `ssl.SSLSocket` over which nothing is sent or read before the peer's certificate was verified."""
+    """An `ssl.SSLSocket` that sends and reads no application data before the peer is verified."""
 
     _verdict: Verdict | None = None
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on the peer. Raises WrongValueError before the handshake."""
+        """The verdict on the peer. Raises WrongValueError if no handshake was done."""
         return _required(self._verdict)
 
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, D102 # as ssl has it
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, D102 # as in ssl
         super().do_handshake(block)
         try:
             self._verdict = _decide(self)
@@ -49,15 +49,15 @@ class AttestedSocket(ssl.SSLSocket):
             self.close()
             raise
 
-    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401, D102 # sendall and sendfile call it
+    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401, D102 # sendall and sendfile call send
         _required(self._verdict)
         return super().send(data, flags)
 
-    def write(self, data: Any) -> int:  # noqa: ANN401, D102 # as ssl has it
+    def write(self, data: Any) -> int:  # noqa: ANN401, D102 # as in ssl
         _required(self._verdict)
         return super().write(data)
 
-    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401, D102 # recv calls it
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401, D102 # recv calls read
         _required(self._verdict)
         return super().read(len, buffer)
 
@@ -71,11 +71,11 @@ class _AttestedObject(ssl.SSLObject):
         super().do_handshake()
         self._verdict = _decide(self)
 
-    def write(self, data: Any) -> int:  # noqa: ANN401 # as ssl has it
+    def write(self, data: Any) -> int:  # noqa: ANN401 # as in ssl
         _required(self._verdict)
         return super().write(data)
 
-    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401 # as ssl has it
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401 # as in ssl
         _required(self._verdict)
         return super().read(len, buffer)
 
@@ -103,20 +103,20 @@ def client_context(
 ) -> ssl.SSLContext:
     """Return a context for TLS clients that verifies the peer's quote at the end of each handshake.
 
-    The context checks neither certificate authorities nor host names unless its attributes demand them. If the peer
-    is not verified, the handshake of a socket or asyncio connection with this context raises NotVerifiedError, whose
-    `verdict` has the reasons. The arguments are those of `verify_certificate`; a function for collateral is called
-    during the handshake and delays it.
+    The context checks neither certificate authorities nor host names unless its attributes demand such
+    checks. If the peer is not verified, the handshake of a socket or asyncio connection with this context
+    raises NotVerifiedError, whose `verdict` has the reasons. The arguments are those of `verify_certificate`;
+    a function for collateral is called during the handshake and delays it.
 
     Raises:
-        SettingsError: as `verify_certificate` raises it.
+        SettingsError: for the same reasons as in `verify_certificate`.
     """
     require_arguments(policy, nonce)
     context = _Context(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.options |= ssl.OP_NO_RENEGOTIATION  # in TLS 1.2 it could bring another certificate
+    context.options |= ssl.OP_NO_RENEGOTIATION  # renegotiation could change the certificate (TLS 1.2)
     context.sslsocket_class, context.sslobject_class = AttestedSocket, _AttestedObject
     context.decide = lambda certificate: verify_certificate(certificate, policy, collateral, root, now, nonce=nonce)
     return context
@@ -138,17 +138,17 @@ def connect(
     Args:
         host: the peer's name or address.
         port: the peer's TCP port.
-        policy: as for `verify_certificate`, like the next four arguments.
+        policy: as for `verify_certificate`, which also describes the next four arguments.
         collateral: with None no peer is verified.
-        root: None means the root of prepared collateral, otherwise INTEL.
+        root: None means the root for which the collateral was prepared, or else INTEL.
         now: None means the present.
         nonce: None means that the nonce is not checked.
-        seconds: the time limit of each step, and afterwards of the socket's calls.
+        seconds: the time limit of each step of `connect`, and later of each call of the socket.
 
     Raises:
         ConnectError: no peer answers, or the peer does not speak TLS 1.2 or later.
         NotVerifiedError: the peer was not verified; the error's `verdict` has the reasons.
-        SettingsError: as `verify_certificate` raises it.
+        SettingsError: for the same reasons as in `verify_certificate`.
     """
     context = client_context(policy, collateral, root, now, nonce=nonce)
     if not isinstance(host, str):
@@ -189,7 +189,7 @@ class RatlsTransport(httpx2.HTTPTransport):
         super().__init__(verify=client_context(policy, collateral, root, now, nonce=nonce), trust_env=False)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send the request, over TLS alone."""
+        """Send the request over TLS; refuse a URL without https."""
         _require_tls(request)
         return super().handle_request(request)
 
@@ -212,7 +212,7 @@ class AsyncRatlsTransport(httpx2.AsyncHTTPTransport):
         super().__init__(verify=client_context(policy, collateral, root, now, nonce=nonce), trust_env=False)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send the request, over TLS alone."""
+        """Send the request over TLS; refuse a URL without https."""
         _require_tls(request)
         return await super().handle_async_request(request)
 
