@@ -11,7 +11,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -249,35 +249,46 @@ class CollateralCache:
                     answered = backoff is not None and backoff.holds(now, held=True)
                     if answered or held.prepared.documents.is_fresh(now):
                         return None
-                return self._fetch(path, kind, backoff)
+                return self._fetch(path, kind, held, backoff)
         except FetchError as error:  # the directory or its lock
             return error
 
-    def _fetch(self, path: Path, kind: PlatformKind, backoff: Backoff | None) -> FetchError | None:
+    def _fetch(
+        self, path: Path, kind: PlatformKind, held: CachedSet | None, backoff: Backoff | None
+    ) -> FetchError | None:
         options: dict[str, Any] = {"early": self._early, "evaluation": self._evaluation, "seconds": self._seconds}
         try:
-            collateral = run_apart(fetch_set(kind, self._source, self._verified, **options))
+            collateral = run_apart(fetch_set(kind, self._source, partial(self._verified, path, held), **options))
             self._files.write(path, collateral)
         except FetchError as error:
-            if error.error_code == REVOKED:
-                self._files.discard(path)
             failed = Backoff.after_failure(error, backoff, self._clock(), self._jitter)
             self._files.write_backoff(path, failed)
             return error
         self._files.write_backoff(path, Backoff.after_answer(self._clock()))
         return None
 
-    def _verified(self, collateral: Collateral) -> Collateral:
+    def _verified(self, path: Path, held: CachedSet | None, collateral: Collateral) -> Collateral:
         try:
             collateral.prepared(self._files.root, self._clock())
         except MalformedError as error:
+            revoked = held is not None and self._revokes(collateral.root_ca_crl, held)
+            if revoked:
+                self._files.discard(path)
             raise FetchError(
                 f"{self._source.base} serves collateral that does not verify",
-                error_code=error.error_code,
+                error_code=REVOKED if revoked else error.error_code,
                 why=error.why or error.what,
-                remedy="check the root; ask another service than Azure's cache, which serves expired sets, or this one",
+                remedy="check the cache's root; ask another service: Azure's cache, for one, serves expired sets",
             ) from error
         return collateral
+
+    def _revokes(self, root_ca_crl: bytes, held: CachedSet) -> bool:
+        """Return whether a list that the root signed revokes a signer of the set at hand."""
+        try:
+            replace(held.collateral, root_ca_crl=root_ca_crl).prepared(self._files.root, self._clock())
+        except MalformedError as error:
+            return error.error_code == REVOKED
+        return False
 
 
 @dataclass(frozen=True, slots=True)

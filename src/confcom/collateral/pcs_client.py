@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from cryptography import x509
-
 from confcom.collateral.detached_call import run_apart
 from confcom.collateral.fetch_errors import (
     ANOTHER_SET,
@@ -171,7 +169,7 @@ def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | Non
     numbers = (documents.tcb_info.tcb_evaluation_data_number, documents.qe_identity.tcb_evaluation_data_number)
     if documents.tcb_info.fmspc != kind.fmspc:
         return f"its TCB info is for FMSPC {documents.tcb_info.fmspc.hex()}, not for {kind.fmspc.hex()}"
-    if (issuer := pck_ca(x509.load_der_x509_crl(collateral.pck_crl).issuer)) != kind.ca:
+    if (issuer := pck_ca(documents.pck_crl.issuer)) != kind.ca:
         return f"its revocation list is of the {issuer} CA, not of the {kind.ca} CA"
     if numbers[0] != numbers[1]:
         return f"TCB info has the evaluation number {numbers[0]} and the QE identity {numbers[1]}"
