@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 
 def own_authority(folder, host="127.0.0.1", now=None):
-    """A self-signed authority for a host's address: files of the certificate alone, and of certificate and key."""
+    """Make a self-signed certificate for an address; return its file, and a file with certificate and key."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string(f"CN={host}")
     now = now or datetime.now(UTC)
     certificate = (

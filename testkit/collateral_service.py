@@ -120,7 +120,7 @@ class Service:
 
 @contextlib.contextmanager
 def serving(answers, certificate=None, *, port=0):
-    """Serve on this machine, by TLS with a file of certificate and key; yield the service and its address."""
+    """Serve on localhost, with TLS if a certificate file is given; yield the service and its address."""
     service = Service(answers)
 
     class Handler(BaseHTTPRequestHandler):

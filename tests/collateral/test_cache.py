@@ -242,10 +242,8 @@ def test_the_roots_list_is_renewed_once_a_year(tmp_path, clock):
         crl = LAB.crl(LAB.platform.pki.root, next_update=NOW + next_update * DAY, last_update=NOW - last * DAY)
         with serving(answers_of(EVIDENCE.with_collateral(root_ca_crl=crl).collateral)) as (service, url):
             cache = cache_of(tmp_path / str(last), url, clock)
-            for _ in range(2):
-                assert cache.get(EVIDENCE.quote).age == DAY
-                clock.now = NOW + HOUR
-            clock.now = NOW
+            for clock.now in (NOW, NOW + HOUR):
+                assert cache.get(EVIDENCE.quote).age == clock.now - NOW + DAY
             settle()
             assert len(service.asked) == asked
 

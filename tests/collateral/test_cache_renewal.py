@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.collateral import FetchError, cache, pcs_client
 from testkit.collateral_caches import (
@@ -22,6 +23,8 @@ from testkit.collateral_caches import (
 from testkit.collateral_service import answers_of, hang_up, serving, silent
 from testkit.expected_errors import raises
 from testkit.programs import run_python
+
+SIGNER = LAB.platform.pki.tcb_signer
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +166,42 @@ def test_a_job_renews_what_is_fresh(tmp_path, clock):
         with raises("source-failed", FetchError, "why", "remedy"):
             made.renew(EVIDENCE.quote)
         assert made.get(EVIDENCE.quote).collateral == EVIDENCE.collateral
+
+
+def revoking_signer():
+    return LAB.crl(LAB.platform.pki.root, SIGNER.certificate)
+
+
+def due(directory, url, clock, collateral):
+    """A cache with this set, which is due."""
+    made = cache_of(directory, url, clock)
+    assert made.get(EVIDENCE.quote).collateral == collateral
+    clock.now = HALF
+    return made
+
+
+def test_a_signed_revocation_in_a_bad_set_ends_the_set_at_hand(tmp_path, clock):
+    forged = LAB.edit_json(EVIDENCE, "qe_identity", lambda document: document.update(isvprodid=7), sign_again=False)
+    with serving(answers_of(EVIDENCE.collateral)) as (service, url):
+        made = due(tmp_path, url, clock, EVIDENCE.collateral)
+        service.answers = answers_of(forged.with_collateral(root_ca_crl=revoking_signer()).collateral)
+        made.get(EVIDENCE.quote)
+        settle()
+        with raises("collateral-revoked", FetchError, "why", "remedy"):
+            made.get(EVIDENCE.quote)
+
+
+def test_an_old_set_of_a_revoked_signer_ends_no_newer_set(tmp_path, clock):
+    signer = LAB.reissue(SIGNER, LAB.platform.pki.root, serial_number=SIGNER.certificate.serial_number + 1)
+    chain = signer.public_bytes(Encoding.PEM) + LAB.platform.pki.root.pem
+    newer = EVIDENCE.with_collateral(tcb_info_issuer_chain=chain, qe_identity_issuer_chain=chain).collateral
+    with serving(answers_of(newer)) as (service, url):
+        made = due(tmp_path, url, clock, newer)
+        service.answers = answers_of(EVIDENCE.with_collateral(root_ca_crl=revoking_signer()).collateral)
+        made.get(EVIDENCE.quote)
+        settle()
+        found = made.get(EVIDENCE.quote)
+        assert (found.collateral, bool(found.problem)) == (newer, True)
 
 
 @pytest.mark.slow

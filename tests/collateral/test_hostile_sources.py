@@ -95,7 +95,7 @@ SOURCES = {
     "a document formatted anew, once": Hostile({"tcb": [*body("tcb", REFORMATTED).values(), GOOD["tcb"]]}),
     "no chain": Hostile({"tcb": (200, {}, TCB_INFO)}, "source-chain"),
     "no revocation list": Hostile(body("rootcacrl", b"junk"), "source-crl"),
-    "an expired set": Hostile(edited("tcb_info", nextUpdate="2026-11-24T00:00:00Z"), "source-expired"),
+    "an expired set": Hostile(edited("tcb_info", nextUpdate="2026-11-24T00:00:00Z"), "collateral"),
     "another platform's": Hostile(edited("tcb_info", fmspc="000000000000"), "collateral-of-another-set"),
     "parts of two sets": Hostile(edited("tcb_info", tcbEvaluationDataNumber=2), "collateral-of-another-set"),
     "another root's": Hostile(answers_of(STRANGERS), "collateral-signer"),

@@ -11,7 +11,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -25,10 +25,17 @@ from confcom.collateral.pcs_client import FETCH_SECONDS, difference, fetch_set, 
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError, WrongTypeError
 from confcom.sgx.collateral_json import PlatformKind
+from confcom.sgx.quote import QuoteFrame
 from confcom.verify.argument_types import path_argument, time_limit
-from confcom.verify.prepared_collateral import PCK_CAS, Collateral, PreparedCollateral, platform_kind
+from confcom.verify.prepared_collateral import (
+    MAX_KNOWN_KEYS,
+    MAX_KNOWN_PART,
+    PCK_CAS,
+    Collateral,
+    PreparedCollateral,
+    platform_kind,
+)
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
-from confcom.verify.verdict import utc_text
 from confcom.verify.verifier import QuoteInput, bytes_of
 
 LAST_DAYS: Final = timedelta(days=2)
@@ -51,7 +58,7 @@ class CachedCollateral:
     """Collateral that verified under the cache's root, and its age."""
 
     collateral: Collateral
-    """The collateral of the quote's platform; not expired by the cache's clock."""
+    """The collateral of the quote's platform, which by the cache's clock has not expired."""
     prepared: PreparedCollateral
     """The same, prepared for `verify`; the same object for all calls until the set changes, or for an hour."""
     age: timedelta
@@ -75,11 +82,11 @@ class CollateralCache:
             this user, and others must not be able to write it.
         source: the service from which collateral is fetched.
         root: the root under which collateral must verify, and quotes will be verified.
-        early: fetch early sets, as in `fetch_collateral`.
-        evaluation: fetch sets with this TCB evaluation data number.
+        early: whether to fetch early sets, as for `fetch_collateral`.
+        evaluation: the TCB evaluation data number of the sets to fetch.
         seconds: the time limit of one fetch.
-        clock: returns the present, with a time zone.
-        jitter: returns random numbers in [0, 1), which spread the attempts of many machines.
+        clock: a function that returns the present time with a time zone.
+        jitter: a function that returns random numbers in [0, 1), which spread the attempts of many machines.
     """
 
     def __init__(
@@ -103,6 +110,7 @@ class CollateralCache:
         self._early, self._evaluation, self._seconds = early, evaluation, time_limit(seconds)
         self._clock, self._jitter = clock, jitter
         self._files = CacheDirectory(path_argument("the cache's directory", directory), trusted_root(root))
+        self._kinds: dict[bytes, PlatformKind] = {}  # by the part of a quote that certifies its attestation key
         self._renewals: dict[tuple[int, Path], Future[FetchError | None]] = {}
         self._lock = threading.Lock()
 
@@ -116,7 +124,7 @@ class CollateralCache:
             FetchError: no set that verifies is stored or can be fetched; or the directory cannot be used.
             MalformedError: the quote has no readable PCK certificate.
         """
-        kind = platform_kind(bytes_of(quote))
+        kind = self._kind(bytes_of(quote))
         at_hand = self._at_hand(kind)
         if at_hand.renewal is not None:
             wait([at_hand.renewal], at_hand.patience)
@@ -124,7 +132,7 @@ class CollateralCache:
 
     async def aget(self, quote: QuoteInput) -> CachedCollateral:
         """Return collateral like `get`, in asyncio programs. A new set takes milliseconds of the event loop to read."""
-        kind = platform_kind(bytes_of(quote))
+        kind = self._kind(bytes_of(quote))
         at_hand = self._at_hand(kind)
         if at_hand.renewal is not None:
             with contextlib.suppress(TimeoutError):
@@ -140,7 +148,7 @@ class CollateralCache:
             FetchError: the source failed, or is not asked yet after a failure; or the directory cannot be used.
             MalformedError: the quote has no readable PCK certificate.
         """
-        kind = platform_kind(bytes_of(quote))
+        kind = self._kind(bytes_of(quote))
         self._files.require_private()
         # In a thread, because the caller's may run an event loop.
         renewal = call_detached(self._renew, kind, forced=True)
@@ -158,9 +166,20 @@ class CollateralCache:
             MalformedError: the quote has no readable PCK certificate.
         """
         data = bytes_of(quote)
-        kinds = [PlatformKind(data, ca) for ca in PCK_CAS] if len(data) == _FMSPC_SIZE else [platform_kind(data)]
+        kinds = [PlatformKind(data, ca) for ca in PCK_CAS] if len(data) == _FMSPC_SIZE else [self._kind(data)]
         for kind in kinds:
             self._files.discard(self._path(kind))
+
+    def _kind(self, quote: bytes) -> PlatformKind:
+        """Return a quote's kind of platform; reading certificates takes longer than everything else in a call."""
+        part = QuoteFrame.parse(quote).certifying_part
+        if (kind := self._kinds.get(part)) is None:
+            kind = platform_kind(quote)
+            if len(part) <= MAX_KNOWN_PART:
+                if len(self._kinds) >= MAX_KNOWN_KEYS:
+                    self._kinds.clear()
+                self._kinds[part] = kind
+        return kind
 
     def _path(self, kind: PlatformKind) -> Path:
         chosen = (self._source.base, self._source.root_crl, kind.fmspc.hex(), kind.ca, self._early, self._evaluation)
@@ -230,43 +249,46 @@ class CollateralCache:
                     answered = backoff is not None and backoff.holds(now, held=True)
                     if answered or held.prepared.documents.is_fresh(now):
                         return None
-                return self._fetch(path, kind, backoff)
+                return self._fetch(path, kind, held, backoff)
         except FetchError as error:  # the directory or its lock
             return error
 
-    def _fetch(self, path: Path, kind: PlatformKind, backoff: Backoff | None) -> FetchError | None:
+    def _fetch(
+        self, path: Path, kind: PlatformKind, held: CachedSet | None, backoff: Backoff | None
+    ) -> FetchError | None:
         options: dict[str, Any] = {"early": self._early, "evaluation": self._evaluation, "seconds": self._seconds}
         try:
-            collateral = run_apart(fetch_set(kind, self._source, self._verified, **options))
+            collateral = run_apart(fetch_set(kind, self._source, partial(self._verified, path, held), **options))
             self._files.write(path, collateral)
         except FetchError as error:
-            if error.error_code == REVOKED:
-                self._files.discard(path)
             failed = Backoff.after_failure(error, backoff, self._clock(), self._jitter)
             self._files.write_backoff(path, failed)
             return error
         self._files.write_backoff(path, Backoff.after_answer(self._clock()))
         return None
 
-    def _verified(self, collateral: Collateral) -> Collateral:
-        now = self._clock()
-        if now >= collateral.expires:
-            raise FetchError(
-                f"{self._source.base} serves collateral that has expired",
-                error_code="source-expired",
-                why=f"a part of it was current until {utc_text(collateral.expires)}",
-                remedy="ask another service, such as INTEL_PCS; Azure's cache serves such sets by its policy",
-            )
+    def _verified(self, path: Path, held: CachedSet | None, collateral: Collateral) -> Collateral:
         try:
-            collateral.prepared(self._files.root, now)
+            collateral.prepared(self._files.root, self._clock())
         except MalformedError as error:
+            revoked = held is not None and self._revokes(collateral.root_ca_crl, held)
+            if revoked:
+                self._files.discard(path)
             raise FetchError(
                 f"{self._source.base} serves collateral that does not verify",
-                error_code=error.error_code,
+                error_code=REVOKED if revoked else error.error_code,
                 why=error.why or error.what,
-                remedy="check the root and the source; ask Intel's own service",
+                remedy="check the cache's root; ask another service: Azure's cache, for one, serves expired sets",
             ) from error
         return collateral
+
+    def _revokes(self, root_ca_crl: bytes, held: CachedSet) -> bool:
+        """Return whether a list that the root signed revokes a signer of the set at hand."""
+        try:
+            replace(held.collateral, root_ca_crl=root_ca_crl).prepared(self._files.root, self._clock())
+        except MalformedError as error:
+            return error.error_code == REVOKED
+        return False
 
 
 @dataclass(frozen=True, slots=True)

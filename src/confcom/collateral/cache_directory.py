@@ -93,10 +93,8 @@ class CacheDirectory:
 
     def write(self, path: Path, collateral: Collateral) -> None:
         """Write a set, under the lock of its path."""
-        try:
+        with self._writing():
             self._replace(path, collateral.to_json().encode())
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def read_backoff(self, path: Path) -> Backoff | None:
         """Return when the source is asked again; None if nothing says so."""
@@ -118,23 +116,17 @@ class CacheDirectory:
     def discard(self, path: Path) -> None:
         """Remove a set and what is known of its source."""
         self._backoffs.pop(path, None)
-        try:
+        with self._writing():
             for file in (path, _backoff_path(path)):
                 file.unlink(missing_ok=True)
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     @contextlib.contextmanager
     def locked(self, path: Path, seconds: float) -> Iterator[None]:
         """Hold the lock of a set between processes. It blocks for at most the given time."""
-        try:
+        with self._writing():
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.require_private()
-            descriptor = os.open(
-                path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
-        except OSError as error:
-            raise self._unwritable(error) from error
+            descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             for _ in range(int(seconds / LOCK_POLL_SECONDS) + 1):
                 with contextlib.suppress(BlockingIOError):
@@ -148,29 +140,31 @@ class CacheDirectory:
                     why=f"another process has held its lock for {seconds:g} s",
                     remedy="try again; end that process if it hangs",
                 )
-            try:
-                yield
-            finally:
-                # Closing does not suffice: a process that was forked meanwhile has the same lock.
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            yield
         finally:
+            # Closing does not suffice: a process that was forked meanwhile has the same lock.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
     def _replace(self, path: Path, data: bytes) -> None:
         temporary = path.with_suffix(f"{path.suffix}.new")
         temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         temporary.replace(path)
 
-    def _unwritable(self, error: OSError) -> FetchError:
-        return FetchError(
-            f"the cache {self.directory} cannot be written",
-            error_code="cache-not-written",
-            why=error.strerror or str(error),
-            remedy="give a directory that this user may write, on a disk that is not full",
-        )
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FetchError(
+                f"the cache {self.directory} cannot be written",
+                error_code="cache-not-written",
+                why=error.strerror or str(error),
+                remedy="give a directory that this user may write, on a disk that is not full",
+            ) from error
 
 
 def _backoff_path(path: Path) -> Path:

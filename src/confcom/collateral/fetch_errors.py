@@ -14,7 +14,7 @@ from confcom.extras import require
 
 require("httpx2", "collateral")
 
-import httpx2  # noqa: E402 # after what tells who brings it
+import httpx2  # noqa: E402 # require() must run first: its error names the extra
 
 _WRONG_NAME: Final = frozenset({62, 64})
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH (x509_vfy.h)."""
@@ -48,6 +48,10 @@ class _Fault:
     why: str
     code: str
     remedy: str
+
+    def error(self, what: str, message: str = "") -> FetchError:
+        why = f"{self.why}: {shortened(message).rstrip('.')}" if message else self.why
+        return FetchError(what, error_code=self.code, why=why, remedy=self.remedy)
 
 
 _CHECK_ADDRESS: Final = "check that the address is that of a service of collateral, and no proxy's page"
@@ -93,6 +97,32 @@ _TLS_AUTHORITY = _Fault(
     remedy="give the authority of its certificate by --ca (Source.ca_file)",
 )
 
+_TRY_AGAIN: Final = "try again; `curl -v` to the same address shows where it waits"
+_SILENT = _Fault("it did not begin an answer within the time limit", code="source-silent", remedy=_TRY_AGAIN)
+_SLOW = _Fault("it did not end its answer within the time limit", code="source-slow", remedy=_TRY_AGAIN)
+_TRUNCATED = _Fault("the connection ended before the answer", code="source-truncated", remedy=_TRY_AGAIN)
+_REDIRECT = _Fault(
+    "redirects are not followed, since they could lead to another host",
+    code="source-redirect",
+    remedy="give the address that the service really has",
+)
+TOO_LARGE = _Fault("no such document is that large", code="source-too-large", remedy=_CHECK_ADDRESS)
+COMPRESSED = _Fault(
+    "the answer is compressed, and Accept-Encoding: identity was asked for",
+    code="source-compressed",
+    remedy="let the service, or the proxy before it, obey Accept-Encoding",
+)
+
+NO_CHAIN = _Fault(
+    "a header with an issuer chain is missing, or too long",
+    code="source-chain",
+    remedy="check that no proxy drops headers, and that it is a service of collateral",
+)
+ANOTHER_SET = _Fault(
+    "it is not the one that was asked for",
+    code="collateral-of-another-set",
+    remedy="try again, since sets may change between two requests; else ask Intel's own service",
+)
 _NOT_JSON = _Fault("a document is not JSON, or was cut off", code="source-not-json", remedy=_CHECK_ADDRESS)
 _UNSIGNED = _Fault(
     "a document has no signature in Intel's form",
@@ -103,31 +133,26 @@ _NO_CRL = _Fault("a revocation list cannot be read", code="source-crl", remedy=_
 _CONTENT = _Fault("a part has a wrong form", code="source-content", remedy=_CHECK_ADDRESS)
 _UNREADABLE: Final = {"not-signed-json": _UNSIGNED, "not-a-crl": _NO_CRL}
 
-_OWN: Final = frozenset(
-    {"source-ca-file", "source-expired", "source-redirect", "source-too-large", "source-compressed"}
-)
 _FAULTS: Final = (_KEY, _REFUSED, *_STATUSES.values(), _HEADERS, _TLS_NAME, _TLS_DATES, _TLS_AUTHORITY)
-_LASTING: Final = _OWN | {REVOKED} | {fault.code for fault in _FAULTS}
+_LASTING: Final = {REVOKED} | {fault.code for fault in (*_FAULTS, _REDIRECT, TOO_LARGE, COMPRESSED)}
 
 
 def refusal(response: httpx2.Response, url: str) -> FetchError:
     """Return the error for an answer with another status than 200."""
     if response.is_redirect:
-        return FetchError(
-            f"{url} redirects to {shortened(response.headers.get('location', 'no address'))}",
-            error_code="source-redirect",
-            why="redirects are not followed: they could lead to another host",
-            remedy="give the address that the service really has",
-        )
+        return _REDIRECT.error(f"{url} redirects to another address", response.headers.get("Location", ""))
     fault = _STATUSES.get(response.status_code, _FAILED if response.is_server_error else _REFUSED)
-    error = _error(f"{url} answered {response.status_code}", fault, response.headers.get("Error-Message", ""))
+    error = fault.error(f"{url} answered {response.status_code}", response.headers.get("Error-Message", ""))
     error.retry_after = response.headers.get("Retry-After", "")
     return error
 
 
-def failure(error: BaseException, url: str) -> FetchError:
-    """Return the error for a request without an answer."""
-    return _error(f"{url} cannot be asked", _fault(list(_causes(error))), str(error))
+def failure(error: BaseException, url: str, *, answering: bool) -> FetchError:
+    """Return the error for a request without an answer, or with an answer whose body did not end."""
+    if answering:
+        fault = _SLOW if isinstance(error, TimeoutError) else _TRUNCATED
+        return fault.error(f"the answer of {url} did not end", str(error))
+    return _fault(list(_causes(error))).error(f"{url} gave no answer", str(error))
 
 
 def unreadable(error: MalformedError, source: str, *documents: bytes) -> FetchError:
@@ -135,12 +160,7 @@ def unreadable(error: MalformedError, source: str, *documents: bytes) -> FetchEr
     fault = _UNREADABLE.get(error.error_code, _CONTENT)
     if fault is _UNSIGNED and not all(_is_json(document) for document in documents):
         fault = _NOT_JSON
-    return _error(f"{source} sent what is no collateral", fault, error.what)
-
-
-def _error(what: str, fault: _Fault, message: str) -> FetchError:
-    why = f"{fault.why}: {shortened(message).rstrip('.')}" if message else fault.why
-    return FetchError(what, error_code=fault.code, why=why, remedy=fault.remedy)
+    return fault.error(f"{source} sent what is no collateral", error.what)
 
 
 def _fault(errors: list[BaseException]) -> _Fault:
@@ -152,6 +172,7 @@ def _fault(errors: list[BaseException]) -> _Fault:
         if getattr(error, "error_status_hint", 0) == _HEADERS_TOO_LARGE:
             return _HEADERS
     kinds = (
+        (TimeoutError, _SILENT),
         (ssl.SSLError, _TLS),
         (socket.gaierror, _NAME),
         (httpx2.ProxyError, _PROXY),

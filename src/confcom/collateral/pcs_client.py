@@ -10,12 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from cryptography import x509
-
 from confcom.collateral.detached_call import run_apart
-from confcom.collateral.fetch_errors import FetchError, failure, refusal, unreadable
+from confcom.collateral.fetch_errors import (
+    ANOTHER_SET,
+    COMPRESSED,
+    NO_CHAIN,
+    TOO_LARGE,
+    FetchError,
+    failure,
+    refusal,
+    unreadable,
+)
 from confcom.collateral.source import Source
-from confcom.errors import MalformedError, WrongTypeError, WrongValueError, shortened
+from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.extras import require
 from confcom.sgx.collateral_json import CRL_CHAIN, QE_CHAIN, TCB_CHAINS, PlatformKind, decode_chain
 from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
@@ -32,7 +39,7 @@ FETCH_SECONDS: Final = 30.0
 """Time limit of all requests and retries together: a service needs less, and people would wait longer."""
 CONNECT_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 0.5
-"""Pause before the second and last attempt, after a failure that may pass."""
+"""Seconds between an attempt with a failure that may pass and the second, last attempt."""
 MAX_HEADER_CHAIN: Final = 16 * 1024
 """Greatest length of an issuer chain in a header. Two percent-encoded certificates take 3 KiB."""
 _CHUNK: Final = 64 * 1024
@@ -60,14 +67,14 @@ def fetch_collateral(
     they are only parsed here, and `verify` decides whether the collateral is authentic and current.
 
     Args:
-        quote: any form of QuoteInput; only the PCK certificate in it is read.
+        quote: any form of QuoteInput; only the quote's PCK certificate is read.
         source: INTEL_PCS, AZURE_CACHE, or another Source. After a failure that may pass, the set is fetched once more.
-        early: fetch the early set, with the newest TCB recovery, not the standard set (Intel: update=early).
-        evaluation: fetch the set with this TCB evaluation data number.
-        seconds: the time limit of all requests together.
+        early: fetch the early set (Intel: update=early), with the newest TCB recovery, not the standard set.
+        evaluation: the TCB evaluation data number of the set to fetch.
+        seconds: the time limit of all requests together, with the look-up of the host's name.
 
     Raises:
-        FetchError: the service did not answer, refused, or sent no collateral for the quote's platform.
+        FetchError: the service did not answer, refused the request, or sent no collateral for the quote's platform.
         MalformedError: the quote has no readable PCK certificate.
         SettingsError: an argument has a wrong type or value; or an event loop is running.
     """
@@ -113,7 +120,7 @@ async def fetch_set(
     if evaluation is not None:
         chosen = {"tcbEvaluationDataNumber": str(evaluation)}
     async with _client(source) as client:
-        requests = _Requests(client, source, deadline, seconds)
+        requests = _Requests(client, source, deadline)
         for last in (False, True):
             try:
                 return accept(await _fetch_once(requests, kind, chosen, evaluation))
@@ -148,12 +155,7 @@ async def _fetch_once(
     except MalformedError as error:
         raise unreadable(error, source.base, tcb_info.body, identity.body) from error
     if why:
-        raise FetchError(
-            f"{source.base} served another set than the one that was asked for",
-            error_code="collateral-of-another-set",
-            why=why,
-            remedy="try again, since sets may change between two requests; else ask Intel's own service",
-        )
+        raise ANOTHER_SET.error(f"{source.base} served another set", why)
     return collateral
 
 
@@ -167,7 +169,7 @@ def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | Non
     numbers = (documents.tcb_info.tcb_evaluation_data_number, documents.qe_identity.tcb_evaluation_data_number)
     if documents.tcb_info.fmspc != kind.fmspc:
         return f"its TCB info is for FMSPC {documents.tcb_info.fmspc.hex()}, not for {kind.fmspc.hex()}"
-    if (issuer := pck_ca(x509.load_der_x509_crl(collateral.pck_crl).issuer)) != kind.ca:
+    if (issuer := pck_ca(documents.pck_crl.issuer)) != kind.ca:
         return f"its revocation list is of the {issuer} CA, not of the {kind.ca} CA"
     if numbers[0] != numbers[1]:
         return f"TCB info has the evaluation number {numbers[0]} and the QE identity {numbers[1]}"
@@ -190,11 +192,10 @@ class _Requests:
     source: Source
     deadline: float
     """The instant of the event loop's clock at which all requests end."""
-    seconds: float
 
     async def get(self, path: str, parameters: Mapping[str, str], limit: int) -> _Answer:
         url = path if "://" in path else self.source.base + path
-        # The key belongs to the service, and not to the host of the root's revocation list.
+        # Send the API key to the service only, not to the host of the root's revocation list.
         own = self.source.api_key and url.startswith(self.source.base)
         headers = {"Ocp-Apim-Subscription-Key": self.source.api_key} if own else {}
         answering = False
@@ -207,57 +208,20 @@ class _Requests:
                 if response.status_code != httpx2.codes.OK:
                     raise refusal(response, url)
                 return _Answer(await _body(response, url, limit), dict(response.headers))
-        except TimeoutError as error:
-            raise _late(url, self.seconds, answering=answering) from error
         except (httpx2.HTTPError, OSError) as error:  # ssl.SSLError: the server sent a damaged TLS record
-            raise (_cut_off(error, url) if answering else failure(error, url)) from error
+            raise failure(error, url, answering=answering) from error
 
 
 async def _body(response: httpx2.Response, url: str, limit: int) -> bytes:
     # Nothing is decompressed: a small answer cannot become a large one.
     if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
-        raise FetchError(
-            f"the answer of {url} is compressed",
-            error_code="source-compressed",
-            why=f"uncompressed content was asked for, and this is {shortened(encoding)!r}",
-            remedy="let the service, or the proxy before it, obey Accept-Encoding: identity",
-        )
+        raise COMPRESSED.error(f"the answer of {url} cannot be read", encoding)
     data = bytearray()
     async for chunk in response.aiter_raw(_CHUNK):
         data += chunk
         if len(data) > limit:
-            raise FetchError(
-                f"the answer of {url} has more than {limit} bytes",
-                error_code="source-too-large",
-                why="no such document is that large",
-                remedy="check that it is a service of collateral",
-            )
+            raise TOO_LARGE.error(f"the answer of {url} has more than {limit} bytes")
     return bytes(data)
-
-
-def _late(url: str, seconds: float, *, answering: bool) -> FetchError:
-    if answering:
-        return FetchError(
-            f"the answer of {url} did not end within {seconds:g} s",
-            error_code="source-slow",
-            why="the service or the network is slow",
-            remedy="try again; `curl -v` to the same address shows where it waits",
-        )
-    return FetchError(
-        f"{url} gave no answer within {seconds:g} s",
-        error_code="source-silent",
-        why="the service is overloaded, or a proxy or firewall holds the connection",
-        remedy="try again; `curl -v` to the same address shows where it waits",
-    )
-
-
-def _cut_off(error: httpx2.HTTPError | OSError, url: str) -> FetchError:
-    return FetchError(
-        f"the answer of {url} was cut off",
-        error_code="source-truncated",
-        why=f"the connection ended before the answer did ({shortened(str(error) or type(error).__name__)})",
-        remedy="try again; check the service, and the proxy before it",
-    )
 
 
 def _client(source: Source) -> httpx2.AsyncClient:
@@ -290,12 +254,7 @@ def _client(source: Source) -> httpx2.AsyncClient:
 def _chain(answer: _Answer, source: Source, *names: str) -> bytes:
     text = next((answer.headers[name.lower()] for name in names if name.lower() in answer.headers), "")
     if not text or len(text) > MAX_HEADER_CHAIN:
-        raise FetchError(
-            f"{source.base} gives no issuer chain",
-            error_code="source-chain",
-            why=f"the header {names[0]} is missing" if not text else f"the header {names[0]} is too long",
-            remedy="check that a proxy does not drop headers, and that it is a service of collateral",
-        )
+        raise NO_CHAIN.error(f"{source.base} gives no issuer chain", f"{names[0]} has {len(text)} characters")
     return decode_chain(text)
 
 
