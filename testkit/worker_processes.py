@@ -5,7 +5,7 @@ import os
 import select
 from pathlib import Path
 
-FAULTY = '''
+FAULTY = """
 import os, time
 from pathlib import Path
 from confcom.verify import verifier
@@ -26,7 +26,7 @@ def faulty(quote, *rest):
     return decide(quote, *rest)
 
 verifier.verify_quote = faulty
-'''
+"""
 """A sitecustomize of the workers: a quote that ends in these words has the fault."""
 
 

@@ -108,12 +108,16 @@ async def test_collateral_that_expires_in_use_is_no_verdict(verifier, source):
 
 
 async def test_more_callers_than_the_bound_are_told_at_once(verifier):
-    released = threading.Event()
-    with serving({"tcb": lambda _handler: released.wait(20)}) as (service, url):
+    asked, released = threading.Event(), threading.Event()
+
+    def wait(_handler):
+        asked.set()
+        released.wait(20)
+
+    with serving({"tcb": wait}) as (_, url):
         async with verifier(url, max_callers=1) as running:
             waiting = asyncio.create_task(running.verify(EVIDENCE.quote))
-            while not service.asked:
-                await asyncio.sleep(0)
+            await asyncio.to_thread(asked.wait)
             with raises("verifier-busy", BusyError, "why", "remedy"):
                 await running.verify(EVIDENCE.quote)
             released.set()
