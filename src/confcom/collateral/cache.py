@@ -120,6 +120,8 @@ class CollateralCache:
     def get(self, quote: QuoteInput) -> CachedCollateral:
         """Return the collateral of a quote's platform from disk or the source. `quote` has any form of QuoteInput.
 
+        The call blocks while no set is stored, until the source has answered or failed.
+
         Raises:
             FetchError: no set that verifies is stored or can be fetched; or the directory cannot be used.
             MalformedError: the quote has no readable PCK certificate.
