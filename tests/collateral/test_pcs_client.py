@@ -196,8 +196,9 @@ def test_a_name_that_nobody_resolves(evidence, monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    with raises("source-name", FetchError, "why", "remedy"):
-        fetch_collateral(evidence.quote, Source("https://pcs.test"))
+    for url in ("https://pcs.test", "https://\xe4..b.test"):
+        with raises("source-name", FetchError, "why", "remedy"):
+            fetch_collateral(evidence.quote, Source(url))
 
 
 def test_an_error_and_then_an_answer(evidence):

@@ -120,6 +120,8 @@ class CollateralCache:
     def get(self, quote: QuoteInput) -> CachedCollateral:
         """Return the collateral of a quote's platform from disk or the source. `quote` has any form of QuoteInput.
 
+        The call blocks while no set is stored, until the source has answered or failed.
+
         Raises:
             FetchError: no set that verifies is stored or can be fetched; or the directory cannot be used.
             MalformedError: the quote has no readable PCK certificate.
@@ -211,7 +213,7 @@ class CollateralCache:
         held, problem, error = at_hand.held, at_hand.problem, None
         if at_hand.renewal is not None:
             if at_hand.renewal.done():
-                error = at_hand.renewal.result()
+                error = _error_of(at_hand.renewal)
                 problem = "" if error is None else str(error)
             held = self._read(self._path(kind), kind, self._clock())
         if held is not None:
@@ -233,8 +235,7 @@ class CollateralCache:
             except RuntimeError as error:
                 renewal = Future()
                 renewal.set_result(FetchError("no thread can be started", why=str(error), remedy="raise its limit"))
-        failed = last.result() if last is not None else None
-        return renewal, str(failed or "")
+        return renewal, str(_error_of(last) or "") if last is not None else ""
 
     def _renew(self, kind: PlatformKind, *, forced: bool = False) -> FetchError | None:
         path = self._path(kind)
@@ -289,6 +290,10 @@ class CollateralCache:
         except MalformedError as error:
             return error.error_code == REVOKED
         return False
+
+
+def _error_of(renewal: Future[FetchError | None]) -> BaseException | None:
+    return renewal.exception() or renewal.result()
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,8 @@ class CacheDirectory:
             with self._lock:
                 found = self._sets.get(path)
             if found is None or found.stamp != stamp or not found.checked <= now < found.checked + CHECK_INTERVAL:
-                collateral = Collateral.from_json(read_regular_file(path, MAX_JSON_SIZE))
+                limit = min(2 * status.st_size, MAX_JSON_SIZE)  # a read takes this memory, whatever the file's size
+                collateral = Collateral.from_json(read_regular_file(path, limit))
                 prepared = collateral.prepared(self.root, now)
                 found = CachedSet(collateral, prepared, now, stamp) if matches(collateral) else None
         except (OSError, UnreadableInputError, MalformedError):

@@ -174,7 +174,7 @@ def _fault(errors: list[BaseException]) -> _Fault:
     kinds = (
         (TimeoutError, _SILENT),
         (ssl.SSLError, _TLS),
-        (socket.gaierror, _NAME),
+        (socket.gaierror | httpx2.InvalidURL, _NAME),
         (httpx2.ProxyError, _PROXY),
         (httpx2.NetworkError | httpx2.TimeoutException | OSError, _NOT_REACHED),
     )

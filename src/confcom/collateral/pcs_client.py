@@ -208,7 +208,11 @@ class _Requests:
                 if response.status_code != httpx2.codes.OK:
                     raise refusal(response, url)
                 return _Answer(await _body(response, url, limit), dict(response.headers))
-        except (httpx2.HTTPError, OSError) as error:  # ssl.SSLError: the server sent a damaged TLS record
+        except (
+            httpx2.HTTPError,
+            httpx2.InvalidURL,
+            OSError,
+        ) as error:  # ssl.SSLError: the server sent a damaged TLS record
             raise failure(error, url, answering=answering) from error
 
 
