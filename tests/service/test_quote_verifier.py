@@ -152,6 +152,29 @@ async def test_who_waits_at_its_end_is_told(verifier):
     assert {type(error) for error in done} == {WorkerError, asyncio.CancelledError}
 
 
+async def test_who_gets_collateral_after_its_end_is_told(verifier):
+    answers = answers_of(EVIDENCE.collateral)
+    asked, released = threading.Event(), threading.Event()
+
+    def answer(handler):
+        asked.set()
+        released.wait(20)
+        status, headers, body = answers_of(EVIDENCE.collateral)["tcb"]
+        handler.send_response(status)
+        for header in (*headers.items(), ("Content-Length", str(len(body)))):
+            handler.send_header(*header)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    with serving(answers | {"tcb": answer}) as (_, url):
+        async with verifier(url) as running:
+            waiting = asyncio.create_task(running.verify(EVIDENCE.quote))
+            await asyncio.to_thread(asked.wait)
+        released.set()
+        with raises("verifier-not-running", WorkerError, "why", "remedy"):
+            await waiting
+
+
 @pytest.mark.parametrize(("code", "arguments"), [
     ("wrong-type", {"policy": None}),
     ("wrong-type", {"source": "http://127.0.0.1"}),

@@ -116,6 +116,7 @@ class Workers:
         self._number, self._setup = number, setup
         self._queue: asyncio.Queue[_Job] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = False
 
     async def start(self) -> None:
         """Start all workers, and wait until they are ready. Raises WorkerError if one cannot be started."""
@@ -125,6 +126,7 @@ class Workers:
 
     async def stop(self) -> None:
         """End all workers. Callers that still wait get a WorkerError."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -136,6 +138,8 @@ class Workers:
         Raises:
             WorkerError: no worker can be started, or the workers were stopped.
         """
+        if self._stopped:  # while the caller waited for collateral
+            raise _closed()
         job = _Job(request, asyncio.get_running_loop().create_future())
         self._queue.put_nowait(job)
         return await job.answer
