@@ -159,7 +159,7 @@ async def test_who_gets_collateral_after_its_end_is_told(verifier):
     def answer(handler):
         asked.set()
         released.wait(20)
-        status, headers, body = answers_of(EVIDENCE.collateral)["tcb"]
+        status, headers, body = answers["tcb"]
         handler.send_response(status)
         for header in (*headers.items(), ("Content-Length", str(len(body)))):
             handler.send_header(*header)
