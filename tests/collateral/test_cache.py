@@ -13,6 +13,7 @@ from datetime import timedelta
 import pytest
 
 from confcom.collateral import CollateralCache, FetchError, Source
+from confcom.collateral import cache as cache_module
 from confcom.errors import MalformedError, SettingsError
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
@@ -64,7 +65,8 @@ def test_it_is_prepared_for_the_caches_root(tmp_path, clock):
     assert cache.get(EVIDENCE.quote).prepared is not prepared
 
 
-def test_without_the_service_it_lasts_until_it_expires(tmp_path, clock):
+def test_without_the_service_it_lasts_until_it_expires(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(cache_module, "LAST_DAYS_WAIT_SECONDS", 50)
     with serving(answers_of(EVIDENCE.collateral)) as (_, url):
         cache = cache_of(tmp_path, url, clock)
         cache.get(EVIDENCE.quote)

@@ -117,7 +117,8 @@ def test_429_is_obeyed_by_every_process(tmp_path, clock, retry_after):
             assert len(service.asked) == asked
 
 
-def test_in_the_last_days_a_call_waits_for_a_newer_set(tmp_path, clock):
+def test_in_the_last_days_a_call_waits_for_a_newer_set(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(cache, "LAST_DAYS_WAIT_SECONDS", 50)
     with serving(answers_of(EVIDENCE.collateral)) as (service, url):
         made = filled(tmp_path, url, clock)
         service.answers = answers_of(NEWER)

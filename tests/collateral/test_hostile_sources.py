@@ -67,7 +67,7 @@ class Hostile:
 
     @property
     def seconds(self):
-        return SHORT if self.code in {"source-silent", "source-slow"} else 30
+        return {"source-silent": SHORT, "source-slow": 3 * SHORT}.get(self.code, 30)
 
 
 SOURCES = {
