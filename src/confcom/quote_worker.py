@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import pickle
 import signal
 import sys
 import time
@@ -96,7 +97,8 @@ def serve(connection: Connection) -> None:
         signal.setitimer(signal.ITIMER_REAL, setup.seconds)
         answer = worker.answer(request)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        connection.send(answer)
+        # Connection.send takes twice as long, since its pickler looks each class up in Python.
+        connection.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
 
 
 def main(descriptor: int) -> None:
