@@ -12,12 +12,14 @@ from bench.machine import OTHER, THIS, Checkout
 from bench.plugin import measure_plugins
 from bench.relay import measure_relay
 from bench.report import Measured, Section, command_line, run
+from bench.service import measure_service
 from bench.verification import measure_verification
 
 PARTS = {
     "helper": measure_helper,
     "relay": measure_relay,
     "verification": measure_verification,
+    "service": measure_service,
     "plugin": measure_plugins,
 }
 """The plugin's part comes last: other parts fork, and no process should fork after it has used gRPC."""

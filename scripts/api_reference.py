@@ -19,7 +19,14 @@ from typing import Any, Self, get_args, get_type_hints
 
 from generated_part import table, write_or_check
 
-MODULES = ("confcom.verify", "confcom.verify.ratls", "confcom.collateral", "confcom.testing", "confcom.client")
+MODULES = (
+    "confcom.verify",
+    "confcom.verify.ratls",
+    "confcom.collateral",
+    "confcom.service",
+    "confcom.testing",
+    "confcom.client",
+)
 WIDTH = 100
 """Most characters of a signature on one line; a longer signature has a line for each parameter."""
 MAX_DEFAULT = 24

@@ -42,9 +42,46 @@ def dripping(handler):
             time.sleep(0.05)
 
 
+def slow_body(handler):
+    """Answer with a head, and then a byte of the body at a time."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        for _ in range(1000):
+            handler.wfile.write(b" ")
+            time.sleep(0.05)
+
+
+def silent(handler):
+    """Wait until the client goes away."""
+    with contextlib.suppress(OSError):
+        handler.connection.recv(1)
+
+
+def cut_off(handler):
+    """End the connection before the body that the head promises."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"{")
+
+
+def hang_up(handler):
+    """End the connection without an answer."""
+
+
+def header_flood(handler):
+    """Answer with headers of 16 MiB."""
+    handler.send_response(200)
+    with contextlib.suppress(OSError):
+        for number in range(1 << 14):
+            handler.wfile.write(b"X-%d: %s\r\n" % (number, b"x" * 1000))
+
+
 def bomb(handler):
     """Answer with a megabyte that decompresses to a gigabyte."""
-    body = gzip.compress(bytes(1 << 28))
+    body = gzip.compress(bytes(1 << 20)) * (1 << 10)
     handler.send_response(200)
     handler.send_header("Content-Encoding", "gzip")
     handler.send_header("Content-Length", str(len(body)))
@@ -82,7 +119,7 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(answers, certificate=None):
+def serving(answers, certificate=None, *, port=0):
     """Serve on localhost, with TLS if a certificate file is given; yield the service and its address."""
     service = Service(answers)
 
@@ -97,7 +134,7 @@ def serving(answers, certificate=None):
         def handle_error(self, *_):
             """Print no error when a client closes its connection early."""
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", port), Handler)
     scheme = "http"
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

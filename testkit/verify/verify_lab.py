@@ -146,6 +146,7 @@ class Lab:
         replacing=None,
         adding=None,
         critical=False,
+        serial_number=None,
     ):
         """The certificate for the same key again, with one difference."""
         certificate = original.certificate
@@ -156,7 +157,7 @@ class Lab:
             .subject_name(subject)
             .issuer_name(subject if original is issuer else issuer.certificate.subject)
             .public_key(certificate.public_key())
-            .serial_number(certificate.serial_number)
+            .serial_number(serial_number or certificate.serial_number)
             .not_valid_before(not_before or certificate.not_valid_before_utc)
             .not_valid_after(not_after or certificate.not_valid_after_utc)
         )

@@ -1,5 +1,11 @@
+"""Collateral on disk: what is kept, when it is fetched again, and how files and the directory are distrusted."""
+
 import asyncio
+import multiprocessing
+import os
+import pickle
 import stat
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -7,125 +13,224 @@ from datetime import timedelta
 import pytest
 
 from confcom.collateral import CollateralCache, FetchError, Source
+from confcom.collateral import cache as cache_module
 from confcom.errors import MalformedError, SettingsError
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
+from testkit.collateral_caches import DAY, EVIDENCE, EXPIRES, HALF, HOUR, LAB, SECOND, Clock, cache_of, settle
 from testkit.collateral_service import answers_of, serving
 from testkit.expected_errors import raises
-from testkit.verify.verify_lab import NOW, SEED, Lab
+from testkit.verify.verify_lab import NOW, SEED
 
-LAB = Lab()
-EVIDENCE = LAB.evidence()
-DAY = timedelta(days=1)
-EXPIRES = EVIDENCE.collateral.expires
-HALF = EXPIRES - 15 * DAY
-
-
-class Clock:
-    def __init__(self):
-        self.now = NOW
-
-    def __call__(self):
-        return self.now
+FMSPC = "53494d534758"
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    yield Clock()
+    settle()
+
+
+def sets(directory):
+    return sorted(directory.glob("*.json"))
 
 
 def test_it_is_fetched_once_until_half_of_its_time(tmp_path, clock):
+    steps = ((NOW, 4), (HALF - SECOND, 4), (HALF, 8), (HALF, 8), (HALF + HOUR - SECOND, 8), (HALF + HOUR, 12))
     with serving(answers_of(EVIDENCE.collateral)) as (service, url):
-        for now, asked in ((NOW, 4), (HALF - timedelta(seconds=1), 4), (HALF, 8), (HALF, 12)):
-            clock.now = now
-            found = CollateralCache(tmp_path / "a" / "b", Source(url), clock=clock).get(EVIDENCE.quote)
-            assert (found.collateral, found.age, found.problem) == (EVIDENCE.collateral, now - NOW + DAY, "")
+        for clock.now, asked in steps:
+            found = cache_of(tmp_path / "a" / "b", url, clock).get(EVIDENCE.quote)
+            assert (found.collateral, found.age, found.problem) == (EVIDENCE.collateral, clock.now - NOW + DAY, "")
+            settle()
             assert len(service.asked) == asked
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
-    (file,) = (tmp_path / "a" / "b").iterdir()
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    files = list((tmp_path / "a" / "b").iterdir())
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert sorted(file.suffix for file in files) == [".json", ".lock", ".source"]
 
 
-def test_without_the_service_it_lasts_until_it_expires(tmp_path, clock):
+def test_it_is_prepared_for_the_caches_root(tmp_path, clock):
     with serving(answers_of(EVIDENCE.collateral)) as (_, url):
-        cache = CollateralCache(tmp_path, Source(url), clock=clock)
+        cache = cache_of(tmp_path, url, clock)
+        prepared = cache.get(EVIDENCE.quote).prepared
+    assert prepared.root == EVIDENCE.trusted
+    assert verify(EVIDENCE.quote, LAB.policy, prepared, now=NOW).ok
+    assert cache.get(EVIDENCE.quote).prepared is prepared
+    clock.now += HOUR
+    assert cache.get(EVIDENCE.quote).prepared is not prepared
+    (file,) = sets(tmp_path)
+    prepared = cache.get(EVIDENCE.quote).prepared
+    file.write_bytes(file.read_bytes())
+    assert cache.get(EVIDENCE.quote).prepared is not prepared
+
+
+def test_without_the_service_it_lasts_until_it_expires(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(cache_module, "LAST_DAYS_WAIT_SECONDS", 50)
+    with serving(answers_of(EVIDENCE.collateral)) as (_, url):
+        cache = cache_of(tmp_path, url, clock)
         cache.get(EVIDENCE.quote)
-    clock.now = EXPIRES - timedelta(seconds=1)
+    clock.now = EXPIRES - SECOND
     found = cache.get(EVIDENCE.quote)
     assert found.collateral == EVIDENCE.collateral
     assert found.problem
     clock.now = EXPIRES
-    with raises("collateral-not-fetched", FetchError, "why", "remedy"):
+    with raises("source-not-reached", FetchError, "why", "remedy"):
         cache.get(EVIDENCE.quote)
 
 
-def test_expired_collateral_of_the_source_replaces_none(tmp_path, clock):
-    """Azure's cache serves expired collateral."""
-    past = {"nextUpdate": "2026-11-24T00:00:00Z"}
-    expired = LAB.edit_json(EVIDENCE, "tcb_info", lambda document: document.update(past)).collateral
+def changed(part, **members):
+    return LAB.edit_json(EVIDENCE, part, lambda document: document.update(members), sign_again=False).collateral
+
+
+STRANGERS = LAB.evidence(platform=LAB.stranger).collateral
+OTHERS = {
+    "nothing": b"",
+    "junk": b"junk",
+    "an object": b"{}",
+    "another platform's": LAB.edit_json(EVIDENCE, "tcb_info", lambda document: document.update(fmspc="000000000000")),
+    "another root's": STRANGERS,
+    "expired": LAB.edit_json(EVIDENCE, "tcb_info", lambda document: document.update(nextUpdate="2026-11-24T00:00:00Z")),
+    "with forged dates": changed("tcb_info", nextUpdate="2099-01-01T00:00:00Z"),
+    "with a forged QE identity": changed("qe_identity", isvprodid=7),
+    "with a stranger's revocation list": replace(EVIDENCE.collateral, pck_crl=STRANGERS.pck_crl),
+    "with a stranger's list of the root": replace(EVIDENCE.collateral, root_ca_crl=STRANGERS.root_ca_crl),
+}
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
+def test_a_file_that_does_not_verify_is_fetched_again(tmp_path, clock, content):
     with serving(answers_of(EVIDENCE.collateral)) as (service, url):
-        cache = CollateralCache(tmp_path, Source(url), clock=clock)
+        cache = cache_of(tmp_path, url, clock)
         cache.get(EVIDENCE.quote)
-        service.answers = answers_of(expired)
-        clock.now = HALF
-        found = [cache.get(EVIDENCE.quote) for _ in range(2)]
-        assert [(one.collateral, bool(one.problem)) for one in found] == [(EVIDENCE.collateral, True)] * 2
-        clock.now = EXPIRES
-        with raises("collateral-not-fetched", FetchError, "why", "remedy"):
-            cache.get(EVIDENCE.quote)
-
-
-@pytest.mark.parametrize("damage", [b"", b"junk", b"{}", None])
-def test_a_damaged_file_is_fetched_again(tmp_path, clock, damage):
-    with serving(answers_of(EVIDENCE.collateral)) as (service, url):
-        cache = CollateralCache(tmp_path, Source(url), clock=clock)
-        cache.get(EVIDENCE.quote)
-        (file,) = tmp_path.iterdir()
-        other = LAB.edit_json(EVIDENCE, "tcb_info", lambda document: document.update(fmspc="000000000000"))
-        file.write_bytes(other.collateral.to_json().encode() if damage is None else damage)
-        assert cache.get(EVIDENCE.quote).collateral == EVIDENCE.collateral
+        (file,) = sets(tmp_path)
+        collateral = getattr(content, "collateral", content)
+        file.write_bytes(content if isinstance(content, bytes) else collateral.to_json().encode())
+        for each in (cache, cache_of(tmp_path, url, clock)):
+            assert each.get(EVIDENCE.quote).collateral == EVIDENCE.collateral
         assert len(service.asked) == 8
-    assert [one.name for one in tmp_path.iterdir()] == [file.name]
+    assert sets(tmp_path) == [file]
 
 
 def test_sources_sets_and_kinds_do_not_mix(tmp_path, clock):
     processor = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=PckCaType.PROCESSOR))
     with serving(answers_of(EVIDENCE.collateral)) as (_, url), serving(answers_of(processor.collateral)) as (_, other):
         for options in ({}, {"early": True}, {"evaluation": 1}):
-            CollateralCache(tmp_path, Source(url), clock=clock, **options).get(EVIDENCE.quote)
-        cache = CollateralCache(tmp_path, Source(other), clock=clock)
-        for evidence in (EVIDENCE, processor):
-            cache.get(evidence.quote)
-    assert len(list(tmp_path.iterdir())) == 5
+            cache_of(tmp_path, url, clock, **options).get(EVIDENCE.quote)
+        cache_of(tmp_path, other, clock).get(processor.quote)
+        with raises("collateral-of-another-set", FetchError, "why", "remedy"):
+            cache_of(tmp_path, other, clock).get(EVIDENCE.quote)
+    assert len(sets(tmp_path)) == 4
 
 
-def test_a_set_that_cannot_be_meant(tmp_path):
-    for options, code in (({"evaluation": "x"}, "wrong-type"), ({"early": True, "evaluation": 3}, "wrong-value")):
+def test_arguments_that_cannot_be_meant(tmp_path):
+    source = Source("https://pcs.test")
+    for options, code in (
+        ({"evaluation": "x"}, "wrong-type"),
+        ({"early": True, "evaluation": 3}, "wrong-value"),
+        ({"root": "intel"}, "wrong-type"),
+        ({"seconds": "x"}, "wrong-type"),
+    ):
         with raises(code, SettingsError, "remedy"):
-            CollateralCache(tmp_path, Source("https://pcs.test"), **options)
+            CollateralCache(tmp_path, source, **options)
+    with raises("wrong-type", SettingsError, "remedy"):
+        CollateralCache(tmp_path, "https://pcs.test")
 
 
 def test_a_directory_that_cannot_be_written(tmp_path, clock):
     (tmp_path / "file").touch()
+    with serving(answers_of(EVIDENCE.collateral)) as (service, url):
+        cache = cache_of(tmp_path / "file" / "x", url, clock)
+        for _ in range(2):
+            with raises("cache-not-written", FetchError, "why", "remedy"):
+                cache.get(EVIDENCE.quote)
+        for call in (cache.get, cache.renew, cache.discard):
+            with pytest.raises(MalformedError):
+                call(b"junk")
+        assert not service.asked
+
+
+def test_a_set_at_hand_outlives_a_directory_that_cannot_be_written(tmp_path, clock):
     with serving(answers_of(EVIDENCE.collateral)) as (_, url):
-        cache = CollateralCache(tmp_path / "file" / "x", Source(url), clock=clock)
-        with raises("collateral-not-fetched", FetchError, "why", "remedy"):
-            cache.get(EVIDENCE.quote)
-        with pytest.raises(MalformedError):
-            cache.get(b"junk")
+        cache = cache_of(tmp_path, url, clock)
+        cache.get(EVIDENCE.quote)
+        (lock,) = tmp_path.glob("*.lock")
+        lock.unlink()
+        lock.mkdir()
+        clock.now = HALF
+        for told in (False, True):
+            found = cache.get(EVIDENCE.quote)
+            assert (found.collateral, bool(found.problem)) == (EVIDENCE.collateral, told)
+            settle()
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777])
+def test_a_directory_that_others_may_write(tmp_path, clock, mode):
+    directory = tmp_path / "cache"
+    with serving(answers_of(EVIDENCE.collateral)) as (service, url):
+        cache = cache_of(directory, url, clock)
+        cache.get(EVIDENCE.quote)
+        directory.chmod(mode)
+        for call in (cache.get, cache.renew):
+            with raises("cache-not-private", FetchError, "why", "remedy"):
+                call(EVIDENCE.quote)
+        assert len(service.asked) == 4
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory to another user")
+def test_a_directory_of_another_user(tmp_path, clock):
+    os.chown(tmp_path, 12345, 12345)
+    with serving({}) as (_, url), raises("cache-not-private", FetchError, "why", "remedy"):
+        cache_of(tmp_path, url, clock).get(EVIDENCE.quote)
+
+
+@pytest.mark.parametrize("named", [EVIDENCE.quote, bytes.fromhex(FMSPC), FMSPC])
+def test_what_is_discarded_is_fetched_again(tmp_path, clock, named):
+    with serving(answers_of(EVIDENCE.collateral)) as (service, url):
+        cache = cache_of(tmp_path, url, clock)
+        cache.discard(named)
+        cache.get(EVIDENCE.quote)
+        cache.discard(named)
+        assert not sets(tmp_path)
+        cache.get(EVIDENCE.quote)
+        assert len(service.asked) == 8
+
+
+def test_a_failure_is_discarded(tmp_path, clock):
+    with serving({}) as (service, url):
+        cache = cache_of(tmp_path, url, clock)
+        for _ in range(2):
+            with raises("source-unknown-platform", FetchError, "why", "remedy"):
+                cache.get(EVIDENCE.quote)
+        assert len(service.asked) == 1
+        service.answers = answers_of(EVIDENCE.collateral)
+        cache.discard(FMSPC)
+        assert cache.get(EVIDENCE.quote).problem == ""
 
 
 def get(arguments):
     directory, url, turns = arguments
-    cache = CollateralCache(directory, Source(url), clock=Clock())
+    cache = cache_of(directory, url, Clock())
     return {cache.get(EVIDENCE.quote).collateral.evaluation_number for _ in range(turns)}
 
 
-def test_many_processes_share_a_directory(tmp_path):
-    with serving(answers_of(EVIDENCE.collateral)) as (_, url), ProcessPoolExecutor(4) as pool:
+def test_many_processes_fetch_once(tmp_path):
+    with serving(answers_of(EVIDENCE.collateral)) as (service, url), ProcessPoolExecutor(4) as pool:
         assert set.union(*pool.map(get, [(tmp_path, url, 10)] * 8)) == {1}
-    assert len(list(tmp_path.iterdir())) == 1
+        assert len(service.asked) == 4
+    assert len(sets(tmp_path)) == 1
+
+
+def test_a_cache_goes_to_spawned_workers(tmp_path, clock):
+    with serving(answers_of(EVIDENCE.collateral)) as (service, url):
+        cache = cache_of(tmp_path, url, clock, evaluation=1)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            found = pool.submit(cache.get, EVIDENCE.quote).result()
+        assert found.collateral == EVIDENCE.collateral
+        assert verify(EVIDENCE.quote, LAB.policy, found.prepared, now=NOW).ok
+        assert pickle.loads(pickle.dumps(cache)).get(EVIDENCE.quote).collateral == EVIDENCE.collateral
+        assert len(service.asked) == 4
+    assert pickle.loads(pickle.dumps(CollateralCache(tmp_path, Source(url))))
 
 
 def test_the_roots_list_is_renewed_once_a_year(tmp_path, clock):
@@ -138,14 +243,53 @@ def test_the_roots_list_is_renewed_once_a_year(tmp_path, clock):
     for last, next_update, asked in ((369, 10, 8), (100, 200, 4)):
         crl = LAB.crl(LAB.platform.pki.root, next_update=NOW + next_update * DAY, last_update=NOW - last * DAY)
         with serving(answers_of(EVIDENCE.with_collateral(root_ca_crl=crl).collateral)) as (service, url):
-            cache = CollateralCache(tmp_path / str(last), Source(url), clock=clock)
-            assert {cache.get(EVIDENCE.quote).age for _ in range(2)} == {DAY}
+            cache = cache_of(tmp_path / str(last), url, clock)
+            for clock.now in (NOW, NOW + HOUR):
+                assert cache.get(EVIDENCE.quote).age == clock.now - NOW + DAY
+            settle()
             assert len(service.asked) == asked
 
 
-def test_it_may_be_asked_in_an_event_loop(tmp_path, clock):
+@pytest.mark.parametrize("name", ["get", "aget"])
+def test_it_may_be_asked_in_an_event_loop(tmp_path, clock, name):
     async def ask(url):
-        return CollateralCache(tmp_path, Source(url), clock=clock).get(EVIDENCE.quote)
+        found = getattr(cache_of(tmp_path, url, clock), name)(EVIDENCE.quote)
+        return await found if name == "aget" else found
 
     with serving(answers_of(EVIDENCE.collateral)) as (_, url):
         assert asyncio.run(ask(url)).collateral == EVIDENCE.collateral
+
+
+def test_the_loop_runs_while_it_waits(tmp_path, clock):
+    """The source answers when the event loop says so; and all who wait share its answer, or its failure."""
+    released, good = threading.Event(), answers_of(EVIDENCE.collateral)
+
+    def wait(handler):
+        released.wait(50)
+        handler.send_response(500)
+        handler.end_headers()
+
+    async def ask(cache):
+        async def release():
+            released.set()
+
+        return await asyncio.gather(*(cache.aget(EVIDENCE.quote) for _ in range(20)), release(), return_exceptions=True)
+
+    with serving(good | {"tcb": [wait, good["tcb"]]}) as (service, url):
+        *found, _ = asyncio.run(ask(cache_of(tmp_path, url, clock)))
+        assert {one.collateral.evaluation_number for one in found} == {1}
+        assert len(service.asked) == 5
+        service.answers["tcb"] = (404, {}, b"")
+        *errors, _ = asyncio.run(ask(cache_of(tmp_path / "other", url, clock)))
+        assert {one.error_code for one in errors} == {"source-unknown-platform"}
+        assert len(service.asked) == 6
+
+
+def test_a_clock_that_was_wrong(tmp_path, clock):
+    with serving({}) as (service, url):
+        clock.now = NOW + timedelta(days=4000)
+        for _ in range(2):
+            with raises("source-unknown-platform", FetchError):
+                cache_of(tmp_path, url, clock).get(EVIDENCE.quote)
+            clock.now = NOW
+        assert len(service.asked) == 2

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/contributing/promises.md").read_text()
 PERFORMANCE = re.findall(r"^\| .+? \| (at .+?) \| `bench/(\w+)\.py`: (.+) \|$", PAGE, re.MULTILINE)
 ROWS = dict(re.findall(r"^\| (?!promise |-)([^|]+?) \| (`[^|]+) \|$", PAGE, re.MULTILINE))
-BENCHMARKS = ("admission", "controller", "helper", "plugin", "relay", "status", "verification")
+BENCHMARKS = ("admission", "controller", "helper", "plugin", "relay", "service", "status", "verification")
 
 
 def names_in(path):

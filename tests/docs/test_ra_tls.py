@@ -1,5 +1,6 @@
 """The programs on the page about RA-TLS run unchanged; they refuse simulated platforms and use PCS."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,8 @@ def test_client_and_service_differ_in_the_platform_alone(attestation, tmp_path):
     exec(client + service, names)
     enclave = SimulatedEnclave(mr_enclave=bytes(32), mr_signer=bytes(range(32)), isv_prod_id=1, isv_svn=3)
     evidence = attestation.quote(b"c")
-    kept = SimpleNamespace(collateral=evidence.collateral.prepared(evidence.root))
+    names["RatlsTransport"] = partial(names["RatlsTransport"], root=evidence.root)
+    kept = SimpleNamespace(prepared=evidence.collateral.prepared(evidence.root))
     names["cache"] = SimpleNamespace(get=lambda _quote: kept)
     key, certificate = names["certify"](lambda report_data: attestation.quote(report_data, enclave=enclave).quote)
     with serving(certificate, key, tmp_path) as peer, pytest.raises(NotVerifiedError) as caught:

@@ -1,119 +1,155 @@
-"""Runs, unchanged, the web service and the service's tests that two pages on verification show."""
+"""Runs, unchanged, the web services and the service's tests that two pages on verification show."""
 
-import asyncio
-import base64
-import hashlib
+import contextlib
 import os
 import re
-import runpy
 import signal
-import time
+import socket
 from pathlib import Path
 
-import httpx2
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from confcom.testing import Attestation, SimulatedEnclave
 from testkit.collateral_service import answers_of, serving
-from testkit.documentation import files
+from testkit.documentation import text_of
 from testkit.programs import run_python
+from testkit.web_service import FILES, GOOD, KEY, LABEL, attest, client, quote_over, settings, uvicorn, write_service
+from testkit.worker_processes import Watched, workers_of
 
-FILES = files("python") | files("toml")
-ATTESTATION = Attestation.create()
-SIGNER = re.search(r'mr_signer = "(\w+)"', FILES["policy.toml"])[1]
-ENCLAVE = SimulatedEnclave(mr_enclave=bytes(32), mr_signer=bytes.fromhex(SIGNER), isv_prod_id=1, isv_svn=3)
-GOOD = ATTESTATION.quote(b"c", enclave=ENCLAVE)
-KEY = b"the enclave's public key"
+ACCEPTED = (200, {"mr_enclave": bytes(32).hex(), "key": KEY.hex()})
+MEGABYTE = 1024 * 1024
 
 
 @pytest.fixture
-def service(tmp_path, monkeypatch):
-    """Starts the page's service with a PCCS's URL; returns the module's names and a function that posts."""
-    monkeypatch.chdir(tmp_path)
-    Path("root.pem").write_bytes(ATTESTATION.root.certificate.public_bytes(Encoding.PEM))
-    Path("service.py").write_text(FILES["service.py"])
-    Path("policy.toml").write_text(f"allow_simulated = true\n{FILES['policy.toml']}")
-    monkeypatch.setenv("ROOT_FILE", "root.pem")
-    started = []
-
-    def start(url):
-        monkeypatch.setenv("PCCS_URL", url)
-        names = runpy.run_path("service.py")["decide"].__globals__
-        started.append(names)
-
-        def post(path, document=None):
-            async def ask():
-                transport = httpx2.ASGITransport(app=names["app"])
-                async with httpx2.AsyncClient(transport=transport, base_url="http://service") as client:
-                    return await client.post(path, json=document)
-
-            return asyncio.run(ask())
-
-        return names, post
-
-    yield start
-    for names in started:
-        names["pool"].shutdown()
+def directory(short_dir):
+    write_service(short_dir)
+    return short_dir
 
 
-def attest(post, *, key=KEY):
-    challenge = post("/challenge").json()["challenge"]
-    report_data = hashlib.sha512(b"example.com attestation, version 1" + bytes.fromhex(challenge) + KEY).digest()
-    quote = base64.b64encode(ATTESTATION.quote(report_data, enclave=ENCLAVE).quote).decode()
-    return post("/attest", {"challenge": challenge, "key": key.hex(), "quote": quote})
-
-
-def test_a_good_quote_is_accepted_also_after_a_worker_ended(service):
-    with serving(answers_of(GOOD.collateral)) as (_, url):
-        names, post = service(url)
-        accepted = {"mr_enclave": bytes(32).hex(), "key": KEY.hex()}
-        assert attest(post).json() == accepted
-        os.kill(next(iter(names["pool"]._processes)), signal.SIGKILL)
-        done = attest(post)
-        assert (done.status_code, done.json()) == (200, accepted)
-
-
-def test_a_slow_verification_ends_that_of_nobody_else(service):
-    names, _ = service("http://127.0.0.1:9")
-
-    async def both():
-        for _ in range(6):
-            names["pool"].submit(time.sleep, 0.5)
-        tasks = []
-        for names["VERIFY_SECONDS"] in (0.1, 60):
-            tasks.append(asyncio.create_task(names["decide"](GOOD.quote, bytes(64), GOOD.collateral)))
-            await asyncio.sleep(0)
-        return await asyncio.gather(*tasks)
-
-    assert {str(verdict) for verdict in asyncio.run(both())} == {"authentic-not-authorised: report-data"}
-
-
-def test_another_peers_quote_is_of_another_key(service):
-    with serving(answers_of(GOOD.collateral)) as (_, url):
-        done = attest(service(url)[1], key=b"mine")
-        assert (done.status_code, done.json()["detail"]["code"]) == (403, "report-data")
-
-
-def test_without_the_pccs_nobody_is_blamed(service):
-    with serving({}) as (_, url):
-        _, post = service(url)
-    assert attest(post).status_code == 503
+def test_the_program_is_short():
+    assert FILES["service.py"].count("\n") <= 60
 
 
 def forged():
     quote = bytearray(GOOD.quote)
     quote[500] ^= 1
-    return quote.hex()
+    return bytes(quote)
 
 
-@pytest.mark.parametrize("quote", ["", "junk", "00" * 3000, forged()], ids=["empty", "junk", "zeros", "forged"])
-def test_what_is_no_quote_makes_nobody_fetch(service, quote):
-    with serving(answers_of(GOOD.collateral)) as (pccs, url):
-        _, post = service(url)
-        challenge = post("/challenge").json()["challenge"]
-        assert post("/attest", {"challenge": challenge, "key": "", "quote": quote}).status_code == 403
+def test_each_request_has_the_answer_of_the_table(directory):
+    with (
+        serving(answers_of(GOOD.collateral)) as (pccs, url),
+        uvicorn(directory, url) as program,
+        client(directory) as peer,
+    ):
+        for quote, code in {
+            b"": "format",
+            b"junk": "format",
+            bytes(3000): "format",
+            forged(): "signatures",
+        }.items():
+            assert attest(peer, quote) == (403, {"detail": code})
         assert not pccs.asked
+        assert attest(peer) == ACCEPTED
+        assert attest(peer, key=b"mine") == (403, {"detail": "report-data"})
+        challenge = peer.post("/challenge").json()
+        assert attest(peer, quote_over(challenge, debug=True), challenge=challenge) == (403, {"detail": "debug"})
+        assert attest(peer, challenge=challenge) == (403, {"detail": "challenge"})
+        assert attest(peer, bytes(64 * 1024 + 1))[0] == 413
+        assert attest(peer, iter([bytes(64 * 1024), b"1"]))[0] == 413
+        assert peer.post("/attest", params={"challenge": "no", "key": "00"}).status_code == 422
+        for worker in workers_of(program.pid):
+            os.kill(worker, signal.SIGKILL)
+        assert attest(peer) == ACCEPTED
+    page = text_of("docs/how-to/verify-in-a-web-service.md")
+    assert all(f"`{code}`" in page for code in ("format", "signatures", "report-data", "debug", "challenge"))
+
+
+def test_without_the_pccs_nobody_is_blamed(directory):
+    with serving({}) as (_, url), uvicorn(directory, url), client(directory) as peer:
+        status, document = attest(peer)
+        assert (status, set(document)) == (503, {"detail"})
+        assert attest(peer, forged()) == (403, {"detail": "signatures"})
+
+
+def peak_memory(pid):
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
+
+
+@pytest.mark.parametrize("length", [f"Content-Length: {400 * MEGABYTE}", "Transfer-Encoding: chunked"])
+def test_a_body_of_400_mb_costs_little_memory(directory, length):
+    with uvicorn(directory, "http://127.0.0.1:9") as program, client(directory) as peer:
+        assert attest(peer, b"junk")[0] == 403
+        before = peak_memory(program.pid)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(50)
+            connection.connect(str(directory / "socket"))
+            connection.sendall(f"POST /attest?challenge=00&key=00 HTTP/1.1\r\nHost: a\r\n{length}\r\n\r\n".encode())
+            part = bytes(MEGABYTE)
+            if "chunked" in length:
+                part = b"100000\r\n" + part + b"\r\n"
+            with contextlib.suppress(ConnectionError):  # the service may close the connection
+                for _ in range(400):
+                    connection.sendall(part)
+        assert attest(peer, bytes(64 * 1024 + 1))[0] == 413
+        assert peak_memory(program.pid) - before < 10 * MEGABYTE
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_is_left_under_uvicorn_with_two_workers(directory, number):
+    with uvicorn(directory, "http://127.0.0.1:9", "--workers", "2") as program:
+        services = [int(pid) for pid in Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()]
+        workers = [worker for service in services for worker in workers_of(service)]
+        assert len(workers) == 4
+        watched = Watched(workers)
+        if number is signal.SIGKILL:  # uvicorn's own processes stay if only the one that started them is killed
+            for service in services:
+                os.kill(service, number)
+        os.kill(program.pid, number)
+        program.stderr.read()
+    assert watched.left(20) == []
+
+
+CALLS = {
+    "starlette": """
+from starlette.testclient import TestClient
+from starlette_service import app
+with TestClient(app) as client:
+    def post(path, body): return client.post(path, content=body).status_code
+    run(post)
+""",
+    "flask": """
+from flask_service import app
+def post(path, body): return app.test_client().post(path, data=body).status_code
+run(post)
+""",
+    "django": """
+import django
+from django.conf import settings
+settings.configure(ROOT_URLCONF="django_service", ALLOWED_HOSTS=["*"], DATA_UPLOAD_MAX_MEMORY_SIZE=65536)
+django.setup()
+from django.test import Client
+def post(path, body): return Client().post(path, body, content_type="application/octet-stream").status_code
+run(post)
+""",
+}
+DRIVER = """
+from pathlib import Path
+import service
+
+def run(post):
+    paths = [f"/attest/{letter * 64}/{service.LABEL.hex()}" for letter in "abc"]
+    service.challenges |= {letter * 64 for letter in "abc"}
+    quote = Path("quote").read_bytes()
+    print(post(paths[0], quote), post(paths[1], quote), post(paths[2], bytes(65537)))
+"""
+
+
+@pytest.mark.parametrize(("framework", "too_large"), {"starlette": 413, "flask": 413, "django": 400}.items())
+def test_other_frameworks_decide_alike(directory, framework, too_large):
+    (directory / "quote").write_bytes(quote_over("a" * 64, key=LABEL))
+    with serving(answers_of(GOOD.collateral)) as (_, url):
+        done = run_python("-c", DRIVER + CALLS[framework], cwd=directory, env=settings(url))
+    assert done.stdout == f"200 403 {too_large}\n", done.stderr
 
 
 def test_the_pages_tests_pass(tmp_path):

@@ -57,11 +57,20 @@ def test_verifying_needs_no_extra():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_program_gets_an_import_error_with_the_extra():
-    program = "try:\n    import confcom.client\nexcept ImportError as error:\n    print(error.error_code, error)"
-    done = without(["google.protobuf"], program)
+@pytest.mark.parametrize(("package", "hidden", "extra"), [
+    ("client", "google.protobuf", "client"),
+    ("service", "httpx2", "collateral"),
+])  # fmt: skip
+def test_a_program_gets_an_import_error_with_the_extra(package, hidden, extra):
+    program = f"try:\n    import confcom.{package}\nexcept ImportError as error:\n    print(error.error_code, error)"
+    done = without([hidden], program)
     assert done.stdout.startswith("extra-missing "), done.stderr
-    assert f"'{ROOT}[client]'" in done.stdout
+    assert f"'{ROOT}[{extra}]'" in done.stdout
+
+
+def test_a_worker_of_a_service_needs_no_http():
+    done = without(EXTRAS["collateral"], "import confcom.quote_worker")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("recorded", "wanted"), [

@@ -142,6 +142,24 @@ def test_the_policy_decides_but_for_report_data(lab, peer):
     assert asked == [read_evidence(certificate)[0].quote]
 
 
+def test_collateral_is_asked_for_after_the_signatures(peer):
+    good = make_certificate(peer.quote_for, KEY)
+    forged = bytearray(peer.quote_over(spki(KEY)))
+    forged[500] ^= 1
+    cases = {
+        "the root of another": (good, INTEL, []),
+        "no root": (good, None, []),
+        "a forged quote": (certificate_with({Form.GRAMINE: bytes(forged)}, KEY), peer.root, []),
+        "a good quote": (good, peer.root, [read_evidence(good)[0].quote]),
+    }
+    for name, (certificate, root, expected) in cases.items():
+        asked = []
+        collateral = lambda quote: asked.append(quote) or peer.collateral  # noqa: B023, E731 # called in this round
+        verdict = verify_certificate(certificate, peer.policy, collateral, root, NOW)
+        assert asked == expected, name
+        assert verdict.kind is (VerdictKind.VERIFIED if expected else VerdictKind.NOT_AUTHENTIC), name
+
+
 @pytest.mark.parametrize(("claimed", "asked", "holds"), [
     (b"challenge", b"challenge", True),
     (b"challenge", None, True),

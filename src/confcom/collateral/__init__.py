@@ -4,7 +4,8 @@ collateral = fetch_collateral(quote, INTEL_PCS)
 """
 
 from confcom.collateral.cache import CachedCollateral, CollateralCache
-from confcom.collateral.pcs_client import FetchError, fetch_collateral, fetch_collateral_async
+from confcom.collateral.fetch_errors import FetchError
+from confcom.collateral.pcs_client import fetch_collateral, fetch_collateral_async
 from confcom.collateral.source import AZURE_CACHE, INTEL_PCS, Source
 
 __all__ = [

@@ -6,18 +6,29 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
+from confcom.collateral.detached_call import run_apart
+from confcom.collateral.fetch_errors import (
+    ANOTHER_SET,
+    COMPRESSED,
+    NO_CHAIN,
+    TOO_LARGE,
+    FetchError,
+    failure,
+    refusal,
+    unreadable,
+)
 from confcom.collateral.source import Source
-from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError, shortened
+from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.extras import require
 from confcom.sgx.collateral_json import CRL_CHAIN, QE_CHAIN, TCB_CHAINS, PlatformKind, decode_chain
 from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
 from confcom.verify.argument_types import boolean, number, time_limit
 from confcom.verify.files import MAX_COLLATERAL_FILE_SIZE
-from confcom.verify.prepared_collateral import Collateral, platform_kind
+from confcom.verify.prepared_collateral import Collateral, pck_ca, platform_kind
 from confcom.verify.verifier import QuoteInput, bytes_of
 
 require("httpx2", "collateral")
@@ -28,16 +39,12 @@ FETCH_SECONDS: Final = 30.0
 """Time limit of all requests and retries together: a service needs less, and people would wait longer."""
 CONNECT_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 0.5
-"""Seconds between an attempt that failed at the service or the network and the second, last attempt."""
+"""Seconds between an attempt with a failure that may pass and the second, last attempt."""
 MAX_HEADER_CHAIN: Final = 16 * 1024
 """Greatest length of an issuer chain in a header. Two percent-encoded certificates take 3 KiB."""
 _CHUNK: Final = 64 * 1024
 
-
-class FetchError(UnavailableError):
-    """A service did not answer, refused the request or sent no collateral, or the cache cannot be written."""
-
-    error_code = "collateral-not-fetched"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +68,14 @@ def fetch_collateral(
 
     Args:
         quote: any form of QuoteInput; only the quote's PCK certificate is read.
-        source: INTEL_PCS, AZURE_CACHE, or another Source. After a server or network error, a request is retried once.
+        source: INTEL_PCS, AZURE_CACHE, or another Source. After a failure that may pass, the set is fetched once more.
         early: fetch the early set (Intel: update=early), with the newest TCB recovery, not the standard set.
         evaluation: the TCB evaluation data number of the set to fetch.
-        seconds: the time limit of all requests together; the look-up of the host's name does not count.
+        seconds: the time limit of all requests together, with the look-up of the host's name.
 
     Raises:
-        FetchError: the service did not answer, refused the request, or sent no collateral.
-        MalformedError: the quote has no readable PCK certificate, or the answer is not its platform's collateral.
+        FetchError: the service did not answer, refused the request, or sent no collateral for the quote's platform.
+        MalformedError: the quote has no readable PCK certificate.
         SettingsError: an argument has a wrong type or value; or an event loop is running.
     """
     with contextlib.suppress(RuntimeError):
@@ -77,7 +84,8 @@ def fetch_collateral(
             "fetch_collateral would block the event loop",
             remedy="await fetch_collateral_async, or call it by asyncio.to_thread",
         )
-    return asyncio.run(fetch_collateral_async(quote, source, early=early, evaluation=evaluation, seconds=seconds))
+
+    return run_apart(fetch_collateral_async(quote, source, early=early, evaluation=evaluation, seconds=seconds))
 
 
 async def fetch_collateral_async(
@@ -93,22 +101,45 @@ async def fetch_collateral_async(
         raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
     require_set(early, evaluation)
     kind = platform_kind(bytes_of(quote))
+    return await fetch_set(kind, source, lambda found: found, early=early, evaluation=evaluation, seconds=seconds)
+
+
+async def fetch_set(
+    kind: PlatformKind,
+    source: Source,
+    accept: Callable[[Collateral], _T],
+    *,
+    early: bool,
+    evaluation: int | None,
+    seconds: float,
+) -> _T:
+    """Fetch a set and return what `accept` makes of it; fetch it once more after a transient FetchError."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + time_limit(seconds)
     chosen = {"update": "early"} if early else {}
     if evaluation is not None:
         chosen = {"tcbEvaluationDataNumber": str(evaluation)}
-    try:
-        async with asyncio.timeout(time_limit(seconds)), _client(source) as client:
-            tcb_info = await _get(client, source, "tcb", {"fmspc": kind.fmspc.hex()} | chosen, MAX_DOCUMENT_SIZE)
-            identity = await _get(client, source, "qe/identity", chosen, MAX_DOCUMENT_SIZE)
-            names = {"ca": kind.ca.lower(), "encoding": "der"}
-            pck_crl = await _get(client, source, "pckcrl", names, MAX_COLLATERAL_FILE_SIZE)
-            root_crl = await _get(client, source, source.root_crl, {}, MAX_COLLATERAL_FILE_SIZE)
-    except TimeoutError as error:
-        raise FetchError(
-            f"{source.base} took more than {seconds:g} s",
-            why="it is overloaded, or a proxy or firewall holds the connection",
-            remedy="try again; `curl -v` to the same address shows where it waits",
-        ) from error
+    async with _client(source) as client:
+        requests = _Requests(client, source, deadline)
+        for last in (False, True):
+            try:
+                return accept(await _fetch_once(requests, kind, chosen, evaluation))
+            except FetchError as error:
+                if last or error.lasting or loop.time() + RETRY_SECONDS >= deadline:
+                    raise
+            await asyncio.sleep(RETRY_SECONDS)
+    raise AssertionError
+
+
+async def _fetch_once(
+    requests: _Requests, kind: PlatformKind, chosen: Mapping[str, str], evaluation: int | None
+) -> Collateral:
+    source = requests.source
+    tcb_info = await requests.get("tcb", {"fmspc": kind.fmspc.hex(), **chosen}, MAX_DOCUMENT_SIZE)
+    identity = await requests.get("qe/identity", chosen, MAX_DOCUMENT_SIZE)
+    names = {"ca": kind.ca.lower(), "encoding": "der"}
+    pck_crl = await requests.get("pckcrl", names, MAX_COLLATERAL_FILE_SIZE)
+    root_crl = await requests.get(source.root_crl, {}, MAX_COLLATERAL_FILE_SIZE)
     collateral = Collateral(
         tcb_info=tcb_info.body,
         tcb_info_issuer_chain=_chain(tcb_info, source, *TCB_CHAINS),
@@ -118,9 +149,33 @@ async def fetch_collateral_async(
         pck_crl_issuer_chain=_chain(pck_crl, source, CRL_CHAIN),
         root_ca_crl=_der(root_crl.body),
     )
-    collateral.require_well_formed()
-    _require_asked_for(collateral, kind, evaluation)
+    try:
+        collateral.require_well_formed()
+        why = difference(collateral, kind, evaluation)
+    except MalformedError as error:
+        raise unreadable(error, source.base, tcb_info.body, identity.body) from error
+    if why:
+        raise ANOTHER_SET.error(f"{source.base} served another set", why)
     return collateral
+
+
+def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | None) -> str:
+    """Return how collateral differs from what was asked for; empty if it does not.
+
+    Raises:
+        MalformedError: a part cannot be read.
+    """
+    documents = collateral.read()
+    numbers = (documents.tcb_info.tcb_evaluation_data_number, documents.qe_identity.tcb_evaluation_data_number)
+    if documents.tcb_info.fmspc != kind.fmspc:
+        return f"its TCB info is for FMSPC {documents.tcb_info.fmspc.hex()}, not for {kind.fmspc.hex()}"
+    if (issuer := pck_ca(documents.pck_crl.issuer)) != kind.ca:
+        return f"its revocation list is of the {issuer} CA, not of the {kind.ca} CA"
+    if numbers[0] != numbers[1]:
+        return f"TCB info has the evaluation number {numbers[0]} and the QE identity {numbers[1]}"
+    if evaluation is not None and numbers[0] != evaluation:
+        return f"it has the evaluation number {numbers[0]}, and {evaluation} was asked for"
+    return ""
 
 
 def require_set(early: object, evaluation: object) -> None:
@@ -131,128 +186,79 @@ def require_set(early: object, evaluation: object) -> None:
         raise WrongValueError("early and an evaluation number exclude each other", remedy="give one of them")
 
 
-def _require_asked_for(collateral: Collateral, kind: PlatformKind, evaluation: int | None) -> None:
-    documents = collateral.read()
-    numbers = (documents.tcb_info.tcb_evaluation_data_number, documents.qe_identity.tcb_evaluation_data_number)
-    if documents.tcb_info.fmspc != kind.fmspc:
-        why = f"its TCB info is for FMSPC {documents.tcb_info.fmspc.hex()}, not for {kind.fmspc.hex()}"
-    elif numbers[0] != numbers[1]:
-        why = f"TCB info has the evaluation number {numbers[0]} and the QE identity {numbers[1]}"
-    elif evaluation is not None and numbers[0] != evaluation:
-        why = f"it has the evaluation number {numbers[0]}, and {evaluation} was asked for"
-    else:
-        return
-    raise MalformedError(
-        "the service served another set than the one that was asked for",
-        error_code="collateral-of-another-set",
-        why=why,
-        remedy="try again, since sets may change between two requests; else ask Intel's own service",
-    )
+@dataclass(frozen=True, slots=True)
+class _Requests:
+    client: httpx2.AsyncClient
+    source: Source
+    deadline: float
+    """The instant of the event loop's clock at which all requests end."""
+
+    async def get(self, path: str, parameters: Mapping[str, str], limit: int) -> _Answer:
+        url = path if "://" in path else self.source.base + path
+        # Send the API key to the service only, not to the host of the root's revocation list.
+        own = self.source.api_key and url.startswith(self.source.base)
+        headers = {"Ocp-Apim-Subscription-Key": self.source.api_key} if own else {}
+        answering = False
+        try:
+            async with (
+                asyncio.timeout_at(self.deadline),
+                self.client.stream("GET", url, params=dict(parameters), headers=headers) as response,
+            ):
+                answering = True
+                if response.status_code != httpx2.codes.OK:
+                    raise refusal(response, url)
+                return _Answer(await _body(response, url, limit), dict(response.headers))
+        except (
+            httpx2.HTTPError,
+            httpx2.InvalidURL,
+            OSError,
+        ) as error:  # ssl.SSLError: the server sent a damaged TLS record
+            raise failure(error, url, answering=answering) from error
+
+
+async def _body(response: httpx2.Response, url: str, limit: int) -> bytes:
+    # Nothing is decompressed: a small answer cannot become a large one.
+    if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
+        raise COMPRESSED.error(f"the answer of {url} cannot be read", encoding)
+    data = bytearray()
+    async for chunk in response.aiter_raw(_CHUNK):
+        data += chunk
+        if len(data) > limit:
+            raise TOO_LARGE.error(f"the answer of {url} has more than {limit} bytes")
+    return bytes(data)
 
 
 def _client(source: Source) -> httpx2.AsyncClient:
     try:
         context = ssl.create_default_context(cafile=None if source.ca_file is None else str(source.ca_file))
     except (OSError, ValueError) as error:
-        raise FetchError(f"{source.ca_file} holds no authority", why=str(error), remedy="give a file of PEM") from error
+        raise FetchError(
+            f"{source.ca_file} holds no authority",
+            error_code="source-ca-file",
+            why=str(error),
+            remedy="give a file of PEM",
+        ) from error
     try:
         return httpx2.AsyncClient(
             verify=context,
-            headers={"User-Agent": "confcom"},
-            timeout=httpx2.Timeout(FETCH_SECONDS, connect=CONNECT_SECONDS),
+            headers={"User-Agent": "confcom", "Accept-Encoding": "identity"},
+            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
             follow_redirects=False,
             trust_env=source.base.startswith("https:"),  # plain http is local and takes no proxy
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
         raise FetchError(
             "the proxy of the environment cannot be used",
+            error_code="source-proxy",
             why=str(error).partition(". ")[0],
             remedy="correct HTTPS_PROXY, which takes http://HOST:PORT, or name the service in NO_PROXY",
         ) from error
 
 
-async def _get(
-    client: httpx2.AsyncClient, source: Source, path: str, parameters: Mapping[str, str], limit: int
-) -> _Answer:
-    url = path if "://" in path else source.base + path
-    # Send the API key to the service only, not to the host of the root's revocation list.
-    headers = {"Ocp-Apim-Subscription-Key": source.api_key} if source.api_key and url.startswith(source.base) else {}
-    for last in (False, True):
-        try:
-            async with client.stream("GET", url, params=dict(parameters), headers=headers) as response:
-                if response.status_code == httpx2.codes.OK:
-                    return _Answer(await _body(response, url, limit), dict(response.headers))
-                failure = _refusal(response, url)
-        except (httpx2.HTTPError, OSError) as error:  # ssl.SSLError: the server sent a damaged TLS record
-            failure = _failure(error, url)
-        if last or not failure.transient:
-            raise failure
-        await asyncio.sleep(RETRY_SECONDS)
-    raise AssertionError
-
-
-class _AttemptError(FetchError):
-    def __init__(self, what: str, *, why: str, remedy: str, transient: bool) -> None:
-        super().__init__(what, why=why, remedy=remedy)
-        self.transient = transient
-
-
-async def _body(response: httpx2.Response, url: str, limit: int) -> bytes:
-    data = bytearray()
-    async for chunk in response.aiter_bytes(_CHUNK):
-        data += chunk
-        if len(data) > limit:
-            raise FetchError(
-                f"the answer of {url} has more than {limit} bytes",
-                why="no such document is that large",
-                remedy="check that it is a service of collateral",
-            )
-    return bytes(data)
-
-
-def _refusal(response: httpx2.Response, url: str) -> _AttemptError:
-    if response.is_redirect:
-        return _AttemptError(
-            f"{url} redirects to {shortened(response.headers.get('location', 'no address'))}",
-            why="redirects are not followed: they could lead to another host",
-            remedy="give the address that the service really has",
-            transient=False,
-        )
-    remedies = {
-        401: "give a key by --api-key-file (Source.api_key)",
-        403: "give a key by --api-key-file (Source.api_key)",
-        404: "the service does not know this platform or this set; a PCCS may have to fetch it first",
-        410: "this set is no longer served: ask for a newer number, or for the standard set",
-        429: "ask less often; keep what was fetched (CollateralCache)",
-    }
-    return _AttemptError(
-        f"{url} answered {response.status_code}",
-        why=shortened(response.headers.get("Error-Message", response.reason_phrase)),
-        remedy=remedies.get(response.status_code, "try again later; ask the service's operator if it happens again"),
-        transient=response.is_server_error,
-    )
-
-
-def _failure(error: httpx2.HTTPError | OSError, url: str) -> _AttemptError:
-    certificate = "CERTIFICATE_VERIFY_FAILED" in str(error)
-    return _AttemptError(
-        f"{url} cannot be asked",
-        why=str(error) or type(error).__name__,
-        remedy="give the authority of its certificate by --ca (Source.ca_file)"
-        if certificate
-        else "check the network and HTTPS_PROXY",
-        transient=isinstance(error, httpx2.TransportError | OSError) and not certificate,
-    )
-
-
 def _chain(answer: _Answer, source: Source, *names: str) -> bytes:
     text = next((answer.headers[name.lower()] for name in names if name.lower() in answer.headers), "")
     if not text or len(text) > MAX_HEADER_CHAIN:
-        raise FetchError(
-            f"{source.base} gives no issuer chain",
-            why=f"the header {names[0]} is missing" if not text else f"the header {names[0]} is too long",
-            remedy="check that a proxy does not drop headers, and that it is a service of collateral",
-        )
+        raise NO_CHAIN.error(f"{source.base} gives no issuer chain", f"{names[0]} has {len(text)} characters")
     return decode_chain(text)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Final, Self
 
+from cryptography import x509
+
 from confcom.errors import MalformedError, WrongTypeError
 from confcom.sgx.collateral_bundle import CollateralBundle
 from confcom.sgx.collateral_json import PlatformKind, decode_json, encode_json
@@ -28,6 +30,10 @@ MAX_KNOWN_KEYS: Final = 256
 under 40 KiB and cache keys at most 16 KiB, so the cache stays below 14 MiB."""
 MAX_KNOWN_PART: Final = 16 * 1024
 """Limit in bytes of a cached key, QE report and certificates; real ones have under 5 KiB, more is not cached."""
+
+
+PCK_CAS: Final = ("PLATFORM", "PROCESSOR")
+"""Intel's authorities of PCK certificates."""
 
 
 class CollateralError(MalformedError):
@@ -121,9 +127,12 @@ def platform_kind(quote: bytes) -> PlatformKind:
     if not isinstance(quote, bytes):
         raise WrongTypeError("the quote", "bytes", quote)
     leaf = PckChain.from_quote(Quote.parse(quote)).leaf
-    # The CA's common name contains Platform or Processor (Intel's "PCK Certificate and CRL Profile").
-    ca = "PLATFORM" if "Platform" in common_name(leaf.issuer) else "PROCESSOR"
-    return PlatformKind(PckExtension.from_certificate(leaf).fmspc, ca)
+    return PlatformKind(PckExtension.from_certificate(leaf).fmspc, pck_ca(leaf.issuer))
+
+
+def pck_ca(name: x509.Name) -> str:
+    """Return which of Intel's PCK CAs has a name, PLATFORM or PROCESSOR ("PCK Certificate and CRL Profile")."""
+    return "PLATFORM" if "Platform" in common_name(name) else "PROCESSOR"
 
 
 class PreparedCollateral:

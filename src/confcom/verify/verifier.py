@@ -98,6 +98,16 @@ def verify(
     return verify_quote(data, trusted, collateral, policy, datetime.now(UTC) if now is None else now)
 
 
+def refusal_without_collateral(quote: bytes, policy: Policy, root: TrustedRoot, now: datetime) -> Verdict | None:
+    """Return the verdict on a quote that no collateral can make verified; None if the quote's own signatures hold.
+
+    Collateral is fetched only after None, so that nobody causes a fetch by a forged quote.
+    """
+    verdict = verify_quote(quote, root, None, policy, now)
+    undecidable = {check.code for check in verdict.failures if check.consequence in _UNDECIDABLE}
+    return None if undecidable == {"collateral"} else verdict
+
+
 def bytes_of(quote: QuoteInput) -> bytes:
     """Return the bytes of a quote in any form of QuoteInput; other text is only encoded."""
     if isinstance(quote, bytes):

@@ -19,9 +19,9 @@ from confcom.sgx.report import report_data
 from confcom.verify.policy import Policy
 from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
 from confcom.verify.ratls.evidence import OIDS, Form, KeyBindingError, read_evidence
-from confcom.verify.trust import KnownRoot, Platform, TrustedRoot
+from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot, trusted_root
 from confcom.verify.verdict import Verdict, VerdictKind, failed, judged, kind_of, passed, unusable
-from confcom.verify.verifier import verify
+from confcom.verify.verifier import refusal_without_collateral, verify
 
 CERTIFICATE_LIFE: Final = timedelta(days=365)
 """Lifetime of a certificate; no verifier relies on it, but a service must not outlive its certificate."""
@@ -31,7 +31,8 @@ _CLOCK_DIFFERENCE: Final = timedelta(days=1)
 _QUOTE_TAG: Final = 60000
 
 CollateralInput: TypeAlias = Collateral | PreparedCollateral | Callable[[bytes], Collateral | PreparedCollateral] | None
-"""Collateral, or a function that returns a quote's collateral, such as `lambda quote: cache.get(quote).collateral`."""
+"""Collateral, or a function that returns a quote's collateral, such as `lambda quote: cache.get(quote).collateral`.
+The function is called only for quotes whose own signatures hold."""
 
 _BINDING: Final = "each quote's report data binds the key of the certificate"
 
@@ -49,14 +50,16 @@ def verify_certificate(
 
     Certificates are public; only the TLS handshake proves that the peer holds the key. No content of a certificate
     raises an error. Every quote in the certificate must be verified. The verdict is that of the first quote that is not
-    verified, or else that of the first quote. Besides the checks of `verify`, the verdict has `key-binding`,
-    and `nonce` if a nonce is given. If the certificate cannot be read, the only check is `certificate`.
+    verified, after which no other quote is looked at, or else that of the first quote. Besides the checks of `verify`,
+    the verdict has `key-binding`, and `nonce` if a nonce is given. If the certificate cannot be read, the only check
+    is `certificate`.
 
     Args:
         certificate: one certificate, PEM or DER, at most 64 KiB.
         policy: your demands without `report_data`, which follows from the key.
-        collateral: as for `verify`, or a function that returns the collateral of a quote.
-        root: as for `verify`.
+        collateral: as for `verify`, or a function that returns the collateral of a quote. The function is called only
+            for a quote whose own signatures hold under `root`.
+        root: as for `verify`; with a function, None means INTEL.
         now: as for `verify`; the dates of the peer's certificate are not checked.
         nonce: the nonce that the claims must have; None means that no nonce is checked.
 
@@ -78,13 +81,28 @@ def verify_certificate(
         found = ", ".join(item.hex() for item in nonces) or "none among the claims"
         why, kind = "the certificate answers another challenge, or is replayed", VerdictKind.AUTHENTIC_NOT_AUTHORISED
         own.append(judged(f"the nonce {nonce.hex()}", found, why, kind, holds=nonce in nonces, code="nonce"))
-    verdicts = []
+    verdicts: list[Verdict] = []
     for quote, bound in dict.fromkeys((item.quote, item.report_data) for item in evidence):
-        chosen = collateral(quote) if callable(collateral) else collateral
-        verdicts.append(verify(quote, replace(policy, report_data=bound), chosen, root, now))
-    verdict = next((verdict for verdict in verdicts if not verdict.ok), verdicts[0])
+        verdicts.append(_quote_verdict(quote, replace(policy, report_data=bound), collateral, root, now))
+        if not verdicts[-1].ok:
+            break
+    verdict = verdicts[0] if verdicts[-1].ok else verdicts[-1]
     checks = (*own, *verdict.checks)
     return replace(verdict, kind=kind_of(checks), checks=checks)
+
+
+def _quote_verdict(
+    quote: bytes,
+    policy: Policy,
+    collateral: CollateralInput,
+    root: TrustedRoot | KnownRoot | None,
+    now: datetime | None,
+) -> Verdict:
+    if not callable(collateral):
+        return verify(quote, policy, collateral, root, now)
+    trusted = trusted_root(INTEL if root is None else root)
+    refusal = refusal_without_collateral(quote, policy, trusted, datetime.now(UTC) if now is None else now)
+    return verify(quote, policy, collateral(quote), trusted, now) if refusal is None else refusal
 
 
 def require_arguments(policy: object, nonce: object) -> None:

@@ -1,0 +1,116 @@
+"""When a source is asked again, after a failure or after an answer: decided without I/O, and kept in a small file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final, Self
+
+from confcom.collateral.fetch_errors import FetchError
+from confcom.daemon.backoff import retry_pause
+from confcom.errors import shortened
+from confcom.sgx.signed_json import MAX_INTEGER
+from confcom.verify.verdict import utc_text
+
+FIRST_PAUSE_SECONDS: Final = 30.0
+"""After the first failure; each further one doubles the pause. Half of a pause is random, so that machines spread."""
+LONGEST_PAUSE_SECONDS: Final = 3600.0
+"""While a set is at hand: 48 attempts remain in the last two days of its validity."""
+LONGEST_PAUSE_WITHOUT_SET_SECONDS: Final = 60.0
+"""While no set is at hand, and every quote waits for the source to come back."""
+SAME_SET_SECONDS: Final = 3600.0
+"""A set that was just served counts as fresh for this time, however old it is: the source has no newer one."""
+UNKNOWN_PLATFORM_SECONDS: Final = 600.0
+"""After a 404: a PCCS learns of a new platform when somebody registers it, not by being asked."""
+LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
+"""Bound of an obeyed Retry-After: no answer may silence a cache until its set has expired."""
+MAX_BACKOFF_SIZE: Final = 16 * 1024
+"""Bytes of the file; it has under 3 KiB."""
+
+_CODE = re.compile(r"[a-z][a-z0-9-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The last answer or failure of a source, for one kind of platform."""
+
+    at: datetime
+    failures: int
+    """Failures since the last answer; 0 after an answer."""
+    pause: float
+    """Our own pause, in seconds."""
+    demanded: float = 0.0
+    """The pause that the source demanded, in seconds."""
+    code: str = ""
+    problem: str = ""
+
+    @classmethod
+    def after_answer(cls, now: datetime) -> Self:
+        """Return the pause after an answer, which may be the set that was served before."""
+        return cls(now, 0, SAME_SET_SECONDS)
+
+    @classmethod
+    def after_failure(cls, error: FetchError, before: Self | None, now: datetime, jitter: Callable[[], float]) -> Self:
+        """Return the pause after another failure."""
+        failures = before.failures if before else 0
+        pause = retry_pause(failures, jitter, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
+        demanded = retry_after_seconds(error.retry_after, now)
+        if error.error_code == "source-unknown-platform":
+            demanded = max(demanded, UNKNOWN_PLATFORM_SECONDS)
+        return cls(now, min(failures + 1, MAX_INTEGER), pause, demanded, error.error_code, shortened(str(error)))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self | None:
+        """Return what a file says, which is untrusted; None if it says nothing that could be meant."""
+        try:
+            found = json.loads(data)
+            at = datetime.fromtimestamp(found["at"], UTC)
+            failures, pause, demanded = found["failures"], float(found["pause"]), float(found["demanded"])
+            code, problem = found["code"], found["problem"]
+        except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
+            return None
+        numbers = isinstance(failures, int) and 0 <= failures <= MAX_INTEGER and pause >= 0 and demanded >= 0
+        texts = isinstance(code, str) and (not code or _CODE.fullmatch(code)) and isinstance(problem, str)
+        if not numbers or not texts or bool(failures) != bool(code):
+            return None
+        return cls(at, failures, pause, demanded, code, shortened(problem))
+
+    def encode(self) -> bytes:
+        """Return the content of the file."""
+        members = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(members | {"at": self.at.timestamp()}).encode()
+
+    def until(self, *, held: bool) -> datetime:
+        """Return when the source is asked again, with or without a set at hand."""
+        longest = LONGEST_PAUSE_SECONDS if held else LONGEST_PAUSE_WITHOUT_SET_SECONDS
+        seconds = max(min(self.pause, longest), min(self.demanded, LONGEST_RETRY_AFTER_SECONDS))
+        return self.at + timedelta(seconds=seconds)
+
+    def holds(self, now: datetime, *, held: bool) -> bool:
+        """Return whether the source is not asked yet. A record of the future is of a clock that was wrong."""
+        return self.at <= now < self.until(held=held)
+
+    def error(self, source: str, *, held: bool) -> FetchError:
+        """Return the error for a call that needs the source before it is asked again."""
+        return FetchError(
+            f"{source} is not asked before {utc_text(self.until(held=held))}",
+            error_code=self.code,
+            why=f"it failed {self.failures} times, at last at {utc_text(self.at)}: {self.problem}",
+            remedy="mend the cause; CollateralCache.discard forgets the pause",
+        )
+
+
+def retry_after_seconds(text: str, now: datetime) -> float:
+    """Return the pause in a header Retry-After (RFC 9110, 10.2.3), seconds or a date; 0 if it cannot be read."""
+    if re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+        # A date without a time zone is of UTC, as RFC 9110 has it.
+        return max(0.0, ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0.0

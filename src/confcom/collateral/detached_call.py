@@ -1,0 +1,48 @@
+"""Calls in threads that never delay the end of the process, as those of concurrent.futures do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread
+from typing import Any, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def call_detached(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+    """Call a function in a daemon thread. Cancelling the future has no effect.
+
+    Raises:
+        RuntimeError: no thread can be started.
+    """
+    future: Future[_T] = Future()
+    future.set_running_or_notify_cancel()
+
+    def call() -> None:
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 # the future has it
+            future.set_exception(error)
+
+    Thread(target=call, name="confcom-collateral", daemon=True).start()
+    return future
+
+
+def run_apart(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine in an event loop of its own, which no look-up of a host's name keeps from closing."""
+
+    async def run() -> _T:
+        asyncio.get_running_loop().set_default_executor(_DetachedExecutor())
+        return await coroutine
+
+    return asyncio.run(run())
+
+
+class _DetachedExecutor(ThreadPoolExecutor):
+    """For look-ups of host names, on which the C library's resolver sets no limit of time that we know."""
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        return call_detached(fn, *args, **kwargs)

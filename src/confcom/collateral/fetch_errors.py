@@ -1,0 +1,195 @@
+"""Errors of fetching collateral: the fault is the service's, the network's or the cache's, never that of a quote."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from confcom.errors import MalformedError, UnavailableError, shortened
+from confcom.extras import require
+
+require("httpx2", "collateral")
+
+import httpx2  # noqa: E402 # require() must run first: its error names the extra
+
+_WRONG_NAME: Final = frozenset({62, 64})
+"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH (x509_vfy.h)."""
+_WRONG_DATES: Final = frozenset({9, 10})
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+REVOKED: Final = "collateral-revoked"
+"""The code of collateral whose signer or CA the root has revoked."""
+_HEADERS_TOO_LARGE: Final = 431
+"""h11's hint for a head that is larger than the client's buffer (RFC 6585, section 5)."""
+
+
+class FetchError(UnavailableError):
+    """A service did not answer, refused, or sent no collateral that can be used; or the cache cannot be used.
+
+    The code says which of these happened. If what was sent cannot be read or fails a check, the error that says so is
+    the cause (`__cause__`).
+    """
+
+    error_code = "collateral-not-fetched"
+    retry_after: str = ""
+    """The header Retry-After of a service that refused: seconds, or a date."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether a second attempt at once would fail alike."""
+        return self.error_code in _LASTING
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    why: str
+    code: str
+    remedy: str
+
+    def error(self, what: str, message: str = "") -> FetchError:
+        why = f"{self.why}: {shortened(message).rstrip('.')}" if message else self.why
+        return FetchError(what, error_code=self.code, why=why, remedy=self.remedy)
+
+
+_CHECK_ADDRESS: Final = "check that the address is that of a service of collateral, and no proxy's page"
+_KEY = _Fault("the service requires a key", code="source-key", remedy="give a key by --api-key-file (Source.api_key)")
+_UNKNOWN = _Fault(
+    "the service does not know this platform or this set",
+    code="source-unknown-platform",
+    remedy="let the PCCS fetch it first; ask Intel's own service; or check the address",
+)
+_GONE = _Fault("this set is not served any more", code="source-set-gone", remedy="ask for a newer number, or for none")
+_BUSY = _Fault("it was asked too often", code="source-busy", remedy="keep what was fetched (CollateralCache)")
+_FAILED = _Fault(
+    "the service has an error of its own",
+    code="source-failed",
+    remedy="read the service's log, or ask its operator; a PCCS fails so if it cannot reach Intel",
+)
+_REFUSED = _Fault("the service does not take this request", code="source-refused", remedy=_CHECK_ADDRESS)
+_STATUSES: Final = {401: _KEY, 403: _KEY, 404: _UNKNOWN, 410: _GONE, 429: _BUSY}
+
+_NAME = _Fault("its host name has no address", code="source-name", remedy="check the address, and DNS")
+_NOT_REACHED = _Fault(
+    "no connection to it can be made, or the connection broke",
+    code="source-not-reached",
+    remedy="check that the service runs, the network, and HTTPS_PROXY",
+)
+_PROXY = _Fault("the proxy refused", code="source-proxy", remedy="check HTTPS_PROXY and NO_PROXY")
+_HEADERS = _Fault("its answer has headers without end", code="source-headers", remedy=_CHECK_ADDRESS)
+_PROTOCOL = _Fault("its answer is not HTTP", code="source-protocol", remedy="check the port, and that it speaks https")
+_TLS = _Fault("TLS failed", code="source-tls", remedy="check the port, and that it speaks TLS 1.2 or 1.3")
+_TLS_NAME = _Fault(
+    "its certificate is for another host",
+    code="source-tls-name",
+    remedy="write the address with a name in the certificate, or give the service a certificate for this one",
+)
+_TLS_DATES = _Fault(
+    "its certificate has expired, or is not valid yet",
+    code="source-tls-dates",
+    remedy="renew the service's certificate; check the clock of this machine",
+)
+_TLS_AUTHORITY = _Fault(
+    "an unknown authority issued its certificate",
+    code="source-tls-authority",
+    remedy="give the authority of its certificate by --ca (Source.ca_file)",
+)
+
+_TRY_AGAIN: Final = "try again; `curl -v` to the same address shows where it waits"
+_SILENT = _Fault("it did not begin an answer within the time limit", code="source-silent", remedy=_TRY_AGAIN)
+_SLOW = _Fault("it did not end its answer within the time limit", code="source-slow", remedy=_TRY_AGAIN)
+_TRUNCATED = _Fault("the connection ended before the answer", code="source-truncated", remedy=_TRY_AGAIN)
+_REDIRECT = _Fault(
+    "redirects are not followed, since they could lead to another host",
+    code="source-redirect",
+    remedy="give the address that the service really has",
+)
+TOO_LARGE = _Fault("no such document is that large", code="source-too-large", remedy=_CHECK_ADDRESS)
+COMPRESSED = _Fault(
+    "the answer is compressed, and Accept-Encoding: identity was asked for",
+    code="source-compressed",
+    remedy="let the service, or the proxy before it, obey Accept-Encoding",
+)
+
+NO_CHAIN = _Fault(
+    "a header with an issuer chain is missing, or too long",
+    code="source-chain",
+    remedy="check that no proxy drops headers, and that it is a service of collateral",
+)
+ANOTHER_SET = _Fault(
+    "it is not the one that was asked for",
+    code="collateral-of-another-set",
+    remedy="try again, since sets may change between two requests; else ask Intel's own service",
+)
+_NOT_JSON = _Fault("a document is not JSON, or was cut off", code="source-not-json", remedy=_CHECK_ADDRESS)
+_UNSIGNED = _Fault(
+    "a document has no signature in Intel's form",
+    code="source-unsigned",
+    remedy="let nothing between format documents again: each must come byte for byte as Intel signed it",
+)
+_NO_CRL = _Fault("a revocation list cannot be read", code="source-crl", remedy=_CHECK_ADDRESS)
+_CONTENT = _Fault("a part has a wrong form", code="source-content", remedy=_CHECK_ADDRESS)
+_UNREADABLE: Final = {"not-signed-json": _UNSIGNED, "not-a-crl": _NO_CRL}
+
+_FAULTS: Final = (_KEY, _REFUSED, *_STATUSES.values(), _HEADERS, _TLS_NAME, _TLS_DATES, _TLS_AUTHORITY)
+_LASTING: Final = {REVOKED} | {fault.code for fault in (*_FAULTS, _REDIRECT, TOO_LARGE, COMPRESSED)}
+
+
+def refusal(response: httpx2.Response, url: str) -> FetchError:
+    """Return the error for an answer with another status than 200."""
+    if response.is_redirect:
+        return _REDIRECT.error(f"{url} redirects to another address", response.headers.get("Location", ""))
+    fault = _STATUSES.get(response.status_code, _FAILED if response.is_server_error else _REFUSED)
+    error = fault.error(f"{url} answered {response.status_code}", response.headers.get("Error-Message", ""))
+    error.retry_after = response.headers.get("Retry-After", "")
+    return error
+
+
+def failure(error: BaseException, url: str, *, answering: bool) -> FetchError:
+    """Return the error for a request without an answer, or with an answer whose body did not end."""
+    if answering:
+        fault = _SLOW if isinstance(error, TimeoutError) else _TRUNCATED
+        return fault.error(f"the answer of {url} did not end", str(error))
+    return _fault(list(_causes(error))).error(f"{url} gave no answer", str(error))
+
+
+def unreadable(error: MalformedError, source: str, *documents: bytes) -> FetchError:
+    """Return the error for an answer that cannot be parsed; `documents` are its parts in JSON."""
+    fault = _UNREADABLE.get(error.error_code, _CONTENT)
+    if fault is _UNSIGNED and not all(_is_json(document) for document in documents):
+        fault = _NOT_JSON
+    return fault.error(f"{source} sent what is no collateral", error.what)
+
+
+def _fault(errors: list[BaseException]) -> _Fault:
+    for error in errors:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            if error.verify_code in _WRONG_NAME:
+                return _TLS_NAME
+            return _TLS_DATES if error.verify_code in _WRONG_DATES else _TLS_AUTHORITY
+        if getattr(error, "error_status_hint", 0) == _HEADERS_TOO_LARGE:
+            return _HEADERS
+    kinds = (
+        (TimeoutError, _SILENT),
+        (ssl.SSLError, _TLS),
+        (socket.gaierror | httpx2.InvalidURL, _NAME),
+        (httpx2.ProxyError, _PROXY),
+        (httpx2.NetworkError | httpx2.TimeoutException | OSError, _NOT_REACHED),
+    )
+    return next((fault for kind, fault in kinds if any(isinstance(error, kind) for error in errors)), _PROTOCOL)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_json(document: bytes) -> bool:
+    try:
+        json.loads(document)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,116 @@
+"""The program of a worker process of `confcom.service`: it verifies quotes until its socket ends.
+
+The worker fetches nothing and writes no file. If a verification exceeds its time limit, the worker ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import pickle
+import signal
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from multiprocessing.connection import Connection
+from typing import Final, NamedTuple
+
+from confcom.errors import MalformedError
+from confcom.sgx.quote import QuoteFrame
+from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
+from confcom.verify.policy import Policy
+from confcom.verify.prepared_collateral import MAX_KNOWN_KEYS, MAX_KNOWN_PART, Collateral, PreparedCollateral
+from confcom.verify.trust import TrustedRoot
+from confcom.verify.verdict import Verdict
+from confcom.verify.verifier import refusal_without_collateral, verify_quote
+
+HOLD_SECONDS: Final = 60.0
+"""How long a worker uses collateral without asking for it again. After that time, the cache's newer set is used."""
+MAX_SETS: Final = 64
+"""Sets of collateral that a worker keeps prepared: Intel has about 50 FMSPCs with SGX. A set has under 1 MB."""
+
+
+class Setup(NamedTuple):
+    """What a worker is told first. Its answer, None, says that it is ready."""
+
+    policy: Policy
+    root: TrustedRoot
+    seconds: float
+    """The time limit of one verification."""
+
+
+class Request(NamedTuple):
+    """One quote. The answer is a verdict, or None if the collateral of the quote's platform is needed."""
+
+    quote: bytes
+    report_data: bytes | None
+    """The report data that the policy demands for this quote; None leaves the policy as it is."""
+    now: datetime
+    collateral: Collateral | None = None
+
+
+class QuoteWorker:
+    """Answers requests, with the collateral that earlier requests brought."""
+
+    def __init__(self, setup: Setup, clock: Callable[[], float]) -> None:
+        self._policy, self._root, self._clock = setup.policy, setup.root, clock
+        self._prepared = functools.lru_cache(MAX_SETS)(lambda collateral: PreparedCollateral(collateral, setup.root))
+        self._held: OrderedDict[bytes, tuple[PreparedCollateral, float]] = OrderedDict()
+        """Collateral and the end of its use, keyed by what certifies the attestation key of authentic quotes."""
+
+    def answer(self, request: Request) -> Verdict | None:
+        """Return the verdict on a request's quote, or None if the quote is authentic as far as its signatures show."""
+        quote, report_data, now, collateral = request
+        policy = self._policy if report_data is None else self._policy.for_report_data(report_data)
+        try:
+            part = QuoteFrame.parse(quote).certifying_part
+        except MalformedError:
+            part = b""
+        prepared, until = self._held.get(part, (None, 0.0))
+        if collateral is not None:
+            prepared = self._prepared(collateral)
+            self._hold(part, prepared)
+        elif self._clock() >= until:
+            return refusal_without_collateral(quote, policy, self._root, now)
+        return verify_quote(quote, self._root, prepared, policy, now)
+
+    def _hold(self, part: bytes, prepared: PreparedCollateral) -> None:
+        if len(part) <= MAX_KNOWN_PART:
+            self._held[part] = (prepared, self._clock() + HOLD_SECONDS)
+            self._held.move_to_end(part)
+            if len(self._held) > MAX_KNOWN_KEYS:
+                self._held.popitem(last=False)
+
+
+def serve(connection: Connection) -> None:
+    """Answer the requests of a connection in their order, until it ends."""
+    setup: Setup = connection.recv()
+    worker = QuoteWorker(setup, time.monotonic)
+    load_dcap_qvl()
+    gc.freeze()
+    connection.send(None)
+    while True:
+        request: Request = connection.recv()
+        # The timer's signal ends the process, also while native code holds the GIL.
+        signal.setitimer(signal.ITIMER_REAL, setup.seconds)
+        answer = worker.answer(request)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        # Connection.send takes twice as long, since its pickler looks each class up in Python.
+        connection.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
+
+
+def main(descriptor: int) -> None:
+    """Serve the socket with this descriptor. A worker ends with its socket, not by a signal to the process group."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    try:
+        serve(Connection(descriptor))
+    except (EOFError, ConnectionError):
+        return
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

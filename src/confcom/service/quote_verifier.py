@@ -1,0 +1,166 @@
+"""The verifier that a web service awaits: worker processes, a cache of collateral, and limits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Self
+
+from confcom.collateral import CollateralCache, FetchError, Source
+from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError
+from confcom.quote_worker import Request, Setup
+from confcom.service.workers import WorkerError, Workers
+from confcom.sgx.report import REPORT_DATA_SIZE
+from confcom.verify.argument_types import binary, number, require_instant
+from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
+from confcom.verify.policy import Policy
+from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
+from confcom.verify.verdict import Verdict, VerdictKind, unusable
+from confcom.verify.verifier import QuoteInput, bytes_of, verify_quote
+
+VERIFY_SECONDS: Final = 5.0
+"""Time limit of one verification, which takes about a millisecond: only input that hangs dcap-qvl reaches it."""
+SOURCE_SECONDS: Final = 10.0
+"""Time limit of a fetch, by default: peers and proxies hardly wait longer."""
+DEFAULT_CALLERS: Final = 256
+"""Callers that wait at most, by default: two workers serve them in under a second, and quotes take 16 MiB at most."""
+MAX_CALLERS: Final = 1_000_000
+MAX_PROCESSES: Final = 256
+"""Greatest numbers of callers and of workers. More is a mistake: most machines have fewer cores, and a worker takes
+about 40 MB."""
+
+
+class BusyError(UnavailableError):
+    """As many callers wait for verdicts as the verifier allows."""
+
+    error_code = "verifier-busy"
+
+
+def _present() -> datetime:
+    return datetime.now(UTC)
+
+
+class QuoteVerifier:
+    """Verifies quotes in worker processes, and fetches their collateral, for programs with asyncio.
+
+    `async with` starts and ends the workers, which also end when this process ends in any other way. A worker that ends
+    alone is replaced, and its quote is tried once more. Collateral is fetched only for quotes whose own signatures
+    hold; a CollateralCache keeps and renews it.
+
+    Args:
+        policy: your demands on each quote.
+        source: the service from which collateral is fetched.
+        directory: the directory of the cache, which several processes can share.
+        root: the root that you trust.
+        processes: the number of workers, from 1 to 256. Each uses one core and about 40 MB.
+        max_callers: the number of calls of `verify` that may wait at once.
+        seconds: the time limit of a fetch. A call waits so long only while no collateral is at hand.
+        clock: a function that returns the present time with a time zone.
+
+    Raises:
+        SettingsError: an argument has the wrong type or value.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        source: Source,
+        *,
+        directory: str | os.PathLike[str],
+        root: TrustedRoot | KnownRoot = INTEL,
+        processes: int = 2,
+        max_callers: int = DEFAULT_CALLERS,
+        seconds: float = SOURCE_SECONDS,
+        clock: Callable[[], datetime] = _present,
+    ) -> None:
+        if not isinstance(policy, Policy):
+            raise WrongTypeError("the policy", "a Policy", policy)
+        if not number("the number of processes", processes, MAX_PROCESSES):
+            raise WrongValueError("a verifier needs a worker", remedy="pass the number of cores that shall verify")
+        if not number("the number of callers", max_callers, MAX_CALLERS):
+            raise WrongValueError("a verifier without callers verifies nothing", remedy="pass at least one")
+        self._policy, self._root = policy, trusted_root(root)
+        self._cache = CollateralCache(directory, source, root=root, seconds=seconds, clock=clock)
+        self._processes, self._max_callers, self._clock = processes, max_callers, clock
+        self._workers: Workers | None = None
+        self._callers = 0
+
+    async def __aenter__(self) -> Self:
+        """Start the workers. Raises WorkerError if one cannot be started."""
+        if self._workers is not None:
+            raise WrongValueError("the verifier runs already", remedy="make a verifier for each `async with`")
+        self._workers = Workers(self._processes, Setup(self._policy, self._root, VERIFY_SECONDS))
+        try:
+            await self._workers.start()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the workers. Calls that still wait raise WorkerError."""
+        workers, self._workers = self._workers, None
+        if workers is not None:
+            await workers.stop()
+
+    async def verify(self, quote: QuoteInput, *, report_data: bytes | None = None) -> Verdict:
+        """Return the verdict on a quote.
+
+        The verdict is about the quote alone: a service answers 403 unless it is ok. What is not the quote's fault
+        raises UnavailableError: a service answers 503. A quote that ends two workers is unusable (`verifier-ended`).
+
+        Args:
+            quote: as for `confcom.verify.verify`.
+            report_data: the 64 bytes that the policy demands for this quote; None leaves the policy as it is.
+
+        Raises:
+            FetchError: there is no collateral for the quote's platform that verifies and is current.
+            BusyError: as many calls wait as `max_callers` allows.
+            WorkerError: the verifier does not run, or no worker can be started.
+            SettingsError: an argument has the wrong type or size.
+            UnreadableInputError: the quote is a path whose file cannot be read.
+        """
+        data = bytes_of(quote)
+        wanted = binary("the report data", report_data, REPORT_DATA_SIZE)
+        if self._workers is None:
+            raise WorkerError("the verifier does not run", remedy="call it in its `async with` block")
+        if self._callers >= self._max_callers:
+            raise BusyError(
+                f"{self._callers} callers wait for verdicts",
+                why="quotes arrive faster than they are verified, or the source of collateral is slow",
+                remedy="try again later; if there are more cores, raise `processes`",
+            )
+        self._callers += 1
+        try:
+            return await self._verdict(data, wanted, self._workers)
+        finally:
+            self._callers -= 1
+
+    async def _verdict(self, quote: bytes, report_data: bytes | None, workers: Workers) -> Verdict:
+        def now() -> datetime:
+            return require_instant(self._clock())
+
+        if len(quote) > MAX_QUOTE_SIZE:  # this verdict needs no worker
+            return verify_quote(quote, self._root, None, self._policy, now())
+        verdict = await workers.run(Request(quote, report_data, now()))
+        if verdict is None:
+            # Only now, since the quote's own signatures hold, the source may be asked.
+            try:
+                kept = await self._cache.aget(quote)
+            except MalformedError as error:
+                return unusable("a PCK certificate that names its platform", error, code="format")
+            verdict = await workers.run(Request(quote, report_data, now(), kept.collateral))
+            assert verdict is not None
+        faults = [check for check in verdict.failures if check.consequence is VerdictKind.UNUSABLE]
+        if verdict.kind is VerdictKind.UNUSABLE and all(check.code.startswith("collateral") for check in faults):
+            raise FetchError(
+                "the collateral at hand cannot be used",
+                error_code=faults[0].code,
+                why=f"required: {faults[0].required}; found: {faults[0].found}",
+                remedy="check this machine's clock, and the source of collateral",
+            )
+        return verdict

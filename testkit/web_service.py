@@ -1,0 +1,73 @@
+"""The web service of the page on verifying in a web service, run by uvicorn; and its peers' requests."""
+
+import contextlib
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from confcom.testing import Attestation, SimulatedEnclave
+from testkit.documentation import files
+
+FILES = files("python") | files("toml")
+LABEL = re.search(r'^LABEL = b"(.*)"$', FILES["service.py"], re.MULTILINE)[1].encode()
+SIGNER = re.search(r'mr_signer = "(\w+)"', FILES["policy.toml"])[1]
+ATTESTATION = Attestation.create()
+ENCLAVE = SimulatedEnclave(mr_enclave=bytes(32), mr_signer=bytes.fromhex(SIGNER), isv_prod_id=1, isv_svn=3)
+GOOD = ATTESTATION.quote(b"c", enclave=ENCLAVE)
+KEY = b"the enclave's public key"
+
+
+def write_service(directory):
+    """Write the page's programs, the policy with simulated platforms, and the root."""
+    for name, content in FILES.items():
+        (directory / name).write_text(content)
+    (directory / "policy.toml").write_text(f"allow_simulated = true\n{FILES['policy.toml']}")
+    (directory / "root.pem").write_bytes(ATTESTATION.root.certificate.public_bytes(Encoding.PEM))
+
+
+def settings(url):
+    return {**os.environ, "ROOT_FILE": "root.pem", "PCCS_URL": url}
+
+
+def quote_over(challenge, key=KEY, **defect):
+    report_data = hashlib.sha512(LABEL + bytes.fromhex(challenge) + key).digest()
+    return ATTESTATION.quote(report_data, **({"enclave": ENCLAVE} | defect)).quote
+
+
+@contextlib.contextmanager
+def uvicorn(directory, url, *options):
+    """Run the service on a unix socket; yield its process when it serves."""
+    command = [sys.executable, "-m", "uvicorn", "service:app", "--uds", "socket", *options]
+    program = subprocess.Popen(
+        command, cwd=directory, env=settings(url), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with program:
+        try:
+            started = options.count("--workers") + 1
+            while started:
+                line = program.stderr.readline()
+                assert line, "uvicorn ended"
+                started -= "Application startup complete" in line
+            yield program
+        finally:
+            program.terminate()
+
+
+def client(directory):
+    transport = httpx2.HTTPTransport(uds=str(Path(directory) / "socket"))
+    return httpx2.Client(transport=transport, base_url="http://service", timeout=50)
+
+
+def attest(peer, quote=None, *, key=KEY, challenge=None):
+    """Ask as an enclave does; status and JSON."""
+    challenge = challenge or peer.post("/challenge").json()
+    content = quote_over(challenge) if quote is None else quote
+    answer = peer.post("/attest", params={"challenge": challenge, "key": key.hex()}, content=content)
+    is_json = answer.headers["Content-Type"] == "application/json"
+    return answer.status_code, answer.json() if is_json else answer.text
