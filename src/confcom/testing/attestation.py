@@ -19,7 +19,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 from confcom.simulation.simulated_collateral import create_crl, sign_document, staged_validity, tcb_info
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.trust import TrustedRoot
 
@@ -56,10 +56,10 @@ class Attestation:
         seed = RootSeed(secrets.token_bytes(SEED_SIZE), int((now or datetime.now(UTC)).timestamp()))
         return cls(TrustedRoot.load(SimulatedPlatform.of_root(seed).pki.root.der), enclave, seed)
 
-    def policy(self, challenge: bytes, **demands: Any) -> Policy:  # noqa: ANN401 # Policy's arguments
-        """Return a policy that accepts a good quote over the challenge; `demands` are other arguments of Policy."""
+    def policy(self, challenge: bytes, **demands: Any) -> SgxPolicy:  # noqa: ANN401 # SgxPolicy's arguments
+        """Return a policy that accepts a good quote over the challenge; `demands` are other arguments of SgxPolicy."""
         accepted = {"mr_enclave": self.enclave.mr_enclave, "allow_simulated": True}
-        return Policy.for_challenge(challenge, **(accepted | demands))
+        return SgxPolicy.for_challenge(challenge, **(accepted | demands))
 
     def quote(
         self,
