@@ -10,6 +10,7 @@ from confcom.errors import SettingsError
 from confcom.sgx.simulation_marks import FMSPC
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.testing import Attestation, SimulatedEnclave, report_data
+from confcom.testing.collateral_service import serve_collateral
 from confcom.verify import verify
 from testkit.expected_errors import raises
 from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
@@ -87,7 +88,7 @@ SERVED = {
 @pytest.mark.parametrize(("settings", "demands", "codes"), SERVED.values(), ids=SERVED)
 def test_bad_collateral_is_served(attestation, settings, demands, codes):
     evidence = attestation.quote(b"c")
-    with attestation.serve_collateral(**settings) as source:
+    with serve_collateral(attestation, **settings) as source:
         fetched = fetch_collateral(evidence.quote, source, evaluation=settings.get("evaluation"))
     verdict = verify(evidence.quote, attestation.policy(b"c", **demands), fetched, evidence.root)
     assert [check.code for check in verdict.failures] == codes

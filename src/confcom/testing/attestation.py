@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -35,9 +34,6 @@ from confcom.verify.argument_types import binary, number
 from confcom.verify.policy import SgxPolicy, advisory_id
 from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.trust import TrustedRoot
-
-if TYPE_CHECKING:
-    from confcom.collateral import Source
 
 DEFAULT_ENCLAVE: Final = SimulatedEnclave.from_name("confcom.testing")
 
@@ -117,17 +113,24 @@ class Attestation:
         chosen = enclave or self.enclave
         if debug:
             chosen = replace(chosen, flags=chosen.flags | AttributeFlag.DEBUG)
-        simulated = self._platform(platform, fmspc)
+        simulated, _ = self._platform(platform, fmspc)
         quoting_enclave = simulated.quoting_enclave()
         report = chosen.create_report(quoting_enclave.target_info, with_zeros(report_data))
         quote, _ = quoting_enclave.quote(report, None)
         extension = PckExtension.from_certificate(simulated.pki.pck.certificate)
-        settings = _CollateralSettings.of(tcb, advisories, evaluation, revoked=revoked, expired=expired)
-        collateral = settings.collateral(simulated, extension.fmspc, now or datetime.now(UTC))
+        collateral = self.collateral(
+            tcb=tcb,
+            advisories=advisories,
+            evaluation=evaluation,
+            revoked=revoked,
+            expired=expired,
+            platform=platform,
+            fmspc=fmspc,
+            now=now,
+        )
         return Evidence(quote, collateral, self.root, extension.platform_instance_id or extension.ppid)
 
-    @contextlib.contextmanager
-    def serve_collateral(
+    def collateral(
         self,
         *,
         tcb: TcbStatus | str = TcbStatus.UP_TO_DATE,
@@ -135,29 +138,30 @@ class Attestation:
         evaluation: int = FIRST_NUMBER,
         revoked: bool = False,
         expired: bool = False,
+        platform: str = "",
+        fmspc: bytes | str | None = None,
         now: datetime | None = None,
-    ) -> Iterator[Source]:
-        """Serve the collateral of all platforms of this root by http on 127.0.0.1, as Intel's PCS does, in a thread.
+    ) -> Collateral:
+        """Return the collateral of a platform; arguments and errors are those of `quote`."""
+        if tcb not in set(TcbStatus):
+            raise WrongValueError(f"{tcb!r} is not a TCB status", remedy=f"pass one of {', '.join(TcbStatus)}")
+        number("the evaluation number", evaluation, MAX_INTEGER)
+        simulated, kind = self._platform(platform, fmspc)
+        staging, pki, now = Staging.EXPIRED if expired else Staging.NONE, simulated.pki, now or datetime.now(UTC)
+        validity, date = staged_validity(pki, now, staging), pki.root.certificate.not_valid_before_utc
+        applying = tuple(map(advisory_id, advisories))
+        info = tcb_info(validity, date, evaluation, TcbStatus(tcb), fmspc=kind, advisories=applying)
+        identity = qe_identity(DEFAULT_QE_IDENTITY, validity, date, evaluation)
+        signed = {"tcb_info": (TCB_INFO_NAME, info), "qe_identity": (QE_IDENTITY_NAME, identity)}
+        key = pki.tcb_signer.private_key
+        parts = {part: sign_document(name, document, key) for part, (name, document) in signed.items()}
+        if revoked:
+            dates = {"last_update": validity.issue_date, "next_update": validity.next_update}
+            crl = create_crl(pki.pck_ca, **dates, revoked=(pki.pck.certificate.serial_number,))
+            parts["pck_crl"] = crl.public_bytes(Encoding.DER)
+        return replace(Collateral.from_files(simulated.collateral(now, staging=staging).to_files()), **parts)
 
-        This is a context manager, whose value is a Source for `fetch_collateral` and caches; it needs the extra
-        `collateral`. The arguments are those of `quote`. `revoked` is about the machine without a name, and without
-        `now` each answer is current when it is sent.
-
-        Raises:
-            SettingsError: an argument has a value that cannot be meant.
-            MissingExtraError: the extra `collateral` is not installed.
-        """
-        from confcom.testing.collateral_service import serve  # noqa: PLC0415 # quotes need no extra
-
-        settings = _CollateralSettings.of(tcb, advisories, evaluation, revoked=revoked, expired=expired)
-
-        def collateral_of(fmspc: bytes) -> Collateral:
-            return settings.collateral(self._platform("", fmspc), fmspc, now or datetime.now(UTC))
-
-        with serve(collateral_of, settings.evaluation) as source:
-            yield source
-
-    def _platform(self, name: str, fmspc: bytes | str | None) -> SimulatedPlatform:
+    def _platform(self, name: str, fmspc: bytes | str | None) -> tuple[SimulatedPlatform, bytes]:
         own = FMSPC_PREFIX + hashlib.sha256(name.encode()).digest()[: FMSPC_SIZE - len(FMSPC_PREFIX)] if name else FMSPC
         kind = binary("the FMSPC", fmspc, FMSPC_SIZE) or own
         if not kind.startswith(FMSPC_PREFIX):
@@ -166,36 +170,4 @@ class Attestation:
                 why="under a simulated root, verifiers accept no other",
                 remedy=f"let it begin with {FMSPC_PREFIX.hex()}",
             )
-        return SimulatedPlatform.of_root(self._seed, name, kind)
-
-
-@dataclass(frozen=True, slots=True)
-class _CollateralSettings:
-    status: TcbStatus
-    advisories: tuple[str, ...]
-    evaluation: int
-    revoked: bool
-    expired: bool
-
-    @classmethod
-    def of(
-        cls, tcb: TcbStatus | str, advisories: Iterable[str], evaluation: int, *, revoked: bool, expired: bool
-    ) -> Self:
-        if tcb not in set(TcbStatus):
-            raise WrongValueError(f"{tcb!r} is not a TCB status", remedy=f"pass one of {', '.join(TcbStatus)}")
-        number("the evaluation number", evaluation, MAX_INTEGER)
-        return cls(TcbStatus(tcb), tuple(map(advisory_id, advisories)), evaluation, revoked, expired)
-
-    def collateral(self, platform: SimulatedPlatform, fmspc: bytes, now: datetime) -> Collateral:
-        staging, pki = Staging.EXPIRED if self.expired else Staging.NONE, platform.pki
-        validity, date = staged_validity(pki, now, staging), pki.root.certificate.not_valid_before_utc
-        info = tcb_info(validity, date, self.evaluation, self.status, fmspc=fmspc, advisories=self.advisories)
-        identity = qe_identity(DEFAULT_QE_IDENTITY, validity, date, self.evaluation)
-        signed = {"tcb_info": (TCB_INFO_NAME, info), "qe_identity": (QE_IDENTITY_NAME, identity)}
-        key = pki.tcb_signer.private_key
-        parts = {part: sign_document(name, document, key) for part, (name, document) in signed.items()}
-        if self.revoked:
-            dates = {"last_update": validity.issue_date, "next_update": validity.next_update}
-            crl = create_crl(pki.pck_ca, **dates, revoked=(pki.pck.certificate.serial_number,))
-            parts["pck_crl"] = crl.public_bytes(Encoding.DER)
-        return replace(Collateral.from_files(platform.collateral(now, staging=staging).to_files()), **parts)
+        return SimulatedPlatform.of_root(self._seed, name, kind), kind
