@@ -175,6 +175,15 @@ def test_leeway_needs_an_instant_at_which_all_is_valid():
     assert failed(evidence, clock_leeway=60 * SECOND) == ["collateral"]
 
 
+@pytest.mark.parametrize("year", [1, 1969, 9999])
+@pytest.mark.parametrize("name", ["issueDate", "nextUpdate"])
+def test_no_date_raises_with_leeway(year, name):
+    evidence = LAB.edit_json(
+        EVIDENCE, "tcb_info", lambda document: document.update({name: f"{year:04}-01-01T00:00:00Z"})
+    )
+    assert failed(evidence, clock_leeway=MAX_CLOCK_LEEWAY) == failed(evidence)
+
+
 def test_leeway_does_not_prolong_ages():
     """The age of collateral is that at `now`, which a leeway of a minute does not change."""
     evidence = replace(EVIDENCE, now=LAST + 30 * SECOND)

@@ -57,9 +57,11 @@ def nearest_valid(now: datetime, periods: Iterable[tuple[datetime, datetime]], l
     All dates are whole seconds, and collateral ends before its end date; so the last instant is a second earlier.
     """
     begins, ends = zip(*periods, strict=True)
-    first, last = max(begins), min(ends) - timedelta(seconds=1)
-    nearest = min(max(now, first), last)
-    return nearest if first <= nearest and abs(nearest - now) <= leeway else now
+    first, end, second = max(begins), min(ends), timedelta(seconds=1)
+    if end - first < second:  # also for dates in the year 1, from which nothing can be subtracted
+        return now
+    nearest = min(max(now, first), end - second)
+    return nearest if abs(nearest - now) <= leeway else now
 
 
 def platform_match_check(
