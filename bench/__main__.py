@@ -1,4 +1,4 @@
-"""`make bench`: measure this checkout's daemons and verifier, in the same rounds as another checkout's."""
+"""`make bench`: measure daemons and verifier of this checkout, and of another checkout in the same rounds."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 
 def measure_object(section: Section, server: PlainApiServer, worst: Worst, largest: int, rounds: int) -> None:
-    """Add one object's rows: the time that our policies add, the time with trivial ones, CPU of both."""
+    """Add one object's rows: time that our policies add, time with trivial policies, and both CPU times."""
     took: dict[str, list[tuple[float, float]]] = {OURS: [], TRIVIAL: []}
     with server.client() as client:
         size = largest // SMALLEST_PART

@@ -11,7 +11,7 @@ from e2e.plain_controller import LABELS, Objects
 
 THREADS = 6
 IMAGES = 40
-"""Image names in a node's status, which make it 12 kB large, as in a cluster in use."""
+"""Number of image names in a node's status; they make the status 12 kB large, as in a cluster in use."""
 PADDING = "x" * 5000
 """Text that makes a Pod 7 kB large, as managed fields, volumes and conditions do."""
 
@@ -35,7 +35,7 @@ def make_node(objects: Objects, number: int, more: Mapping[str, str] = MappingPr
 
 
 def make_pod(objects: Objects, number: int, nodes: int) -> None:
-    """Create a Pod, bound to one of this number of nodes; every tenth Pod requests EPC."""
+    """Create a Pod that is bound to node number modulo `nodes`; every tenth Pod requests EPC."""
     metadata = {"name": f"pod-{number}", "namespace": "default", "annotations": {"x": PADDING}}
     resources = {"limits": {EPC: "16"}} if number % 10 == 0 else {}
     container = {"name": "c", "image": "registry.test/none", "resources": resources}

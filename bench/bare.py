@@ -66,7 +66,7 @@ class BareInterpreter:
         return cls(checkout.python, modules, with_byte_code(directory, checkout.environment), core)
 
     def start(self) -> tuple[float, int]:
-        """Seconds from before fork() until all modules are imported, and resident bytes after that."""
+        """Seconds from before fork() until all modules are imported, and resident bytes after the imports."""
         began = time.perf_counter()
         with on_core(self.core):
             command = [self.python, "-c", PROGRAM, *self.modules]

@@ -1,6 +1,6 @@
 """`python -m bench.controller`: the controller with many nodes in a real API server.
 
-No kubelet and no scheduler runs: nodes and Pods are objects, kubelets' reports are patches, all plugins are one server.
+No kubelet or scheduler runs: nodes and Pods are objects, reports are patches, one server acts for all plugins.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from e2e.relay import Relay
 from e2e.waiting import until
 
 APPEARING = 10
-"""How many plugins appear one after the other, without and with load; and how many nodes are set to zero."""
+"""Number of plugins that appear in turn, once without and once with load; as many nodes are set to zero."""
 STATUS_SECONDS = 300
 """Interval of a kubelet's reports of a node's status when nothing changes."""
 CHURN, TENANTS = 50, 20
@@ -119,7 +119,7 @@ def _wipe(objects: Objects, number: int) -> None:
 
 
 def _to_capacity(objects: Objects, change: Callable[[int], None], numbers: Iterable[int]) -> Iterator[float]:
-    """Seconds from each node's change to its capacity."""
+    """Seconds from each node's change until the node's capacity shows EPC."""
     for number in numbers:
         change(number)
         begun = time.monotonic()

@@ -28,7 +28,7 @@ QUOTES, CLIENTS = 4000, 64
 CALLS = 70
 """How often each kind of single call, and each whole sequence, is measured in a round."""
 SIGNATURES = 1000
-"""Number of signatures in one measurement of the unit, before and after each server; they take 25 ms."""
+"""Number of signatures that measure the CPU unit before and after each server; they take 25 ms."""
 
 CPU, MEMORY, START = "CPU per quote", "resident memory", "exec() to ready"
 DEFAULT = "default"
@@ -86,7 +86,7 @@ def measure_helper(sides: Mapping[str, Checkout], rounds: int, directory: Path) 
 def _load(
     section: Section, servers: Sequence[tuple[tuple[str, str], Server]], cores: Cores
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Run one round, and measure the unit before and after each server; yield quotes to be verified."""
+    """Run one round; measure a signature before and after each server; yield quotes to be verified."""
     before = _signature(cores)
     for (side, title), server in servers:
         prepared = prepare(*target_of(server.socket), QUOTES)
@@ -113,7 +113,7 @@ def _signature(cores: Cores) -> float:
 
 
 def _time_calls(section: Section, side: str, server: Server) -> None:
-    """Measure calls, from before connect() to the answer's end, and attestations, one client at a time."""
+    """Measure calls (from before connect() to the answer's end) and attestations, one client at a time."""
     seconds = defaultdict(list)
     for _ in range(CALLS):
         # The second InitQuoteEx call needs the provider, and the second quote has qe_report_info.

@@ -32,7 +32,7 @@ CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 )
-"""Largest message in bytes, above a real kubelet's 4 MiB: the benchmark does not test whether lists fit."""
+"""Largest message in bytes; a kubelet takes up to 4 MiB. The benchmark does not test whether lists fit."""
 DIAL_BACK_SECONDS = 10.0
 """Seconds for the connection to the plugin, which a real kubelet makes while it answers Register."""
 WAIT_SECONDS = 30.0
@@ -100,7 +100,7 @@ class MeasuringKubelet:
             return fresh()
 
     def seconds_to_reregister(self, resource: str) -> float:
-        """Disconnect from the resource's plugin, as a kubelet up to 1.36 does, until its next Register is answered."""
+        """Disconnect a resource's plugin, as kubelets up to 1.36 do; time how soon its new Register is answered."""
         lost = time.perf_counter()
         self._newest[resource].channel.close()
         return self.registered([resource], since=lost)[resource].answered - lost
@@ -131,5 +131,5 @@ class MeasuringKubelet:
                 self._changed.notify_all()
             for _ in stream:  # as a kubelet does, accept further lists from a plugin
                 pass
-        except (grpc.RpcError, ValueError):  # the plugin ended; ValueError: channel closed before the call
+        except (grpc.RpcError, ValueError):  # the plugin ended; ValueError if the channel was closed before
             return

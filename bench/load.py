@@ -1,4 +1,4 @@
-"""Many clients that ask for one quote per connection, and measure it with as little CPU as possible."""
+"""Many clients that ask for one quote per connection. Measuring the latencies takes little CPU time."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from testkit.replay import wire
 from testkit.replay.clients import KEY
 
 RECEIVE_BYTES = 65_536
-"""Most bytes that one recv(2) reads: more than an answer has."""
+"""Largest number of bytes that one recv(2) reads; every answer is smaller."""
 ANSWER_SECONDS = 30.0
 """Seconds without an answer after which a server counts as hung."""
 SAMPLE_EVERY = 100
-"""One quote of this many is kept, to be verified later."""
+"""One out of this number of quotes is kept, to be verified later."""
 
 ENCLAVE = SimulatedEnclave.from_name("benchmark")
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedQuote:
-    """A request that is made before the measurement, which must not count the work of the enclave."""
+    """A request that is made before the measurement, so that the enclave's work does not count."""
 
     frame: bytes
     report_body: bytes
@@ -87,7 +87,7 @@ def prepare(target: TargetInfo, quote_size: int, count: int) -> list[PreparedQuo
 
 
 def serve_all(path: Path, prepared: list[PreparedQuote], *, clients: int) -> Served:
-    """Ask for all quotes, `clients` at a time: the next request follows each answer at once."""
+    """Request all quotes, `clients` at a time. After each answer, send the next request at once."""
     address = str(path)
     waiting: dict[int, tuple[socket.socket, PreparedQuote, float]] = {}
     latencies: list[float] = []

@@ -27,7 +27,7 @@ THIS, OTHER = "this one", "the other"
 """Names, in tables and JSON, of this checkout and of the other checkout that is measured beside it."""
 LIBRARIES = ("cryptography", "grpcio", "uvloop", "protobuf", "prometheus-client")
 SETTLE_SECONDS = 0.02
-"""Seconds to wait for a server's work after its last answer (closing, counting): far more than it needs."""
+"""Seconds to wait after a server's last answer; the server closes and counts connections much faster."""
 
 
 class Checkout:
@@ -52,7 +52,7 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """A core for the server and a core for the clients; if there is one core, clients disturb the server."""
+    """A core for the server and a core for the clients; on a single core, clients disturb the server."""
 
     server: int = field(default_factory=lambda: max(os.sched_getaffinity(0)))
     clients: int = field(default_factory=lambda: min(os.sched_getaffinity(0)))
@@ -70,7 +70,7 @@ def on_core(core: int) -> Iterator[None]:
 
 
 def stolen_seconds() -> float:
-    """Return how long the host did not run the machine's cores since its start (proc(5): `steal`)."""
+    """Return how long the host has not run the machine's cores since boot (proc(5): `steal`)."""
     return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
@@ -105,7 +105,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def resident_bytes(pid: int, *, peak: bool = False) -> int:
-    """Resident memory of a process, shared pages included: now (VmRSS), or at most so far (VmHWM)."""
+    """Resident memory of a process, with shared pages: the present amount (VmRSS) or the highest (VmHWM)."""
     name = "VmHWM:" if peak else "VmRSS:"
     for line in (PROC / str(pid) / "status").read_text().splitlines():
         if line.startswith(name):
@@ -122,7 +122,7 @@ def cpu_seconds(pid: int) -> float:
 def seconds_per_signature(count: int) -> float:
     """CPU time of one ECDSA signature, P-256 with SHA-256, over as many bytes as in a quote.
 
-    The library's random nonces cost less than RFC 6979's, with which the simulated platform signs.
+    The library uses random nonces, which cost less CPU than the simulated platform's nonces of RFC 6979.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     message = secrets.token_bytes(SIGNED_PART_SIZE)
@@ -147,8 +147,8 @@ def describe_machine() -> dict[str, object]:
 
 
 def with_byte_code(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which Python keeps byte code below a directory, as images contain all byte code.
+    """An environment in which Python keeps byte code in a directory, because images contain all byte code.
 
-    Some environments switch byte code off: every start would compile the program. The first start writes it.
+    Some environments switch byte code off, so every start would compile. The first start writes byte code.
     """
     return {**environ, "PYTHONPYCACHEPREFIX": str(directory / "byte-code"), "PYTHONDONTWRITEBYTECODE": ""}

@@ -19,7 +19,7 @@ END_SECONDS = 60.0
 """Seconds for a child to end after `stop`; Intel's client may wait 15 s for an answer."""
 
 Work = Callable[[Connection], dict[str, Any]]
-"""Work that runs until something arrives on the connection (`stopped`), and returns its result."""
+"""Function that works until something arrives on the connection (see `stopped`), and returns a result."""
 
 
 def stopped(parent: Connection, seconds: float = 0.0) -> bool:
@@ -28,7 +28,7 @@ def stopped(parent: Connection, seconds: float = 0.0) -> bool:
 
 
 def attacking(kind: str, find: Callable[[], str], begins: float = 0.0, ends: float = math.inf) -> Work:
-    """An attack of `e2e.attacks` on a path that is looked up when it begins; its counts are the result."""
+    """Attacks as in `e2e.attacks`; returns counts. `find` gives the path when the attack begins."""
 
     def run(parent: Connection) -> dict[str, Any]:
         if stopped(parent, max(0.0, begins - time.monotonic())):

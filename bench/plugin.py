@@ -31,7 +31,7 @@ USUAL_MIB, LARGEST_MIB = (168, 1_024, 2_048), 262_144
 """Nodes' EPC in MiB. 168 is a Standard_DC8_v2, 2,048 the default maximum. The largest node is measured in one
 round, to show the cost of size, and has no goals."""
 ALLOCATIONS = {10: 400, 1_024: 100}
-"""Allocate calls in each round, keyed by the number of device IDs: a small and a large container."""
+"""Number of Allocate calls per round, keyed by the number of devices of a small and a large container."""
 STREAM_AGE_SECONDS = 1.1
 """Seconds before a test may end a stream: after a stream shorter than 1 s, the plugin delays its Register."""
 STOP_SECONDS = 10.0
@@ -50,7 +50,7 @@ GOALS = {**bare.GOALS, **dict.fromkeys(BESIDE_GO.values(), Goal(2.0))}
 CommandLine = tuple[Sequence[str], Mapping[str, str]]
 """Command line and variables of a plugin."""
 Command = Callable[[Path], CommandLine]
-"""Function that returns the command line for a plugin directory; it may make files beside the directory."""
+"""Function that returns the command line for a plugin directory; the function may make files beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def _allocate(epc: Registration, offer: Offer, size: int, times: int) -> Latency
 
 def confcom_plugin(mib: int, checkout: Checkout, directory: Path) -> CommandLine:
     """A checkout's device plugin on a simulated node of this size, with answered probes."""
-    host = directory.parent / "host"  # empty, since no plugin simulates SGX beside an SGX driver
+    host = directory.parent / "host"  # an empty folder, because no plugin simulates SGX beside an SGX driver
     host.mkdir()
     line = [
         *(checkout.python, "-m", "confcom.device_plugin", "--simulated", "--simulated-epc-mib", str(mib)),
@@ -235,7 +235,7 @@ def build_go_plugin(program: Path) -> bool:
     say("building the Go plugin" if go else "no Go here (the version is in bench/go_plugin/go.mod): not beside it")
     if go is None:
         return False
-    flags = ("-trimpath", "-ldflags", "-s -w")  # reproducible and small, as such plugins are built for images
+    flags = ("-trimpath", "-ldflags", "-s -w")  # build a reproducible and small program, as for an image
     command, environ = [go, "build", *flags, "-o", str(program), "."], {**os.environ, "CGO_ENABLED": "0"}
     subprocess.run(command, cwd=GO_SOURCE, env=environ, check=True)
     return True

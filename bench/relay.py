@@ -1,4 +1,4 @@
-"""The relay to aesmd, beside direct requests to a stand-in for aesmd: 2.5 ms per quote, one at a time."""
+"""The relay to aesmd, compared with direct requests to an aesmd stand-in that makes one quote per 2.5 ms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.serving import Place, Server, verify_sample
 from confcom.quote_provider.state_directory import open_platform
 
 ALONE, LOADED, CLIENTS = 200, 400, 8
-"""Quotes for one client, and for several clients together, per server and round; each takes 2.5 ms."""
+"""Number of quotes per server and round, for one client and for several together; a quote takes 2.5 ms."""
 ATTACKER = 65_530
 """A user ID that no distribution assigns."""
 WARM_SECONDS = 2.0

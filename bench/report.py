@@ -21,16 +21,16 @@ RESULTS = Path(__file__).parent / "results"
 TITLE, VALUE, OTHER = 66, 32, 18
 """Widths of columns."""
 TOLERANCE = 1.25
-"""Factor by which a goal is clearly missed: a miss by more than a quarter happens on every machine."""
+"""Factor above which a goal is clearly missed. Every machine reproduces a miss by more than a quarter."""
 
 T = TypeVar("T")
 
 Measured = tuple[Sequence["Section"], Mapping[str, Any]]
-"""Result of a benchmark: its sections, and further JSON fields, of which `failures` are printed."""
+"""Result of a benchmark: its sections and further JSON fields. The field `failures` is also printed."""
 
 
 def in_turn(sides: Iterable[T], number: int) -> Sequence[T]:
-    """Alternate the order, reversed in odd rounds, so that a drift of the machine's speed affects all sides."""
+    """Reverse the order in odd rounds, so that a drift of the machine's speed affects all sides."""
     return list(sides)[:: -1 if number % 2 else 1]
 
 
@@ -72,7 +72,7 @@ class Row:
     """Reason why there are no values."""
 
     def ratio(self, side: str, other: str) -> Spread | None:
-        """One side's values divided by the other's, by round; None if the sides cannot be compared."""
+        """Ratios of the two sides' values, round by round; None if the sides cannot be compared."""
         mine, theirs = (self.values.get(each, []) for each in (side, other))
         if not mine or len(mine) != len(theirs) or not all(theirs):
             return None

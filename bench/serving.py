@@ -24,7 +24,7 @@ from testkit.stub_aesmd import StubAesmd
 CALL_SECONDS = 0.0025
 """Seconds that Intel's aesmd takes for a quote (measured in simulation mode)."""
 STATE = "state"
-"""Folder of the platform, below the folder of each server."""
+"""Name of the platform's folder in each server's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Server:
     socket: Path
     log: Path = Path(os.devnull)
     start_seconds: float = 0.0
-    """Seconds from before fork() until the server is ready; a helper has made a whole quote by then."""
+    """Seconds from before fork() until the server is ready; before that, a helper has made a whole quote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Place:
 
     @classmethod
     def create(cls, directory: Path, core: int) -> Place:
-        directory.chmod(0o755)  # some clients are other users
+        directory.chmod(0o755)  # some clients run as other users
         open_or_create_platform(directory / STATE)
         return cls(directory, core)
 
@@ -76,7 +76,7 @@ class Place:
 
     @contextlib.contextmanager
     def aesmd(self, core: int) -> Iterator[Server]:
-        """A stand-in for Intel's aesmd that serves one call at a time, as slowly as Intel's."""
+        """A stand-in for Intel's aesmd that serves one call at a time, as slowly as Intel's aesmd."""
         place = self.below("aesmd")
         path = place / "aesm.socket"
         stub = StubAesmd(path, SimulatedQuoteProvider(open_platform(place / STATE)))

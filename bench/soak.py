@@ -33,7 +33,7 @@ from testkit.replay.verification import QuoteVerifier
 ATTACKER, MISBEHAVING, WELL_BEHAVED, ROOT = 65_530, 65_533, 65_532, 0
 """User IDs that no distribution assigns, and root, which can become any user."""
 NICE = 10
-"""Niceness of attackers, because the soak tests the helper's fairness, and not the kernel's."""
+"""Niceness of attackers, because the soak tests the helper's fairness and not the kernel scheduler's."""
 RATE = 5.0
 """Attestations per second of each well-behaved client."""
 CLIENTS = (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, GRAMINE, FORTANIX)
@@ -52,7 +52,7 @@ MEMORY_LIMIT = 256 * 1024 * 1024
 NEW_QE = dataclasses.replace(DEFAULT_QE_IDENTITY, mr_enclave=secrets.token_bytes(32), isv_svn=2)
 NEW_FLAGS = ("--simulated-qe-mrenclave", NEW_QE.mr_enclave.hex(), "--simulated-qe-isvsvn", str(NEW_QE.isv_svn))
 PODS = ("--identify-pods",)
-"""Flags as in the chart. From the second update on, peers are users only, as with the chart's hostPID=false."""
+"""Flags as in the chart. From the second update on, each user is one peer, as with hostPID=false."""
 HELPERS: Sequence[tuple[str, Sequence[str]]] = (
     ("first helper", PODS),
     ("first update, the same quoting enclave", PODS),
@@ -76,13 +76,13 @@ Started = tuple[RunningHelper, MemoryGroup]
 class Attack:
     """One attack of `e2e.attacks`.
 
-    Args: kind: its name in `e2e.attacks`; empty for none. uid: the attacking user. on_probes: whether the
-        attack is on probes and metrics, and not on the AESM socket. takes_all: whether it takes all memory
-        that clients share, as thousands of users at once. Processes outside of Pods can do this, and so can
-        root in a Pod if the helper does not tell Pods apart. Attestations that then fail are reported, but do
-        not count as failures. fills_backlog: whether it connects faster than any helper can accept. The
-        kernel then refuses a connect() that may not wait with EAGAIN, before a helper sees it. The soak
-        reports this too, but does not count it as a failure.
+    Args: kind: the attack's name in `e2e.attacks`; empty for none. uid: the attacking user. on_probes:
+        whether the attack is on probes and metrics, and not on the AESM socket. takes_all: whether the attack
+        acts as thousands of users, and takes all memory that clients share. Processes outside of Pods can do
+        this, and so can root in a Pod if the helper does not tell Pods apart. Attestations that fail in such
+        an attack are reported, but do not count as failures. fills_backlog: whether the attack connects
+        faster than any helper can accept. The kernel then answers a connect() that may not wait with EAGAIN;
+        no helper sees this connect(). The soak reports this too, but does not count it as a failure.
     """
 
     kind: str
@@ -185,7 +185,7 @@ class Soaked:
     older_kernel: bool = False
     """Whether helpers act as on a kernel that cannot refuse descriptors; they may then stall longer."""
     changed_at: float = float("inf")
-    """Start time of the helper with another quoting enclave: before it, no client may get error 42."""
+    """Start time of the helper with another quoting enclave. Before this time, no client may get error 42."""
     unverified: list[str] = field(default_factory=list)
 
     def failures(self) -> Iterator[str]:
@@ -278,7 +278,7 @@ def _attesting(sequence: ClientSequence, path: Path) -> Work:
 
 
 def _watch_and_update(start: Callable[[Sequence[str]], Started], running: Started, part: float, result: Soaked) -> None:
-    """Watch each helper for its part of the time, start the next helper, and then end the watched one."""
+    """Watch each helper for its part of the time, start the next helper, and then end the watched helper."""
     for number, (name, _) in enumerate(HELPERS):
         helper, memory = running
         watched = Watched(name)

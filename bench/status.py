@@ -45,7 +45,7 @@ SETTLE_SECONDS = 30.0
 """Seconds for API server and etcd to process thousands of new objects."""
 EPC_MIB = 162
 PADDING = "x" * 3000
-"""Padding of a daemon's Pod, as much as managed fields, volumes and conditions add to its template."""
+"""Text that makes a daemon's Pod as large as managed fields, volumes and conditions make a real Pod."""
 AMOUNTS = {
     EPC: str(EPC_MIB),
     "sgx.intel.com/enclave": "1024",
@@ -84,7 +84,7 @@ def _run(section: Section, server: PlainApiServer, name: str) -> None:
     with (server.folder / f"{name}.json").open("wb") as output, (server.folder / f"{name}.err").open("wb") as errors:
         begun, peak, others = time.monotonic(), 0, 0
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=errors)
-        while seen := resident_bytes(process.pid, peak=True):  # nothing once the process has ended
+        while seen := resident_bytes(process.pid, peak=True):  # the loop ends when the process has ended
             peak = seen
             with contextlib.suppress(OSError):  # one has ended
                 others = max(others, sum(map(resident_bytes, children_of(process.pid))))

@@ -25,10 +25,10 @@ class Worst:
     made: Callable[[int], Manifest]
     """Function that makes the object with a given number of entries."""
     most: int = 0
-    """Number of entries, or 0 for as many as fit; an argument of the first container fills the object."""
+    """Number of entries; 0 means as many as fit. Otherwise an argument pads the object to its size."""
 
     def body(self, size: int) -> bytes:
-        """The object as JSON, just smaller than a size in bytes."""
+        """The object as JSON, a little shorter than `size` bytes."""
         if self.most:
             made = self.made(self.most * size // LARGEST)
             _spec_of(made)["containers"][0]["args"] = ["x" * (size - len(_json(made)) - 20)]
@@ -59,7 +59,7 @@ def _annotated(made: Callable[[int], dict[str, str]]) -> Callable[[int], Manifes
 
 
 def _one(**more: Callable[[int], object]) -> Callable[[int], Manifest]:
-    """A Pod of one container with EPC, whose fields have this many entries."""
+    """Makes a Pod of one container with EPC; each field in `more` gets the given number of entries."""
     return lambda count: pod(container("app", {BYTES: "1Mi"}) | {name: made(count) for name, made in more.items()})
 
 

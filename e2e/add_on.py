@@ -67,7 +67,7 @@ def create_root(cluster: Cluster) -> None:
 
 
 def is_installed(cluster: Cluster, nodes: Sequence[str]) -> bool:
-    """Whether the chart is installed without further settings, and `serves` is true for these nodes."""
+    """Whether the chart is installed without further settings, and these nodes serve (see `serves`)."""
     listed = json.loads(cluster.helm("list", HERE, "--output=json").stdout)
     if not any(one["name"] == RELEASE and one["status"] == "deployed" for one in listed):
         return False
@@ -77,7 +77,7 @@ def is_installed(cluster: Cluster, nodes: Sequence[str]) -> bool:
 
 
 def changes_pods(cluster: Cluster) -> bool:
-    """Whether the API server can have the chart's policies for Intel's name of EPC, as from 1.36 on."""
+    """Whether the API server supports the chart's policies for Intel's name of EPC (1.36 or later)."""
     listed = cluster.kubectl("api-resources", "--api-group=admissionregistration.k8s.io", "--output=name").stdout
     return "mutatingadmissionpolicies" in listed
 
@@ -85,7 +85,7 @@ def changes_pods(cluster: Cluster) -> bool:
 def serves(cluster: Cluster, nodes: Sequence[str]) -> bool:
     """Whether these nodes offer all their EPC and have both daemons ready, and other nodes have neither.
 
-    The API shows a node's EPC for up to 10 s after its plugin ended; the kubelet rejects Pods bound then.
+    After a plugin's end the API shows its EPC for up to 10 s; a Pod that is bound in this time is rejected.
     """
     wanted = sorted((daemon, node) for daemon in DAEMONS for node in nodes)
     pods = daemons(cluster)
@@ -112,7 +112,7 @@ def is_ready(pod: dict[str, Any]) -> bool:
 def uninstall(cluster: Cluster) -> None:
     """Uninstall the chart, and wait until its Pods are gone and no node offers EPC in the API.
 
-    Otherwise the next installation's helpers could be bound to nodes without a plugin, which reject them.
+    Otherwise helpers of the next installation could be bound to nodes without a plugin and be rejected.
     """
     mark_removal(cluster)
     cluster.run(["helm", "uninstall", RELEASE, HERE, "--ignore-not-found", "--wait"], timeout=150)
@@ -143,7 +143,7 @@ def is_remembered(cluster: Cluster, node: str) -> bool:
 
 
 def forget(cluster: Cluster, node: Node) -> None:
-    """Make a node look as if it never had our daemons; its kubelet would remember the plugin for 5 min."""
+    """Make a node look as if it never had our daemons. A kubelet would forget a plugin only after 5 min."""
     node.stop("kubelet")
     node.run(["rm", "--recursive", "--force", str(DEVICE_PLUGINS / CHECKPOINT), "/run/aesmd"])
     node.start("kubelet")
@@ -152,7 +152,7 @@ def forget(cluster: Cluster, node: Node) -> None:
 
 
 def remove_names(cluster: Cluster, node: str) -> None:
-    """Remove resources at 0 from a node's status: the kubelet has forgotten them, but leaves their names."""
+    """Remove our resources at 0 from a node's status: a kubelet forgot them, but left their names there."""
     status = cluster.kubectl_json("get", "node", node)["status"]
     parts = {
         part: {name: None for name in status[part] if name.startswith(RESOURCE_PREFIXES)}

@@ -113,12 +113,12 @@ class AddOn:
         return daemons(self.cluster, component)
 
     def has_replaced(self, helpers: Iterable[str]) -> bool:
-        """Whether each node has exactly one helper Pod, and the Pod's UID is not among these."""
+        """Whether each node has exactly one helper Pod, and no helper Pod has a UID from `helpers`."""
         there = {pod["metadata"]["uid"] for pod in self.all_pods(HELPER)}
         return len(there) == len(self.nodes) and there.isdisjoint(helpers)
 
     def quotes_by(self, pod: dict[str, Any]) -> int:
-        """Number of quotes in a helper's metrics, through the API server's proxy; may be a second old."""
+        """Quotes counted in a helper's metrics, read by the API server's proxy; they may be a second old."""
         path = f"/api/v1/namespaces/{SYSTEM}/pods/{pod['metadata']['name']}:{PROBES_PORT}/proxy/metrics"
         families = text_string_to_metric_families(self.cluster.kubectl("get", "--raw", path).stdout)
         made = {"request": "GetQuoteEx", "result": "success"}

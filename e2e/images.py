@@ -1,8 +1,8 @@
 """Build the images of images/Dockerfile without docker, a daemon or a registry, for a cluster on this machine.
 
-A test machine may reach no registry of images, and a build on it may reach no index of packages. So Debian 12
-with its own Python, made by mmdebstrap, replaces the base `python:3.11-slim` (`--build-arg BASE=...`), and
-packages are downloaded beforehand, from the same hashed lock files. Results are kept, keyed by content. A
+A test machine may reach no registry of images, and a build on it may reach no index of packages. So the base
+`python:3.11-slim` is replaced (`--build-arg BASE=...`) by a Debian 12 that mmdebstrap makes, with its Python.
+The packages are downloaded beforehand, from the same hashed lock files. Results are kept, keyed by content. A
 base gets Debian's security updates only when it is made anew; to force this, remove the folder.
 """
 

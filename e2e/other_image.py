@@ -19,7 +19,7 @@ from e2e.cluster.pause import tar_of
 from e2e.images import REF_NAME, REGISTRY
 
 LABEL = "org.opencontainers.image.revision"
-"""Label with an image's source revision; a changed value gives a second image that does the same."""
+"""Label with an image's source revision. Another value makes a second image that behaves like the first."""
 
 _NAME = "io.containerd.image.name"
 """Annotation with a full image name, which containerd's import uses."""
@@ -27,7 +27,7 @@ _NAME = "io.containerd.image.name"
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Differences of an image: files by absolute path, its program, its default arguments, and added variables."""
+    """Differences of an image: files keyed by absolute path, program, default arguments, and further variables."""
 
     files: Mapping[str, bytes] = field(default_factory=dict)
     entrypoint: Sequence[str] = ()
@@ -38,7 +38,7 @@ class Changes:
 def import_other(
     cluster: Cluster, folder: Path, image: str, *, repository: str = "", changes: Changes | None = None
 ) -> str:
-    """Derive an image from a built one, and import it on every node; return its name, `REPOSITORY@DIGEST`."""
+    """Derive an image from a built image; import it on every node; return its name, `REPOSITORY@DIGEST`."""
     archive, name = folder / "other-image.tar", f"{REGISTRY}/{repository or f'confcom/{image}'}"
     digest = _derive(images.build_all()[image], archive, name, changes or Changes())
     cluster.import_image(archive)

@@ -1,4 +1,4 @@
-"""A relying party outside of the cluster: it verifies quotes by the CLI or the library, with trust exported once."""
+"""A relying party outside of the cluster, which verifies quotes by CLI or library, with a root exported once."""
 
 from __future__ import annotations
 

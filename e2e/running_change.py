@@ -18,7 +18,7 @@ from e2e.confcom_command import COMMAND_SECONDS, JSON, Done
 from e2e.waiting import until
 
 SLICE_SECONDS = 0.05
-"""Seconds for which helm runs between two stops, until it has recorded its change: less than it needs."""
+"""Seconds for which helm runs between two stops, until it has recorded its change; its end takes longer."""
 STOP_HELM = r"""
 while :; do
     for helm in $(pgrep --parent "$1" --exact helm); do

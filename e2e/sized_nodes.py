@@ -99,7 +99,7 @@ def _only_on(epc_mib: int) -> dict[str, object]:
 
 
 def _copy(daemon: dict[str, Any], epc_mib: int) -> dict[str, Any]:
-    """Return the DaemonSet for nodes of another size, a dependent that is deleted with the original."""
+    """Return a DaemonSet for nodes of another size; it depends on the original and is deleted with it."""
     metadata, spec = daemon["metadata"], copy.deepcopy(daemon["spec"])
     component, pod = {COMPONENT: f"{PLUGIN}-{epc_mib}"}, spec["template"]["spec"]
     for labels in (spec["selector"]["matchLabels"], spec["template"]["metadata"]["labels"]):

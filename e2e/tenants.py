@@ -78,7 +78,7 @@ def quoting_pod(name: str, challenge: str, limits: Mapping[str, int], *, node: s
 def client_pod(name: str, command: Sequence[str], package: str, results: Path, *, node: str, epc_mib: int) -> Manifest:
     """A Pod that runs a package of the checkout, mounted read-only because an image contains no tests.
 
-    The Pod also has testkit and the AESM socket; its results are in `CLIENT_RESULTS`, a folder of node and machine.
+    The Pod also has testkit and the AESM socket. Its results are in `CLIENT_RESULTS`, on both node and machine.
     """
     mounts = {
         "testkit": (ROOT / "testkit", f"{CODE}/testkit", True),

@@ -33,7 +33,7 @@ def until(condition: Callable[[], T], what: str, *, seconds: float = 60.0) -> T:
 
 
 def end(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """End a process, if it still runs, with SIGTERM, and after this many seconds with SIGKILL."""
+    """Send SIGTERM to a process if it still runs; after this many seconds, send SIGKILL."""
     process.terminate()
     try:
         process.wait(seconds)

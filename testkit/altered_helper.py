@@ -3,7 +3,7 @@
 Usage: altered_helper.py ALTERATIONS FLAG ...
 
 ALTERATIONS is a JSON object. `limits` replaces fields of HelperLimits. Metrics are rendered again only after
-`rendering_seconds`. A false `provider` never comes. A true `older_kernel` is a kernel without SO_PASSRIGHTS.
+`rendering_seconds`. If `provider` is false, no provider comes. With `older_kernel`, SO_PASSRIGHTS is missing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads codes, states and names from the output of cluster commands; the docs' tests check its wording."""
+"""Reads codes, states and names from the output of cluster commands; the docs' tests check the wording."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ STARTED = "2026-11-24T12:31:00Z"
 
 
 def running(status=None):
-    """The status of a ready Pod. A container that runs in the earlier `status` keeps its start time."""
+    """The status of a ready Pod. If `status` has a running container, this container keeps its start time."""
     container = (status or {}).get("containerStatuses", [{}])[0]
     started = container.get("state", {}).get("running", {}).get("startedAt", STARTED)
     return {

@@ -56,7 +56,7 @@ class Case:
 
 
 def execute(case, place, **streams):
-    """Run a case in a new process, as a shell does. File modes bind confcom even if root runs the tests."""
+    """Run a case in a new process, as a shell does. File modes hold for confcom even if root runs tests."""
     environ, capabilities = case.prepare(place), DAC_CAPABILITIES if os.geteuid() == 0 else ()
     begin = BEGIN.format(capabilities=capabilities, drop=PR_CAPBSET_DROP, closed=case.closed)
     with (place / "stdin").open("rb") as stdin:
@@ -87,7 +87,7 @@ def call(case, place):
             main()
         except SystemExit as error:
             code = int(error.code or 0)
-        except Exception:  # noqa: BLE001 # the interpreter also prints any error
+        except Exception:  # noqa: BLE001 # print any error, as the interpreter does
             traceback.print_exc()
             code = 1
     return subprocess.CompletedProcess(case.arguments, code, stdout.buffer.getvalue(), stderr.buffer.getvalue())

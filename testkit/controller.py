@@ -72,7 +72,7 @@ class ApiServer:
         """Method, path and query of each request."""
         self.patches: list[dict] = []
         self.answers: list[bytes | None] = []
-        """Complete HTTP answers to the next requests; None means that the server answers normally."""
+        """Complete HTTP answers, one for each next request; None stands for the server's normal answer."""
         self.meanwhile = lambda: None
         """Function that the server calls before it answers a patch."""
         self._version = 1
@@ -96,7 +96,7 @@ class ApiServer:
         return connection_to(self.port)
 
     def put(self, kind, thing, *, told=True):
-        """Add or change an object; notify the watches unless `told` is false."""
+        """Add or change an object; with `told`, also notify the watches."""
         name, self._version = thing["metadata"]["name"], self._version + 1
         event = "MODIFIED" if name in self.objects[kind] else "ADDED"
         thing = {**thing, "metadata": {**thing["metadata"], "resourceVersion": str(self._version)}}

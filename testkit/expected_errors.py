@@ -1,4 +1,4 @@
-"""Checks expected errors by class and code. Only docs/reference/codes.md fixes the wording."""
+"""Checks expected errors by class and code. The wording is fixed only in docs/reference/codes.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def raises(
 ) -> Iterator[pytest.ExceptionInfo[ConfcomError]]:
     """Expect an error of this class with this `error_code`.
 
-    `parts` names parts that the error must have (`why`, `remedy`). The error's `what` must contain `naming`.
+    `parts` names parts that the error must have (`why`, `remedy`). Its `what` must contain the text `naming`.
     """
     import pytest
 

@@ -32,7 +32,7 @@ class _RefusalError(Exception):
 class FakeApi(httpx2.BaseTransport):
     """Serves copies of the given objects and of two namespaces, and changes the copies like an API server.
 
-    `denied` has pairs of a verb and a resource (`nodes/status`). `logs` keys texts by Pod, `pages` by Pod and page.
+    `denied` has pairs of a verb and a resource (`nodes/status`). `logs` is keyed by Pod, `pages` by Pod and page.
     `unreachable` refuses connections. `writes` has those `requests` that may change objects.
     """
 
@@ -192,7 +192,7 @@ class FakeApi(httpx2.BaseTransport):
         start = int(options.get("continue", 0))
         end = start + int(options.get("limit", len(found)) or len(found))
         metadata = {"resourceVersion": str(self._last_version), **({"continue": str(end)} if end < len(found) else {})}
-        # An API server names the type only once per list, in the list's kind.
+        # An API server's list names the type of its items only once, in the list's kind.
         items = [{key: one[key] for key in one if key not in {"kind", "apiVersion"}} for one in found[start:end]]
         return {"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}
 

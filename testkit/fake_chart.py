@@ -38,7 +38,7 @@ _COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper", "
 
 
 def chart(values, namespace=SYSTEM):
-    """A render of the chart for Kubernetes 1.36; two refusals are modelled as ValueErrors in helm's words."""
+    """A render of the chart for Kubernetes 1.36; for two refusals, a ValueError has the words of helm."""
     simulated, helper = (values.get(one, {}) for one in ("simulated", "quoteHelper"))
     quotes, registry = helper.get("enabled", True), values.get("image", {}).get("registry", "")
     of_hardware = not simulated.get("enabled") or simulated.get("besideHardware")

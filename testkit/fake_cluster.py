@@ -69,7 +69,7 @@ class Kubelets:
 
 
 class FakeCluster:
-    """A `FakeApi` with helm, kubelets, a clock and a display; FakeHelm gets `manifests` as `render`."""
+    """A `FakeApi` with helm, kubelets, a clock and a display; `manifests` is the `render` of FakeHelm."""
 
     def __init__(self, objects=(), manifests=None, **options):
         self.api = FakeApi(objects, **options)
@@ -109,7 +109,7 @@ class FakeCluster:
         return {(one["kind"], one["metadata"]["name"]) for one in self.api.objects}
 
     def roll_slowly(self, broken=()):
-        """Update daemons to their templates only while a command waits; `settle` gets the parameter `broken`."""
+        """Update daemons to their templates only while a command waits; `broken` is passed on to `settle`."""
         self.helm.ready, self.each = False, lambda: settle(self.api, broken)
 
     def state(self):

@@ -18,7 +18,7 @@ def golden_manifests(name, namespace):
 
 
 class FakeHelm:
-    """Installs given manifests, or what `render` returns for merged values; its ValueError is helm's error."""
+    """Installs given manifests, or those that `render(values)` returns; helm fails if it raises ValueError."""
 
     def __init__(self, api, render=(), *, ready=True, version="v4.3.1"):
         self.api, self.ready, self.version = api, ready, version
@@ -27,7 +27,7 @@ class FakeHelm:
         self.now = lambda: datetime.now(UTC)
 
     def fail(self, command, stderr, *, status=""):
-        """Let the next call of a command (`render`: the dry run) fail, and leave a revision if `status` is given."""
+        """Let the next call of a command fail (`render` is the dry run); with `status`, also leave a revision."""
         self._planned[command] = stderr, status
 
     def __call__(self, arguments, stdin):

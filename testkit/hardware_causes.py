@@ -30,12 +30,12 @@ class Cause:
 
     @property
     def key_count_code(self):
-        """aesmd's code for a key count, which needs a quoting enclave and the quote plug-in."""
+        """aesmd's code for a key count request, which needs a quoting enclave and the quote plug-in."""
         return Code.SERVICE_UNAVAILABLE if self.answers in (30, 38) else Code.SUCCESS
 
     @property
     def restarts(self):
-        """Whether the helper asks for aesmd's restart, or does so only before aesmd's first InitQuoteEx success."""
+        """Whether the helper requests a restart of aesmd always, only until InitQuoteEx succeeds, or never."""
         if self.codes[0] in (30, 38, 46):
             return "yes"
         return "before its first success" if self.codes[1] == 42 else "no"

@@ -216,7 +216,7 @@ class RunningHelper:
         return (await self.ask(request)).error_code
 
     async def asking(self, request, connections=1):
-        """Ask in a task, which returns the answer's code; wait until `connections` clients are connected."""
+        """Request in a task that returns the answer's code; wait until there are `connections` clients."""
         task = asyncio.create_task(self.code(request))
         await self.reaches("connections", connections)
         return task

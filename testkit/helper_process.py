@@ -164,5 +164,5 @@ def running_helper(
             helper.wait_until(lambda: helper.get("/readyz")[0] == (200 if ready else 503) and helper.socket.exists())
             yield helper
         finally:
-            helper.process.kill()  # an orderly stop would be slow, and is not tested here
+            helper.process.kill()  # a normal stop would be slow, and is not tested here
             helper.process.wait(START_SECONDS)

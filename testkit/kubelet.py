@@ -18,12 +18,12 @@ PATIENCE_SECONDS = 30.0
 class RegistryFrom137(PluginRegistry):
     """The rules from 1.37 on. The end of a stream disconnects only the client with that socket path.
 
-    A resource is lost with its last endpoint. Until then the latest list from any plugin gives the devices, and
-    Allocate calls one of the remaining endpoints. The kubelet calls any of them; this class calls the oldest.
+    A resource is lost when its last endpoint ends. Before that, its devices are in the latest list from any
+    plugin, and Allocate calls a remaining endpoint. A kubelet may choose any; this class chooses the oldest.
 
     The kubelet refuses to register a path with an endpoint ("device plugin already connected"). Every failed
-    registration removes all clients of the path, including the working client. After this the kubelet overlooks
-    the end of that client's stream, keeps its endpoint, and refuses the path until the kubelet restarts.
+    registration removes all clients of the path, even the working client. After that the kubelet overlooks
+    the end of the working client's stream, keeps the endpoint, and refuses the path until its own restart.
     """
 
     def __init__(self):
@@ -72,7 +72,7 @@ class History(Changes):
     def __init__(self, ledger):
         super().__init__()
         self.allocatable = []
-        """Pairs of a time in monotonic seconds and the allocatable devices then, keyed by resource."""
+        """Pairs of a time in monotonic seconds and the number of allocatable devices, keyed by resource."""
         self._ledger = ledger
 
     def notify(self):
@@ -98,7 +98,7 @@ class Kubelet(DeviceManager):
         self.refuse = ""
         """Error message with which Register fails; empty if Register succeeds."""
         self.lost_answers = 0
-        """Number of next Register calls that take effect but whose answers are lost."""
+        """Number of the next Register calls that take effect, but whose answers are lost."""
         self.ignore_stream = False
         """Whether the kubelet accepts registrations but never requests a list of devices."""
         self.end_streams = False

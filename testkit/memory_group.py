@@ -36,7 +36,7 @@ class MemoryGroup:
         return ("sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.folder / "cgroup.procs"), *command)
 
     def remove(self) -> bool:
-        """Kill the group's processes; return whether the group is gone yet. The kernel takes some moments."""
+        """Kill the group's processes; return whether the group is gone, which may take some moments."""
         with contextlib.suppress(OSError):
             for pid in (self.folder / "cgroup.procs").read_text().split():
                 os.kill(int(pid), signal.SIGKILL)

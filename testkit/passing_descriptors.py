@@ -78,7 +78,7 @@ def pass_descriptors(connection: socket.socket, data: bytes, passed: Sequence[so
 
 
 def pass_lingering(path: str, over: Callable[[], bool], *, rate: float, number: int) -> int:
-    """Send `rate` messages with lingering sockets per second until `over`; return the number of messages.
+    """Until `over`, send `rate` messages per second with lingering sockets; return how many were sent.
 
     If the helper closes a socket first, the close() in this process waits until a signal interrupts it.
     """

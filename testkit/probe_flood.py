@@ -1,7 +1,7 @@
 """Floods a daemon's probe server. Meanwhile a prober with the kubelet's timeouts and a quoting client run.
 
 The program `python -m testkit.probe_flood --seconds 60` floods a helper from the checkout in PYTHONPATH, and prints a
-row for each flood. It exits with 1 if a probe or a quote failed, or if the quotes' p99 rose by more than GOAL_MS.
+row for each flood. The exit code is 1 if a probe or a quote failed, or if quotes' p99 rose by over GOAL_MS.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GOAL_MS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """A flood with `rate` requests per second from so many addresses; the C source explains the kinds."""
+    """A flood with `rate` requests per second from a number of addresses; the C source explains the kinds."""
 
     kind: str
     path: str

@@ -62,7 +62,7 @@ class Quote:
 
 
 class Victim:
-    """A client in a thread that gets one quote after the other, and repeats failed requests."""
+    """A client that runs in a thread, gets one quote after the other, and repeats failed requests."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -116,7 +116,7 @@ def p99(quotes: list[Quote]) -> float:
 
 
 def unread(client: socket.socket) -> int:
-    """Return the number of unread bytes in the kernel for a client; after the helper's end it may be 0."""
+    """Return how many bytes the kernel holds unread for a client; after the helper's end this may be 0."""
     return int.from_bytes(fcntl.ioctl(client.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
 
 

@@ -65,7 +65,7 @@ class StubAesmd:
         self.codes = {}
         """Error codes with which every process refuses requests, keyed by kind of request."""
         self.recovering = False
-        """Whether the next self-test ends `codes`; a self-test that has begun gets consistent answers."""
+        """Whether the next self-test clears `codes`; a self-test that has begun gets consistent answers."""
         self.hang = threading.Event()
         """Quoting calls wait until this event is set."""
         self.hang.set()
@@ -74,10 +74,10 @@ class StubAesmd:
         self.cut = None
         """Number of bytes that are sent of each answer; None means the whole answer."""
         self.garbage = b""
-        """Bytes that are sent instead of each answer, unless empty."""
+        """Bytes that are sent instead of each answer; if empty, the normal answers are sent."""
         self.altered = lambda quote: quote
         self.target_info = None
-        """Target info that InitQuoteEx gives instead of the quoting enclave's target info, unless None."""
+        """Target info that InitQuoteEx gives instead of the quoting enclave's; None stands for the latter."""
         self.lines = ()
         """Lines that the stand-in logs with each refusal that `codes` causes."""
         self.asked = []
@@ -92,7 +92,7 @@ class StubAesmd:
         return self
 
     def cause(self, trouble):
-        """Cause one of the troubles in NO_ANSWER, in which a call waits for ever or is broken off."""
+        """Cause one of the troubles in NO_ANSWER: a call then waits for ever, or is broken off."""
         match trouble:
             case "hang":
                 self.hang.clear()

@@ -19,7 +19,7 @@ _ROOT = 'confcom_quote_helper_simulated_root_info{sha256="%s"} 1\n'
 
 
 def settle(api, broken=()):
-    """Act like controllers, kubelets and daemons. `broken` has statuses by image; older Pods then stay."""
+    """Act like controllers, kubelets and daemons. `broken` maps images to statuses; older Pods then stay."""
     for daemon in api.find("DaemonSet"):
         parsed = Workload.parse(daemon)
         nodes = [one for one in api.find("Node") if parsed.selection.selects(Node.parse(one))]

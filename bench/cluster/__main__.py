@@ -93,7 +93,7 @@ def process_of(uid: str, module: str) -> int:
 
 
 def daemons_at_rest(pids: Mapping[tuple[str, str], int]) -> Section:
-    """CPU and memory of all daemons while only the kubelet's probes ask; a value for each node."""
+    """CPU and memory of all daemons while only the kubelet probes them; one value for each node."""
     section = Section(f"Daemons, idle for {IDLE_SECONDS:g} s, and after all quotes", ["use"])
     before = {key: SchedulerTimes.of(pid).running for key, pid in pids.items()}
     began = time.monotonic()
@@ -118,7 +118,7 @@ def platform_of(cluster: Cluster, directory: Path) -> Path:
 
 
 def pod_starts(cluster: Cluster, namespace: str, pairs: int) -> Section:
-    """Start Pods in turn, with EPC and without, of one image on one node, until `kubectl wait` reports Ready."""
+    """Start Pods of one image on one node, in turn with and without EPC; wait until kubectl reports Ready."""
     section = Section("Pod start: one image on one node, in turn, until `kubectl wait` sees it Ready", [WITH, WITHOUT])
     here = f"--namespace={namespace}"
     for number in range(pairs):

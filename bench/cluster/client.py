@@ -20,7 +20,7 @@ POLL_SECONDS = 0.01
 
 
 def sign(folder: Path, state: str, turn: int) -> Path:
-    """A file in a process's folder; it says that the process is ready, may begin (go), or has all answers."""
+    """Path of a file by which a process says "ready" or "answered", or by which the process is told "go"."""
     return folder / f"{state}-{turn}"
 
 

@@ -25,7 +25,7 @@ PODS, NODE = "from Pods", "from the node"
 PROCESSES, CLIENTS, QUOTES = 4, 16, 1000
 """Number of Pods, of clients in each Pod, and of each client's quotes in a round."""
 SIGNATURES = 1000
-"""Number of signatures with which the unit is measured before and after each round; they take 25 ms."""
+"""Number of signatures that measure the CPU unit before and after each round; they take 25 ms."""
 ROUND_SECONDS = 180.0
 """Seconds within which one round must end on a busy machine; usually a round takes some seconds."""
 
@@ -85,7 +85,7 @@ def _wait(processes: Sequence[Path], state: str, turn: int) -> None:
 
 @contextmanager
 def in_pods(cluster: Cluster, namespace: str, rounds: int, directory: Path) -> Iterator[list[Path]]:
-    """Run each client process in a Pod with 1 MiB of EPC, until the namespace's end; yield their folders."""
+    """Run each client process in a Pod with 1 MiB of EPC until the namespace ends; yield Pods' folders."""
     processes = [_process(directory, f"client-{number}") for number in range(PROCESSES)]
     command, node = _command(CLIENT_RESULTS, rounds), cluster.node.name
     items = [client_pod(one.name, command, "bench", one, node=node, epc_mib=1) for one in processes]

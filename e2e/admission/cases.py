@@ -43,7 +43,7 @@ def apply(tenant: Tenant, manifest: Manifest, *more: str) -> subprocess.Complete
 
 
 def check(tenant: Tenant, pattern: Pattern) -> Mapping[str, Any]:
-    """Check the Pod that the API server makes of a pattern against the table; return the Pod."""
+    """Let the API server dry-run a pattern's Pod, and compare the result with the table; return the Pod."""
     answer = dry_run(tenant, pattern.pod)
     if pattern.refused:
         assert not answer.made

@@ -25,7 +25,7 @@ IMAGE: Final = "registry.example.com/enclave:1.0"
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A container as admitted; its requests equal its limits. None: the variable has no literal value."""
+    """A container as admitted; its requests equal its limits. In `env`, None means no literal value."""
 
     limits: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str | None] = field(default_factory=dict)
@@ -35,8 +35,8 @@ class Made:
 class Pattern:
     """A way to ask for EPC: the containers as admitted, or a part of the refusal's text.
 
-    A user who applies a template of the Pod gets a warning: the refusal's text, or `warned`. `trusted`: its
-    namespace may ask for the provision device. `used`: people or projects that have such manifests.
+    A user who applies a template of the Pod is warned with the refusal's text or `warned`. `trusted`: the
+    Pod's namespace may ask for the provision device. `used`: people or projects that have such manifests.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Table of admission patterns: manifests of other projects, rewritten by us, and made-up cases."""
+"""Table of admission patterns: some are adapted from manifests of other projects, and some are made up."""
 
 from __future__ import annotations
 

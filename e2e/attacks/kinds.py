@@ -2,7 +2,7 @@
 
 Usage: python -m e2e.attacks.kinds KIND SECONDS WHERE...
 
-A separate process attacks each WHERE.
+A separate process attacks each address WHERE.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ AT_ONCE = 32
 places: the kernel's backlog, which has no fair shares, can be filled by any process that connects."""
 PAUSE_SECONDS = 0.005
 WHOLE_ANSWER = 16_000
-"""Number of unread bytes from which on an answer is whole, and no refusal: a little less than LONGEST."""
+"""An answer with at least this many unread bytes is complete and no refusal; LONGEST is slightly larger."""
 UIDS = (100_000, 2_000_000_000)
 """Range of random user IDs; no distribution assigns any of them."""
 PER_PROCESS = 256
-"""Connections of a process that then exits; it has exited before the helper accepts the last of so many."""
+"""Connections of a process that then exits, before the helper has accepted the last of the connections."""
 COMPLAINERS = 600
 """Number of user IDs that cause log lines."""
 PROBES = (b"/metrics", b"/readyz")
 CROWD = 30
-"""Number of simultaneous connections in the larger of the two loops that ask for metrics."""
+"""Two loops request metrics; the larger loop has this number of simultaneous connections."""
 FLOODERS = 4
-"""Simultaneous connections that ask for quotes in a loop: more than the helper's one core serves."""
+"""Number of connections that request quotes in a loop; one core cannot serve so many at the same time."""
 ANSWER_SECONDS = 5.0
 """Seconds to wait for one answer; after that the attacker sends the next request."""
 RETRY_SECONDS = 0.1
@@ -74,7 +74,7 @@ MORE_THAN_PLACES = 4_500
 """Number of connections: more than the helper's 4,096 places."""
 MALFORMED = wire.frame(b"\xff" * 100)
 SPARE_DESCRIPTORS = 512
-"""Number of descriptors for everything but held connections, and for connections made between checks."""
+"""Number of descriptors that stay free for other files and for connections made between two checks."""
 LOOK_SECONDS = 0.5
 """Seconds between two checks of the held connections."""
 RENEWED_SHARE = 0.02
@@ -97,7 +97,7 @@ class Counts:
 
 
 class Held:
-    """Up to `most` connections, ordered by age; each is held as long as `worth` accepts its poll events."""
+    """Up to `most` connections, ordered by age. Each is held while `worth` accepts its poll events."""
 
     def __init__(self, most: int, worth: Worth) -> None:
         self._most = most
@@ -107,7 +107,7 @@ class Held:
         self.counts = Counts()
 
     def add(self, sock: socket.socket) -> None:
-        """Hold one more connection, which stays open until a call of `look`."""
+        """Hold one more connection; it stays open at least until the next call of `look`."""
         self._held.append(sock)
 
     @property
@@ -115,7 +115,7 @@ class Held:
         return len(self._held) >= self._most
 
     def look(self) -> None:
-        """Every LOOK_SECONDS, close connections not worth holding, and if full, some of the oldest."""
+        """Once per LOOK_SECONDS, close worthless connections; if `full`, also close some of the oldest."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -141,7 +141,7 @@ class Held:
 
 def connect(path: str, request: bytes, counts: Counts) -> socket.socket | None:
     made = socket.socket(socket.AF_UNIX)
-    made.settimeout(1.0)  # for sendall(); connect() fails at once if the backlog is full
+    made.settimeout(1.0)  # time limit of sendall(); connect() fails at once if the backlog is full
     try:
         made.connect(path)
         made.sendall(request)
@@ -160,7 +160,7 @@ def unread_bytes(sock: socket.socket) -> int:
 
 
 Attack = Callable[[str, Over], Counts]
-"""An attack on the helper at this address: the path of its socket; for probes, a path or HOST:PORT."""
+"""An attack on a helper. The text is the AESM socket's path; for probes it is a path or HOST:PORT."""
 
 
 def quote_request(path: str, over: Over) -> bytes:
@@ -210,7 +210,7 @@ def _unread_or_open(sock: socket.socket, events: int) -> bool:
 
 
 def _open(_: socket.socket, events: int) -> bool:
-    """Whether the helper has neither answered nor closed."""
+    """Whether the helper has neither answered nor closed the connection."""
     return not events
 
 
@@ -226,7 +226,7 @@ class Holding:
     worth: Worth
     by_users: bool = False
     most: int = 1 << 20
-    """Most simultaneous connections, if there are descriptors for them."""
+    """Largest number of simultaneous connections, if there are descriptors for all of them."""
 
     def __call__(self, path: str, over: Over) -> Counts:
         request, uids = self.request(path, over), _random_uids()
@@ -259,7 +259,7 @@ def _random_uids() -> Iterator[int]:
 
 
 def gone_peers(path: str, over: Over, *, held: bool = False) -> Counts:
-    """Connect as thousands of users whose processes exit at once; their connections end too, unless they are held."""
+    """Connect as thousands of users whose processes exit at once; with `held`, the connections stay open."""
     holding, uids = Held(most_descriptors(), _not_gone), _random_uids()
     while not over():
         holding.look()
@@ -276,7 +276,7 @@ def gone_peers(path: str, over: Over, *, held: bool = False) -> Counts:
 
 
 def complaints(path: str, over: Over) -> Counts:
-    """Cause log lines about 600 users whose processes have exited, by malformed requests and by quotes."""
+    """With malformed requests and quotes, cause log lines about 600 users whose processes have exited."""
     counts, quote = Counts(), quote_request(path, over)
     uids = itertools.cycle(range(UIDS[0], UIDS[0] + COMPLAINERS))
     while not over():
@@ -293,9 +293,9 @@ def complaints(path: str, over: Over) -> Counts:
 
 
 def _connect_and_exit(path: str, socks: list[socket.socket], uids: Iterator[int], requests: Sequence[bytes]) -> None:
-    """Connect as several users in a process that then exits; the users send these requests in turn.
+    """Connect as several users in a child process, which then exits; user after user sends the next request.
 
-    Given sockets stay open in this process; otherwise the child process makes sockets, which its exit closes.
+    Sockets in `socks` stay open in this process. If `socks` is empty, the child makes and closes sockets.
     """
     chosen = list(itertools.islice(uids, PER_PROCESS))
     child = os.fork()

@@ -21,7 +21,7 @@ PROGRAMS = (
     "testkit/replay/__init__.py",
     "testkit/replay/wire.py",
 )
-"""Programs of an attacker, from a ConfigMap, because Pod Security admits no host path at an attacker's level."""
+"""Programs of an attacker. They come from a ConfigMap, because Pod Security forbids attackers a hostPath."""
 CONFIG_MAP = "attacks"
 CODE = "/code"
 RESTRICTED = {
@@ -37,7 +37,7 @@ def attacker(kind: str, node: str, seconds: float, places: tuple[str, ...], *, r
     """A Pod that attacks these addresses, as root with default capabilities, or as a user without any."""
     main = container(
         "main",
-        limits={EPC: 1},  # the plugin mounts the directory of the helper's socket for it
+        limits={EPC: 1},  # the plugin mounts the socket's directory into the Pod
         environment={"PYTHONPATH": CODE},
         securityContext={"runAsUser": 0} if root else RESTRICTED,
         volumeMounts=[{"name": "code", "mountPath": CODE, "readOnly": True}],
@@ -57,7 +57,7 @@ def config_map() -> Manifest:
 class Daemon:
     """State of a daemon's Pod at one moment.
 
-    `ready_since` is empty if the Pod is not ready; `unhealthy` counts its failed probes, by its Events.
+    `ready_since` is empty if the Pod is not ready; `unhealthy` is the number of failed probes in its Events.
     """
 
     component: str

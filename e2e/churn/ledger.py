@@ -20,7 +20,7 @@ from e2e.cluster import Cluster
 WATCH_SECONDS = 3600
 """Seconds after which the API server ends the watch: longer than any case takes."""
 REJECTED = ("UnexpectedAdmissionError", "OutOf")
-"""Prefixes of a kubelet's reasons, about resources, for rejecting a Pod."""
+"""If a kubelet rejects a Pod because of its resources, the reason begins with one of these prefixes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Rejection:
 
 @dataclass(slots=True)
 class _Seen:
-    """State of a Pod. `restarts` happen before a container ran, as a killed kubelet may lose a start."""
+    """State of a Pod. `restarts` counts restarts before a container ran; killed kubelets may lose a start."""
 
     bound: float | None = None
     judged: bool = False
@@ -128,7 +128,7 @@ def _restarts(pod: Mapping[str, Any]) -> int:
 
 
 def _lost(pod: Mapping[str, Any], kind: str, seen: _Seen) -> str:
-    """Why a Pod is lost, if its maker has not deleted it; empty if it is not lost."""
+    """Reason why a Pod is lost, unless its maker deleted the Pod; empty if the Pod is not lost."""
     if seen.ran and _restarts(pod) > seen.restarts:
         return f"its container was restarted: {container_statuses(pod)}"
     if text(pod, "status", "phase") == "Failed":

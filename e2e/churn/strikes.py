@@ -68,7 +68,7 @@ class Strikes:
         """Rejections of Pods outside of the periods of kills and recoveries.
 
         A kubelet without a plugin knows at once that the devices are gone, and tells the API server up to ten
-        seconds later. The kubelet rejects Pods bound in this time, with any vendor's plugin.
+        seconds later. Pods that are bound in between are rejected; this happens with any vendor's plugin.
         """
         return [
             one
@@ -122,7 +122,7 @@ class Strikes:
         return "" if len(pods) == 2 * len(self.sizes) + 1 else f"{len(pods)} daemons are there"
 
     def _replace_restarted(self) -> None:
-        """Replace Pods whose containers have restarted: the kubelet delays each further start for longer.
+        """Replace Pods whose containers have restarted, because the kubelet delays further starts longer.
 
         A plugin's Pod is replaced as in an update: its successor serves before it ends.
         """

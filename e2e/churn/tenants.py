@@ -26,15 +26,15 @@ SHORT_SECONDS = (0.2, 3.0)
 LIFE_SECONDS = (3.0, 25.0)
 """Shortest and longest time, in seconds, after which a Pod that does not end by itself is deleted."""
 PATIENCE_SECONDS = 25.0
-"""Age in seconds at which Pods are deleted although they end by themselves: most of them wait for EPC."""
+"""Age in seconds at which a Pod that would end by itself is deleted; most Pods of this age wait for EPC."""
 HOLD = "trap 'exit 0' TERM; sleep 3600 & wait $!"
 
 
 def tenant_pod(name: str, node: str, limits: dict[str, int | str], *, seconds: float | None) -> Manifest:
-    """A Pod that runs a program for some seconds, or, for None, holds its EPC until it is deleted."""
+    """A Pod that runs a program for `seconds`, or (None) holds its EPC until the Pod is deleted."""
     program = HOLD if seconds is None else f"sleep {seconds:.2f}"
     main = container("main", limits=limits, command=["/bin/sh", "-c", program])
-    # The kubelet restarts a container that holds EPC and ends, and this restart shows that it ended.
+    # If a container that holds EPC ends, the kubelet restarts the container, and the restart shows the end.
     restart = "Always" if seconds is None else "Never"
     return pod(name, main, node=node, restartPolicy=restart, automountServiceAccountToken=False)
 

@@ -1,4 +1,4 @@
-"""Names, addresses and paths of the cluster's hosts; only its namespaces see them, so they may be fixed."""
+"""Fixed names, addresses and paths of the cluster's hosts, which only the cluster's namespaces see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOST_PREFIX_BITS = 24
 POD_NETWORK = "10.244.0.0/16"
 SERVICE_NETWORK = "10.96.0.0/16"
 API_SERVICE_ADDRESS = "10.96.0.1"
-"""The API server's address in SERVICE_NETWORK: always the first."""
+"""The API server's address in SERVICE_NETWORK: always the network's first address."""
 
 API_PORT = 6443
 ETCD_URL = "http://127.0.0.1:2379"
@@ -71,7 +71,7 @@ class Places:
         self.logs = folder / "logs"
         self.home = folder / "home"
         self.alive = folder / "alive"
-        """A file that the control plane's first process keeps locked; it has this process's pid outside."""
+        """A locked file of the control plane's first process, with the process's pid on the machine."""
         self.control_plane = HostPlaces(folder / "control-plane", self.logs)
 
     def node(self, node: NodeIdentity) -> HostPlaces:

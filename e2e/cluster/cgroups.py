@@ -36,7 +36,7 @@ class Hierarchy:
 
     @property
     def leaf(self) -> str:
-        """Group for processes: version 2 allows no process in a group with controlled groups below it."""
+        """Group for processes; in version 2, a group with controlled child groups can have no processes."""
         return "init" if self.type == "cgroup2" else ""
 
     def open_to_groups(self) -> None:
@@ -49,7 +49,7 @@ class Hierarchy:
 def hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
     """Mounted hierarchies in /proc/self/mountinfo's text (Linux, Documentation/filesystems/proc.rst, 3.5).
 
-    Of several mounts on the same place, only the last one is visible.
+    If several mounts are on one place, only the last mount is visible.
     """
     found: dict[Path, Hierarchy] = {}
     for line in mountinfo.splitlines():

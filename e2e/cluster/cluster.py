@@ -46,7 +46,7 @@ class Cluster:
     def up(cls, folder: Path | None = None, shape: Shape = ONE_NODE) -> Cluster:
         """The running cluster of this folder; if there is none, or it is broken, a new cluster.
 
-        A running cluster that has more nodes is used as it is. A failure leaves nothing behind.
+        A running cluster with more nodes than needed is used as it is. A failure leaves nothing behind.
         """
         places = Places(folder or lifecycle.default_folder())
         plan = Plan(shape.nodes, prepare(shape.kubernetes))
@@ -83,7 +83,7 @@ class Cluster:
 
     @classmethod
     def down(cls, folder: Path | None = None) -> bool:
-        """Remove the cluster of this folder, or a cluster's remains; return whether there was anything."""
+        """Remove the cluster of this folder, or its remains; return whether there was anything to remove."""
         places = Places(folder or lifecycle.default_folder())
         with lifecycle.alone(places.folder, create=False) as there:
             if there:
@@ -182,7 +182,7 @@ class Cluster:
         order(self.places.control_plane.control, "kill", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
-        """Start a component; return when it answers. From now on, a given program replaces the old one."""
+        """Start a component; return when it answers. If `program` is given, it replaces the old program."""
         order(self.places.control_plane.control, "start", component, program=program)
 
     def mend(self) -> None:

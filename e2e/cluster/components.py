@@ -56,7 +56,7 @@ def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
         "name": "pods",
         "plugins": [
             {
-                # Pods are routed, not bridged: Services' replies must pass the node, which translates them.
+                # Pods are routed and not bridged, because the node must translate Services' replies.
                 "type": "ptp",
                 "ipMasq": False,
                 "ipam": {
@@ -72,7 +72,7 @@ def pod_network(node: NodeIdentity) -> Mapping[str, Any]:
 
 
 def kubelet_configuration(certificates: Path, host: HostPlaces) -> Mapping[str, Any]:
-    """The kubelet's file. Defaults that tests could notice stay: timing, feature gates, eviction of Pods."""
+    """The kubelet's file. Defaults that affect tests are kept: timing, feature gates, eviction of Pods."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -102,8 +102,8 @@ def kubelet_configuration(certificates: Path, host: HostPlaces) -> Mapping[str, 
 class Component:
     """One process, or a host with a control group and namespaces of its own.
 
-    `ready` is a URL that answers 200, or the path of a unix socket that accepts connections, once others may
-    use the component. `ready` is empty if no other component waits for this one.
+    `ready` is a URL or the path of a unix socket. Others may use the component when the URL answers 200, or
+    when the socket accepts connections. `ready` is empty if no other component waits for this one.
     """
 
     name: str
@@ -126,7 +126,7 @@ def write_settings(places: Places, nodes: Sequence[NodeIdentity]) -> None:
 
 
 def control_plane(places: Places, tools: Tools, nodes: Sequence[NodeIdentity]) -> tuple[Component, ...]:
-    """Components of the first host; nodes come last. Components may use earlier ones with a `ready`."""
+    """Components of the first host, nodes last. A component may use earlier components that have `ready`."""
     c = places.certificates
     etcd = etcd_flags(places.control_plane.folder / "etcd", ETCD_URL, "http://127.0.0.1:2380")
     api_server = f"https://{CONTROL_PLANE_ADDRESS}:{API_PORT}"

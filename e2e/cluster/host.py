@@ -1,7 +1,7 @@
-"""The first process of a host: it starts components, reaps processes, and stops or starts one when asked to.
+"""The first process of a host: it starts components, reaps processes, and stops or starts them on request.
 
 When it ends, the kernel ends every other process of its PID namespace. Nodes are components of the control
-plane's host, whose PID namespace contains theirs. A host ends when a component ends without an order, because
+plane's host, whose PID namespace contains theirs. A host ends when a component ends unasked, because
 a cluster that repairs itself would hide errors from a test.
 
 Usage: python -m e2e.cluster.host FOLDER [NODE'S NUMBER] (only by lifecycle.py, and by itself for the nodes)
@@ -38,7 +38,7 @@ from e2e.cluster.tools import ROOT
 from e2e.waiting import end
 
 READY_SECONDS = 60.0
-"""Seconds for one component's start on a busy machine; the API server, the slowest, needs 3 to 4 s idle."""
+"""Seconds for one component's start on a busy machine; on an idle machine, the API server needs 3 to 4 s."""
 
 STOP_SECONDS = 15.0
 """Seconds from SIGTERM to SIGKILL; the kubelet ends in under a second."""
@@ -52,7 +52,7 @@ ORDER_BYTES = 4096
 
 
 class EndedError(ConfcomError):
-    """A component ended without an order, so the host ends too."""
+    """A component ended although nobody asked for it, so the host ends too."""
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class Supervisor:
             process.wait()
 
     def reap(self) -> None:
-        """Reap ended processes. An orphan's end is ignored; the end of a component ends everything."""
+        """Reap ended processes. An orphan's end has no effect, but a component's end ends the whole host."""
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             for name, process in self._running.items():
                 if process.pid == ended.si_pid:
@@ -203,7 +203,7 @@ def serve(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(host.control))
         listener.listen()
-        os.write(sys.stdout.fileno(), b"ready\n")  # our parent waits for this line; if it is gone, we end too
+        os.write(sys.stdout.fileno(), b"ready\n")  # our parent awaits this; if our parent is gone, we end too
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the starting process may end now
         supervisor.serve(listener)
 

@@ -1,7 +1,7 @@
 """Isolation of a host: its first process begins by building a machine of its own from new namespaces.
 
 The machine's file system stays visible, but everything that a host writes has its own place: /run, /dev,
-/var, /sys and /proc. Of /proc/sys, only the network namespace's own part can be written.
+/var, /sys and /proc. In /proc/sys, only the network namespace's own part can be written.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ BOOT_ID = "kernel/random/boot_id"
 LEFT_READ_ONLY = ("/usr", "/etc", "/opt")
 """Folders of the machine's system that the host can only read."""
 NAMESPACES = ("mount", "net", "pid", "uts", "ipc")
-"""Namespaces that unshare(1) makes; the process enters its group and a `cgroup` namespace before."""
+"""unshare(1) makes these namespaces after the process has entered its group and a `cgroup` namespace."""
 
 _JOIN = 'for group in $0; do echo $$ > "$group/cgroup.procs" || exit; done; exec "$@"'
 BRIDGE = "nodes"
 UPLINK = "eth0"
 OUTSIDE = "/proc/1/ns/net"
-"""The control plane's network namespace, for a node's first process that has no /proc of its own yet."""
+"""The control plane's network namespace; a node's first process uses it before it has its own /proc."""
 
 
 def make_groups(name: str, hierarchies: Sequence[Hierarchy]) -> tuple[Path, ...]:
-    """Make control groups of this name, one in each hierarchy, which can take processes."""
+    """Make one control group of this name in each hierarchy; processes can enter these groups."""
     groups = tuple(hierarchy.create(name) for hierarchy in hierarchies)
     for leaf in _leaves(groups, hierarchies):
         leaf.mkdir(exist_ok=True)
@@ -62,9 +62,9 @@ def make_groups(name: str, hierarchies: Sequence[Hierarchy]) -> tuple[Path, ...]
 
 
 def separated(groups: Sequence[Path], hierarchies: Sequence[Hierarchy], program: Sequence[str]) -> list[str]:
-    """The command that runs a program with existing groups, one in each hierarchy, as its root groups.
+    """The command that runs a program in existing groups, one per hierarchy, which become its root groups.
 
-    The program's process is the only child of the command's process, which ends with it.
+    The program's process is the only child of the command's process, which ends when this child ends.
     """
     return [
         *("sh", "-c", _JOIN, " ".join(map(str, groups)), "unshare", "--cgroup", "--propagation=private"),
@@ -120,7 +120,7 @@ def _var(var: Path, kept: Sequence[Path]) -> None:
         (var / name).mkdir(parents=True, exist_ok=True)
     if not (var / "run").is_symlink():
         (var / "run").symlink_to("/run")
-    for path in (Path("/var/tmp"), *kept):  # noqa: S108  (the machine's own, not a file in it)
+    for path in (Path("/var/tmp"), *kept):  # noqa: S108  (the folder itself, not a file in it)
         if path.is_relative_to("/var") and path.is_dir():
             below = var / path.relative_to("/var")
             below.mkdir(parents=True, exist_ok=True)

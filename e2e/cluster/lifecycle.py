@@ -1,7 +1,7 @@
 """Bring the cluster up and take it down, from outside of its namespaces.
 
 The control plane's first process, whose PID namespace contains all others, holds a lock on a file for as long
-as it lives. If nobody holds it, only the folder and control groups can be left; `down` and `up` remove these.
+as it lives. If the lock is free, only folder and control groups can be left; `down` and `up` remove these.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FOLDER_BYTES = 60
 """Longest path of the cluster's folder: sockets below it must stay under 108 bytes (unix(7))."""
 
 DOWN_SECONDS = 30.0
-"""Seconds for the kernel to end every process of the namespace; usually one."""
+"""Seconds for the kernel to end every process of the namespace; usually one second."""
 
 OURS = "confcom-e2e"
 """A file that marks a cluster's folder."""
@@ -118,7 +118,7 @@ def start(places: Places, plan: Plan) -> int:
     log = places.logs / "host.log"
     with log.open("wb") as output:
         launcher = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output)
-    with launcher:  # setsid, which ends at once
+    with launcher:  # the launcher is setsid, which ends at once
         ready = launcher.stdout and READY in launcher.stdout  # the output ends when the host ends
     pid = first_pid(places)
     if not ready or pid is None:
@@ -159,7 +159,7 @@ def _hierarchies() -> tuple[cgroups.Hierarchy, ...]:
 
 
 def interrupt_on_signals() -> None:
-    """Make SIGTERM and a closed terminal end `up` as Ctrl-C does."""
+    """Let SIGTERM and a closed terminal end `up` in the same way as Ctrl-C."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

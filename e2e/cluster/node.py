@@ -111,7 +111,7 @@ def _connected(control: Path) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of a running cluster; it may be off. Its environment makes kubectl, helm and ctr work."""
+    """A node of a running cluster; it may be off. kubectl, helm and ctr work with the variables in `environment`."""
 
     identity: NodeIdentity
     cluster: Places
@@ -158,7 +158,7 @@ class Node:
         order(self.places.control, "kill", component)
 
     def start(self, component: str, program: Path | None = None) -> None:
-        """Start a component; return once it answers. `program` is used until a reboot."""
+        """Start a component; return once it answers. The component uses `program` until a reboot."""
         order(self.places.control, "start", component, program=program)
 
     def restart(self, component: str) -> None:
@@ -166,6 +166,6 @@ class Node:
         self.start(component)
 
     def reboot(self) -> None:
-        """End every process of the node at once, and start it again: its /run and /dev are new, its /var stays."""
+        """End the node's processes at once, and start the node again with new /run and /dev, and its old /var."""
         order(self.cluster.control_plane.control, "stop", self.name)
         order(self.cluster.control_plane.control, "start", self.name)

@@ -21,7 +21,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Properties of an existing cluster: its programs, and so its versions."""
+    """Properties of an existing cluster: its programs, which determine its versions."""
 
     nodes: int
     tools: Tools

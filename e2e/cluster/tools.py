@@ -28,7 +28,7 @@ NAMES = ("pause", "etcd", "containerd", "helm")
 """Other programs of every cluster; the quickest build comes first, to show a broken environment soon."""
 
 CNI_FOLDER = Path("/usr/lib/cni")
-"""Where Debian and Ubuntu put the network plugins."""
+"""Folder in which Debian and Ubuntu install the network plugins."""
 
 PACKAGES = {
     "runc": "runc",
@@ -150,7 +150,7 @@ def _build(module: Path, finished: Path, command: Sequence[str], version: str) -
 
 
 def _kubernetes_version(folder: str) -> str:
-    """What `kubectl version` says of programs built here; modules without a version get the default one."""
+    """Version for `kubectl version` in programs built here; a module that names none gets the default."""
     for module in (folder, KUBERNETES):
         text = (MODULES / module / "go.mod").read_text()
         if found := re.search(r"^(?:require)?\s*k8s\.io/kubernetes (v\S+)", text, re.MULTILINE):

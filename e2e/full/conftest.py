@@ -1,4 +1,4 @@
-"""The cluster's kubelet for the contract suite, which the demo's device manager runs too."""
+"""The cluster's kubelet for the contract suite, which also tests the demo's device manager."""
 
 import asyncio
 import secrets
@@ -19,11 +19,11 @@ from testkit.kubelet_contract.plugin import Plugin
 GENEROUS_SECONDS = 40.0
 """Seconds for the kubelet to report to the API, as it does every 10 s, or to restart a failed container."""
 FORGET_SECONDS = 400.0
-"""Seconds for a kubelet to forget a plugin: 5 minutes (endpointStopGracePeriod), and its next report."""
+"""Seconds for a kubelet to forget a plugin (5 minutes: endpointStopGracePeriod), and to report this."""
 
 
 class RealKubelet:
-    """The cluster's kubelet. Blocking calls run beside the event loop, on which the test's plugin serves."""
+    """The cluster's kubelet. Blocking calls stay out of the event loop, which the test's plugin needs."""
 
     image = references("sample-workload")[0]
     node_name = NODE_NAME
@@ -141,7 +141,7 @@ def enabled_on_sizes(cluster: Cluster, sizes: Sequence[SizedNode]):
 
 @pytest.fixture
 def bare(cluster: Cluster):
-    """The cluster without the add-on or remains of it; what the case leaves is removed afterwards."""
+    """A cluster without the add-on or its remains; afterwards the fixture removes the case's remains."""
     add_on.uninstall(cluster)
     cluster.kubectl("label", "nodes", "--all", f"{add_on.SIMULATED_LABEL}-")
     for node in cluster.nodes[1:]:  # `confcom status` lists these nodes as long as remains are there

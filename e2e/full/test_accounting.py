@@ -19,7 +19,7 @@ UPDATE = ("update", "--set")
 
 @dataclass(frozen=True, slots=True)
 class Lower:
-    """A change to less EPC while Pods hold some of it."""
+    """A change to less EPC while Pods hold EPC."""
 
     epc_mib: int
     pods: int

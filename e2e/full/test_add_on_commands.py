@@ -13,7 +13,7 @@ from e2e.images import CHART_REGISTRY, references
 from e2e.waiting import until
 
 FOUND_MIB = "168"
-"""MiB of EPC that the chart simulates, including what is set aside for quote helpers."""
+"""MiB of EPC that the chart simulates, including the part that is set aside for quote helpers."""
 ENABLE = ("enable", "--simulated-node", NODE_NAME)
 REGISTRY = ("--set", CHART_REGISTRY)
 HELPERS = f"daemonset/confcom-{HELPER}"
@@ -120,7 +120,7 @@ def test_hand_edits_are_named_and_set_back(installed):
         assert any(one["code"] == code and named in one["problem"] for one in seen["problem_details"]), seen
         assert changes(confcom(installed, "enable", JSON))
         confcom(installed, "status")
-    # Annotations of other managers are kept, and also the restart that kubectl causes with one.
+    # Annotations of other managers are kept, also the annotation with which kubectl restarts Pods.
     installed.kubectl("rollout", "restart", HERE, HELPERS)
     installed.kubectl("rollout", "status", HERE, HELPERS)
     assert not changes(confcom(installed, "enable", JSON))

@@ -1,4 +1,4 @@
-"""All ways to ask for EPC, on a real API server with the add-on's policies: exact amounts in one ledger."""
+"""All ways to request EPC, on a real API server with the add-on's policies; EPC must be counted exactly."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OPT_OUT = "confcom.internal/epc-names"
 POLICIES = ("epc-names-mutating-policy", "pods-validating-policy", "templates-warning-policy")
 TEMPLATES = ("Job", "CronJob", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController")
 NOBODY = {"schedulerName": "nobody"}
-"""Field of a Pod that is stored but never runs."""
+"""A field of a Pod; the Pod is stored but never runs."""
 ORDERS = 10
 """How often one case makes the API server choose a new random order of its mutating policies."""
 LARGE = 50
@@ -131,7 +131,7 @@ def test_enclaves_without_epc_may_be_refused(cluster: Cluster, asking: Tenant, v
 @pytest.mark.parametrize("how", [(), ("--server-side", "--force-conflicts")], ids=["by the client", "by the server"])
 @pytest.mark.parametrize("limits", [{BYTES: "10Mi"}, {BYTES: 5242881}, {BYTES: "10Mi", MIB: 70}, {MIB: 10}], ids=str)
 def test_a_pod_is_applied_again(tenant: Tenant, limits: dict[str, object], how: tuple[str, ...]) -> None:
-    manifest = pod(container("app", limits, env={BUDGET: "3", "OTHER": "x"}), **NOBODY)  # the MiB replace the 3
+    manifest = pod(container("app", limits, env={BUDGET: "3", "OTHER": "x"}), **NOBODY)  # the amount replaces 3
     assert apply(tenant, manifest, *how).returncode == 0
     before = tenant.get("probe")["spec"]
     again = apply(tenant, manifest, *how)
@@ -179,7 +179,7 @@ def test_a_limit_range(tenant: Tenant) -> None:
         tenant.kubectl("delete", "limitrange", "--all")
         return create(tenant, made).said
 
-    # The API server gives a rewritten container the default again, so the default is the least amount.
+    # After a rewrite the API server applies the default again, so a container gets at least the default.
     for default, amount in ({MIB: "16"}, 16), ({BYTES: "17Mi"}, 17):
         limit("default", default)
         given = until(lambda: changed(dry_run(tenant, app({})).made, Made()), "the default is used")
@@ -223,7 +223,7 @@ def test_a_large_pod(asking: Tenant) -> None:
 
 
 def is_rewritten(tenant: Tenant, limits: dict[str, object]) -> bool:
-    """Whether the release's policy, or another of the chart, changes a Pod with these limits."""
+    """Whether one of the chart's policies, the release's or a case's, changes a Pod with these limits."""
     made = dry_run(tenant, app(limits) | {"metadata": {"name": "another"}}).made
     return bool(made) and BUDGET in admitted(made)["app"].env
 

@@ -39,7 +39,7 @@ def plugins():
 
 @pytest.fixture
 def objects(server):
-    """An administrator's client; it removes the objects that a case made when the case ends."""
+    """An administrator's client; when the case ends, the fixture removes the objects that the case made."""
     made = Objects(server)
     yield made
     made.client.close()
@@ -158,7 +158,7 @@ def send(client, method, path, body=None, content_type=MERGE):
 
 
 def not_refused(answers, by):
-    """Statuses, keyed by name, of the answers that are no refusal by the policy or by RBAC."""
+    """Statuses, keyed by name, of all answers except refusals by `by` (the policy or RBAC)."""
     return {name: one.status_code for name, one in answers.items() if one.status_code != 403 or by not in one.text}
 
 

@@ -18,7 +18,7 @@ PODS, GROUPS = 40, 8
 EPC_MIB, OFFERED_MIB = 168, 162
 """MiB of EPC of a node: the total, and the total without the part that is set aside for quote helpers."""
 END_SECONDS = 20.0
-"""Seconds for a plugin to end after SIGTERM; usually less than one."""
+"""Seconds for a plugin to end after SIGTERM; usually less than a second."""
 DEREGISTERED = "Deregistered client"
 IN_FLIGHT = "Pod was rejected: Allocate failed due to rpc error: "
 KINDS = ("epc", "enclave", "provision", "helper")
@@ -112,7 +112,7 @@ def disconnected(log, plugins):
 def test_a_hand_over_under_a_burst_of_pods(
     cluster, start_plugins, log, namespace, *, kubelet_version, first_to_end, number
 ):
-    """In an update the old instance ends first; in an update that is rolled back, the new instance does."""
+    """In an update the old instance ends first; if the update is rolled back, the new instance ends first."""
     keeps, plugins = kubelet_version >= (1, 37), start_plugins("plugins")
     old = plugins.start()
     until(lambda: registered(log, plugins), "the old instance is registered")
@@ -128,7 +128,7 @@ def test_a_hand_over_under_a_burst_of_pods(
             if group == GROUPS // 2:
                 plugins.end(old if first_to_end == "old" else new, number)
                 if not keeps:
-                    # Up to 1.36 the kubelet also takes the resource from the other instance, unannounced.
+                    # Up to 1.36 the kubelet also takes the resource from the other instance, without notice.
                     until(lambda: registered(log, plugins), "the other instance is registered again")
         if keeps:
             until(lambda: disconnected(log, plugins), "the kubelet has seen the end")
@@ -138,7 +138,7 @@ def test_a_hand_over_under_a_burst_of_pods(
             return sum(one["status"].get("readyReplicas", 0) for one in sets)
 
         until(lambda: ready() == PODS, "every controller has its pods running", seconds=120)
-        # The kubelet reports all resources at once; a report with a later plugin's resources has these too.
+        # Each report has all resources, so the later plugin's resources appear together with the others.
         later = start_plugins("later")
         later.start()
         wait_until_offered(cluster, later)
@@ -154,6 +154,6 @@ def test_a_hand_over_under_a_burst_of_pods(
     lists = [event.values for event in log.events() if event.message == LIST_PROCESSED]
     assert {one["healthyCount"] for one in lists if one["resourceName"] == plugins.epc} <= {str(OFFERED_MIB)}
     assert values == {str(OFFERED_MIB)}
-    if first_to_end == "old":  # the new plugin gets the calls by then; an ending plugin loses open calls
+    if first_to_end == "old":  # by then calls go to the new plugin; a plugin that ends loses open calls
         assert not rejected
     assert all(message.startswith(IN_FLIGHT) for message in rejected)

@@ -1,4 +1,4 @@
-"""Fortanix' own client, the real crate, against a real helper. Cargo is needed, but neither cluster nor root.
+"""Fortanix' own client, the real crate, against a real helper. It needs Cargo, but no cluster and no root.
 
 Here a simulated enclave makes the report; the crate makes every request to AESM.
 """
@@ -32,7 +32,7 @@ REPORT_DATA, NONCE = secrets.token_bytes(64), secrets.token_bytes(16)
 
 @pytest.fixture(scope="module")
 def program():
-    packages.install({"protoc": "protobuf-compiler"}, purpose="Fortanix' client")  # the crate's build runs it
+    packages.install({"protoc": "protobuf-compiler"}, purpose="Fortanix' client")  # its build runs protoc
     # Cargo's lock file and results stay outside of the checkout; cargo finds changed files by their times.
     folder = default_cache() / "fortanix-client"
     shutil.copytree(SOURCE / "src", folder / "src", dirs_exist_ok=True)

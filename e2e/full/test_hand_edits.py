@@ -29,7 +29,7 @@ ADDED = {
     f"rolebinding/{NAME}": ({"subjects": [EVE]}, "permissions to others"),
     "networkpolicy/confcom": ({"spec": {"egress": [{}]}}, "spec.egress"),
 }
-"""Patches that are merged into objects, and words of the problem that each patch causes."""
+"""Merge patches of objects, each with words of the problem that the patch causes."""
 REQUIRE = "--set=admission.requireEpc="
 """A setting that changes only policies, so that a command need not wait for daemons."""
 COMMANDS = {"enable": ("enable",), "update": ("update", f"{REQUIRE}false"), "rollback": ("rollback",)}
@@ -41,7 +41,7 @@ OTHER_SOURCE = (
     {"op": "replace", "path": "/spec/updateStrategy", "value": {"type": "OnDelete"}},  # its Pods stay
     {"op": "replace", "path": "/spec/template/spec/volumes/0", "value": {"name": "aesmd", "emptyDir": {}}},
 )
-"""A patch of a volume's source; an apply would merge the chart's source, and the volume would have two."""
+"""Replaces a volume's source. An apply would add the chart's source again, and the volume would have two."""
 DELETED = (f"serviceaccount/confcom-{HELPER}", "validatingadmissionpolicybinding/confcom-pods")
 
 pytestmark = pytest.mark.timeout(600, func_only=True)

@@ -1,4 +1,4 @@
-"""Removals without the commands: somebody deletes a node's label, helm's record, or the whole namespace."""
+"""Somebody removes parts by hand: a node's label, helm's record, or the whole namespace."""
 
 import pytest
 

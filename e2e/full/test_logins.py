@@ -1,4 +1,4 @@
-"""Each way to log in to a real API server: a command, helm included, can log in wherever kubectl can."""
+"""Each way to log in to a real API server. Commands, including helm, can log in wherever kubectl can."""
 
 import json
 import os

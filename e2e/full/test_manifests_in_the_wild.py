@@ -14,7 +14,7 @@ from e2e.relying_party import NO_CHALLENGE, RelyingParty
 from e2e.tenants import BASELINE, IMAGE, Tenant, manifest
 
 ASK_AESMD = ("seed", "intel-annotation")
-"""Manifests that select out-of-process quotes themselves; for others, the image selects these quotes."""
+"""Manifests that select out-of-process quotes; for other manifests, the image selects such quotes."""
 
 
 pytestmark = pytest.mark.usefixtures("nodes")

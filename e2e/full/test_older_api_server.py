@@ -23,7 +23,7 @@ HELD_BACK_MIB = 1_000
 
 @pytest.fixture(scope="module")
 def sizes(cluster):
-    """A node with more EPC than devices can count, and a node with little EPC."""
+    """A node with more EPC than the kubelet can list as devices, and a node with little EPC."""
     large = SizedNode(cluster.nodes[2], MOST_DEVICES + HELD_BACK_MIB + SET_ASIDE_MIB, HELD_BACK_MIB)
     return large, SizedNode(cluster.nodes[1], 168)
 

@@ -27,7 +27,7 @@ spec:
     image: {IMAGE}
 """
 OF_THE_POD, OF_A_CONTAINER = 2, 4
-"""Indentation in `POD`: of a Pod's fields, and of a container's fields."""
+"""Indentation of a Pod's fields and of a container's fields in `POD`."""
 pytestmark = pytest.mark.usefixtures("installed", "nodes")
 REFUSED, NO_POD, WAITS = "Refused when you apply it", "Accepted, and there is no Pod", "Accepted, and the Pod waits"
 

@@ -1,4 +1,4 @@
-"""One change at a time: a second command beside a running one, Ctrl-C and kill -9, with the real helm."""
+"""One change at a time: a second command beside a running command, Ctrl-C and kill -9, with the real helm."""
 
 import re
 import sys
@@ -43,7 +43,7 @@ def are_refused(change: RunningChange) -> None:
 
 
 def repeated_until_done(cluster: Cluster, *arguments: str) -> float:
-    """Repeat a command while another change causes its refusal; return for how many seconds this lasted."""
+    """Repeat a command until no other change causes its refusal; return the seconds that this took."""
     began, refused = time.monotonic(), 0.0
     while True:
         done = cluster.run([sys.executable, "-m", "confcom", *arguments, JSON], check=False, timeout=COMMAND_SECONDS)

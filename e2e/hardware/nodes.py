@@ -51,7 +51,7 @@ _MODULES = (
 _ENV, _PYTHON = "/usr/bin/env", "/opt/confcom/bin/python"
 _AESM_SERVICE = (_ENV, f"PYTHONPATH={aesm_service.PLACE}", _PYTHON, "-m", "e2e.hardware.aesm_service")
 _UNTOLD = (_ENV, "--unset=CONFCOM_SGX_PLATFORM", _PYTHON, "-m", "confcom.sample_workload")
-"""Command without a platform: the simulated workload refuses hardware."""
+"""Command without the variable for the platform, because the simulated workload refuses hardware."""
 
 
 @dataclass(frozen=True, slots=True)

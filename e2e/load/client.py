@@ -19,7 +19,7 @@ from testkit.replay.clients import CLIENTS, ClientSequence, ReplayedClient
 
 SOCKET = Path("/var/run/aesmd/aesm.socket")
 RESULTS, STOP = "attestations", "stop"
-"""Files in the folder: one has the results, one per line; the client ends when the other appears."""
+"""Two files in the folder: the first has one result per line; when the second appears, the client ends."""
 
 ATTESTATIONS_PER_PROCESS = 100
 """Number of attestations until a client starts anew. Gramine keeps its target info until then. So a new
@@ -65,7 +65,7 @@ class Client:
         self._left = 0
 
     def attest(self) -> Attestation:
-        """Make one attestation, in a new process of the client if the last one is spent or has failed."""
+        """Make one attestation, in a new process of the client if the last process is spent or has failed."""
         began = self._clock()
         if self._process is None:
             self._left = ATTESTATIONS_PER_PROCESS

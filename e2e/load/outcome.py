@@ -11,10 +11,10 @@ from e2e.load.pods import Load, LoadPod
 from e2e.relying_party import Quoted, RelyingParty
 
 OFFERED_SHARE = 0.9
-"""Least share of the attestations due at a client's rate; with fewer, the load was too small."""
+"""Least share of the planned attestations that a client must make; with fewer, the load was too small."""
 
 CLIENT_SECONDS = 15.0
-"""Longest wait of a client for an answer: a failing attestation may have begun this long before the cause."""
+"""Longest wait of a client for an answer. A failed attestation may have begun this long before the fault."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ CLIENTS_PER_NODE = (
     (INTEL_QUOTE_EX, INTEL_QL_WRAPPER, OPEN_ENCLAVE, GRAMINE),
     (FORTANIX, GRAMINE, OPEN_ENCLAVE, INTEL_QUOTE_EX),
 )
-"""Clients on each node: eight of all five kinds; Gramine, which keeps its target info, on both nodes."""
+"""Clients of the nodes: eight in all, of five kinds. Gramine, which keeps target info, is on both nodes."""
 
 TAIL_BYTES = 64 * 1024
-"""Bytes to read from the end of results: more than the longest line, with two quotes of 4.6 kB in base64."""
+"""Bytes to read from the end of results; the longest line (two 4.6 kB quotes in base64) is shorter."""
 
 START_SECONDS = 120.0
 """Seconds for Pods to start on a busy machine."""
@@ -70,7 +70,7 @@ class Load:
     def start(
         cls, cluster: Cluster, namespace: str, nodes: Sequence[Node], *, offered_mib: int, rate: float, folder: Path
     ) -> Load:
-        """Start a Pod per client, which together hold this EPC of each node; return when all clients attest."""
+        """Start a Pod per client; a node's Pods together hold `offered_mib`. Return when all clients attest."""
         pods = []
         for number, (node, clients) in enumerate(zip(nodes, CLIENTS_PER_NODE, strict=True), start=1):
             for place, client in enumerate(clients):

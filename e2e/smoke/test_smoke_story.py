@@ -67,7 +67,7 @@ def test_uninstall_leaves_nothing_but_the_root(cluster: Cluster) -> None:
         return True
 
     until(only_the_root_is_left, "nothing is left but the root")
-    # The kubelet keeps the resources' names in the node's status, at 0 once it has noticed the plugin's end.
+    # The kubelet leaves the resources' names in the node's status, and sets them to 0 after the plugin's end.
     until(lambda: allocatable(cluster) == "0", "the node offers no EPC any more")
     root = cluster.kubectl_json("get", "secret", ROOT_SECRET, HERE)
     install(cluster)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 MAX_FOREIGN_CHARACTERS = 500
-"""Characters that an error quotes, at most, from a message of another program."""
+"""Maximum number of characters that an error quotes from another program's message."""
 
 
 class ExitCode(IntEnum):
@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILED = 1
-    """An operation failed; the message says which."""
+    """An operation failed; the message says which operation."""
     USAGE = 2
     """The command line is invalid (click and argparse use the same code)."""
     NOT_AUTHORISED = 3
@@ -60,7 +60,7 @@ class ConfcomError(Exception):
 
     @property
     def details(self) -> dict[str, object]:
-        """Members, beside `error`, of the JSON that a failed command prints instead of its result."""
+        """The members beside `error` in the JSON that a failed command prints instead of its result."""
         return {}
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ class WrongValueError(SettingsError, ValueError):
 
 
 class UnavailableError(ConfcomError):
-    """A required service, file or device is missing, or not there yet."""
+    """A required service, file or device is missing, or does not exist yet."""
 
     error_code = "unavailable"
     exit_code = ExitCode.UNAVAILABLE
@@ -148,7 +148,7 @@ def as_data(error: ConfcomError) -> dict[str, str | int]:
 
 
 def shortened(foreign: str) -> str:
-    """Drop the middle of another program's long message, which begins with what failed and ends with the cause."""
+    """Drop the middle of another program's long message; its start names the failure, its end the cause."""
     half = MAX_FOREIGN_CHARACTERS // 2
     return foreign if len(foreign) <= 2 * half else f"{foreign[:half]} ... {foreign[-half:]}"
 
@@ -159,7 +159,7 @@ def printable(text: str) -> str:
     Certificates, quotes, file names and answers of services may contain line feeds, terminal control sequences or
     characters that change the direction of writing; all of these could forge lines of a report. Printable
     characters (`str.isprintable`: letters of every script, and the space) are kept. Backslashes are kept too,
-    because the result is for reading and not for parsing.
+    because people read the result, and no program parses it.
     """
     if text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""Optional packages: which extra installs a package, and how to install an extra from this copy's source."""
+"""Tells which extra installs an optional package, and how to install an extra from this copy's source."""
 
 import contextlib
 import gc
@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 from confcom.errors import UnavailableError, explain
 
 PUBLISHED: Final = False
-"""Whether a public index has this package; if not, an install by name could fetch a stranger's package."""
+"""Whether a public index has confcom; until then, an install by name could fetch a stranger's package."""
 
 NAME: Final = "confcom"
 _EXTRAS: Final = {
@@ -26,7 +26,7 @@ _EXTRAS: Final = {
     "httpx2": "collateral",
     "cbor2": "ratls",
 }
-"""The extra of a package, keyed by import name. lightkube is in two extras: `cli` and `controller`."""
+"""The extra of a package, keyed by the import name. lightkube is in two extras: `cli` and `controller`."""
 
 
 class MissingExtraError(UnavailableError, ImportError):
@@ -50,7 +50,7 @@ def missing_extra(error: ModuleNotFoundError, *, extra: str = "") -> MissingExtr
 
 
 def require(module: str, extra: str = "") -> None:
-    """Raise MissingExtraError if an extra's module is not installed; `extra` names one of several that have it."""
+    """Raise MissingExtraError if an extra's module is not installed; `extra` selects one of several extras."""
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -73,8 +73,8 @@ def exit_without_extra(extra: str) -> Iterator[None]:
 def run_as_module(package: str, extra: str) -> NoReturn:
     """Run the daemon whose `main` is in confcom.PACKAGE and needs an extra's packages, then exit.
 
-    Imports leave 0.3 MB of garbage; to collect it would take a twentieth of a daemon's start. Imported objects live
-    until the end; they are frozen, or each later collection of them would block the event loop for 10 ms.
+    Imports leave 0.3 MB of garbage, whose collection would take a twentieth of a daemon's start. Imported objects
+    live until the end. Freezing them keeps later collections from blocking the event loop for 10 ms each.
     """
     gc.disable()
     with exit_without_extra(extra):
@@ -86,7 +86,7 @@ def run_as_module(package: str, extra: str) -> NoReturn:
 
 def _requirement(extra: str) -> str:
     """Return the pip requirement that installs this package with an extra from the source of this copy."""
-    # These modules are imported only after a failure, as they would add 20 ms to a daemon's start.
+    # These modules are imported only after a failure, because they would add 20 ms to a daemon's start.
     import importlib.metadata  # noqa: PLC0415
     import json  # noqa: PLC0415
     from urllib.parse import unquote, urlsplit  # noqa: PLC0415

@@ -15,9 +15,9 @@ default is 1; with 0, the sender gets EPERM. Accepted connections inherit their 
 
 
 def refuse(sock: socket.SocketType) -> bool:
-    """Have the kernel refuse descriptors that are passed to this unix socket; return False if it cannot.
+    """Make the kernel refuse descriptors that are passed to this unix socket; return False if this fails.
 
-    Call this on a listening socket before it listens, and on a client's socket before it connects.
+    Call this function on a server's socket before it listens, and on a client's socket before it connects.
     """
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)

@@ -1,6 +1,6 @@
-"""The program in the demo's container: it creates a simulated enclave's report for a challenge, and prints its quote.
+"""The program in the demo's container, which gets and prints the quote of a simulated enclave's report on a challenge.
 
-It touches the AESM socket and the SGX device node. An import contract keeps it from the provider's keys.
+The program uses the AESM socket and the SGX device node. An import contract bars it from the provider's keys.
 """
 
 import argparse
@@ -65,7 +65,7 @@ class WorkloadSettings:
 
     @classmethod
     def read(cls, argv: Sequence[str] | None, environ: Mapping[str, str]) -> Self:
-        """Read arguments and environment. If arguments are wrong, argparse ends the program."""
+        """Read arguments and environment. argparse ends the program if arguments are wrong."""
         options = _parser().parse_args(argv)
         challenge, report_data = _challenge(environ.get(CHALLENGE_VARIABLE, ""))
         device = environ.get(DEVICE_VARIABLE)
@@ -155,12 +155,12 @@ class NoEnclaveDeviceError(UnavailableError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run as a container's program. Errors go to stderr, and the kind of error determines the exit code."""
-    # A handler is needed: without one, the first process of a PID namespace ignores SIGTERM.
+    # Without a handler, the first process of a PID namespace would ignore SIGTERM.
     signal.signal(signal.SIGTERM, _exit_now)
     try:
         settings = WorkloadSettings.read(argv, os.environ)
         if settings.print_identity:
-            enclave = settings.enclave()  # no enclave runs: these are the values to expect
+            enclave = settings.enclave()  # no enclave runs; the values to expect are only printed
             _say(json.dumps({"mr_enclave": enclave.mr_enclave.hex(), "mr_signer": enclave.mr_signer.hex()}))
             return ExitCode.OK
         run(settings, environ=os.environ, say=_say, hold=_hold)
@@ -181,7 +181,7 @@ def run(
     clock: Callable[[], float] = time.perf_counter,
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> None:
-    """Get and print one quote. Then `hold` waits, with the device open, for some seconds or until SIGTERM."""
+    """Get and print one quote. Then `hold` keeps the device open for some seconds or until SIGTERM."""
     if settings.platform not in {"", "simulated"}:
         raise SettingsError(
             f"this workload cannot run on the SGX platform {settings.platform!r}",
@@ -213,7 +213,7 @@ def run(
 
 def _say(line: str) -> None:
     sys.stdout.write(printable(line) + "\n")
-    # stdout may be a pipe, which is block-buffered. Without this flush, the log would show lines late.
+    # stdout may be a pipe, which is block-buffered. Without a flush, the log would show lines late.
     sys.stdout.flush()
 
 
@@ -230,7 +230,7 @@ def _exit_now(_number: int, _frame: object) -> NoReturn:
 
 @contextmanager
 def open_enclave_device(candidates: Sequence[Path]) -> Iterator[Path]:
-    """Open the first candidate that exists, for reading and writing as enclave loaders do, until the block ends."""
+    """Open the first existing candidate until the block ends, for reading and writing as enclave loaders do."""
     path, descriptor = _open_first(candidates)
     try:
         if not stat.S_ISCHR(os.fstat(descriptor).st_mode):

@@ -53,7 +53,7 @@ def sysfs(*sizes):
 
 
 def section(size, *, base=0x1_0000_0000, kind=1):
-    """Registers of an EPC sub-leaf by the SDM: EBX and EDX have bits 51..32, EAX and ECX have bits 31..12."""
+    """Registers of an EPC sub-leaf as in the SDM: EBX and EDX have bits 51..32, EAX and ECX bits 31..12."""
     return CpuidRegisters((base & 0xFFFFF000) | kind, base >> 32, (size & 0xFFFFF000) | 1, size >> 32)
 
 

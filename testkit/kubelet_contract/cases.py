@@ -296,7 +296,7 @@ class PodContract:
 
 
 class RemovalContract:
-    """Cases 5 minutes after a plugin's end, only for real kubelets; the demo keeps the resource at 0."""
+    """Cases 5 minutes after a plugin's end, for real kubelets only; the demo's resource stays at 0."""
 
     async def test_a_resource_whose_plugin_stays_away_is_left_with_nothing(self, bench: Bench):
         plugin = await bench.plugin()
@@ -308,7 +308,7 @@ class RemovalContract:
         late = await bench.run("late", nodeName=bench.kubelet.node_name)
         await rejected(bench, late, f"cannot allocate unregistered device {bench.resource}")
         await bench.kubelet.delete(held)
-        # The kubelet releases held devices only when a Pod requests one, so it rejects this first Pod too.
+        # The kubelet releases held devices when the next Pod requests one, but still rejects this next Pod.
         await rejected(bench, await bench.run("later", nodeName=bench.kubelet.node_name))
         latest = await bench.ended(await bench.run("latest", nodeName=bench.kubelet.node_name))
         assert (latest.phase, latest.reason) == ("Failed", f"OutOf{bench.resource}")

@@ -11,7 +11,7 @@ RESOURCE = "example.com/thing"
 
 
 class Plugin:
-    """A device plugin whose device lists and answers a test sets."""
+    """A device plugin for tests. The test sets the device lists and the answers."""
 
     def __init__(self, directory: Path, *, name="thing.sock", resource=RESOURCE, ids=()):
         self.directory, self.name, self.resource = directory, name, resource

@@ -34,7 +34,7 @@ class UpTo136Contract:
 
     async def test_a_fresh_socket_beside_an_open_stream_is_lost_once(self, bench: Bench):
         former = await bench.plugin()
-        fresh = await bench.plugin(("x", "y"), name="two")  # different devices show when this list arrives
+        fresh = await bench.plugin(("x", "y"), name="two")  # the counts of two devices show this list
         await former.stop()
         await bench.counted(2, 0)
         await fresh.stream_lost()

@@ -35,7 +35,7 @@ QUOTE_HEAD_SIZE = 436
 """Size of sgx_quote_t without signature data; the last four of these bytes hold the signature data's size."""
 REPORT_BODY = slice(48, 432)
 QE_REPORT_DATA = slice(564 + 320, 564 + 320 + 32)
-"""Position of the attestation key's id in a quote, which is in the report data of the QE's report."""
+"""Position of the attestation key's id in a quote; the QE's report has this id as report data."""
 NONCE_AND_TARGET = 528
 LONGEST_WAIT = 60.0
 """Seconds after which even a client without its own time limit stops waiting."""
@@ -211,7 +211,7 @@ class ReplayedClient:
         return {"quote": quote}
 
     def _check_qe_report(self, info: bytes, quote: bytes) -> None:
-        """Check MAC, QE of the target info, nonce and quote, as Intel's ukey_exchange enclave does."""
+        """Check MAC, nonce, quote and the target info's QE, as Intel's ukey_exchange enclave does."""
         sent, target = self._known["qe_report_info"], TargetInfo.parse(self._known["target_info"])
         need(info[:NONCE_AND_TARGET] == sent[:NONCE_AND_TARGET], "qe_report_info for another nonce or enclave")
         report = Report.parse(info[NONCE_AND_TARGET:])

@@ -19,7 +19,7 @@ REFERENCE, LEGACY = json.loads(Path(__file__).with_name("rows.json").read_text()
 ENCLAVE = SimulatedEnclave.from_name("rows")
 
 Ask = Callable[[bytes], bytes]
-"""A function that sends a request's body; it returns the answer's body, or no bytes without an answer."""
+"""A function that sends a request's body; it returns the answer's body, or no bytes if no answer comes."""
 
 
 def values(ask: Ask) -> dict[str, Any]:

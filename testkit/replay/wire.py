@@ -20,7 +20,7 @@ def varint(value: int) -> bytes:
 
 
 def number(field: int, value: int | None) -> bytes:
-    """Encode a number field of protobuf 2; 0 is written, and None is omitted."""
+    """Encode a number field of protobuf 2. The value 0 is written; for None the field is omitted."""
     return b"" if value is None else varint(field << 3 | VARINT) + varint(value)
 
 

@@ -169,7 +169,7 @@ def test_what_somebody_added_to_a_policy_or_permission_is_named(name):
 
 
 def test_a_policy_that_no_apply_can_mend_is_replaced_and_not_deleted():
-    """In this example somebody added an action to a binding's set, and the action excludes our action."""
+    """Somebody has added an action to the binding's set, and this action excludes our action."""
     manifest = {**EXACT["selector in a binding"][0], "metadata": {"name": "p", "annotations": ANNOTATIONS}}
     server = FakeApi([{**manifest, "spec": {"policyName": "p", "validationActions": ["Deny", "Warn"]}}])
     server.refuse(lambda request: request.method == "PATCH", 422, "is invalid: must not contain both")

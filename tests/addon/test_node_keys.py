@@ -121,7 +121,7 @@ def test_keys_that_a_restarted_kubelet_brings_back_are_removed_again():
 
 
 def test_the_controllers_keys_go_at_once_and_those_of_the_kubelet_later():
-    """The name that only the add-on uses goes first; the node's other names must still count as ours."""
+    """The name that only the add-on uses is removed first; the other names must still count as its own."""
     cluster = FakeCluster([node({EPC: 131066, ENCLAVE: 9}, by_controller=[EPC])])
     seen = []
     cluster.each = lambda: seen.append(left(cluster).get("a"))

@@ -139,7 +139,7 @@ CASES = [
     ({"nodes": (offering(),), "daemon_sets": (PLUGIN,)}, SIMULATION, "ok", "passed", "no node has SGX hardware"),
     ({"nodes": (BOTH,)}, SIMULATION, "FAILED", "node-chosen-twice", "label node both confcom.internal/simulated-sgx-"),
     (plan(PLUGIN, OWN_PLUGIN) | {"nodes": (OWN_NODE,)}, SIMULATION, "FAILED", "node-chosen-twice", "simulated-sgx-"),
-    # Amounts from the controller stay on a node that once simulated; only a plugin offers the enclave device.
+    # Amounts from the controller stay on a once simulated node; only a plugin offers the enclave device.
     (COUNTED | {"nodes": (NODE, offering("was", {}))}, SIMULATION, "ok", "passed", "no node has SGX hardware"),
     (COUNTED | {"nodes": (NODE, OFFERS_ENCLAVES)}, SIMULATION, "FAILED", "hardware-in-cluster", "was"),
     ({"nodes": ()}, NODES, "FAILED", "no-nodes", "confcom.internal/simulated-sgx=true"),
@@ -150,7 +150,7 @@ CASES = [
     ({"unknown_nodes": ("missing",)}, NODES, "FAILED", "node-not-found", "missing"),
     (unread(NODES, AWAY, nodes=None), NODES, "FAILED", "cluster-request-failed", "timeout"),
     ({"nodes": (TAINTED,)}, NODES, "FAILED", "node-tainted", "--set tolerations[0].key=sgx"),
-    # The taint is for a drain of one node, which does not forbid changes of other nodes.
+    # The taint is there to drain one node, and such a drain does not forbid changes of other nodes.
     ({"nodes": (TAINTED,), "daemon_sets": (PLUGIN,)}, NODES, "warning", "node-tainted", "sgx=only:NoSchedule"),
 ]
 
@@ -194,7 +194,7 @@ def many_devices(version):
 
 
 KEPT = [
-    # The columns are the present plugin, MiB that the node offers, its Pods' MiB, the next plugin, MiB then.
+    # Columns: the present plugin, the node's MiB, its Pods' MiB, the next plugin, and that plugin's MiB.
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_024), 1_018),
     (plugin_with(1_048_576), 1_048_570, 917_504, plugin_with(1_048_576, "--reserve-epc-mib=1000000"), 48_570),
     (plugin_with(168), 162, 100, plugin_with(168, "--reserve-epc-mib=100"), 62),
@@ -218,7 +218,7 @@ KEPT = [
     (real_plugin("--max-epc-mib=100"), 100, 10, real_plugin("--max-epc-mib=100", "--reserve-epc-mib=20"), None),
     (plugin_with(168, "--accounting=capacity"), 162, 100, plugin_with(168, "--accounting=devices"), None),
     (plugin_with(168, "--accounting=capacity"), 162, 100, plugin_with(200, "--accounting=capacity"), None),
-    # The setting `auto` removes no devices, even if a new node would get the other kind of accounting.
+    # The setting `auto` removes no devices, even if a new node would count EPC in the other way.
     (many_devices("1.36"), 4_096, 10, many_devices("1.37"), None),
     (many_devices("1.35"), 4_096, 10, many_devices("1.36"), None),
     (many_devices("1.35"), 4_096, 10, plugin_with(4_102), None),

@@ -139,7 +139,7 @@ BESIDE = make.daemon_set("device-plugin-simulated")
 OTHER_LABEL = make.daemon_set("device-plugin", {"own": "yes"})
 SERVING, METAL = make.node("serving", SIMULATED, resources={make.EPC: 28}), make.node("metal", HARDWARE)
 ROLLBACKS = {
-    # The columns are other nodes, DaemonSets now, objects of the revision, and code.
+    # The columns are the other nodes, the present DaemonSets, the revision's objects, and the error's code.
     "nothing is lost": ([SERVING], [PLUGIN, HELPER], (PLUGIN, HELPER), ""),
     "another label": ([SERVING], [PLUGIN, HELPER], (OTHER_LABEL,), "nodes-lose-daemons"),
     "another label, and nothing to lose": ([], [PLUGIN, HELPER], (OTHER_LABEL,), ""),

@@ -202,7 +202,7 @@ def upgrade(kubeconfig, template, refused):
 
 @pytest.fixture
 def upgrade_notes(kubeconfig, helm):
-    """Gives the notes after a change to these settings; helm installs, because no release is recorded here."""
+    """Gives the notes of a change to these settings; helm installs, because no test records a release."""
 
     def read(settings):
         asking = ("--dry-run=server", "--take-ownership", "--disable-openapi-validation", "--kubeconfig", kubeconfig)

@@ -21,7 +21,7 @@ def aesmd():
 
 @pytest.fixture(params=["aesmd", "aesmd-azure"])
 def image(request):
-    """All instructions of a Dockerfile target, in order and with those of its base first."""
+    """All instructions of a Dockerfile target in order, after the instructions of the target's base."""
     stages = stages_of(IMAGES / "aesmd" / "Dockerfile")
     return [*stages["service"].instructions, *stages[request.param].instructions]
 

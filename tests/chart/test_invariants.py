@@ -364,13 +364,13 @@ def test_helper_and_aesmd_share_one_private_directory(name):
     assert (settings.provider, settings.aesmd_socket) == (ProviderKind.AESMD, DEFAULT_AESMD_SOCKET)
     assert str(settings.aesmd_socket.parent) == here["aesmd-private"]["mountPath"]
     assert not any("secret" in volume for volume in pod["volumes"])
-    # The container is a sidecar. It starts after the directory is made, and only its own probe can end it.
+    # The container is a sidecar. It starts after the directory is made; only the sidecar's probe can end it.
     assert [one["name"] for one in pod["initContainers"]] == ["aesmd-directory", "aesmd"]
     assert aesmd["restartPolicy"] == "Always"
     assert not {"readinessProbe", "startupProbe", "lifecycle", "ports", "command"} & aesmd.keys()
     probe = aesmd["livenessProbe"]
     assert set(probe) & {"exec", "httpGet"} == {"exec"}
-    # A slow start of the probe's shell is a failed probe; the helper's restart request lasts for two minutes.
+    # A slow start of the probe's shell also fails the probe; the helper's restart request lasts two minutes.
     assert 1 < probe["failureThreshold"] < 120 / (probe["periodSeconds"] + probe["timeoutSeconds"])
 
 

@@ -17,13 +17,13 @@ MAPS = {"limits", "requests", "annotations", "labels", "capacity", "allocatable"
 """Fields that are maps; the operator `in` looks up a map's key without a walk."""
 OPENING = {"(", "[", "[?", "{"}
 TENANT = "a tenant's"
-"""Name of the source of any list whose length a tenant chooses."""
+"""Name that `Walks` uses as the source of every list whose length a tenant chooses."""
 
 
 class Walks:
     """Walks through lists in one policy; `nested` has the walks of tenants' lists inside other such walks.
 
-    The source of a list is TENANT, or the loop variable whose element contains the list. A literal has none.
+    The source of a list is TENANT, or the loop variable whose value contains the list. A literal has none.
     """
 
     def __init__(self, variables, expressions):
@@ -40,14 +40,14 @@ class Walks:
 
     def _variable(self, name):
         if name not in self.known:
-            self.known[name] = {TENANT}  # the assumption for a variable that refers to itself
+            self.known[name] = {TENANT}  # assumed if the variable refers to itself
             nested, self.nested = self.nested, []
             self.known[name] = self.sources(self.variables[name], {}) if name in self.variables else {TENANT}
             self.nested = nested
         return self.known[name]
 
     def _parts(self, tokens, at, loops):
-        """Parse operands up to a closing bracket or the end; return their sources, except for conditions."""
+        """Parse operands up to a closing bracket or the end; omit conditions' sources from the result."""
         done, found, looked_up = set(), set(), False
         while at < len(tokens) and tokens[at][1] not in {")", "]", "}"}:
             kind, word = tokens[at]
@@ -98,7 +98,7 @@ class Walks:
     def _macro(self, tokens, at, loops, name, found):
         loop = tokens[at][1]
         self._walk(name, found, loops)
-        # The loop variable is a source only if the list has one; elements of literals keep their own sources.
+        # The loop variable is a source only if the list has a source; elements of literals keep their own.
         depth = max((one[1] for one in loops.values()), default=0)
         inner = {loop: ({loop} if found else set(), depth + bool(found))}
         inside, at = self._parts(tokens, at + 2, {**loops, **inner})

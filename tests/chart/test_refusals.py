@@ -228,7 +228,7 @@ BY_SCHEMA = [
 
 
 def places_refused(path, value):
-    """Places that the schema refuses if only this value differs from the chart's defaults."""
+    """Places in the values at which the schema refuses this one change of the chart's defaults."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     *parents, last = path
     place = values

@@ -18,7 +18,7 @@ ESCAPES = b"\x1b[2J\x1b]0;owned\x07\r\nError: forged\xe2\x80\xae\xff"
 """Bytes that clear a terminal, rename its window, forge a line, reverse text, and are invalid UTF-8."""
 JSON = b'{"kind": "List", "apiVersion": "v1", "items": []}'
 VERDICTS = {ExitCode.NOT_AUTHORISED, ExitCode.NOT_AUTHENTIC, ExitCode.UNUSABLE, ExitCode.NOT_READY}
-"""Exit codes for which the fault may be named by the result on stdout instead of an error on stderr."""
+"""Exit codes with which a command may name the fault in its result on stdout, and not on stderr."""
 
 
 def script(stdout=b"", stderr=b"", code=0):
@@ -207,11 +207,11 @@ def run(place, monkeypatch):
 
 
 def fault(case, done):
-    """What is wrong with the command's exit code or output; empty if nothing is wrong."""
+    """Description of a wrong exit code or a wrong output; empty if nothing is wrong."""
     out, err = done.stdout, done.stderr
     if done.returncode not in set(ExitCode) - {ExitCode.OK}:
         return f"exit code {done.returncode}"
-    # TRACEBACK_VARIABLE is in the remedy of unforeseen errors: bugs and system errors without explanation.
+    # The remedy of an unforeseen error (a bug or an unexplained system error) names TRACEBACK_VARIABLE.
     for word in (b"Traceback", b"Exception ignored", TRACEBACK_VARIABLE.encode()):
         if word in out + err:
             return word.decode()

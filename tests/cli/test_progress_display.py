@@ -63,5 +63,5 @@ def test_whoever_reads_the_log_no_more_ends_no_change(monkeypatch):
         reporter.table("Waiting").show([WAITS])
         with pytest.raises(BrokenPipeError):
             print("x", file=stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # takes text left in the buffer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # takes the buffer's remaining text
     os.close(writing)

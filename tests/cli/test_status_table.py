@@ -25,7 +25,7 @@ def name(number):
 
 
 def lines(nodes=1, *, silent=0, broken=0, tenants=(), everything=False, **more):
-    """Status lines of `nodes` nodes. `silent` nodes are not ready; the next `broken` lack helper images."""
+    """Status lines of nodes. The first `silent` are not ready; the next `broken` nodes lack helper images."""
     made = [make.node(name(at), make.SIMULATED, resources={EPC: 162}, ready=at >= silent) for at in range(nodes)]
     pods = [make.daemon(part, name(at)) for at in range(nodes) for part in PARTS]
     for at in range(silent, silent + broken):

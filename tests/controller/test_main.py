@@ -96,7 +96,7 @@ asyncio.run(serve(settings, asyncio.Event(), CollectorRegistry()))
 async def test_nodes_as_deep_as_an_api_server_takes_are_read(server, tmp_path):
     page = json.dumps({"metadata": {"resourceVersion": "7"}, "items": [{"metadata": {"name": "n"}, "x": "DEEP"}]})
     page = page.replace('"DEEP"', f"{'[' * 9_900}{']' * 9_900}")
-    server.answers = [http(200, page.encode())] * 2  # one for Pods, one for nodes
+    server.answers = [http(200, page.encode())] * 2  # one answer for Pods, and one for nodes
     cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.port}"}}
     (tmp_path / "kubeconfig").write_text(json.dumps(KUBECONFIG | {"clusters": [cluster]}))
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", DEEP, str(tmp_path / "kubeconfig"))

@@ -178,7 +178,7 @@ async def test_a_node_that_the_watch_has_lost(setting, deleted_later):
     await setting.apply()
     assert list(setting.state.nodes) == [NODE], "it has lost its label only"
     if deleted_later:
-        setting.server.delete("nodes", NODE, told=False)  # the watches do not report it
+        setting.server.delete("nodes", NODE, told=False)  # the watches do not report the deletion
     await setting.pass_time(310)
     assert setting.amounts == ([] if deleted_later else [None])
     assert dict(setting.state.nodes) == {}
@@ -297,7 +297,7 @@ async def test_nodes_do_not_wait_for_those_whose_pods_take_long(setting, monkeyp
     await until(lambda: setting.patches._slow_nodes == set(slow))
     setting.patches.tick()
     setting.patches.wake()
-    await until(lambda: max(turns.values()) == 2)  # a slow node has its second turn
+    await until(lambda: max(turns.values()) == 2)  # a slow node has had its second turn
     setting.has(node({EPC: "0"}), 10)
     setting.patches.wake()
     begun = asyncio.get_running_loop().time()

@@ -33,7 +33,7 @@ def plugin(number=0, *, address="10.0.0.1", incarnation="i"):
 
 
 class Asked:
-    """Asks plugins, with a clock that only the test advances; calls use up all `answers` but the last."""
+    """Asks plugins; only the test advances the clock. Each call uses one of `answers`, except the last."""
 
     def __init__(self):
         self.now = 0.0

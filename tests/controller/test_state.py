@@ -116,7 +116,7 @@ def test_a_plugin_that_moves_or_goes_has_its_nodes_looked_at(state):
     state.remove_plugin("p")
     assert state.take_changed() == ["m"]
     state.doubt_node("n")
-    assert state.decide("n").reads  # another watch may still have the node
+    assert state.decide("n").reads  # another watch may still report the node
 
 
 def test_a_plugin_has_changed_once_for_each_incarnation(state):

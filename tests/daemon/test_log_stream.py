@@ -60,7 +60,7 @@ def pipe():
 
 
 def test_records_arrive_in_order_and_none_is_missing_at_the_end(pipe):
-    os.set_blocking(pipe.file.fileno(), False)  # another process may set this mode
+    os.set_blocking(pipe.file.fileno(), False)  # another process may make the pipe non-blocking
     pipe.fill()
     for number in range(MAX_WAITING_RECORDS - 1):
         pipe.stream.write(f"{number}\n")

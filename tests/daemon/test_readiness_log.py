@@ -7,7 +7,7 @@ from confcom.daemon.readiness_log import REPEAT_SECONDS, ReadinessLog
 
 
 async def test_a_reason_is_logged_again_after_its_own_pause(monkeypatch):
-    """The times of checks before a reason appears do not influence when the reason is logged again."""
+    """Earlier checks, before a reason appeared, do not change when the reason is logged again."""
     now, lines = 0.0, []
     log = ReadinessLog("starting", lambda: now)
     later = {100.0: lambda: log.tell("away", code="device-away"), 200.0: lambda: log.tell(None)}

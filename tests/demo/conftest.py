@@ -164,7 +164,7 @@ NOTHING = {"folder": False, "processes": [], "mounts": []}
 
 
 def traces_of(folder):
-    """What a demo has left on the machine: its folder, processes and mounts."""
+    """Remains of a demo on the machine: its folder, processes and mounts."""
     mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line]
     return {"folder": folder.exists(), "processes": list(processes_of(folder)), "mounts": mounts}
 

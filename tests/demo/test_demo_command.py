@@ -25,7 +25,7 @@ MADE_IN_STEP = {
     5: "q.bin",
     6: "pods/sgx-holding-2",
 }
-"""The file or folder in the demo's folder that shows that a step has begun, keyed by step."""
+"""File or folder in the demo's folder, keyed by step; when it exists, the step has begun."""
 
 VERIFY_CODES = (0, 3, 4, 4, 3, 3)
 """Exit codes of the `confcom verify` commands printed by --keep; all other printed commands succeed."""

@@ -1,4 +1,4 @@
-"""Checks the demo's device manager where the contract suite cannot check a real kubelet."""
+"""Tests those parts of the demo's device manager that the contract suite cannot test on a real kubelet."""
 
 import asyncio
 

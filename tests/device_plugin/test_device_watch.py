@@ -23,7 +23,7 @@ from testkit.hosts.fake import (
 
 
 class Tried:
-    """Runs a watch or a search with log and metrics; each sleep of a search makes the host's next change."""
+    """Runs a watch or a search with log and metrics; during each sleep of a search, the host changes."""
 
     def __init__(self, caplog):
         caplog.set_level(logging.INFO)

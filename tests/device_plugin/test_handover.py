@@ -84,7 +84,7 @@ def held(kubelet):
 
 
 def gaps(kubelet):
-    """Durations in seconds in which the kubelet reported less than the full EPC, one for each such loss."""
+    """Seconds for which the kubelet reported less than the full EPC: one number for each such period."""
     found, lost_at = [], None
     for at, allocatable in kubelet.history.allocatable:
         is_full = allocatable.get(REAL.epc) == EPC_MIB
@@ -138,7 +138,7 @@ async def test_a_lost_answer_to_register_is_asked_for_again(kubelet, start):
 
 async def test_rolled_back_updates_leave_the_old_instance(kubelet, old, start, rules):
     before = await hold(kubelet)
-    # Up to 1.36 the older stream stays open. When it ends, the kubelet also disconnects the next plugin.
+    # Up to 1.36 the older stream stays open. When the stream closes, the kubelet disconnects the next plugin.
     times, cause = (1, "sibling_ended") if rules == "1.37" else (2, "stream_lost")
     for number, ending in enumerate((signal.SIGKILL, signal.SIGTERM), start=1):
         new = await start()

@@ -91,7 +91,7 @@ class NodeModel:
         if REAL.epc in self.lists:
             self.capacity = self.lists[REAL.epc]
         elif had_devices:
-            self.capacity = None  # stands for the kubelet's 0, which the controller overwrites
+            self.capacity = None  # in this model, None is the kubelet's 0, which the controller overwrites
         self.reconcile()
 
     def reconcile(self):
@@ -122,7 +122,7 @@ class NodeModel:
         self.reconcile()
 
     def restart_kubelet(self, *, forgets=False, plugin_too=False):
-        """Restart the kubelet without devices, or resources too if it `forgets`; return the failed Pods."""
+        """Restart the kubelet without devices (and without resources if it `forgets`); return failed Pods."""
         self.lists = {} if forgets else dict.fromkeys(self.lists, 0)
         if plugin_too:
             self.start_plugin()

@@ -96,7 +96,7 @@ class Device(DeviceAvailability):
 
 @pytest.fixture
 async def device(registrar):
-    """A fixture with a device, which ends before the kubelet of the test."""
+    """A fixture with a device; the device ends before the test's kubelet."""
     made = Device(registrar)
     yield made
     for task in made.tasks:
@@ -133,7 +133,7 @@ async def test_a_refusing_kubelet_is_asked_less_often(kubelet, sleeps, registrar
     "delays", [[POLL_SECONDS] * 5, [POLL_SECONDS, POLL_SECONDS, YIELD_SECONDS]], ids=["usual", "yields"]
 )
 async def test_an_absent_kubelet_is_looked_for_often(kubelet, sleeps, registrar, device, delays):
-    """A registrar that yields, for a resource that tenants rarely need, registers after other registrars."""
+    """A registrar that yields registers after the others; it is for a resource that tenants rarely need."""
 
     async def appear(number):
         if number == delays.count(POLL_SECONDS):

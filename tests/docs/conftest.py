@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 LOOK_SECONDS, LOOKS = 0.05, 1000
-"""Seconds between two looks for a helper's socket, and the number of looks."""
+"""Seconds between two checks for a helper's socket, and the highest number of checks."""
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_a_way_through_the_code_is_walked_in_few_files(heading):
     assert files[0] == first
     assert len(set(files)) == len(files) <= most
     if first.startswith("quote_helper."):
-        return  # here `main` passes in the relay
+        return  # here `main` gives the relay as an argument
     entered = [SOURCE / f"{name.replace('.', '/')}.py" for name in files]
     imports = "".join(path.read_text() for path in entered)
     for path, name in zip(entered[1:], files[1:], strict=True):

@@ -41,7 +41,7 @@ NOT_RUN = {
     "docker",  # needs a container builder and a registry; `make images` builds images/Dockerfile
     "ctr",  # needs containerd and root; the cases on real Kubernetes import images
     *("pip", "/tmp/atheris/bin/pip"),  # needs a package index
-    "uvicorn",  # not installed for tests, which run its service without uvicorn
+    "uvicorn",  # not installed; a test runs the page's web service without uvicorn
     *("python3.11", "/tmp/atheris/bin/python"),  # needs atheris, which is not installed for tests
     ".venv/bin/python",  # needs root and a running cluster; the cases on real Kubernetes run this
 }
@@ -197,7 +197,7 @@ def chart_settings(arguments):
 
 
 def kept_settings(command):
-    """Settings that the release has from the page's earlier commands; only the registry if clusters may differ."""
+    """Settings from the page's earlier commands; only the registry if the commands may use several clusters."""
     kept = []
     for before in commands(command.page):
         if before == command:

@@ -1,4 +1,4 @@
-"""The page on scaling from zero has the same sizes as chart and `status`, and tags that autoscalers can read."""
+"""The page on scaling from zero shows the sizes of the chart and of `status`. Autoscalers can read the tags."""
 
 import re
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_nodes_of_other_sizes_have_none(size):
 
 
 def test_a_tag_names_its_resource_or_there_is_none():
-    """By the cluster autoscaler's rules, no tag can stand for a resource name that contains an underscore."""
+    """The cluster autoscaler's rules allow no tag for a resource name that contains an underscore."""
     tags = dict(TAG.findall(PAGE.read_text()))
     assert tags.keys() == set(REAL)
     read = {name: tag.replace("_", "/").replace("~2", "/") for name, tag in tags.items() if tag}

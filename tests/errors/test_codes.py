@@ -9,7 +9,7 @@ from confcom.errors import ConfcomError, SettingsError, as_data
 SOURCE = Path(__file__).parents[2] / "src" / "confcom"
 WELL_FORMED = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 GENERIC = {"ConfcomError", "MalformedError", "SettingsError", "UnavailableError", "OutputError"}
-"""Error classes that fix only the exit code, so each place that raises such an error gives its code."""
+"""Error classes that fix only the exit code. Each place that raises such an error gives the error's code."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""CONTRIBUTING's rule: dataclasses have slots, and are frozen or all `Final` unless code assigns a field."""
+"""Dataclasses have slots, and are frozen or have only `Final` fields, unless code assigns a field."""
 
 import ast
 from pathlib import Path

@@ -119,7 +119,7 @@ touch ./data 2>/dev/null || echo root=read-only
 (: <>/dev/sgx_enclave) 2>/dev/null && echo enclave=opened
 (: <>/dev/sgx_provision) 2>/dev/null && echo provision=opened
 """
-"""Stand-in for aesmd. It prints how it was started, makes its socket, and opens two devices for writing."""
+"""A stand-in for aesmd prints how it was started, makes its socket, and opens two devices for writing."""
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_an_image_and_the_page_tell_the_base(stages):
     page = (ROOT / "docs" / "how-to" / "build-images.md").read_text()
     name, _, digest = stages["base"].base.partition("@")
     assert name.removeprefix("docker.io/library/") in page
-    assert digest not in page  # nobody would renew it on this page
+    assert digest not in page  # nobody would update a digest on this page
 
 
 def test_packages_are_installed_by_hash_or_are_our_own_wheel(stages):

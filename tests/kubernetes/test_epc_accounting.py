@@ -50,7 +50,7 @@ TABLE = [
     # An old cluster counts devices; one device list limits their number.
     (OLD, SUPPORTED, 2_049, AUTO, None, NOTHING, DEVICE, 2_049, "api-server-old"),
     (OLD, NO_CONTROLLER, 1_048_576, AUTO, None, NOTHING, DEVICE, 262_144, "api-server-old"),
-    # The operator's maximum decides. A maximum above 2,048 is consent to the stall that many devices cause.
+    # The operator's maximum decides. With more than 2,048, the operator accepts the stall from many devices.
     (NEW, SUPPORTED, 1_048_576, AUTO, 2_048, NOTHING, DEVICE, 2_048, "fits-devices"),
     (NEW, SUPPORTED, 1_048_576, AUTO, 4_096, NOTHING, CAPACITY, 4_096, "large-epc"),
     (OLD, SUPPORTED, 1_048_576, AUTO, 4_096, NOTHING, DEVICE, 4_096, "api-server-old"),

@@ -88,7 +88,7 @@ NOT_FOR_QUOTES = {
     *("asyncio", "ssl", "httpx2", "tomllib", "cryptography.hazmat.primitives.serialization"),
     "cryptography.hazmat.backends.openssl.backend",
 }
-"""Packages that importing `confcom.verify` must not import; they would use 0.7 MB of its 35 MB limit."""
+"""Packages that importing `confcom.verify` must not import; they take 0.7 MB of the limit of 35 MB."""
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ STEPS = st.sampled_from(["put", "put", "put", "take", "discard", "set_aside", "r
 
 
 class Model:
-    """A simple queue. `round` lists owners in turn; an item is the number of the step that put the item."""
+    """A simple queue. `round` has the owners in the order of their turns; an item is its step's number."""
 
     def __init__(self):
         self.lanes = {owner: [] for owner in OWNERS}

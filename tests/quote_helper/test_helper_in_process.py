@@ -153,7 +153,7 @@ async def test_in_a_removal_no_other_helper_is_waited_for(in_process, provider, 
         if serves:
             assert await running.code(INIT) == 0
             running.socket.unlink()
-            await until(running.socket.exists)  # the helper makes the path again
+            await until(running.socket.exists)  # the helper makes a new socket there
             file.write_text(str(time.time()))  # too late, as the stop has begun
             running.task.cancel()
         else:

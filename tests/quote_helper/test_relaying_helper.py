@@ -52,7 +52,7 @@ def attest(path):
 
 async def test_clients_calls_take_no_thread(in_process, backend):
     for call in ("identity", "quote_size", "quote"):
-        setattr(backend.provider, call, None)  # fails blocking calls; the self-test has its own provider
+        setattr(backend.provider, call, None)  # so blocking calls fail; the self-test has its own provider
     async with in_process(None, open_backend=lambda _: backend) as running:
         await running.ready()
         await asyncio.to_thread(attest, running.socket)
@@ -106,7 +106,7 @@ async def test_no_request_is_lost_while_aesmd_is_restarted(relaying, aesmd):
 
 
 async def test_a_lost_enclave_is_noticed_by_a_client_and_ends_by_a_restart(relaying, aesmd, request_file):
-    """A client waits for the next aesmd process; only this process's start makes the helper test again."""
+    """A client waits for the next aesmd process; only the start of this process causes a new self-test."""
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(3600,)) as running:
         await running.ready()
         aesmd.lose_enclave()
@@ -140,7 +140,7 @@ async def test_in_the_pause_between_restarts_a_loss_is_known_at_once(relaying, a
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["before its first success", "after it"])
 async def test_pccs_is_asked_again_for_clients_and_nothing_restarts(relaying, aesmd, request_file, fresh):
-    """If PCCS refuses (500, 429, 503), each call gets code 1. Without clients the next self-test is in an hour."""
+    """If PCCS refuses (500, 429, 503), each call gets code 1. Without calls the next self-test is in an hour."""
     if fresh:
         aesmd.codes = dict.fromkeys((INIT, SIZE, QUOTE), Code.UNEXPECTED_ERROR)
     async with relaying(self_test_interval_seconds=3600, self_test_retry_seconds=(0.05, 3600)) as running:

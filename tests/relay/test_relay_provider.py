@@ -177,7 +177,7 @@ def test_a_quote_by_another_key_than_init_gave(relay):
 
 
 def test_a_wrong_target_info_is_renewed(made, relay, aesmd, platform):
-    """After aesmd gave a wrong target info once, a report for the right one is quoted without a new init."""
+    """After aesmd gave a wrong target info once, a report for the right enclave needs no new init."""
     relay = made(relay)
     aesmd.target_info = APPLICATION.target_info()
     relay.identity()
@@ -235,7 +235,7 @@ def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
     aesmd.seconds = 0.2
     aesmd.restart()
     with pytest.raises(QuoteProviderError):
-        relay.quote(report, None)  # this would need four answers
+        relay.quote(report, None)  # four answers would be needed for success
     assert len(aesmd.asked) <= 2
 
 
@@ -302,7 +302,7 @@ def test_a_chain_to_another_root_is_never_relayed(aesmd):
 def test_a_quote_without_a_chain_is_refused_by_its_size(relay, aesmd):
     relay.identity()
     relay.quote_size()
-    # In place of the chain there are zeros with the size of another type, because only the size counts.
+    # Zeros of another type's size replace the chain, because only the size counts.
     aesmd.altered = lambda quote: certified_by(quote, 3, bytes(404)) if any(quote) else bytes(1456)
     with raises("quote-without-pck-chain", QuoteProviderError, "why", "remedy") as caught:
         relay.quote_size()

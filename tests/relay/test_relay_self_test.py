@@ -99,7 +99,7 @@ def quote_of(provider):
 
 
 def test_a_helper_that_starts_anew_knows_the_failure_and_its_code(backend, open_backend, aesmd, clock, request_file):
-    """The helper also knows the code in the pause after a restart, when it requests no restart."""
+    """In the pause after a restart the helper requests no restart, but it still knows the code."""
     for starts_again in (False, True):
         aesmd.restart()
         aesmd.fail_id_enclave(Code.OUT_OF_EPC)

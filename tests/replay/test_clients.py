@@ -23,7 +23,7 @@ REJECTED = {AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.INVALID_REPORT}
 
 
 def with_junk(stack):
-    """Intel's ql wrapper with this value in its uninitialised variable; the client omits the value 0."""
+    """Returns Intel's ql wrapper; its uninitialised variable has this value. The client omits the value 0."""
     init, *rest = INTEL_QL_WRAPPER.quote
     request = {name: stack if name == "4" else field for name, field in init.request.items() if name != "4" or stack}
     return dataclasses.replace(INTEL_QL_WRAPPER, quote=(dataclasses.replace(init, request=request), *rest))
@@ -56,7 +56,7 @@ def test_early_enarx_takes_zeros_for_the_target_info(helper):
 NEW = dataclasses.replace(DEFAULT_QE_IDENTITY, mr_enclave=bytes(range(32)), isv_svn=2)
 NEW_FLAGS = ("--simulated-qe-mrenclave", NEW.mr_enclave.hex(), "--simulated-qe-isvsvn", str(NEW.isv_svn))
 RENEWALS = {GRAMINE.name: 1, INCLAVARE.name: 1, OPEN_ENCLAVE.name: 0, FORTANIX.name: 0}
-"""Number of 42 answers, keyed by client; a client that reads target info before each quote gets none."""
+"""Number of answers 42, keyed by client; a client that reads target info before each quote gets none."""
 
 
 def test_clients_come_through_an_update_of_the_qe():

@@ -152,7 +152,7 @@ def test_what_the_sdks_stubs_give_is_named():
 
 
 def test_a_signature_size_that_disagrees_is_refused(ppid_quote):
-    refusal_of("sdk-stub-quote", ppid_quote[:432] + bytes(4))  # the SDK's simulation library makes it
+    refusal_of("sdk-stub-quote", ppid_quote[:432] + bytes(4))  # the SDK's simulation makes these quotes
     error = refusal_of("truncated", ppid_quote[:432] + b"\xff" * 4 + ppid_quote[436:])
     assert "4294967295" in error.why
     assert "1020" in error.why

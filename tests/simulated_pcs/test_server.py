@@ -231,7 +231,7 @@ def test_slow_and_half_requests_do_not_stop_others(serve):
         begun = time.monotonic()
         assert all(get(server)[0] == 200 for _ in range(20))
         assert time.monotonic() - begun < 3
-        with contextlib.suppress(ConnectionError):  # slow single bytes extend no deadline
+        with contextlib.suppress(ConnectionError):  # slow bytes do not extend a deadline
             while time.monotonic() - begun < 10:
                 clients[0].sendall(b"x")
                 time.sleep(0.1)

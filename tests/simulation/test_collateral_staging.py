@@ -31,7 +31,7 @@ TABLE = {
     (Staging.REVOKED, False): (2, "not-authentic", "refused", "STATUS_TCB_REVOKED"),
     (Staging.EXPIRED, False): (1, "unusable", "refused", "STATUS_SGX_CRL_EXPIRED"),
 }
-"""Evaluation number, our verdict, dcap-qvl's and Intel's worst status, keyed by staging and early set."""
+"""Evaluation number, our verdict, dcap-qvl's and Intel's worst status, keyed by staging and `early`."""
 
 
 def staged(staging, *, early=False):
@@ -46,7 +46,7 @@ def test_our_verdict_beside_dcap_qvls_status(staging, early):
     verdict, appraisal = evidence.verdict(LAB.policy), evidence.appraisal()
     assert evidence.collateral.evaluation_number == number
     assert (verdict.kind.value, verdict.ok) == (kind, kind == "verified")
-    assert ("refused" if isinstance(appraisal, Rejection) else appraisal.tcb_status.value) == status
+    assert ("refused" if isinstance(appraisal, Rejection) else appraisal.tcb.status.value) == status
     if status == "refused":
         lenient = replace(LAB.policy, accepted_tcb_statuses=set(TcbStatus) - {TcbStatus.REVOKED})
         assert not evidence.verdict(lenient).ok

@@ -53,7 +53,7 @@ off
 {{- end }}
 {{- end }}
 
-{{/* Whether EPC can be node capacity: "supported", or the first reason against it.
+{{/* Whether a node's EPC can be counted as capacity: "supported", or the first reason why not.
 Capacity needs the policy that adds the enclave device to containers with EPC, and the controller that writes the
 capacity. */}}
 {{- define "confcom.capacitySupport" -}}
@@ -86,7 +86,7 @@ simulated nodes beside hardware. */}}
 {{- toJson $names }}
 {{- end }}
 
-{{/* CEL: whether the request's namespace may ask for the provision device. */}}
+{{/* CEL: whether Pods in the request's namespace may request the provision device. */}}
 {{- define "confcom.mayProvision" -}}
 {{- if .Values.provision.policy -}}
 request.namespace in {{ prepend .Values.provision.namespaces .Release.Namespace | toJson }}
@@ -95,12 +95,12 @@ true
 {{- end }}
 {{- end }}
 
-{{/* The most EPC that a node may have, in MiB. A larger request was meant in another unit. */}}
+{{/* The most EPC that a node may have, in MiB. If a request is larger, its author must have meant another unit. */}}
 {{- define "confcom.mostEpcMiB" -}}
 {{ .Values.controller | default dict | dig "maxEpcMiBPerNode" 1048576 | int64 }}
 {{- end }}
 
-{{/* Limits for the policies' cost: tenants choose the lengths of lists, and CEL's own limits do not bound the time.
+{{/* Limits for the policies' cost. Tenants choose the lengths of lists. CEL's own limits do not bound evaluation time.
 Pods are refused if they have more containers than the first limit, or more containers that request our resources than
 the second. If a Pod has more variables, volumes and mounts than the third limit, the policies do not examine these.
 Each kind of object has one validating policy without matchConditions, because the API server converts the object for
@@ -130,7 +130,7 @@ Called with (dict "root" $ "spec" CEL). */}}
   expression: 'variables.all.size() > {{ include "confcom.mostAsking" . }} ? [] : variables.all'
 {{- end }}
 
-{{/* The rules for which the policies refuse Pods: a JSON list of {name, when, unless, says, message}.
+{{/* The rules by which the policies refuse Pods: a JSON list of {name, when, unless, says, message}.
 "when" and "says" are CEL expressions about a container c that has limits; "unless" is a CEL expression about the
 request. "message" replaces "says" if "says" is too long. */}}
 {{- define "confcom.refusals" -}}
@@ -165,7 +165,7 @@ request. "message" replaces "says" if "says" is too long. */}}
 {{- end }}
 {{- if .Values.admission.validate }}
 {{- $most := include "confcom.mostEpcMiB" . }}
-{{- /* The API server writes 1000000 as 1M. An amount of EPC with a unit was meant in bytes. */}}
+{{- /* The API server writes 1000000 as 1M. If an amount of EPC has a unit, its author meant bytes. */}}
 {{- $unit := `matches("([KMGTPE]i|[MGTPE])$")` }}
 {{- $tooMuch := printf `name in c.resources.limits && (quantity(c.resources.limits[name]).isGreaterThan(quantity("%s")) || c.resources.limits[name].%s)` $most $unit }}
 {{- $rules = append $rules (dict "name" "tooMuch"

@@ -1,4 +1,4 @@
-{{/* The container of Intel's aesmd. It alone gets the devices and the EPC that is set aside.
+{{/* The container of Intel's aesmd. Only this container gets the devices and the EPC that is set aside.
 Called with (dict "root" $ "platform" NAME). */}}
 {{- define "confcom.aesmd" -}}
 {{- $values := .root.Values.quoteHelper.aesmd }}
@@ -29,8 +29,8 @@ Called with (dict "root" $ "platform" NAME). */}}
       {{- with $values.resources.limits }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
-      # Limits: EPC from the part that the device plugin sets aside, and the provision device, which quoting needs. The
-      # helper's Pod stays Pending until the kubelet has reported both resources.
+      # Limits: EPC (from the part that the device plugin sets aside), and the provision device, which quoting needs.
+      # The helper's Pod stays Pending until the kubelet has reported both resources.
       {{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "helper") }}: {{ .root.Values.quoteHelper.epcMiB | quote }}
       {{ include "confcom.resource" (dict "root" .root "platform" .platform "kind" "provision") }}: "1"
   securityContext:

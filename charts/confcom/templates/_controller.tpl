@@ -34,7 +34,7 @@ conditions on node names. */}}
 {{- if not (has "" $selectors) }}{{ uniq $selectors | join ";" }}{{ end }}
 {{- end }}
 
-{{/* Refuses conditions on nodes that are invalid in a label selector.
+{{/* Refuses node conditions that are not valid in a label selector.
 The chart puts each condition into a label selector and into CEL. No node can have labels that match the refused
 conditions. */}}
 {{- define "confcom.checkNodeConditions" -}}
@@ -63,7 +63,7 @@ conditions. */}}
 {{- include "confcom.checkConditions" (list $fields "^metadata[.]name$" (dict "In" $name "NotIn" $name)) }}
 {{- end }}
 
-{{/* Called with (list CONDITIONS KEY RULES). KEY is the pattern of keys.
+{{/* Called with (list CONDITIONS KEY RULES). KEY is a pattern that each condition's key must match.
 RULES has, for each operator, the pattern of values, and their minimum and maximum number. */}}
 {{- define "confcom.checkConditions" -}}
 {{- $key := index . 1 }}
@@ -84,7 +84,7 @@ RULES has, for each operator, the pattern of values, and their minimum and maxim
 {{- end }}
 {{- end }}
 
-{{/* The matchExpressions of a term as a label selector. */}}
+{{/* A term's matchExpressions, converted to a label selector. */}}
 {{- define "confcom.termAsSelector" -}}
 {{- $all := list }}
 {{- range .matchExpressions }}
@@ -98,7 +98,8 @@ RULES has, for each operator, the pattern of values, and their minimum and maxim
 {{- join "," $all }}
 {{- end }}
 
-{{/* CEL, from variables.labels and the node's name: whether the values select the node as an SGX node. */}}
+{{/* CEL: whether the values select the node as an SGX node.
+The expression uses variables.labels and the node's name. */}}
 {{- define "confcom.chosenNode" -}}
 {{- $ways := list }}
 {{- range $platform := include "confcom.platforms" . | fromYamlArray }}

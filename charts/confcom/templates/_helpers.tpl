@@ -22,7 +22,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end }}
 {{- end }}
 
-{{/* A daemon's own name for a platform; called with (dict "root" $ "platform" NAME "daemon" NAME).
+{{/* The name of a daemon on a platform; called with (dict "root" $ "platform" NAME "daemon" NAME).
 Beside hardware, daemons of simulated nodes have another name, so hardware daemons keep their names when simulated nodes
 join. */}}
 {{- define "confcom.daemon" -}}

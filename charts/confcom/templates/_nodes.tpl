@@ -12,7 +12,7 @@ The rules compare labels only: see docs/adr, "Two rules about nodes". */}}
 {{- if eq "hardware" (get $labels "confcom.internal/platform") }}true{{ end }}
 {{- end }}
 
-{{/* The names of the nodes that have all of LABELS, without the names in NAMES. Called with (list LABELS NODES NAMES).
+{{/* The names of the nodes that have all of LABELS, except the names in NAMES. Called with (list LABELS NODES NAMES).
 A JSON list. */}}
 {{- define "confcom.labelled" -}}
 {{- $wanted := index . 0 }}
@@ -82,7 +82,7 @@ The check is then omitted, because helm takes seconds for a list of thousands of
 {{- end }}
 {{- end }}
 
-{{/* Refuses an upgrade if a node of a platform that stays would lack the labels that select it.
+{{/* Refuses an upgrade that keeps a platform if a node of the platform would lack the labels that select nodes.
 Called with (dict "daemon" DAEMONSET "nodes" NODES "served" ITS_NODES "labels" LABELS "hardware" HARDWARE_NODES "lose"
 TEXT "delete" COMMAND). */}}
 {{- define "confcom.checkLabels" }}
@@ -127,7 +127,7 @@ TEXT "delete" COMMAND). */}}
 {{- end }}
 {{- end }}
 
-{{/* simulated.enabled is consent only for a cluster without hardware nodes.
+{{/* With simulated.enabled, a user consents only to simulation in a cluster without hardware nodes.
 With hardware nodes, besideHardware is needed too. Hardware nodes are the nodes of the hardware plugin, and nodes with
 nodeSelector's labels but without the label for simulation. */}}
 {{- define "confcom.checkConsent" }}

@@ -60,7 +60,8 @@ unchanged; checks.yaml refuses to remove the helper this way. */}}
 {{- end }}
 
 {{- define "confcom.helperVolumes" -}}
-# Exception: hostPath, because containers on the node look for AESM's socket in this directory, as their manifests say.
+# Exception: hostPath, because containers on the node mount this directory (their manifests say so) to find AESM's
+# socket.
 - name: aesmd
   hostPath: {path: /var/run/aesmd, type: DirectoryOrCreate}
 - name: removal
@@ -93,7 +94,7 @@ unchanged; checks.yaml refuses to remove the helper this way. */}}
     items: [{key: seed, path: seed}, {key: created, path: created}, {key: check, path: check}]
 {{- end }}
 
-{{/* Checksums, so that a change of the values replaces the helper's Pods.
+{{/* Checksums of values, so that the helper's Pods are replaced when the values change.
 Intel's library reads its configuration only once, and the helper reads its root only once. */}}
 {{- define "confcom.helperChecksums" -}}
 {{- if eq .platform "hardware" }}

@@ -15,7 +15,7 @@ from e2e.relying_party import RelyingParty
 @pytest.fixture(scope="module")
 def start_own_cluster():
     """Starts a cluster for the module, with the images, in place of the session's; it ends with the module."""
-    folder = Path(tempfile.mkdtemp(prefix="ce2e-", dir="/tmp"))  # a short path, as its sockets need
+    folder = Path(tempfile.mkdtemp(prefix="ce2e-", dir="/tmp"))  # a short path for unix sockets
     folder.rmdir()
 
     def start(shape):

@@ -111,7 +111,7 @@ def install(cluster, *settings):
 
 @contextlib.contextmanager
 def log_stalled(node):
-    """Stops containerd, which reads the daemons' log lines from their pipes, for the block."""
+    """For the block, stops containerd, which reads the daemons' log lines from their pipes."""
     (reader,) = node.run(["pgrep", "--exact", "containerd"]).stdout.split()
     node.run(["kill", "-STOP", reader])
     try:

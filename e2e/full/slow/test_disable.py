@@ -71,7 +71,7 @@ def entries(nodes, folder):
 
 @pytest.fixture
 def untouched(cluster, nodes):
-    """A cluster without the add-on, its namespace and its label; the add-on is installed again afterwards."""
+    """A cluster without add-on, namespace and label; afterwards the fixture installs the add-on again."""
     uninstall(cluster)
     cluster.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found")
     cluster.kubectl("label", "nodes", "--all", f"{SIMULATED_LABEL}-")

@@ -21,7 +21,7 @@ AWAY_SECONDS = 30.0
 NOTICE_SECONDS = 150.0
 """Seconds for `status` to name the fault; a node counts as lost after 50 s."""
 SEVERAL = 6
-"""Most kills until the kubelet delays the next start so long that `status` shows it; usually two."""
+"""Highest number of kills. Usually `status` shows the kubelet's longer delay after the second kill."""
 
 
 def is_named(add_on: AddOn, code: str) -> bool:
@@ -39,7 +39,7 @@ def component_killed(component: str):
 
 
 def daemon_killed(component: str):
-    """Kill the daemon whenever it runs again, until `status` names it."""
+    """Kill the daemon whenever it runs again, until `status` names the daemon."""
 
     def fault(add_on: AddOn) -> Callable[[], object]:
         node = add_on.nodes[0]
@@ -63,7 +63,7 @@ def api_server_away(add_on: AddOn) -> Callable[[], object]:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of the first node, which may lose quotes; `begin` causes the fault and returns what ends it."""
+    """A fault of the first node. `begin` causes the fault, and returns a function that ends the fault."""
 
     name: str
     begin: Callable[[AddOn], Callable[[], object]]
@@ -88,7 +88,7 @@ def test_faults_are_named_and_clients_go_on(add_on, start_load, party):
         end = fault.begin(add_on)
         load.wait_past(time.monotonic())
         end()
-        # A lost node is Ready when its kubelet watches it again; the kubelet tries at growing intervals.
+        # A lost node is Ready when its kubelet watches the API again; the pauses between attempts grow.
         until(add_on.cluster.ready, "the nodes are Ready", seconds=NOTICE_SECONDS)
         add_on.wait_for_epc()
         until(add_on.is_well, "all is well again", seconds=NOTICE_SECONDS)

@@ -25,7 +25,7 @@ RATE = 10.0
 AROUND_SECONDS = 10.0
 NOTICE_SECONDS = 150.0
 RESTARTED_SECONDS = HANG_SECONDS + 120.0
-"""Seconds from the first hanging call: its deadline, the self-test's deadline, probe, grace period."""
+"""Seconds after the first hanging call: the deadlines of call and self-test, the probe, the grace period."""
 HARDWARE_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 AESMD = "aesmd"
 LOOK = """
@@ -58,7 +58,7 @@ def add_on(cluster, aesmd_images, tmp_path_factory):
     file = tmp_path_factory.mktemp("values") / "values.json"
     file.write_text(json.dumps({"quoteHelper": {**hardware, "aesmd": {"image": image}}}))
     uninstall(cluster)
-    for node in chosen:  # kubelets may still have records of ended Pods, whose EPC a plugin keeps
+    for node in chosen:  # kubelets may still have records of ended Pods; a plugin keeps the EPC of these Pods
         forget(cluster, node)
     made = AddOn(cluster, chosen, SMALLEST_NODE_MIB - SET_ASIDE_MIB)
     names = [node.name for node in chosen]

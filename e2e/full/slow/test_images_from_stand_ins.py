@@ -1,4 +1,4 @@
-"""The Dockerfiles with Intel's software, built by buildah from stand-ins for the packages and the base."""
+"""Buildah builds the Dockerfiles with Intel's software; stand-ins replace packages and base image."""
 
 import functools
 import http.server
@@ -52,7 +52,7 @@ class Builder:
         self.workshop._bud(self.buildah, "--layers", *given, *options, f"--file={context / dockerfile}", str(context))
 
     def run(self, image, *command):
-        """Run a command in a container of the image, as its user and in its directory."""
+        """Run a command in a container of the image, with the image's user and working directory."""
         container = self._output("from", "--pull-never", image).strip()
         try:
             return self._output("run", container, "--", *command)

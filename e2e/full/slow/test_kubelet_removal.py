@@ -5,7 +5,7 @@ import pytest
 from testkit.kubelet_contract.cases import RemovalContract
 
 SLOW_SECONDS = 500
-"""Seconds for the 5 minutes, and for what comes before and after them."""
+"""Seconds for the 5 minutes, and for the steps before and after them."""
 
 
 @pytest.mark.timeout(SLOW_SECONDS, func_only=True)

@@ -29,7 +29,7 @@ BACK_SECONDS = 300.0
 """Seconds until all is well: a hand-over may take 180 s, and a kubelet's return to the API server 60 s."""
 PHASE_SECONDS = 120.0
 LEVELS = ("debug", "info")
-"""Log levels; an update to either replaces all daemons."""
+"""Log levels; an update that changes the log level replaces all daemons."""
 
 
 class Part(StrEnum):
@@ -54,12 +54,12 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """Simultaneous outage of parts: a node's parts fail where the helper is replaced, or on one node each."""
+    """Parts that fail together: all on the node whose helper is replaced, or each on another node."""
 
     phase: Phase
     parts: tuple[Part, ...]
     unscheduled: bool = False
-    """Whether the scheduler is away from before the first successor to LATE_SECONDS after the parts' end."""
+    """Whether the scheduler is stopped from before the first successor to LATE_SECONDS after the outage."""
 
 
 def strike(phase: Phase, *parts: Part) -> Strike:
@@ -82,7 +82,7 @@ EVERY_PHASE = (
 WORST = Strike(Phase.STARTING, (Part.KUBELET,), unscheduled=True)
 """Worst case: a returned kubelet ends the old helper before the successor is scheduled."""
 WORST_SECONDS = 75.0
-"""Seconds of an outage until a node counts as lost, and its Pods as not ready: it takes 50 to 60 s."""
+"""Length of an outage in seconds. After 50 to 60 s a node counts as lost, and its Pods as not ready."""
 ROLLBACKS = ((strike(Phase.WAITING, Part.API_SERVER),), (strike(Phase.STARTING, Part.API_SERVER),))
 
 
@@ -107,7 +107,7 @@ class Change:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
     def reached(self, phase: Phase) -> str:
-        """A node without an outage so far whose helper is in this phase; any node for the first phases."""
+        """A node without an earlier outage whose helper is in this phase; any node in the first phases."""
         if phase in {Phase.CHECKS, Phase.WAITING}:
             return self.add_on.nodes[0].name if phase in self.log.read_text() else ""
         there = {pod["metadata"]["uid"]: pod for pod in self.add_on.all_pods(HELPER)}
@@ -136,7 +136,7 @@ class Change:
             self.add_on.cluster.start(Part.SCHEDULER)
 
     def complete(self) -> None:
-        """Wait until the command has ended (repeat it if needed), and only its own helpers are left, well."""
+        """Wait until the command (repeated if needed) has ended, and all helpers are new and well."""
         code = self._process.wait(COMMAND_SECONDS)
         until(self.add_on.cluster.ready, "the nodes are Ready", seconds=BACK_SECONDS)
         if code and not self.add_on.has_replaced(self.old):

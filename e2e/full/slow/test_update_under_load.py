@@ -17,7 +17,7 @@ from e2e.waiting import until
 
 SMALLEST_NODE_MIB = 28
 RATE = 10.0
-"""Attestations per second of each client: 80 together, with about 100 quotes and 400 calls."""
+"""Attestations per second of each client; eight clients make 80, with about 100 quotes and 400 calls."""
 AROUND_SECONDS = 10.0
 """Seconds of load before and after each change."""
 SERVED = 1_000
@@ -46,7 +46,7 @@ if "confcom.quote_helper" in sys.orig_argv:
     os._exit(3)
 """
 BROKEN = {"CrashLoopBackOff: exit code 3": ENDS_AT_ONCE, "no verifier accepts the quote of the self-test": WRONG_QUOTES}
-"""Broken helper images: the reason that `confcom update` prints, and the module that breaks the helper."""
+"""Modules that break the helper, keyed by the reason that `confcom update` prints for the broken image."""
 
 pytestmark = pytest.mark.timeout(2400, func_only=True)
 

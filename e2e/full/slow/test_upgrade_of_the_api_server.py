@@ -1,4 +1,4 @@
-"""While Pods with EPC run, first the API server is upgraded from 1.35 to 1.36, then the kubelets are.
+"""The API server and then the kubelets are upgraded from 1.35 to 1.36, while Pods with EPC run.
 
 The old controller manager and scheduler stay, which a newer API server permits.
 """
@@ -111,7 +111,7 @@ def test_upgraded_with_pods_running(cluster, add_on, start_load, party, *, newer
     tenant.delete("one-more")
     goes_on(load, tenants)
 
-    # `confcom status` says that the policy comes, and that the nodes in use keep their devices.
+    # `confcom status` announces the policy, and says that the nodes in use keep their devices.
     assert changes(add_on.confcom("update", JSON))
     until(add_on.is_well, "all is well", seconds=BACK_SECONDS)
     assert accounting(add_on) == {node: ("device", "kept-devices", here) for node, here in mib.items()}

@@ -32,9 +32,9 @@ PODS_SECONDS = 5.0
 AT_ONCE = 8
 """Maximum number of concurrent requests."""
 PAGE = 250
-"""Objects per page of a list: 250 ordinary Pods have 2 MB, and 250 Pods of the maximum size have 375 MB."""
+"""Objects per page of a list: 250 ordinary Pods take 2 MB, and 250 Pods of the maximum size 375 MB."""
 MAX_LOG_LINES = 2_000
-"""Number of last lines read from a log; a daemon logs its state every 30 s, and limits its clients' lines."""
+"""Number of last lines to read. A daemon logs its state every 30 s, and limits lines that clients cause."""
 PROBES_PORT = 8080
 """The port at which the daemons serve probes, metrics and inventory; the chart sets the same port."""
 HELM_MANAGER = "helm"
@@ -50,7 +50,7 @@ CLUSTER_WIDE = (
     *("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"),
     *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
 )
-"""The cluster-scoped kinds that the chart or confcom uses; all their other kinds are namespaced."""
+"""The cluster-scoped kinds that the chart or confcom uses; all other kinds in use are namespaced."""
 
 Kind = type[Any]
 """A lightkube resource class whose objects are dictionaries."""
@@ -80,7 +80,7 @@ class ConflictError(ClusterAccessError):
 
 
 class RefusedError(ClusterAccessError):
-    """Admission or validation refused an object; an `invalid` object is refused in every namespace."""
+    """Admission or validation refused an object. If it is `invalid`, every namespace refuses this object."""
 
     error_code = "object-refused"
 
@@ -125,7 +125,7 @@ class Api:
 
     def __init__(self, transport: httpx2.BaseTransport) -> None:
         """Make a client that sends requests to kubectl proxy over `transport`. Threads may share it."""
-        # Decode once here: msgspec 0.22 crashes if two threads decode to a new type at once (measured).
+        # Prepare types: msgspec 0.22 crashes if two threads decode to a new type simultaneously (measured).
         for decoded in (ObjectMeta, Status, ListMetadata):
             msgspec.convert({}, decoded)
         # The socket has no TLS. `insecure` keeps lightkube from loading all CA certificates, which takes 0.1 s.
@@ -207,7 +207,7 @@ class Api:
             return found
 
     def replaced(self, thing: KubernetesObject) -> KubernetesObject:
-        """Return `thing` with the API's default values, as `replace` would write it (a dry run)."""
+        """Return `thing` as `replace` would write it, with the API's default values (a dry run)."""
         made = kind_of(text(thing, "apiVersion"), text(thing, "kind"))(thing)
         with _reported(f"the {made.kind} {name_of(thing)} cannot be compared"):
             found: KubernetesObject = self._client.replace(made, dry_run=True, **_in(namespace_of(thing)))
@@ -254,7 +254,7 @@ def _in(namespace: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _reported(failure: str, silent: str = "the API server does not answer") -> Iterator[None]:
-    """Turn errors of lightkube and httpx2 into errors of confcom; `silent` is the cause if nobody answers."""
+    """Turn errors of lightkube and httpx2 into errors of confcom. The cause is `silent` if no answer came."""
     try:
         yield
     except httpx2.HTTPStatusError as error:
@@ -267,7 +267,7 @@ def _reported(failure: str, silent: str = "the API server does not answer") -> I
     except httpx2.HTTPError as error:
         why = f"{silent}: {error or type(error).__name__}"
         raise ClusterAccessError(failure, why=why) from error
-    except (ValueError, TypeError, AttributeError) as error:  # the answer is no JSON object
+    except (ValueError, TypeError, AttributeError) as error:  # the answer is not a JSON object
         why = f"the answer is not the API server's: {error}"
         raise ClusterAccessError(failure, error_code="answer-not-understood", why=why) from error
 

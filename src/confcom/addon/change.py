@@ -1,4 +1,4 @@
-"""What all changes of the add-on share: the Lease, and the steps of enabling, updating and rolling back.
+"""Code that all changes of the add-on share: the Lease, and the steps to enable, update and roll back.
 
 The Lease in the release's namespace allows one change at a time, but a user's own `helm upgrade` ignores the Lease.
 Every step may be repeated: to complete an interrupted command, run the same command again.
@@ -32,7 +32,7 @@ LEASE_NAME = "confcom-change"
 RENEW_SECONDS = 10.0
 """Time between renewals of the Lease. Two renewals in a row may fail before the Lease expires."""
 EXPIRES_SECONDS = 30
-"""Time after which a Lease without renewal expires: its holder was killed, and another command may get it."""
+"""Time after which a Lease expires if it is not renewed, for example because its holder was killed."""
 AGAIN = "run the same command again to complete the change; `confcom status` shows the state"
 HELM_QUIET_SECONDS = 60.0
 """Age at which an unfinished revision counts as interrupted. No other confcom changes the release, since this
@@ -91,7 +91,7 @@ def change_lease(
     remove: bool = False,
     renew_seconds: float = RENEW_SECONDS,
 ) -> Iterator[None]:
-    """Hold the Lease during the `with` block. With `remove`, delete the Lease if the block succeeds."""
+    """Hold the Lease during the `with` block. `remove` deletes the Lease if the block succeeds."""
     lease = _ChangeLease(cluster, holder, now)
     lease.acquire()
     ended, delete = threading.Event(), False

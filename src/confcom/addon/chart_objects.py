@@ -15,9 +15,9 @@ AESMD = "aesmd"
 SUPPORT_FLAG = "--capacity-support"
 """The device plugin's flag that says whether the cluster can count EPC as capacity (CapacitySupport)."""
 VERSION_FLAG = "--api-server"
-"""The device plugin's flag for the version that the API server had when helm rendered the chart."""
+"""The device plugin's flag with the API server's version at the time when helm rendered the chart."""
 STAGING_LABEL = "confcom.internal/staging"
-"""This label on the simulated quote helpers' DaemonSet names the Staging of the simulated platform's collateral."""
+"""This label on the simulated quote helpers' DaemonSet has the chart's value simulated.staging (a Staging)."""
 REMOVAL_ANNOTATION = "confcom.internal/removal"
 """This annotation on a quote helper's Pod has the time when the add-on's removal began, in Unix seconds."""
 POLICY_KINDS = (
@@ -26,7 +26,7 @@ POLICY_KINDS = (
     "ValidatingAdmissionPolicyBinding",
     "ValidatingAdmissionPolicy",
 )
-"""Kinds that can refuse Pods, in the order of removal: a binding that outlives its policy is an error for every Pod."""
+"""Kinds that can refuse Pods, in the order of removal. A binding whose policy is missing refuses all Pods."""
 EXACT_GROUPS = frozenset({"admissionregistration.k8s.io", "networking.k8s.io", "rbac.authorization.k8s.io"})
 """API groups of the chart's policies and permissions. An object of these groups may have only the chart's fields: an
 added selector would switch a policy off, and an added rule would grant a permission."""
@@ -74,7 +74,7 @@ def selected(daemons: Iterable[Workload], nodes: Iterable[Node]) -> tuple[Node, 
 
 def tolerating(daemons: Sequence[Workload], taints: Iterable[str]) -> str:
     """Return the options of `confcom enable` and `update` that make daemons tolerate these taints."""
-    # `--set` replaces the list's element at an index, so the first index must be behind the existing tolerations.
+    # `--set` replaces the list's element at an index, so the first index must follow the existing tolerations.
     first = min(len(daemon.selection.tolerations) for daemon in daemons)
     keys = dict.fromkeys(taint.partition("=")[0] for taint in taints)
     return " ".join(

@@ -48,7 +48,7 @@ class ProgressTable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AddOn:
-    """The add-on in one cluster, with the clocks and the progress display of the command."""
+    """The add-on in one cluster, with the command's clocks and progress display."""
 
     cluster: Cluster
     helm: Helm

@@ -21,7 +21,7 @@ from confcom.kubernetes.objects import KubernetesObject, condition, listing, map
 REVISION_LABEL = "controller-revision-hash"
 FAILED_CREATE = "FailedCreate"
 _HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling", "FailedDaemonPod"})
-"""Reasons of ignored warning events: they do not keep a Pod from starting, or repeat the Pod's status."""
+"""Reasons of ignored warning events. Such events do not harm a Pod's start, or only repeat its status."""
 _FAILURE_REASONS = {
     "ImagePullBackOff",
     "ErrImagePull",
@@ -32,14 +32,14 @@ _FAILURE_REASONS = {
     "CreateContainerError",
     "RunContainerError",
 }
-"""A container that waits for one of these reasons (of the kubelet) seldom starts without intervention."""
+"""The kubelet's reasons why a container waits. With these reasons, a container seldom starts by itself."""
 _UNINFORMATIVE_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
 _NOT_YET = re.compile(r"Unhealthy: (Readiness|Startup) probe failed: .*(connection refused|statuscode: 503)")
 """Probe warnings about a daemon that does not listen yet, or that answers 503 and logs the reason itself."""
 _MANY_RESTARTS = 2
-"""A Pod that is not ready counts as failing if a container was restarted this often, even if it runs now."""
+"""A Pod that is not ready counts as failing after this many restarts of a container, even if it runs now."""
 _ERROR_LINES = 3
-"""The number of lines of an error with which a program of the add-on ends (confcom.errors.explain)."""
+"""The number of lines of the error that an ending program of the add-on prints (confcom.errors.explain)."""
 
 
 class PodState(StrEnum):
@@ -136,7 +136,7 @@ def daemon_pod(pod: KubernetesObject, warning: str = "", logged: Reason = UNKNOW
 
 
 def needs_log(pod: KubernetesObject) -> bool:
-    """Return whether only the log can say why a Pod is not ready, since a container runs or ran before."""
+    """Return whether a Pod is not ready although a container runs or ran: only a log tells the reason."""
     statuses = listing(pod, "status", "containerStatuses")
     ran = any(mapping(one, "state", "running") or mapping(one, "lastState", "terminated") for one in statuses)
     return ran and _state(pod) in {PodState.NOT_READY, PodState.FAILING}
@@ -213,7 +213,7 @@ def _container_reasons(pod: KubernetesObject, status: KubernetesObject, logged: 
         yield Reason(_joined(_joined(waiting, ending), last.text), last.code)
     if waiting not in _UNINFORMATIVE_REASONS:
         joined = _joined(waiting, text(status, "state", "waiting", "message"))
-        _, failed, why = joined.partition("ErrImagePull")  # a back-off's message quotes the last pull's error
+        _, failed, why = joined.partition("ErrImagePull")  # a back-off message quotes the last pull's error
         yield Reason(failed + why or joined)
 
 

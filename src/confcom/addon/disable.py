@@ -56,8 +56,8 @@ class Disabled:
 def disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     """Remove the policies, then the daemons, then the add-on's resources from the nodes' status.
 
-    Without a helm release, the add-on's objects are found by their labels. With `wait`, wait until the
-    kubelets have forgotten the resources (five minutes). After a NotReadyError, a new call removes the rest.
+    If there is no helm release, the add-on's objects are found by their labels. If `wait`, wait until the
+    kubelets have forgotten the resources (five minutes). After NotReadyError, a new call removes the rest.
     """
     cluster, helm = add_on.cluster, add_on.helm
     with contextlib.ExitStack() as stack:
@@ -130,7 +130,7 @@ def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: boo
 
 
 def _mark_removal(add_on: AddOn) -> None:
-    """Annotate the quote helpers' Pods, so that no helper waits for a replacement before it ends.
+    """Annotate the quote helpers' Pods, so that a helper that is told to end waits for no replacement.
 
     The kubelet copies the annotation into a file, which the helper reads when it is told to end.
     """
@@ -185,7 +185,7 @@ def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:
 
 
 def _retried(add_on: AddOn, ask: Callable[[], T]) -> T:
-    """Query the cluster, and retry while its API server is away: an error would stop the removal half-way."""
+    """Query the cluster; retry while its API server is away, as an error would stop the removal half-way."""
     say = add_on.reporter.say
     return retry_while_unreachable(
         add_on, ask, lambda rows: say(f"Waiting for the API server: {rows[0].text}"), timeout=POD_TERMINATION_SECONDS

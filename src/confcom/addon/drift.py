@@ -1,4 +1,4 @@
-"""Find differences between a release's manifests and the cluster by a server-side dry run of helm's apply.
+"""Compare a release's manifests with the cluster by means of a server-side dry run of helm's apply.
 
 In the dry run, the API server fills in defaults and converts quantities, so this module need not know them. A field
 that another manager added is legitimate, and stays. Containers, volumes and variables added to our Pod templates
@@ -23,9 +23,9 @@ MAX_VALUE_CHARACTERS = 80
 MAX_FIELDS = 3
 """Maximum number of differing fields in a message about an object; `--output json` has all fields."""
 _KEYS = ("name", "mountPath", "containerPort", "key")
-"""Fields that can identify the items of a list; the first of these fields that all items have is used."""
+"""Fields that can identify a list's items. Items are matched by the first field that every item has."""
 _COUNTED = frozenset({"deprecated.daemonset.template.generation", "deployment.kubernetes.io/revision"})
-"""Annotations in which controllers count the versions of an object's Pod template."""
+"""Annotations in which controllers store the version number of an object's Pod template."""
 _VOLATILE = frozenset({"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"})
 _HIDDEN = frozenset({"env", "data", "stringData"})
 """Fields whose values are not shown: they may be confidential."""
@@ -39,7 +39,7 @@ _EFFECTS = (
     ("rules", "has other permissions than the chart's"),
     ("subjects", "gives permissions to others than the chart's"),
 )
-"""Pairs of the start of a field's path and the effect of a change there on an object of EXACT_GROUPS."""
+"""Pairs: a path, and what a policy or permission does if a field below this path was changed."""
 
 
 class Effect(StrEnum):
@@ -47,14 +47,14 @@ class Effect(StrEnum):
     CHANGED = "changed"
     REMOVED = "removed"
     REPLACED = "replaced"
-    """A PUT replaces the policy or permission: an apply would keep fields that somebody added to it."""
+    """A PUT replaces the policy or permission, because an apply would keep fields that somebody added."""
     RECREATED = "recreated"
     """Somebody's change has made every apply and PUT invalid: the object must be deleted and created anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """A field that an apply would change; an unset value is None, and both values are None if they are hidden."""
+    """A field that an apply would change. A value that is not set, or is hidden, is None."""
 
     path: str
     old: object = None
@@ -71,7 +71,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class ObjectChange:
-    """An apply's change of one object. `fields` is empty if the apply would create or remove the object."""
+    """An apply's effect on one object. `fields` is empty if the apply would create or remove the object."""
 
     kind: str
     name: str
@@ -131,7 +131,7 @@ def replace(api: Api, manifest: KubernetesObject, namespace: str) -> None:
     """Make an object in the cluster equal its manifest, except for metadata; do not create a missing object."""
     place = place_of(manifest, namespace)
     while (live := api.get(*place)) and not api.replace(_exactly(manifest, live)):
-        pass  # somebody changed the object after the get
+        pass  # somebody changed the object after this GET
 
 
 def deletion(changes: Iterable[ObjectChange], namespace: str) -> str:
@@ -195,7 +195,7 @@ def _owned_by(namespace: str) -> Mapping[str, str]:
 
 
 def _is_releases(live: KubernetesObject | None, namespace: str) -> bool:
-    """Return whether an object belongs to the release. helm refuses to change an object that does not."""
+    """Return whether an object belongs to the release. helm refuses to change other objects."""
     return live is not None and _owned_by(namespace).items() <= mapping(live, "metadata", "annotations").items()
 
 
@@ -214,7 +214,7 @@ def added_names(manifest: KubernetesObject, live: KubernetesObject) -> Iterator[
 
 
 def _differences(old: object, new: object, path: str) -> Iterator[FieldChange]:
-    """Yield the differing fields, depth first. Items of lists are matched by their keys, if all have keys."""
+    """Yield the differing fields, depth first. List items are matched by keys if every item has a key."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         skipped = {"": {"status"}, "metadata": _VOLATILE, "metadata.annotations": _COUNTED}.get(path, ())
         for key in [*new, *(one for one in old if one not in new)]:

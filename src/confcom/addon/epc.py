@@ -61,9 +61,9 @@ def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
 
 
 def unmet_requests(node: Node, used: Mapping[tuple[str, str], int], *, selected: bool) -> Mapping[str, tuple[int, int]]:
-    """Return the resources of which Pods request more than the node offers, each with both amounts.
+    """Return the resources that Pods request in excess of the offer, with the requested and offered amounts.
 
-    If no DaemonSet selects the node, EPC that the controller wrote to its status counts as not offered.
+    If no DaemonSet selects the node, EPC that the controller wrote to the node does not count as offered.
     """
     offers = {name: 0 if name in node.written and not selected else node.allocatable.get(name, 0) for name in OURS}
     amounts = {name: (used.get((node.name, name), 0), offered) for name, offered in sorted(offers.items())}

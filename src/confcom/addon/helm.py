@@ -25,9 +25,9 @@ from confcom.kubernetes.objects import KubernetesObject, mapping, number, text, 
 from confcom.kubernetes.workload import Workload
 
 HELM_SECONDS = 300.0
-"""Timeout of one run of helm, which waits for no Pods: a run takes seconds (minutes if the API is slow)."""
+"""Timeout of a run of helm. Since helm waits for no Pods, it takes seconds (minutes if the API is slow)."""
 INTERRUPTED_SECONDS = 15.0
-"""Time for helm to end after an interruption: helm completes a change in 2 s, and then leaves no pending revision."""
+"""Time that helm gets to end after an interruption; it completes a change in 2 s and leaves no pending revision."""
 OVERWRITE = ("--server-side=true", "--force-conflicts")
 """Flags with which helm overwrites fields of its manifests even if another manager has written them."""
 _NOT_OURS = re.compile("HELM_KUBE|HELM_NAMESPACE")
@@ -35,20 +35,20 @@ _NOT_OURS = re.compile("HELM_KUBE|HELM_NAMESPACE")
 _CHART_AT_FAULT = re.compile(
     "execution error at|values don't meet|failed to load|chart|template|parse|YAML", re.IGNORECASE
 )
-"""Words in helm's message that blame the values or the chart; without such words, the cluster is at fault."""
+"""Words in helm's message that blame the values or the chart; if all are absent, the cluster is at fault."""
 _CHART_REFUSAL = re.compile(
     r"confcom: (?P<what>.+?)\n\s+why: (?P<why>.+?)\n\s+do: +(?P<do>.+?)(\n\n|\Z)(\s*code: (?P<code>[a-z-]+))?",
     re.DOTALL,
 )
 """The chart's own error messages."""
 _CONTINUATION = re.compile(r"\n {8,}")
-"""In a remedy, a line with this indent is a command that continues the line before; less indent begins a new remedy."""
+"""A line of a remedy with this indent is a command that belongs to the line before; less indent begins a new remedy."""
 _ROLLED_BACK = re.compile(r"Rollback to ([0-9]{1,9})")
-"""A rollback's description names the copied revision. helm before 4.3.0 records this number nowhere else."""
+"""A rollback's description has the copied revision's number, which helm before 4.3.0 records nowhere else."""
 _NOT_APPLIED = re.compile(r'(Release|Upgrade|Rollback) "[^"]*" failed|Preparing upgrade|Initial install underway')
 """Descriptions of revisions that were not applied completely, even if a later rollback marks them as superseded."""
 _LOOKED_UP = "error calling lookup: "
-"""In helm's message, these words follow the location in a template and precede the API server's refusal."""
+"""Words in helm's message between the location in a template and the text of the API server's refusal."""
 _LOG_LINE = re.compile(r"[IWEF][0-9]{4} |(time=|level=)")
 
 
@@ -81,7 +81,7 @@ class Values:
 
     @property
     def flags(self) -> list[str]:
-        """The flags for helm, which reads the stored values from its standard input."""
+        """The values as flags for helm; helm reads the stored values from its stdin."""
         sets = [*(f"--set={one}" for one in self.settings), *(f"--set-string={one}" for one in self.texts)]
         return ["--values=-", *(f"--values={path}" for path in self.files), *sets]
 
@@ -94,7 +94,7 @@ class Revision:
     updated: datetime | None = None
     """The time when the change that made this revision began; None if unknown."""
     copy_of: int = 0
-    """The number of the revision of which a rollback made this copy; 0 if this revision is no copy."""
+    """The number of the revision that a rollback copied to make this one; 0 if this revision is no copy."""
 
     @classmethod
     def parse(cls, found: KubernetesObject) -> Revision:
@@ -132,7 +132,7 @@ class Revision:
 class Rendering:
     manifests: tuple[KubernetesObject, ...]
     config: KubernetesObject
-    """The values that helm would store in the release: the user's values, without the chart's defaults."""
+    """The user's values, without the chart's defaults, as helm would store them in the release."""
 
     @property
     def workloads(self) -> tuple[Workload, ...]:
@@ -144,7 +144,7 @@ def chart_folder() -> Path:
 
 
 def run_helm(arguments: Sequence[str], stdin: bytes) -> Done:
-    """Run helm in its own session, with files as outputs: it survives a Ctrl-C, a kill of confcom, and a closed pipe.
+    """Run helm in its own session, with files as outputs: helm survives Ctrl-C, a killed confcom, and a closed pipe.
 
     After an interruption, wait a while for helm to end by itself, so that it records the release correctly.
     """
@@ -237,7 +237,7 @@ class Helm:
             )
 
     def _call(self, failure: str, *arguments: str, operands: Sequence[str] = (RELEASE,), stdin: bytes = b"") -> Done:
-        """Run helm; `--` precedes the operands, so that helm takes no operand for a flag."""
+        """Run helm; `--` precedes the operands, so that helm does not read an operand as a flag."""
         flags = [f"--namespace={self.cluster.namespace}", *self.cluster.login.helm_flags()]
         try:
             return self.run(["helm", *arguments, *flags, "--", *operands], stdin)

@@ -23,11 +23,11 @@ from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 
 
 def enable(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool, timeout: float) -> Changed:
-    """Install the add-on, or change it as requested; idempotent. After a NotReadyError, the add-on is installed."""
+    """Install the add-on, or change it as requested; idempotent. After NotReadyError, the add-on is installed."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     with change.reporting_interruption(add_on.helm):
         if not dry_run and api.get(NAMESPACE, namespace) is None:
-            _check(add_on, request, quiet=True)  # before taking the Lease, which needs the namespace
+            _check(add_on, request, quiet=True)  # must precede the Lease, which needs the namespace
             labels = {NAME_LABEL: RELEASE, preflight.ENFORCE_LABEL: preflight.PRIVILEGED}
             metadata = {"name": namespace, "labels": labels}
             api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
@@ -83,7 +83,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         delete_objects(cluster, inputs.unrecorded, add_on.reporter.say)
     else:
         add_on.reporter.say("The release already has the requested state.")
-    # Label nodes only after helm's change: a helper started earlier would keep the node's old EPC accounting.
+    # Label nodes after helm's change: a helper that starts before the change keeps the old EPC accounting.
     for node in inputs.unlabelled_nodes:
         api.merge(NODE, node, {"metadata": {"labels": {SIMULATED_LABEL: "true"}}})
         add_on.reporter.say(f"Labelled the node {node} {SIMULATED_LABEL}=true.")
@@ -101,7 +101,7 @@ def _check(
     inputs = gather_preflight_inputs(add_on.helm, request, add_on.now)
     findings = preflight.run_checks(inputs)
     change.report_findings(add_on, findings, quiet=quiet)
-    if inputs.rendering is None:  # then a failed finding says why
+    if inputs.rendering is None:  # one of the findings has failed, and says why
         raise PreflightError(findings)
     return inputs, inputs.rendering, findings
 

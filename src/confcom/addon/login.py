@@ -30,7 +30,7 @@ from confcom.errors import MAX_FOREIGN_CHARACTERS, shortened
 from confcom.kubernetes.objects import KubernetesObject, listing, text
 
 PROXY_SECONDS = 30.0
-"""Time within which kubectl proxy must listen on its socket, which it does before it logs in."""
+"""Time within which kubectl proxy must listen on its socket; kubectl proxy logs in only afterwards."""
 _IN_CLUSTER = "in-cluster"
 """The context's name in messages if confcom runs in a Pod and uses the Pod's own ServiceAccount."""
 _PR_SET_PDEATHSIG = 1
@@ -41,7 +41,7 @@ _LOG_LINE = re.compile(rb"[IWEF][0-9]{4} ")
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The user's options that choose a cluster. For an empty option, kubectl and helm use their default."""
+    """The user's options that choose a cluster. If an option is empty, kubectl and helm use their default."""
 
     context: str = ""
     kubeconfig: str = ""
@@ -83,7 +83,7 @@ OpensCluster = Callable[[Login, str], contextlib.AbstractContextManager[Cluster]
 
 @contextlib.contextmanager
 def open_cluster(login: Login, namespace: str) -> Iterator[Cluster]:
-    """Log in to a cluster with kubectl proxy, which ends with the `with` block, or with this process."""
+    """Log in to a cluster with kubectl proxy, which ends when the `with` block or this process ends."""
     context, server = _current_context(login)
     login = Login("" if context == _IN_CLUSTER else context, login.kubeconfig, login.user, login.groups)
     with _kubectl_proxy(login) as path, httpx2.HTTPTransport(uds=str(path)) as transport:
@@ -93,7 +93,7 @@ def open_cluster(login: Login, namespace: str) -> Iterator[Cluster]:
 
 
 def _current_context(login: Login) -> tuple[str, str]:
-    """Return the current context and its server; the command keeps both if the user switches contexts."""
+    """Return the current context and its server; the command keeps using them if the user switches."""
     command = ["kubectl", "config", "view", "--minify", "--output=json", *login.kubectl_flags()]
     failure = "the kubeconfig's context cannot be read"
     try:
@@ -135,8 +135,8 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
     parent = "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 # our folder in /tmp has mode 0700
     with tempfile.TemporaryDirectory(prefix="confcom-", dir=parent, ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "api.sock"
-        # kubectl proxy has its own session, to survive a Ctrl-C: afterwards, the command still needs the cluster.
-        # A login program in this session can still read the terminal.
+        # kubectl proxy has its own session, so it survives a Ctrl-C; the command still needs the cluster then.
+        # A login program that kubectl proxy starts in this session can still read the terminal.
         command = ["kubectl", "proxy", f"--unix-socket={path}", *login.kubectl_flags()]
         with subprocess.Popen(
             command,
@@ -161,7 +161,7 @@ def _kubectl_proxy(login: Login) -> Iterator[Path]:
 
 
 def _ends_with_parent() -> Any:  # noqa: ANN401 # a callable or None
-    """Return a function that makes a child end when this process ends, even by SIGKILL; None if not Linux."""
+    """Return a function that ends a child when this process ends, even by SIGKILL. Off Linux, return None."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -1,8 +1,8 @@
 """Remove the add-on's resource names (keys) from the nodes' status after the device plugins have ended.
 
 A kubelet keeps a resource for five minutes after its plugin has gone, then reports 0 and forgets the resource, but its
-key stays in the node's status. A kubelet does not know resources that the controller wrote: their keys are removed at
-once. No key is set to 0 instead: a kubelet that starts and finds 0 ends Pods that still use the resource.
+key stays in the node's status. The kubelet does not know a resource that the controller wrote, so this resource's key
+is removed at once. Keys are removed, not set to 0: a kubelet that starts and finds 0 ends Pods with EPC.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -47,13 +47,13 @@ class NodeKeys:
     others: tuple[str, ...] = ()
     """Resources that another device plugin offers on this node; they are not removed."""
     failure: str = ""
-    """Why an attempt to remove the keys failed; empty if none failed."""
+    """The reason why an attempt to remove the keys failed; empty if no attempt failed."""
 
 
 def node_keys(node: Node, *, ours: bool = False, passed: float = 0) -> NodeKeys:
-    """Return the state of the add-on's keys on a node, `passed` seconds after our plugin's end.
+    """Return the state that the add-on's keys have on a node `passed` seconds after our plugin's end.
 
-    Names that other plugins use too count as ours if the node has a name that only we use, or had one (`ours`).
+    Names in SHARED count as ours only if the node also has, or had (`ours`), a name that only we use.
     """
     left = node.capacity
     if not ours and left.keys() <= SHARED:
@@ -110,8 +110,8 @@ def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tupl
 def clean_nodes(add_on: AddOn, plugins_ended: float, *, settled: float = SETTLED_SECONDS) -> None:
     """Remove our resources' keys from the nodes' status, and wait until every kubelet has forgotten them.
 
-    `plugins_ended` is the time by `add_on.clock` when the plugins ended. For `settled` seconds after that, kubelets
-    may report keys again. Nodes that never had the add-on are not changed.
+    `plugins_ended` is the time by `add_on.clock` when the plugins ended. For `settled` seconds after the
+    plugins' end, kubelets may report keys again. Nodes that never had the add-on are not changed.
     """
     ours = set[str]()
 

@@ -23,7 +23,7 @@ KINDS: Final = (
 )
 """The kinds of the chart's objects, in the order of removal."""
 EVENTS_NAMESPACE: Final = "default"
-"""Namespace of events about nodes, and of the Role and RoleBinding with which the controller writes them."""
+"""Namespace of events about nodes, and of the Role and RoleBinding that let the controller write events."""
 _LABELS: Final = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
 _OWNER: Final = "meta.helm.sh/release-"
 

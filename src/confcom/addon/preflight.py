@@ -1,4 +1,4 @@
-"""The checks before a change of the add-on, which find everything that could make the change fail. Pure."""
+"""Checks before a change of the add-on: they find everything that could make the change fail. No I/O."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class PreflightError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Permission for one verb on one resource in `namespace`; if it is empty, in the whole cluster."""
+    """Permission for one verb on one resource; if `namespace` is empty, in the whole cluster."""
 
     verb: str
     resource: str
@@ -128,7 +128,7 @@ class Need(StrEnum):
 
 
 MARKING = ("patch", "pods")
-"""The permission (verb, resource) to mark Pods. `disable` works without this permission, but takes longer."""
+"""The permission (verb, resource) to annotate Pods. Without this permission, `disable` takes longer."""
 _PERMISSIONS: tuple[tuple[Need, str, str, str, bool], ...] = (
     (Need.ALWAYS, "list", "nodes pods", "", False),
     (Need.ALWAYS, "list", "daemonsets", "apps", False),
@@ -174,7 +174,7 @@ class PreflightInputs:
     helm_version: str = ""
     server_version: str = ""
     errors: Mapping[Check, ConfcomError] = field(default_factory=dict)
-    """Keyed by check: the error with which reading the check's inputs failed."""
+    """Keyed by check: the error that occurred when the check's inputs were read."""
     allow_no_nodes: bool = False
     history: tuple[Revision, ...] = ()
     installed: Sequence[KubernetesObject] = ()
@@ -186,9 +186,9 @@ class PreflightInputs:
     has_namespace: bool = False
     daemon_sets: Workloads = ()
     nodes: Nodes | None = None
-    """All DaemonSets in the cluster, and all nodes. The nodes have the labels that the change will add."""
+    """All DaemonSets in the cluster, and all nodes. The change's new labels are already in these nodes."""
     admission: Mapping[str, ConfcomError] = field(default_factory=dict)
-    """Keyed by DaemonSet: the error (a refusal or no answer) of creating its Pod in a dry run."""
+    """Keyed by DaemonSet: the error (refusal or timeout) of a dry run that creates the DaemonSet's Pod."""
     limit_ranges: Sequence[str] = ()
     """LimitRanges that require requests for Intel's EPC resource."""
     unknown_nodes: tuple[str, ...] = ()
@@ -196,7 +196,7 @@ class PreflightInputs:
     pods: tuple[TenantPod, ...] = ()
     """Tenants' Pods that use the add-on's resources; empty if the change takes no resource from any Pod."""
     root: RootFacts | None = None
-    """The simulated root; None if no quote helper will simulate."""
+    """The simulated root; None if no quote helper will simulate SGX after the change."""
     makes_root: bool = False
     """Whether the change may give the quote helpers another simulated root."""
 
@@ -231,7 +231,7 @@ def run_checks(inputs: PreflightInputs) -> tuple[Finding, ...]:
 
 
 def check_revision(new: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield the faults of a revision on the present nodes, except those that the installed revision has too.
+    """Yield the faults of a revision on the present nodes, except faults that the installed revision has too.
 
     `anyway` is the helm command that rolls back without these checks.
     """
@@ -336,12 +336,12 @@ def _epc_names(manifests: Iterable[KubernetesObject], nodes: Nodes, ranges: Sequ
 
 
 def _simulation(daemons: Workloads, nodes: Nodes, installed: Workloads, consent: str) -> Iterator[Finding]:
-    """Yield the finding about simulated nodes beside hardware; `consent` is the remedy that allows both."""
+    """Yield the finding about simulated nodes beside hardware; `consent` says how to allow them."""
     simulated, real = (chart.plugins_in(daemons, simulated=which) for which in (True, False))
     if not simulated:
         yield _ok(Check.SIMULATION, "not wanted")
         return
-    # If our simulated DaemonSet does not select a node, a plugin there that offers real names is for SGX hardware.
+    # A plugin that offers names of REAL is for hardware, unless our simulated DaemonSet selects its node.
     # EPC alone does not prove that a plugin runs: EPC that our controller wrote stays after the plugin's end.
     resources = [name for name in REAL if name != REAL.epc or not chart.has_controller(installed)]
     offering = [node for node in nodes if any(node.allocatable.get(name) for name in resources)]
@@ -382,7 +382,7 @@ def losing_nodes(new: Workloads, nodes: Nodes, installed: Workloads) -> frozense
 
 
 def check_quotes(new: Workloads, nodes: Nodes, installed: Workloads, pods: Sequence[TenantPod]) -> Iterator[Finding]:
-    """Yield a finding if Pods get no quotes after a change, even if their nodes lost the daemons before it."""
+    """Yield a finding about Pods that get no quotes after a change, including Pods that already get none."""
     kept, used = set(_names(chart.selected(chart.daemons_in(new), nodes))), used_by_node(pods)
     others = (node for node in nodes if node.name not in kept)
     lost = {node.name for node in others if unmet_requests(node, used, selected=False)}
@@ -395,7 +395,7 @@ def check_quotes(new: Workloads, nodes: Nodes, installed: Workloads, pods: Seque
 
 
 def _losses(daemons: Workloads, nodes: Nodes, installed: Workloads, anyway: str) -> Iterator[Finding]:
-    """Yield a finding if nodes with EPC would lose the daemons though the revision serves their kind of SGX."""
+    """Yield a finding if nodes that offer EPC would lose the daemons only because the nodes lack a label."""
     serving = [node for node in nodes if any(node.allocatable.get(names.epc) for names in SETS)]
     kept = set(_names(chart.selected(daemons, nodes)))
     for simulated in (False, True):

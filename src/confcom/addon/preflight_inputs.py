@@ -31,12 +31,12 @@ from confcom.kubernetes.workload import Workload
 R = TypeVar("R")
 
 _USUAL = (("daemonsets", "apps", True), ("validatingadmissionpolicies", "admissionregistration.k8s.io", False))
-"""If the chart cannot be rendered, the permissions for these resources are checked instead of the chart's."""
+"""Resources whose permissions are checked if the chart cannot be rendered."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstallRequest:
-    """The requested installation. Each of `simulated_nodes` gets the simulation label if that is missing."""
+    """The requested installation. The simulation label is added to `simulated_nodes` that lack the label."""
 
     chart: Path
     values: Values
@@ -44,11 +44,11 @@ class InstallRequest:
     allow_no_nodes: bool = False
     """Whether to install even if the cluster has no SGX node yet."""
     new_root: bool | None = None
-    """Whether to create the simulated root's Secret if missing; None: only if no quote helper simulates."""
+    """Whether to create a missing Secret of the simulated root. If None: only if no helper simulates yet."""
 
 
 def gather_preflight_inputs(helm: Helm, request: InstallRequest, now: Now) -> PreflightInputs:
-    """Read the inputs of all checks. If a read fails, store the error, and leave inputs that need the read empty."""
+    """Read the inputs of all checks. If a read fails, store the error. Inputs that need this read stay empty."""
     cluster, errors = helm.cluster, dict[Check, ConfcomError]()
     api, place = cluster.api, cluster.namespace
 
@@ -96,7 +96,7 @@ def gather_preflight_inputs(helm: Helm, request: InstallRequest, now: Now) -> Pr
 def check_rollback(
     cluster: Cluster, manifests: Sequence[KubernetesObject], revision: int, now: Now
 ) -> tuple[Finding, ...]:
-    """Return findings about a rollback: about permissions and, if none is missing, about the revision."""
+    """Return findings about a rollback's permissions and, if no permission is missing, about the revision."""
     api, place = cluster.api, cluster.namespace
     permissions = preflight.check_permissions(denied_permissions(cluster, [Need.CHANGE], manifests))
     if permissions.outcome is Outcome.FAILED:
@@ -175,7 +175,7 @@ def _with_release(inputs: PreflightInputs, helm: Helm, folder: Path) -> Prefligh
         rendering = helm.render(folder, values)
     inputs = replace(inputs, history=history, values=values, installed=installed, rendering=rendering)
     kept = {(text(one, "kind"), name_of(one)) for one in (*rendering.manifests, *installed)}
-    with contextlib.suppress(ConfcomError):  # such objects stay if this user may not list them
+    with contextlib.suppress(ConfcomError):  # objects that this user may not list are kept
         found = filter(is_helms, owned_objects(helm.cluster))
         return replace(inputs, unrecorded=tuple(one for one in found if (one["kind"], name_of(one)) not in kept))
     return inputs

@@ -57,7 +57,7 @@ class ProblemGroup:
 
 @dataclass(frozen=True, slots=True)
 class OptionalReads:
-    """Reads that may fail: a failure raises no error, but becomes a problem with the code `not-read`."""
+    """Reads that may fail. A failed read does not raise; it becomes a problem with the code `not-read`."""
 
     failures: list[Problem] = field(default_factory=list)
 

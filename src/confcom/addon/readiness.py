@@ -15,7 +15,7 @@ from confcom.errors import ConfcomError, ExitCode
 
 POLL_SECONDS = 0.5
 STUCK_SECONDS = 60.0
-"""The wait ends if a Pod fails for this time: enough for several restarts and pulls (back-off up to 40 s)."""
+"""The wait ends if a Pod fails for this time, which allows several restarts and pulls (back-off to 40 s)."""
 MAX_STEPS = 60
 """Maximum number of steps in a table; for more steps, the table shows a count and the first open steps."""
 _MAX_OPEN = 10
@@ -34,7 +34,7 @@ class NotReadyError(ConfcomError):
 
 
 def wait_until_ready(add_on: AddOn, *, timeout: float, until_gone: Collection[str] = NOT_CREATED) -> AddOnStatus:
-    """Wait until all daemons are ready on their nodes, Deployments run, and no problem has a code of `until_gone`.
+    """Wait until all daemons are ready on their nodes, Deployments run, and no problem's code is in `until_gone`.
 
     A device plugin is ready when the kubelet has all of the plugin's resources.
     """
@@ -83,7 +83,7 @@ def retry_while_unreachable(
 
 
 def rows_of(status: AddOnStatus, problems: Sequence[Problem]) -> Iterator[Row]:
-    """Yield a progress table's rows: one for each step, or in a large cluster a count and the first open steps."""
+    """Yield a progress table's rows: a row for each step; in a large cluster, a count and the first open steps."""
     if not status.enabled:
         yield Row("add-on", f"not enabled in the namespace {status.namespace}", Mark.WAITING)
     for problem in problems[:_MAX_OPEN]:

@@ -13,7 +13,7 @@ from confcom.kubernetes.objects import KubernetesObject
 
 
 def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float) -> Changed:
-    """Roll the add-on back to `revision`; if it is None, to the revision that undoes the last change."""
+    """Roll the add-on back to `revision`; None means the revision that undoes the last change."""
     recorded = "if helm recorded the rollback, `confcom status --wait` waits on; a second one goes further back"
     with change.reporting_interruption(add_on.helm, recorded):
         change.require_release(add_on)
@@ -60,7 +60,7 @@ def _no_revision(what: str, remedy: str) -> ChangeRefusedError:
 
 
 def undo_interrupted(add_on: AddOn, history: Sequence[Revision]) -> None:
-    """Roll the release back to its last applied revision; remove the release if it has no such revision."""
+    """Roll the release back to its last applied revision; remove the release if no revision was applied."""
     last = history[-1]
     applied = [] if last.status == "uninstalling" else [one.number for one in history if one.was_applied]
     undone = f"back to revision {applied[-1]}" if applied else "removing the rest"

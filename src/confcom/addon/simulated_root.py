@@ -99,9 +99,9 @@ def read_facts(cluster: Cluster, secret: str, now: datetime) -> RootFacts:
 
 
 def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
-    """Create a mutable Secret: kubelets keep a deleted immutable one. Return whether the Secret was created.
+    """Create the Secret; return whether it is new. It is mutable: kubelets cache deleted immutable Secrets.
 
-    First restart workloads that mount the Secret: their new Pods wait for the Secret, and use no older root.
+    First restart workloads that mount the Secret: their new Pods wait for it, and cannot use an older root.
     """
     patch = {"spec": {"template": {"metadata": {"annotations": {_RESTARTED: f"new-root-{root.created}"}}}}}
     for kind in (DAEMON_SET, DEPLOYMENT):
@@ -116,7 +116,7 @@ def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
 
 
 def read_seed(cluster: Cluster, name: str) -> RootSeed:
-    """Read a cluster's simulated root. The caller keeps the root in memory, and may write only its export."""
+    """Read a cluster's simulated root. The caller may write only the root's public export to files."""
     where = f"the namespace {cluster.namespace} of {cluster.context}"
     found = cluster.api.get(SECRET, name, cluster.namespace)
     if found is None:

@@ -62,7 +62,7 @@ class Snapshot:
     inventories: Mapping[str, Inventory] = field(default_factory=dict)
     refused: tuple[TenantWorkload, ...] = ()
     root: RootFacts | None = None
-    """The simulated root; None if no quote helper simulates, or if the root was not read."""
+    """The simulated root; None if no quote helper simulates SGX, or if the root was not read."""
     history: tuple[Revision, ...] = ()
     drift: Comparison = field(default_factory=Comparison)
     """How the cluster differs from helm's record of the release."""
@@ -85,7 +85,7 @@ def read_root(cluster: Cluster, secret: str, now: Now) -> RootFacts:
 
 
 def read_cluster(helm: Helm, now: Now) -> Snapshot:
-    """Read everything that `status` shows. Only nodes and the add-on's namespace must be readable."""
+    """Read everything that `status` shows. The user needs access only to nodes and our namespace."""
     cluster, api, reads = helm.cluster, helm.cluster.api, OptionalReads()
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         nodes, release = pool.submit(read_nodes, api), pool.submit(_release, helm, reads)
@@ -138,7 +138,7 @@ def read_nodes(api: Api) -> tuple[Node, ...]:
 
 
 def _own_objects(cluster: Cluster) -> Snapshot:
-    """Read our objects except Pods. Pods are read later, so that no DaemonSet is newer than its Pods."""
+    """Read our objects except Pods. Pods are read later: their data must be newer than the DaemonSets'."""
     api, namespace = cluster.api, cluster.namespace
     daemon_sets = workloads_in(api.list(kinds.DAEMON_SET, namespace))
     deployments = workloads_in(api.list(kinds.DEPLOYMENT, namespace))
@@ -173,7 +173,7 @@ def _with_pods(
     # Read logs only from Ready nodes: the kubelet sends the log, and a silent kubelet would cost a timeout.
     reachable = {node.name for node in nodes() if node.ready}
     for name in [name for name in unexplained if own[name].node in reachable][:MAX_LOGS]:
-        with contextlib.suppress(ClusterAccessError):  # then the reason is the Pod's state
+        with contextlib.suppress(ClusterAccessError):  # then the Pod's state is the reason
             logged = daemon_pods.own_reason(cluster.api.log(name, cluster.namespace))
             own[name] = daemon_pod(*unexplained[name], logged)
     oldest_first = sorted(own.values(), key=lambda pod: (pod.created, pod.name))
@@ -193,7 +193,7 @@ class _ProbePages:
         ready = (pod for pod in snapshot.pods if pod.state is PodState.READY)
         plugins = {pod.node: pod for pod in ready if pod.component is Component.DEVICE_PLUGIN}
         used, nodes = used_by_node(snapshot.epc_pods or ()), snapshot.nodes
-        # Ask full nodes' plugins first: only they know whether a node is to have less EPC than Pods request.
+        # Ask full nodes' plugins first: only a plugin knows whether it offers less EPC than Pods request.
         full = {node.name for node in nodes if 0 < used.get((node.name, node.resources.epc), 0) >= node.epc_mib}
         ordered = sorted(plugins.values(), key=lambda pod: pod.node not in full)
         what = "the EPC that its device plugin found"

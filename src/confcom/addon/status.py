@@ -24,7 +24,7 @@ _WITHOUT = {
     Component.CONTROLLER: "until it runs, new or zeroed nodes get no EPC as capacity; all others keep theirs",
     Component.SIMULATED_PCS: "until it runs, it serves no collateral; quotes are made as before",
 }
-"""The consequences while a Deployment has no ready Pod."""
+"""Keyed by a Deployment's component: the effect on users while the Deployment has no ready Pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class NodeStatus:
 class DeploymentStatus:
     component: Component
     waits_for: str = ""
-    """Why the newest template is not rolled out yet; empty if the rollout is complete."""
+    """The reason why the newest template is not rolled out yet; empty if the rollout is complete."""
     updating: bool = False
     """Whether a Pod of an older template still has to be replaced."""
     failing: bool = False
@@ -87,7 +87,7 @@ class AddOnStatus:
     enabled: bool
     simulated: bool
     staging: Staging
-    """The platform status that the simulated platform's collateral rehearses."""
+    """A platform status for rehearsals: the simulated platform's collateral shows this status."""
     version: str
     nodes: tuple[NodeStatus, ...]
     """The nodes that have SGX, our daemons, or our resources."""
@@ -107,7 +107,7 @@ class AddOnStatus:
 
     @property
     def updating(self) -> bool:
-        """Whether the newest templates have yet to reach a Ready node or a Deployment."""
+        """Whether a Ready node or a Deployment does not have its newest template yet."""
         of_nodes = any(step.updating for node in self.nodes if node.ready for step in node.steps)
         return not self.observed or of_nodes or any(one.updating for one in self.deployments)
 
@@ -118,7 +118,7 @@ class AddOnStatus:
 
     @property
     def problem_groups(self) -> tuple[ProblemGroup, ...]:
-        """Groups of similar problems. Mere consequences of a node that is not Ready are left out."""
+        """Groups of similar problems. Problems that a node has because it is not Ready are left out."""
         consequences = {one for node in self.nodes if not node.ready for one in node.problems[1:]}
         pods = {pod.name for node in self.nodes for pod in (*node.plugins, *node.helpers)}
         names = pods | {node.name for node in self.nodes}
@@ -245,7 +245,7 @@ def _daemon_problems(
         why = f": {newest.described}" if newest and newest.state is PodState.REJECTED else ""
         yield Problem(f"no {component.words}{why}", code="daemon-missing")
     elif newest and newest.state is PodState.REJECTED and newest.revision != alive[-1].revision:
-        # A rejected Pod counts only if it is of the newest template; other rejected Pods have been replaced.
+        # A rejected Pod counts only if it has the newest template; other rejected Pods have been replaced.
         alive += [newest] if newest.revision == templates.get(newest.owner) else []
     rest = "; another one serves meanwhile" if any(pod.state is PodState.READY for pod in pods) else ""
     for pod in alive:
@@ -255,7 +255,7 @@ def _daemon_problems(
 
 
 def _step(node: str, daemon: Workload, pods: Sequence[DaemonPod], templates: Mapping[str, str]) -> Step:
-    """Return the step of a daemon on a node. A rejected Pod only explains why the node has no other Pod."""
+    """Return the step of a daemon on a node. A rejected Pod's reason is shown only if there is no new Pod."""
     own = [pod for pod in pods if pod.owner == daemon.name]
     admitted = [pod for pod in own if pod.state is not PodState.REJECTED]
     newest = templates.get(daemon.name, "")
@@ -347,7 +347,7 @@ def _cluster_problems(snapshot: Snapshot) -> Iterator[Problem]:
 
 
 def _creation_failure(daemon: Workload, snapshot: Snapshot) -> str:
-    """Return why a DaemonSet cannot create its missing Pods; empty if it created one after the warning."""
+    """Return why a DaemonSet cannot create its missing Pods; empty if it created a Pod after the warning."""
     warned = snapshot.warnings.get(daemon.name)
     if warned is None or warned.reason != FAILED_CREATE:
         return ""

@@ -31,7 +31,7 @@ class TenantPod:
     requests: Mapping[str, int]
     reason: str = ""
     message: str = ""
-    """The kubelet gives the reason and message of a failed Pod, and the scheduler those of a pending Pod."""
+    """The kubelet gives a failed Pod's reason and message; the scheduler gives them for a pending Pod."""
 
     @property
     def epc_mib(self) -> int:
@@ -123,7 +123,7 @@ def _is_rejection(reason: str) -> bool:
 
 
 def refused_workloads(events: Iterable[KubernetesObject], after: datetime) -> tuple[TenantWorkload, ...]:
-    """Return the controllers whose Pods our policy or a quota of our resources refused (events since `after`)."""
+    """Return controllers whose Pods were refused by our policy or a quota on our resources since `after`."""
     found = {}
     recent = (event for event in events if (objects.time_of(event_time(event)) or after) > after)
     for event in sorted(recent, key=event_time):

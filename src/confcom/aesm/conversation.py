@@ -97,7 +97,7 @@ def get_quote(report: Report, qe_report_info: QeReportInfo | None = None) -> Con
 def request_quote(
     size: int, report: Report, qe_report_info: QeReportInfo | None = None
 ) -> Conversation[GetQuoteExResponse]:
-    """Ask for a quote of a report, for a buffer of `size` bytes; return the answer unchecked."""
+    """Ask for a quote of a report in a buffer of `size` bytes; return the answer unchecked."""
     info = None if qe_report_info is None else qe_report_info.encode()
     request = GetQuoteExRequest(report.encode(), size, _KEY_ID, info, TIMEOUT_FIELD_MS)
     return (yield from _ask(request, GetQuoteExResponse))
@@ -116,7 +116,7 @@ def quote_in(response: GetQuoteExResponse, report: Report, qe_report_info: QeRep
 
 
 def qe_report_in(response: GetQuoteExResponse, requested: QeReportInfo | None, quote: bytes) -> QeReportInfo | None:
-    """Return the QE's report, if requested; check its nonce and quote, and leave its MAC to the client's enclave."""
+    """Return the QE's report if requested; check its nonce and quote. The client's enclave must check its MAC."""
     if requested is None:
         return None
     returned = QeReportInfo.parse(response.qe_report_info or b"")

@@ -76,7 +76,7 @@ class Advice:
     meaning: str
     remedy: str
     name: str = ""
-    """Name of all these numbers in the stable code; if empty, the first number's name is used."""
+    """The name in the stable code of all these numbers; if empty, the first number's name is used."""
 
     @property
     def error_code(self) -> str:

@@ -39,7 +39,7 @@ _REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
 _REQUIRED: Final[Mapping[MessageKind, tuple[str, ...]]] = MappingProxyType(
     {kind: tuple(one.name for one in fields(message) if one.default is MISSING) for kind, message in _REQUESTS.items()}
 )
-"""The required fields of each request: its first fields, which have no default."""
+"""The required fields of each request, which are the first fields and have no default."""
 _RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyType(
     {message.kind: message for message in get_args(QuotingResponse)}
 )
@@ -49,7 +49,7 @@ def encode_request(request: QuotingRequest) -> bytes:
     """Encode a request's body, as Intel's client does."""
     wire = messages_pb2.Request()
     sub = _sub_message(wire, request.kind)
-    sub.SetInParent()  # otherwise protobuf leaves out a sub-message without any field
+    sub.SetInParent()  # without this call, protobuf omits a sub-message that has no fields set
     _write(sub, request)
     return wire.SerializeToString()
 

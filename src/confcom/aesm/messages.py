@@ -36,7 +36,7 @@ class MessageKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class InitQuoteExRequest:
-    """Ask for the quoting enclave's target info; without b_pub_key_id, only for the size of the public key id.
+    """Ask for the quoting enclave's target info or, without b_pub_key_id, for the public key id's size.
 
     The unit of `timeout` differs between clients (Intel: ms, Fortanix: us). So no server can honour
     `timeout`; Intel's server ignores it.
@@ -62,7 +62,7 @@ class GetQuoteSizeExRequest:
 
 @dataclass(slots=True)
 class GetQuoteExRequest:
-    """Ask for a quote of a report; with qe_report_info, also for the QE's own report about the quote."""
+    """Ask for a quote of a report and, with qe_report_info, for the QE's own report about the quote."""
 
     kind: ClassVar = MessageKind.GET_QUOTE_EX
 
@@ -75,7 +75,7 @@ class GetQuoteExRequest:
 
 @dataclass(frozen=True, slots=True)
 class SelectAttKeyIdRequest:
-    """Ask which of the listed attestation keys the service supports; without a list, which key it prefers."""
+    """Ask which of the listed keys the service supports or, without a list, which key the service prefers."""
 
     kind: ClassVar = MessageKind.SELECT_ATT_KEY_ID
 
@@ -104,14 +104,14 @@ class GetSupportedAttKeyIdsRequest:
 
 @dataclass(frozen=True, slots=True)
 class LegacyRequest:
-    """A request about EPID, launch tokens or the white list: only its field number is read, not its content."""
+    """A request about EPID, launch tokens or the white list. Only the field number is read, no content."""
 
     kind: MessageKind
 
 
 @dataclass(frozen=True, slots=True)
 class IncompleteRequest:
-    """A request of a known kind that lacks required fields; the answer is an error for the same kind."""
+    """A request of a known kind without all required fields. The answer is an error response of this kind."""
 
     kind: MessageKind
     missing: tuple[str, ...]

@@ -43,7 +43,7 @@ from confcom.sgx.key_id import ATT_KEY_ID_COMPARED, ATT_KEY_ID_SIZE, ECDSA_P256_
 from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, TARGET_INFO_SIZE, QeReportInfo, Report, TargetInfo
 
 PUB_KEY_ID_SIZE: Final = 32
-"""Bytes of a public key id, which is a SHA-256 digest. Intel's ql wrapper fails on any other size."""
+"""Bytes of a public key id, which is a SHA-256 digest. Intel's ql wrapper fails on ids of other sizes."""
 
 MAX_QUOTE_BUFFER_SIZE: Final = 16 * 1024
 """Largest buf_size of GetQuoteEx, in bytes. The answer is as long as the buffer, so this limits the
@@ -51,7 +51,7 @@ memory of an unread answer. Intel's library makes quotes of at most 13,346 bytes
 12,294), Gramine asks for 8,192; Intel's server accepts up to 64 MiB."""
 
 MAX_LISTED_KEY_IDS: Final = 10
-"""SelectAttKeyID rejects lists with more key ids, as Intel's quote_ex service does."""
+"""Maximum number of key ids in a list that SelectAttKeyID accepts, as in Intel's quote_ex service."""
 
 _LIST_HEADER: Final = struct.Struct("<HHI")
 """sgx_att_key_id_list_t: id, version, number of entries."""
@@ -97,7 +97,7 @@ class NeedQuote:
     def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
         """Return the quote, padded with zeros to the buffer's size, or error 3 if the buffer is too small.
 
-        Without `qe_report_info`, the answer repeats the request's: Fortanix's client panics if the field is missing.
+        If `qe_report_info` is None, the request's value is used: Fortanix's client panics without a value.
         """
         if len(quote) > self.buf_size:
             return self.refuse(AesmErrorCode.PARAMETER_ERROR)
@@ -107,7 +107,7 @@ class NeedQuote:
         )
 
     def reject_report(self, code: AesmErrorCode, quote_size: int) -> GetQuoteExResponse:
-        """Return the refusal of a report that was not made for this QE: `code`, or error 3 if the buffer is too small.
+        """Refuse a report that was not made for this QE. Return error `code`, or error 3 if the buffer is too small.
 
         Intel's library checks the buffer's size before the QE checks the report.
         """
@@ -147,7 +147,7 @@ def plan(request: Request) -> Plan:
             planned = NeedQuoteSize() if refusal is None else NeedQuoteSize().refuse(refusal)
         case LegacyRequest():
             planned = refuse(request.kind, AesmErrorCode.SERVICE_UNAVAILABLE)
-        case _:  # IncompleteRequest, the only remaining type
+        case _:  # IncompleteRequest is the only remaining type
             planned = refuse(request.kind, AesmErrorCode.UNEXPECTED_ERROR)
     return planned
 
@@ -209,7 +209,7 @@ def _select(listed: bytes | None) -> SelectAttKeyIdResponse:
     entries = _listed_key_ids(listed)
     if not entries:
         return SelectAttKeyIdResponse(AesmErrorCode.PARAMETER_ERROR)
-    # The client's own entry is returned, because the bytes that are not compared belong to the client.
+    # Return the client's entry, not our constant: only a prefix is compared; the rest belongs to the client.
     chosen = next((entry for entry in entries if entry.startswith(_SUPPORTED_PREFIX)), None)
     return SelectAttKeyIdResponse(AesmErrorCode.SUCCESS if chosen else AesmErrorCode.UNSUPPORTED_ATT_KEY_ID, chosen)
 

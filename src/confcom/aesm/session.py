@@ -48,7 +48,7 @@ class FrameDecoder:
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> bytes | None:
-        """Consume received bytes; return the body when the frame is complete, and None before and afterwards.
+        """Consume received bytes. Return the body once, when the frame is complete; otherwise return None.
 
         After a FrameError (the frame's length is 0 or too large), the decoder ignores later bytes.
         """
@@ -93,7 +93,7 @@ class ServerSession:
         Empty `data` means the end of the peer's stream.
 
         Raises:
-            EOFError: the stream ended without a request (as in a liveness probe), or after a complete one.
+            EOFError: the stream ended without a request (as in a liveness probe) or after a complete request.
             ProtocolError: the bytes are no AESM request; close without an answer, as Intel's server does.
         """
         if not data:

@@ -37,7 +37,7 @@ TIMEOUT = 180
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The programs and clocks that commands use, which tests replace by means of click's context object."""
+    """The programs and clocks that commands use; tests replace them by means of click's context object."""
 
     open_cluster: OpensCluster
     run_helm: RunsHelm
@@ -55,7 +55,7 @@ def machine() -> Machine:
 
 
 def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """Refuse invalid or empty text: for empty text, kubectl and helm use the context's namespace."""
+    """Refuse invalid or empty text, since empty text makes kubectl and helm use the context's namespace."""
     if not _LABEL.fullmatch(value):
         rule = "a name has 1 to 63 lower-case letters, digits and hyphens, and no hyphen at either end"
         raise click.BadParameter(f"{value!r} is no namespace: {rule}", ctx, param)
@@ -110,7 +110,7 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, to have the Lease freed and the state printed."""
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that the Lease is freed and the state is printed."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -131,7 +131,7 @@ def interrupted_by_signals(command: Callable[P, R]) -> Callable[P, R]:
 
 def _raise_keyboard_interrupt(number: int, frame: FrameType | None) -> None:
     del frame
-    if number == signal.SIGHUP:  # shell and kernel both send it for a closed terminal
+    if number == signal.SIGHUP:  # both shell and kernel send SIGHUP when a terminal closes
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -209,7 +209,7 @@ def chart_of(chart: Path | None) -> Path:
 
 
 def show_change(done: Changed, how: str, output: str, *, wait: bool) -> None:
-    """Print the result of a change, unless it is the text of a dry run, which was printed before."""
+    """Print the result of a change; a dry run's text is not printed again."""
     if done.would_change is None or output == JSON:
         later = "" if wait else " Its daemons start by and by: see `confcom status`."
         show_result(done.to_json(), [f"{how} (revision {done.revision}).{later}"], output)

@@ -19,11 +19,11 @@ OUTPUT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, e
 """Errors of write(2) on stdout: full disk, quota, file size limit, removed terminal or disk, closed
 descriptor."""
 TRACEBACK_VARIABLE = "CONFCOM_TRACEBACK"
-"""If this variable has any text, an exception that is a bug ends with its traceback."""
+"""If this variable is not empty, an exception that is a bug is printed with its traceback."""
 
 
 def show_error(error: ConfcomError, *, as_json: bool) -> None:
-    """Print what happened, why, and what to do to stderr, each on a line; with `as_json`, to stdout too."""
+    """Print three lines to stderr: what happened, why, what to do. If `as_json`, print JSON to stdout too."""
     # Failed writes to a stream are ignored, since the exit code still reports the error.
     if as_json:
         with contextlib.suppress(OSError):
@@ -48,7 +48,7 @@ def show_usage_error(exception: click.ClickException, *, as_json: bool) -> Setti
 
 @contextmanager
 def explain_unexpected_failures(arguments: Sequence[str]) -> Iterator[None]:
-    """For exceptions that no command handles, print a message and exit with a code, without a traceback.
+    """Handle exceptions that no command handles: print a message without a traceback, and exit with a code.
 
     Click handles EPIPE (the reader closed the pipe, as with `| head`): it exits with 1 and prints no message.
     """

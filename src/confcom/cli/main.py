@@ -21,7 +21,7 @@ def main() -> None:
     try:
         _run()
     except KeyboardInterrupt:
-        raise SystemExit(130) from None  # see confcom.errors.ExitCode: it may not be imported yet
+        raise SystemExit(130) from None  # as in confcom.errors.ExitCode, which is perhaps not imported yet
     finally:
         drop_unwritten_output()
 
@@ -29,7 +29,7 @@ def main() -> None:
 def _run() -> None:
     gc.set_threshold(GC_THRESHOLD)
     open_closed_streams()
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # for the reason see confcom.device_plugin.__main__
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # confcom.device_plugin.__main__ gives the reason
     from confcom.extras import exit_without_extra
 
     with exit_without_extra("cli"):
@@ -42,16 +42,16 @@ def _run() -> None:
 def open_closed_streams() -> None:
     """Open each closed standard stream, so that no file gets the stream's descriptor later.
 
-    Python sets a closed stream to None, and drops its output without an error. Characters that stdout cannot
-    encode are printed as escapes.
+    Python sets a closed stream to None, and drops output to this stream without an error. Characters that
+    stdout cannot encode are printed as escapes.
     """
     for descriptor, mode in _DESCRIPTORS.items():
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, mode)  # open returns the lowest free descriptor, which is this one
+            os.open(os.devnull, mode)  # open returns the lowest free descriptor: `descriptor`
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
-    # The stream has no buffer: flushing it when the interpreter ends would fail once more.
+    # The stream has no buffer, because a flush at the interpreter's end would fail once more.
     sys.stdout = sys.stdout or io.TextIOWrapper(os.fdopen(1, "wb", buffering=0, closefd=False), write_through=True)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -59,7 +59,7 @@ def open_closed_streams() -> None:
 
 
 def drop_unwritten_output() -> None:
-    """Discard output that stdout refused; the interpreter would write it again at its end, and exit with 120."""
+    """Discard output that stdout refused. The interpreter would write the output again, and exit with 120."""
     try:
         sys.stdout.flush()
     except OSError:

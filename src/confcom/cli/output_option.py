@@ -28,7 +28,7 @@ output_option = click.option(
     type=click.Choice([TEXT, JSON]),
     default=TEXT,
     show_default=True,
-    is_eager=True,  # read first, to print other options' mistakes in this format
+    is_eager=True,  # this option is parsed first, so that errors about other options have its format
     callback=_store_format,
     help="Output format: text for people, json for programs.",
 )

@@ -18,7 +18,7 @@ _COLOURS = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red
 NOTE_SECONDS = 10.0
 """Seconds between two lines that print how long the command has waited."""
 _VARYING = re.compile(r"[0-9]+|(?<=-)[bcdfghjklmnpqrstvwxz2456789]{5}\b")
-"""The parts of a reason that vary for one cause: ports, seconds, restarts, and the ends of generated names."""
+"""Parts of a reason that vary for the same cause: ports, seconds, restarts, ends of generated names."""
 
 
 class LineReporter:
@@ -51,7 +51,7 @@ class _LineTable:
         self._noted_at = clock()
 
     def show(self, rows: Sequence[Row], *, note: str = "") -> None:
-        """Print the rows that have changed. The note changes at every call, and is printed only now and then.
+        """Print the rows that have changed. The note changes at every call; it is printed at intervals.
 
         A state that recurs for the same reason is printed once; `done` is printed again after another state.
         Two rows may have the same subject, for example while a node's device plugin moves to another DaemonSet.

@@ -9,11 +9,11 @@ from confcom.addon.status import AddOnStatus, NodeStatus
 from confcom.addon.tenants import TenantWorkload
 
 MAX_NODES = 20
-"""Maximum number of nodes that get a row each: as many rows as a terminal of 24 lines shows at once."""
+"""Maximum number of nodes with a row each; a terminal of 24 lines shows this many rows at once."""
 MAX_ROWS = 10
-"""Maximum rows of a table of workloads or many nodes, and maximum lines of a section: 50 lines in all."""
+"""Maximum rows of a table of workloads or many nodes, and lines of a section: the output has 50 lines."""
 USUAL_WIDTH = 50
-"""Maximum width of a column unless half of its cells are wider. Cloud nodes' names take 20 to 45; DNS allows 253."""
+"""Maximum column width unless half the cells are wider. Cloud nodes' names have 20 to 45 characters, at most 253."""
 _NODES = (
     *("NODE", "SGX", "EPC MiB FOUND", "OFFERED", "REQUESTED", "FREE"),
     *("COUNTED AS", "DEVICE PLUGIN", "QUOTE HELPER"),
@@ -23,7 +23,7 @@ _ALL = "`confcom status --all-nodes` shows them all"
 
 
 def status_lines(status: AddOnStatus, *, everything: bool = False) -> Iterator[str]:
-    """Yield the status as lines. With `everything`, yield a line for each node, problem and workload."""
+    """Yield the status as lines. If `everything`, yield a line for each node, problem and workload."""
     if status.version:
         kind = "a SIMULATED platform: its quotes prove nothing about hardware" if status.simulated else "SGX hardware"
         yield f"confcom {status.version} in {status.namespace}, on {kind}"
@@ -131,7 +131,7 @@ def _node_row(node: NodeStatus) -> tuple[str, ...]:
 
 
 def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
-    """Return the states of a node's daemon Pods. Equal states appear once, with their number.
+    """Return the states of a node's daemon Pods. Equal states appear once, with a count.
 
     For minutes, Kubernetes may keep dozens of Pods that a kubelet rejected.
     """

@@ -72,8 +72,8 @@ class AsyncAesmClient(SocketClient):
 class RunningConversation:
     """A conversation that the event loop drives with callbacks instead of a task, over one connection at a time.
 
-    `ended` is called once with the outcome, after `start` has returned. The time limit is for each request or
-    for the `whole` conversation. `watch` registers a callback for a readable descriptor; `unwatch` ends this.
+    `ended` is called once with the outcome, after `start` has returned. The time limit is per request or, if
+    `whole`, per conversation. `watch` registers a callback for a readable descriptor; `unwatch` removes it.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class RunningConversation:
         self._session: ClientSession
 
     def start(self) -> None:
-        """Send the conversation's first request; if it has no request, end."""
+        """Send the conversation's first request; if there is none, end the conversation."""
         self._resume(lambda: next(self._talk))
         self._starting = False
 
@@ -118,7 +118,7 @@ class RunningConversation:
         except StopIteration as finished:
             result = finished.value
             self._end(lambda: result)
-        except BaseException as error:  # noqa: BLE001 # the caller of the outcome gets the error
+        except BaseException as error:  # noqa: BLE001 # the conversation's outcome raises the error
             self._end(functools.partial(_raise, error))
         else:
             if self._deadline is None or not self._whole:
@@ -145,9 +145,9 @@ class RunningConversation:
             self._deadline.cancel()
 
     def _connect(self) -> None:
-        # Not loop.sock_connect, which takes EAGAIN (a full backlog) for a pending and then for a made connection.
+        # loop.sock_connect misreads EAGAIN (a full backlog): it reports a connection that was not made.
         try:
-            # Not socket.socket, whose look-ups of enum members cost as much as the system call.
+            # socket.socket is not used: its look-ups of enum members cost as much as the system call.
             connection = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:  # no descriptor is left
             self._throw(error)
@@ -163,7 +163,7 @@ class RunningConversation:
                 self._throw(connect_error(self._client.socket_path, error))
             return
         self._connection = connection
-        self._session = ClientSession(self._request)  # the session is made while the service accepts
+        self._session = ClientSession(self._request)  # meanwhile the service accepts the connection
         try:
             # A request has at most 1.7 KB, so it fits into the empty buffer of a new socket.
             connection.send(self._session.data_to_send)

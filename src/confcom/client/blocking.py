@@ -25,7 +25,7 @@ RECEIVE_SIZE: Final = 16 * 1024
 """Maximum size of one recv call: more than any usual answer, so that most answers take one call."""
 
 FULL_QUEUE_PAUSE_SECONDS: Final = 0.02
-"""Pause between tries to connect while the backlog is full: Linux' connect() then fails at once (EAGAIN)."""
+"""Pause between tries to connect while the backlog is full, when Linux' connect() fails at once (EAGAIN)."""
 
 
 class AesmClient(SocketClient):
@@ -44,8 +44,8 @@ class AesmClient(SocketClient):
         """Get the quoting enclave's target info and public key id.
 
         Raises:
-            AesmError: the service refused. All methods may raise the errors listed here.
-            UnavailableError: no service is there, or it does not answer in time.
+            AesmError: the service refused the request. All methods may raise the errors listed here.
+            UnavailableError: no service accepts connections, or the service does not answer in time.
             MalformedError: the answer violates AESM's protocol.
         """
         return self.converse(conversation.init_quote())
@@ -85,7 +85,7 @@ class AesmClient(SocketClient):
     def converse(self, talk: Conversation[T], *, whole: bool = False) -> T:
         """Send a conversation's requests, and return its result; errors are thrown into the conversation.
 
-        The time limit is for each request, or with `whole` for the whole conversation.
+        The time limit applies to each request or, if `whole` is set, to the conversation.
         """
         deadline = time.monotonic() + self.timeout if whole else None
         try:
@@ -107,7 +107,7 @@ class AesmClient(SocketClient):
             passed_descriptors.refuse(connection)
             try:
                 self._connect(connection, deadline)
-                session = ClientSession(request)  # the session is made while the service accepts
+                session = ClientSession(request)  # meanwhile the service accepts the connection
                 connection.settimeout(_remaining_seconds(deadline))
                 connection.sendall(session.data_to_send)
                 while response is None:

@@ -20,7 +20,7 @@ class QuotingMode(Enum):
     IN_PROCESS = "in process"
     """In the application's own process."""
     OUT_OF_PROCESS = "out of process"
-    """In the process of a service that speaks AESM's protocol."""
+    """The quoting enclave runs in the process of a service that speaks AESM's protocol."""
 
 
 class MixedModeError(ConfcomError):
@@ -32,7 +32,7 @@ class MixedModeError(ConfcomError):
 class InProcessQuotingError(UnavailableError):
     """Quoting in process was chosen, but is not supported.
 
-    Quoting in process is chosen if SGX_AESM_ADDR is not set and the program gives no client.
+    Quoting in process is chosen if SGX_AESM_ADDR is not set and the program passes no client.
     """
 
     error_code = "in-process-unsupported"

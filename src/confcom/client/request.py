@@ -26,8 +26,8 @@ def request_quote(
 ) -> AesmQuote:
     """Get a quote of a report that is made for the quoting enclave of this node.
 
-    The presence of SGX_AESM_ADDR at first use selects the mode, which is logged with its reason. A program
-    that gives a client thereby selects quoting out of process.
+    The presence of SGX_AESM_ADDR at first use selects the mode, which is logged with the reason. A program
+    that passes a client thereby selects quoting out of process.
 
     Args:
         make_report: makes the enclave's report for a target info; called again if the quoting enclave changes.
@@ -40,7 +40,7 @@ def request_quote(
         InProcessQuotingError: SGX_AESM_ADDR is not set, and no client is given.
         MixedModeError: this process used the other mode before.
         AesmError: the service refused.
-        UnavailableError: the service is not there or does not answer.
+        UnavailableError: no service accepts connections, or the service does not answer.
         MalformedError: the answer violates AESM's protocol, or is no quote of this report.
     """
     if not isinstance(client, AesmClient | None):

@@ -33,12 +33,12 @@ GATHER_SECONDS = 0.5
 """Pause of a watch after an event that it had to wait for. Events that arrive in the pause are read together,
 which takes a third of the CPU per event. 5,000 kubelets send 17 reports per second."""
 WAITED_SECONDS = 0.005
-"""A longer read of a watch had to wait for an event; an event that has arrived is read in a millisecond."""
+"""If a read of a watch takes longer, it waited for an event. Other reads of events take a millisecond."""
 
 PAGE = 250
-"""Number of objects (nodes or our Pods) in a page of a list. A page of nodes has 3 MB (12 kB per node)."""
+"""Number of objects (nodes or our Pods) in a page of a list. A page of nodes takes 3 MB (12 kB per node)."""
 SHORT_WATCH_SECONDS = 10.0
-"""A pause follows a shorter watch. An API server lets a watch last for at least half an hour."""
+"""A pause follows a watch that ends sooner. An API server lets a watch last for at least half an hour."""
 
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}  # a compressed answer could have any size
 _WATCH = {"watch": "true", "allowWatchBookmarks": "true"}
@@ -47,7 +47,7 @@ GONE, CONFLICT, NOT_FOUND, TOO_MANY, INTERNAL = 410, 409, 404, 429, 500
 
 
 class RelistError(UnavailableError):
-    """A list or a watch cannot continue: its version has expired, or its answer is not the expected JSON."""
+    """A list or a watch cannot continue: its version has expired, or the answer is not the expected JSON."""
 
     error_code = "api-server-unreadable"
 
@@ -119,7 +119,7 @@ class Connection:
                 return await _body(response)
 
     async def list(self, path: str, query: Mapping[str, str], limit: int, take: Callable[[Raw], None]) -> str:
-        """Call `take` with each object, and return the list's version. Only `limit` objects are in memory."""
+        """Call `take` with each object, and return the list's version. At most `limit` objects are kept."""
         token = ""
         while True:
             page = {**query, "limit": str(limit)} | ({"continue": token} if token else {})
@@ -128,7 +128,7 @@ class Connection:
             except TooLargeError:
                 if limit == 1:
                     raise
-                limit //= 2  # a token has no limit in it, so the limit may change
+                limit //= 2  # a continue token contains no limit, so the limit may change
                 continue
             if not token:
                 return version
@@ -160,7 +160,7 @@ async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         except (TimeoutError, StopAsyncIteration):
             break
         waited = clock() - begun > WAITED_SECONDS
-        # Lines are split as bytes: text has more line ends, such as U+0085, which JSON may have unescaped.
+        # Split bytes, not text: str.splitlines() would also split at U+0085, which JSON need not escape.
         *ends, rest = part.split(b"\n")
         for end in ends:
             line += end
@@ -213,7 +213,7 @@ def error_of(status: int, message: str) -> UnavailableError:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn errors of msgspec, the HTTP library and lightkube (it may run login programs) into our errors."""
+    """Turn errors of msgspec, the HTTP library and lightkube (also of its login programs) into our errors."""
     try:
         yield
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
@@ -248,7 +248,7 @@ class Informer:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     synced: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     problem: str = ""
-    """Why the last list or watch failed; empty after a success."""
+    """The reason why the last list or watch failed; empty after a success."""
     last_contact: float = dataclasses.field(init=False)
     _version: str = ""
 
@@ -265,7 +265,7 @@ class Informer:
                 await self._watch()
             except UnavailableError as error:
                 if isinstance(error, RelistError):
-                    self._version = ""  # the next watch must not get the same event
+                    self._version = ""  # the next watch must not begin with the same event
                 self.problem = str(error)
                 self.metrics.api_failures.labels(error.error_code).inc()
                 failure = {"feed": self.name, "reason": self.problem, "code": error.error_code}

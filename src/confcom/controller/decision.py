@@ -5,14 +5,14 @@ The rules for each resource of a node:
 * If a plugin offers EPC as devices, the kubelet counts them, and the controller writes nothing.
 * If a plugin offers EPC as capacity, its offer is written, up to the configured maximum. The amount is never
   lowered below bound Pods' requests: a restarted kubelet fails or rejects Pods that do not fit.
-* Pods that the kubelet has accepted can raise an amount of zero above the offer. Bound Pods do not suffice:
-  any user who may create a Pod can bind it to a node. Without a capacity key, a kubelet accepts any request.
-* If a plugin does not answer, nothing changes.
+* An amount of zero is raised to what accepted Pods request, even above the offer. Other bound Pods do not
+  count, as a Pod's creator can bind it to a node. Without a capacity key, a kubelet accepts any request.
+* If a plugin does not answer, no amount changes.
 * A key that the controller wrote is removed after a configured time without a plugin and without bound Pods
-  with EPC. Zero is never written: a restarted kubelet would fail running Pods.
+  with EPC. Zero is never written, because a restarted kubelet would then fail running Pods.
 
-Decisions that depend on a node's Pods wait until these Pods have been read. A node's first amount and a
-larger amount are written without reading Pods, so these decisions find no shortfall.
+Decisions that depend on a node's Pods wait until these Pods have been read. Pods are not read to write
+a node's first amount, or to raise an amount that is not zero, so no shortfall is found in these cases.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class NodeFacts:
     uid: str
     amounts: tuple[Amount, ...]
     version: int = field(default=0, compare=False)
-    """The Node object's version. A later version has a larger number (promised by Kubernetes since 1.35)."""
+    """The Node object's version. A later version has a larger number, as Kubernetes guarantees since 1.35."""
 
 
 class PluginPod(NamedTuple):
@@ -53,7 +53,7 @@ class PluginPod(NamedTuple):
 
 
 class Requested(NamedTuple):
-    """MiB of one resource that a node's Pods request: a sum for bound Pods, and one for accepted Pods."""
+    """MiB of one resource that a node's Pods request: sums for bound Pods, and for accepted Pods."""
 
     bound: int = 0
     accepted: int = 0
@@ -61,7 +61,7 @@ class Requested(NamedTuple):
 
 
 class NodePods(NamedTuple):
-    """What a fresh read of a node's bound Pods found: requests for each resource, and names of plugins' Pods."""
+    """The result of a fresh read of a node's bound Pods: requests for each resource, names of plugins' Pods."""
 
     requested: tuple[Requested, ...]
     plugins: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class NodePods(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """EPC's resource names, a node's maximum MiB, and the time until a node without plugin loses its keys."""
+    """EPC's resource names, a node's maximum MiB, and the time until nodes without plugin lose their keys."""
 
     resources: tuple[str, ...]
     maximum_mib: int
@@ -78,7 +78,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Plugins:
-    """The plugins of one node: the number of their Pods, and the received offers, that of the newest Pod first."""
+    """The plugins of one node: the number of their Pods, and the received offers, the newest Pod's offer first."""
 
     running: int = 0
     offers: tuple[EpcOffer, ...] = ()
@@ -88,7 +88,7 @@ class Plugins:
         return any(one.kind is AccountingKind.DEVICE and one.resource == resource for one in self.offers)
 
     def offered(self, resource: str) -> int | None:
-        """Return the MiB that the newest plugin with this resource as capacity offers; None without such a plugin."""
+        """Return the offer (MiB) of the newest plugin that has this resource as capacity; None if there is none."""
         capacity = (one for one in self.offers if one.kind is AccountingKind.CAPACITY and one.resource == resource)
         return next((one.advertised_mib for one in capacity), None)
 
@@ -121,7 +121,7 @@ class Decision:
     changes: tuple[Change, ...] = ()
     shortfalls: tuple[Shortfall, ...] = ()
     waits: bool = False
-    """Whether the node must be checked again later, because a key is to be removed then."""
+    """Whether the node must be checked again later, when a key is due for removal."""
     reads: bool = False
     """Whether the node's Pods must be read, and the decision repeated with their requests."""
 
@@ -142,7 +142,7 @@ def decide(
         if plugins.counted_by_devices(resource):
             continue
         offered = plugins.offered(resource)
-        # If the plugin offers tenants nothing, a used node's amount is lowered to what its Pods request.
+        # If the plugin offers tenants 0 MiB, but Pods use EPC, the amount is lowered to these Pods' requests.
         if offered or (offered == 0 and amount.ours and amount.capacity and (requested is None or asked.bound)):
             limited = min(offered, rules.maximum_mib)
             if requested is None and amount.capacity is not None and not 0 < amount.capacity <= limited:
@@ -169,5 +169,5 @@ def _write(resource: str, amount: Amount, *, floor: int, limited: int, maximum: 
         return None
     capacity = amount.capacity or 0
     if floor > wanted and capacity > wanted:
-        return None  # Pods were bound before the maximum was lowered; a lower amount would fail the Pods
+        return None  # Pods were bound before the maximum was lowered; a smaller amount would fail these Pods
     return Change(resource, wanted, lowers=wanted < capacity)

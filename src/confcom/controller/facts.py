@@ -63,7 +63,7 @@ def node_facts(node: KubernetesObject, resources: Sequence[str]) -> NodeFacts:
 
 
 def plugin_pod(pod: KubernetesObject, release: Release) -> PluginPod | None:
-    """Return facts about a plugin's Pod; None if the Pod is not a plugin's, is not bound, or has ended."""
+    """Return facts about a plugin's Pod; None if the Pod runs no plugin, is not bound, or has ended."""
     node, phase = text(pod, "spec", "nodeName"), text(pod, "status", "phase")
     if not node or phase in k8s.TERMINAL or not release.has_plugin(pod):
         return None
@@ -74,7 +74,7 @@ def plugin_pod(pod: KubernetesObject, release: Release) -> PluginPod | None:
 
 
 def add_pod(pods: NodePods, pod: Raw, resources: Sequence[str], release: Release) -> NodePods:
-    """Return `pods` with one more bound Pod added; raise msgspec's errors if `pod` is not a Pod."""
+    """Return `pods` plus the bound Pod `pod`; raise msgspec's errors if `pod` is not a Pod."""
     found = msgspec.to_builtins(_POD.decode(pod))
     # A kubelet writes startTime when it accepts a Pod. A rejected Pod ends at once.
     accepted = bool(text(found, "status", "startTime"))
@@ -90,7 +90,7 @@ def _address(text: str) -> str:
     with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(text)
         foreign = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
-        if not foreign and (address.version == 4 or not set("%.") & set(text)):  # IPv6: neither zone nor IPv4 part
+        if not foreign and (address.version == 4 or not set("%.") & set(text)):  # IPv6: no zone, no IPv4 part
             return str(address)
     return ""
 

@@ -29,7 +29,7 @@ from confcom.kubernetes.objects import KubernetesObject, name_of
 DEEPEST = 12_000
 """Python's recursion limit, which must allow the 10,000 levels of JSON that an API server accepts."""
 STALE_SECONDS = 180.0
-"""Seconds without contact to the API server until the controller is not ready: two quiet watches and a retry."""
+"""Seconds without contact to the API server until the controller is unready: twice QUIET_SECONDS, and a retry."""
 STOP_SECONDS = 5.0
 """Timeout in seconds of the orderly stop, which takes milliseconds."""
 
@@ -92,7 +92,7 @@ def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[st
 
 
 async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
-    """Run the controller until `stop` is set, even without API server; ConfcomError if it cannot start."""
+    """Run the controller until `stop` is set, even without an API server; ConfcomError if it cannot start."""
     sys.setrecursionlimit(DEEPEST)
     client = connect(settings.kubeconfig)
     fetch = partial(fetch_inventory, port=settings.plugin_port)

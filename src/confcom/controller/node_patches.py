@@ -1,4 +1,4 @@
-"""Writes the patches that were decided to nodes' status, at once or after the node's Pods have been read."""
+"""Applies decisions by patches of nodes' status, at once or after a node's Pods have been read."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ SLOW_SECONDS = 30.0
 TICK_SECONDS = 5.0
 """Seconds between checks of the nodes that may need a write or a read although no event came."""
 WRITES_AT_ONCE = 8
-"""Maximum of simultaneous writes to nodes. The API server accepts some hundred writes per second."""
+"""Maximum number of simultaneous writes to nodes. The API server accepts some hundred writes per second."""
 LOG_SECONDS = 10.0
 """Minimum seconds between log lines about failed requests, as thousands of requests may fail."""
 
@@ -45,7 +45,7 @@ NOT_ENDED = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL))
 class NodePatches:
     """Decides about changed nodes, and patches them. Patches that do not depend on Pods are written at once.
 
-    Nodes whose Pods must be read wait in a queue. Slow nodes have their own queue, to delay no other nodes.
+    Nodes whose Pods must be read wait in a queue. A second queue keeps slow nodes from delaying others.
     """
 
     state: ClusterState
@@ -60,7 +60,7 @@ class NodePatches:
     """Names of the nodes that are in a queue or are being read."""
     _slow_nodes: set[str] = field(default_factory=set)
     _later: set[str] = field(default_factory=set)
-    """Names of the nodes to check again at the next tick, even if no event comes."""
+    """Names of the nodes to check again in the next periodic check, even if no event comes."""
     _shortfalls: ShortfallEvents = field(init=False)
     _writes: KeyedBackoff = field(init=False)
     _reads: KeyedBackoff = field(init=False)
@@ -93,7 +93,7 @@ class NodePatches:
                         await self._wake.wait()
 
     async def apply(self) -> None:
-        """Decide about all changed nodes, and write the patches that do not depend on Pods."""
+        """Decide about all changed nodes, and send the patches that do not depend on Pods."""
         self._wake.clear()
         places = asyncio.Semaphore(WRITES_AT_ONCE)
 
@@ -117,7 +117,7 @@ class NodePatches:
         self.state.changed |= self._later
 
     def _is_due(self, name: str) -> bool:
-        """Return whether a node needs a write now, as few nodes do; queue a read of its Pods if needed."""
+        """Return whether a node needs a write now (few nodes do). Queue a read of its Pods if needed."""
         decision = self.state.decide(name)
         reads = decision.reads or name in self._shortfalls.lasting
         lasts = decision.changes or reads or decision.waits
@@ -145,7 +145,7 @@ class NodePatches:
         self.wake()
 
     async def _look_closely(self, name: str, seconds: float) -> None:
-        """Read the node and its Pods, and decide by these data, since data from the watches may be old."""
+        """Read the node and its Pods, and decide from these data, as data from the watches may be old."""
         try:
             self._take_node(await self.connection.request("GET", f"{NODES}/{name}", {}))
         except ConflictError:

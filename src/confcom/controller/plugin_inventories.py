@@ -15,13 +15,13 @@ from confcom.errors import ConfcomError, UnavailableError
 from confcom.kubernetes.inventory import Inventory, malformed
 
 INVENTORY_BYTES = 256 * 1024
-"""Maximum size of a plugin's answer, which usually has 3 kB plus 100 bytes for each NUMA node."""
+"""Maximum size of a plugin's answer; the usual size is 3 kB plus 100 bytes for each NUMA node."""
 INVENTORY_SECONDS = 5.0
 """Timeout for a plugin's complete answer, which usually takes milliseconds."""
 PLUGINS_AT_ONCE = 16
 """Maximum number of simultaneous requests to plugins. With 16 requests at once, 1,000 nodes take seconds."""
 REFRESH_SECONDS = 600.0
-"""After an answer, a plugin is asked again after this time. A plugin's answer changes only with its Pod."""
+"""Seconds from a plugin's answer to the next request. The answer changes only if the Pod changes."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -47,7 +47,7 @@ class PluginInventories:
     _running: int = 0
 
     def ask(self, plugin: PluginPod) -> None:
-        """Ask a new or changed plugin before plugins that were asked already, of which many may be dead."""
+        """Ask a new or changed plugin first: many of the plugins that were asked before may be dead."""
         heapq.heappush(self._due, (float("-inf"), plugin, 0))
         self._wake.set()
 
@@ -77,7 +77,7 @@ class PluginInventories:
             offer = Inventory.from_json(await self.fetch(plugin.address)).accounting
         except ConfcomError as error:
             self.metrics.inventory_failures.labels(error.error_code).inc()
-            if failures == 1:  # a single failure is usual; later ones tell nothing new
+            if failures == 1:  # log only the second failure; one failure is usual
                 failure = {"pod": plugin.name, "reason": str(error), "code": error.error_code}
                 _logger.warning("a device plugin cannot be asked", extra=failure)
             pause, failures = retry_pause(failures, self.jitter), failures + 1
@@ -92,7 +92,7 @@ class PluginInventories:
 
 
 async def fetch_inventory(address: str, port: int) -> bytes:
-    """Return a plugin's inventory. httpx2 would take 3.7 times the CPU; there may be 5,000 plugins."""
+    """Return a plugin's inventory. httpx2 would take 3.7 times the CPU time; there may be 5,000 plugins."""
     answer = bytearray()
     try:
         async with asyncio.timeout(INVENTORY_SECONDS):

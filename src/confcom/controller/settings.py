@@ -11,7 +11,7 @@ from confcom.kubernetes.epc_accounting import LARGEST_EPC_MIB
 from confcom.kubernetes.names import DEFAULT_NAMESPACE, REAL, RELEASE, extended_resource
 
 LARGEST_MAXIMUM_MIB = 16 * 1024 * 1024
-DEFAULT_GONE_SECONDS = 300  # a plugin's update or a node's restart takes less
+DEFAULT_GONE_SECONDS = 300  # a plugin's update or a node's restart takes less time
 LONGEST_GONE_SECONDS = 7 * 24 * 3600
 
 _DESCRIPTION = """\

@@ -11,7 +11,7 @@ from confcom.controller.decision import Decision, NodeFacts, NodePods, PluginPod
 from confcom.kubernetes.inventory import EpcOffer
 
 NOTHING, UNKNOWN = "nothing", "unknown"
-"""A plugin's state in the metrics if it has found no SGX yet, and if the controller has no answer from it."""
+"""A plugin's states in the metrics: NOTHING if it has found no SGX yet, UNKNOWN if it has not answered."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class ClusterState:
         self._doubted.discard(node.name)
 
     def doubt_node(self, name: str) -> None:
-        """Have a node read that a watch lost or a list lacks. Another watch may still select the node."""
+        """Queue a read of a node that a watch or a list lacks. Another watch may still select the node."""
         self._doubted.add(name)
         self.changed.add(name)
 
@@ -51,7 +51,7 @@ class ClusterState:
             self._missing_since.pop((name, resource), None)
 
     def set_plugin(self, plugin: PluginPod) -> bool:
-        """Set a plugin's facts, and return whether they changed. The plugin's last offer is kept meanwhile."""
+        """Set a plugin's facts, and return whether they changed. The plugin's last offer is kept."""
         if self.plugins.get(plugin.name) == plugin:
             return False
         offer = self._offers.get(plugin.name)
@@ -96,7 +96,7 @@ class ClusterState:
         return [name for name in names if self.knows(name)]
 
     def decide(self, name: str, pods: NodePods | None = None) -> Decision:
-        """Decide about a node by the known state and, if the node's Pods were just read, by `pods`."""
+        """Decide about a node from the known state and, if the node's Pods were just read, from `pods`."""
         if name in self._doubted:
             return Decision(reads=True)
         node = self.nodes.get(name)

@@ -1,4 +1,4 @@
-"""Doubling pauses after failures, and between repeated actions on one object. No I/O except reading the clock."""
+"""Pauses that double: after failures, and between actions on one object. No I/O except reading the clock."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 """First and longest pause after failures, between writes to a node, and between reads of its Pods. After a change from
 device accounting, the kubelet overwrites them for five minutes; no watch reports the end of a tenant's Pod."""
 CALM_SECONDS = 75.0
-"""Time (over twice the longest pause) without an action after which the next action needs no pause."""
+"""Seconds without an action after which pauses are short again; more than twice LONGEST_PAUSE_SECONDS."""
 
 NEVER = (float("-inf"), 0.0)
 
@@ -19,7 +19,7 @@ def retry_pause(
     first: float = FIRST_PAUSE_SECONDS,
     longest: float = LONGEST_PAUSE_SECONDS,
 ) -> float:
-    """Return the seconds to wait after another failure: 50 to 100 % of the pause, so that clients spread."""
+    """Return the seconds to wait after another failure: a random 50 to 100 % of the pause."""
     return min(first * 2.0 ** min(failures, 16), longest) * (1 - jitter() / 2)
 
 

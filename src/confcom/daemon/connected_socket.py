@@ -13,7 +13,7 @@ _NOTHING: Final = bytes(_INT.size)
 
 
 def peer_credentials(sock: socket.SocketType) -> bytes:
-    """Return CREDENTIALS of the process at the other end of a unix socket: the client or the listener."""
+    """Return the CREDENTIALS of the process at the other end of a unix socket: the client or the listener."""
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
 
 

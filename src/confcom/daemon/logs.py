@@ -36,9 +36,9 @@ _TO_JSON = json.JSONEncoder(default=str, ensure_ascii=False).encode
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 MAX_WAITING_RECORDS: Final = 1000
-"""Maximum number of queued records: usually 0.4 MB, at most 8 MB, which the memory limit allows for."""
+"""Maximum number of queued records. Their size is usually 0.4 MB, at most 8 MB (within the memory limit)."""
 MAX_RECORD_BYTES: Final = 8 << 10
-"""A record beyond this size loses its middle: the end shows the cause. A line with a traceback has a few KiB."""
+"""Size limit. A longer record is cut in the middle: its end shows the cause. A traceback takes a few KiB."""
 CUT_MARK: Final = b" ... (cut) ... "
 RECORDS_PER_WRITE: Final = 64
 """Maximum number of records that one call writes. The interpreter gives a thread beside a busy event loop about 200
@@ -60,7 +60,7 @@ class LogLevel(StrEnum):
 
 class LogFormat(StrEnum):
     AUTO = "auto"
-    """Text when stderr is a terminal, else JSON."""
+    """Log lines are text if stderr is a terminal, otherwise JSON."""
     TEXT = "text"
     JSON = "json"
 

@@ -5,8 +5,8 @@ framework, which would cost a node daemon 11 MiB.
 
 A request that has arrived with its connection is answered at once, and the connection is closed. So probes queue
 only in the kernel, where clients cannot displace each other. A connection is held only while its request is
-incomplete or its page is too large for the moment. If too many connections are held, the address that recently held the
-most loses one. Held connections are served once per slice of time, so sending or reading in small pieces costs no more.
+incomplete or its page is too large to send yet. If too many connections are held, one is closed: a connection of the
+address that recently held most. A held connection is served once per slice of time, so small pieces cost no more.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from confcom.errors import SettingsError, UnavailableError
 _logger = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES: Final = 8192
-"""Limit of request line plus headers. The kubelet and Prometheus send less than 1 KiB; common servers allow 8 KiB."""
+"""Limit of request line plus headers in bytes. A kubelet and Prometheus send under 1 KiB; servers allow 8 KiB."""
 DEADLINE_SECONDS: Final = 5.0
-"""Time limit of each held connection. By default, a kubelet's probe waits 1 s, a Prometheus scrape 10 s."""
+"""Time limit of each held connection. A kubelet's probe waits 1 s by default, and a scrape 10 s."""
 MAX_HELD: Final = 32
 """Maximum number of held connections. A scraper and a person need two; probes need none. If all are pages of
 0.2 MB that nobody reads, the kernel holds 6 MB."""
@@ -62,7 +62,7 @@ RENDERING_SECONDS: Final = 1.0
 """Time for which all clients get the same rendering of a larger page; for a small page it is SLICE_SECONDS. Rendering
 metrics blocks the event loop for some milliseconds, which clients could otherwise cause in quick succession."""
 ACCEPT_BATCH: Final = 16
-"""Maximum number of connections accepted in one turn of the event loop, which takes about a millisecond."""
+"""Maximum number of connections accepted in one turn of the event loop; a turn takes about a millisecond."""
 FAILURE_LOG_SECONDS: Final = 60.0
 """Interval of log lines about failing routes, since any client can cause such lines."""
 _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
@@ -107,7 +107,7 @@ class ProbeAddress:
 
     @classmethod
     def parse(cls, text: str) -> ProbeAddress:
-        """Parse the value of a flag; raise ValueError with the reason if the text has neither form."""
+        """Parse the value of a flag; raise ValueError with the reason if the text is no address."""
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if not path:
@@ -211,8 +211,8 @@ def standard_routes(
 def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> Iterator[ProbeAddress | None]:
     """Answer probes in the running event loop while the `with` block runs, unless the address is None.
 
-    Yields:
-        The address; the kernel's choice replaces port 0. The errors are the same as those of `listen`.
+    Yields: The address; port 0 is replaced by the port that the kernel chose. The errors are the same as
+        those of `listen`.
     """
     if address is None:
         yield None
@@ -226,7 +226,7 @@ def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> I
     try:
         yield address
     finally:
-        # Compare before closing: while the socket is open, no later instance's socket can have its inode.
+        # Compare while the socket is open: later, another instance's socket can get the same inode number.
         if address.path and FileIdentity.of(address.path) == bound:
             address.path.unlink(missing_ok=True)
         server.close()
@@ -256,7 +256,7 @@ class ProbeServer:
         self._held: dict[_Connection, float] = {}
         """The deadline of each held connection, in the order in which the connections were held."""
         self._uses: Counter[str] = Counter()
-        """How many connections of each address were held since `_counted_since`."""
+        """Number of connections of each address that were held since `_counted_since`."""
         self._counted_since = clock()
         self._slice_timer: asyncio.TimerHandle | None = None
         self._accepts_left = ACCEPTS_PER_SLICE

@@ -24,13 +24,13 @@ class NotReady:
     code: str
     """Stable, for programs; `docs/reference/codes.md` lists all."""
     expected: bool = False
-    """Whether this state occurs in every update; if so, its log line is no warning."""
+    """Whether this state occurs in every update; if so, its log line is not a warning."""
 
 
 class ReadinessLog:
-    """A log of why a daemon is not ready: a line for each new reason, repeated every REPEAT_SECONDS while it lasts.
+    """A log of why a daemon is not ready: a line for each new reason, and every REPEAT_SECONDS the same line again.
 
-    `first` is the reason while the daemon starts, which is not logged at once.
+    `first` is the reason during the daemon's start. This reason is first logged after REPEAT_SECONDS.
     """
 
     def __init__(self, first: str | None, clock: Callable[[], float]) -> None:
@@ -41,7 +41,7 @@ class ReadinessLog:
         self._logged_at = clock()
 
     def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> str | None:
-        """Log that the daemon is ready, or why not, unless it was just logged; return the reason."""
+        """Log that the daemon is ready, or why it is not, but repeat no recent line. Return the reason."""
         now = self._clock()
         if reason == self.reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
             return reason

@@ -166,7 +166,7 @@ class SettingsParser(Generic[S]):
             self._parser.add_argument(flag.name, dest=flag.field, default=None, help=told, **value)
 
     def parse(self, arguments: Sequence[str]) -> S:
-        """Parse the settings: a flag overrides its variable, a variable the default; an empty variable is ignored.
+        """Parse the settings: flags override variables, variables override defaults; an empty variable is ignored.
 
         Raises:
             SettingsError: a flag is unknown, or a converter refuses the value of a flag or a variable.

@@ -35,7 +35,7 @@ _STATES = {
     errno.ENOENT: PathState.FREE,
     errno.ECONNREFUSED: PathState.STALE,
     errno.EAGAIN: PathState.LIVE,  # the backlog is full
-    errno.ENOTCONN: PathState.LIVE,  # a signal ended the wait for room: Python's connect() returned (PEP 475)
+    errno.ENOTCONN: PathState.LIVE,  # a signal ended connect()'s wait for room (PEP 475)
 }
 """The state of the path, keyed by the error number of connect()."""
 
@@ -44,8 +44,8 @@ _STATES = {
 class FileIdentity:
     """Device and inode of a socket's file, which distinguish the file from another one at the same path.
 
-    The identity is valid only while the socket is open: then the kernel keeps the inode and its number.
-    Timestamps are no part of the identity, because link(2), rename(2) and chmod(2) change them.
+    The identity is valid only while the socket is open, because the kernel then keeps the inode and its
+    number. Timestamps are no part of the identity, because link(2), rename(2) and chmod(2) change them.
     """
 
     device: int
@@ -66,7 +66,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SocketHolder:
-    """The kernel's data about a live socket's owner. The bound name proves nothing: any program can bind this name."""
+    """The kernel's data about a live socket's owner. `bound_name` proves nothing: any program can bind a name."""
 
     bound_name: str
     """The name to which the socket was bound, even if that file was replaced; empty if there was no name."""
@@ -84,7 +84,7 @@ class PathInspection:
 
 
 def inspect_socket(path: Path, *, patience: float = 0) -> PathInspection:
-    """Return what is at a path, and the owner of a live socket if its backlog has room in `patience` seconds.
+    """Return what is at a path. If a live socket's backlog is full, wait `patience` seconds for the owner.
 
     Raises:
         UnavailableError: the path cannot be inspected.

@@ -35,7 +35,7 @@ to read after the stall; the buffer holds about 280 bytes, and a SIGTERM that fi
 
 
 class StallWatchdog:
-    """Sends SIGNAL to the thread that created the watchdog while that thread is busy for over `stall_seconds`.
+    """Sends SIGNAL to the thread that created the watchdog when that thread has been busy for `stall_seconds`.
 
     One signal ends all waits of one system call; further signals end the waits of the next system calls.
     """

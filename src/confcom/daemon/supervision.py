@@ -18,7 +18,7 @@ from confcom.errors import ConfcomError, ExitCode, explain
 _logger = logging.getLogger(__name__)
 
 STOP_DEADLINE_SECONDS = 20.0
-"""Seconds from the first signal to the exit. A kubelet kills later, after 30 s (terminationGracePeriodSeconds)."""
+"""Seconds from first signal to exit. A kubelet kills a Pod after 30 s (terminationGracePeriodSeconds)."""
 LIBRARY_SECONDS = 1.0
 """Timeout for tasks that libraries have left running when the daemon is done; gRPC's need a few turns of
 the event loop (grpcio 1.85, seen)."""
@@ -27,11 +27,11 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_uvloop: bool = False) -> ExitCode:
-    """Run `main(stop)` to its end. SIGTERM, SIGINT or SIGHUP sets `stop`; `main` then has `stop_deadline` seconds.
+    """Run `main(stop)`. SIGTERM, SIGINT or SIGHUP sets `stop`; `main` then has `stop_deadline` seconds to end.
 
-    A SIGINT after the first signal, or the deadline, cancels `main`. Another SIGTERM or SIGHUP does not
-    cancel `main`: containerd repeats SIGTERM after its own restart, and if a terminal closes, its shell and
-    the kernel send one SIGHUP each. If SIGHUP is ignored from the start (nohup), it stays ignored.
+    `main` is cancelled at the deadline, or by a SIGINT after the first signal. Another SIGTERM or SIGHUP does
+    not cancel `main`: containerd repeats SIGTERM after its own restart, and if a terminal closes, its shell
+    and the kernel send one SIGHUP each. If SIGHUP is ignored from the start (nohup), it stays ignored.
 
     `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS to end; then
     they are cancelled, and their names are logged.
@@ -40,7 +40,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
         OK after an orderly stop, FAILED when the stop had to be forced.
 
     Raises:
-        ConfcomError: `main` failed with it; of several failures, the first ConfcomError is raised.
+        ConfcomError: `main` failed with this error; of several errors, the first ConfcomError is raised.
     """
     factory = importlib.import_module("uvloop").new_event_loop if use_uvloop else None
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -48,10 +48,10 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
 
 
 async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
-    """Run services concurrently until `stop` is set; a service that fails, or returns too early, ends all.
+    """Run services concurrently until `stop` is set; if a service fails or returns early, all end.
 
     Raises:
-        ConfcomError: a service failed with it, or returned before `stop` was set.
+        ConfcomError: a service failed with this error, or returned before `stop` was set.
     """
 
     async def serve(service: Coroutine[Any, Any, None]) -> None:
@@ -89,7 +89,7 @@ def exit_status(body: Callable[[LogStream], int], *, stderr: TextIO) -> int:
     """Run a daemon's main and return its exit code; errors are written to stderr.
 
     A ConfcomError is explained; any other exception is a bug and is written with its traceback. While
-    `body` runs, sys.stderr is the stream that `body` gets, so that no write to it blocks.
+    `body` runs, sys.stderr is the stream that `body` gets, so that no write to sys.stderr blocks.
     """
     stream = LogStream(stderr)
     try:

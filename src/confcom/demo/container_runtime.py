@@ -1,6 +1,6 @@
 """Starts containers: processes, with their own namespaces if the machine allows namespaces. Chooses the mode.
 
-A shell script builds a container's root file system: the machine's files, with a new /dev, /proc and /run. The
+A shell script builds a container's root file system from the machine's files and a new /dev, /proc and /run. The
 script runs in a new mount namespace and uses a tmpfs, so it creates nothing on the machine, not even mount points.
 """
 
@@ -24,18 +24,18 @@ TOOLS = ("chroot", "env", "ln", "mkdir", "mount", "setpriv", "sh", "unshare")
 """The programs that start a container with namespaces."""
 
 PROBE_SECONDS = 10.0
-"""Deadline in seconds of a probe container, which usually takes 0.1 s. A slower machine could not run the demo."""
+"""Deadline in seconds of a probe container, which usually takes 0.1 s. A slower machine cannot run the demo."""
 
 MAX_MESSAGE_BYTES = 2048
-"""If a start fails, the error contains at most this number of last bytes of the start's output."""
+"""Maximum number of bytes that the error quotes from the end of a failed start's output."""
 
 SIGNAL_EXIT_BASE = 128
-"""If a signal ends a program, shells and runtimes report this number plus the signal's as the exit code."""
+"""If a signal ends a program, its exit code is this number plus the signal's number (shells, runtimes)."""
 
 AUTO = "auto"
 
 HOST_DEVICE = "/dev/null"
-"""The machine's only device that containers can get; at SGX's paths it is the simulated enclave device."""
+"""The only device that containers can get. At SGX's paths, this device is the simulated enclave device."""
 
 SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
 
@@ -52,21 +52,21 @@ _RUN = ("/run", "/var/run")
 _AESMD = "aesmd"
 """The folder of the machine's own aesmd, which is hidden: quotes must come from the demo's quote helper."""
 _LOCKED_FLAGS = {os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "noexec"}
-"""Mount flags that the kernel locks, so that a remount in a user namespace repeats them: mount_namespaces(7)."""
+"""Mount flags that the kernel locks (mount_namespaces(7)); a remount in a user namespace must repeat them."""
 
 
 class Mode(StrEnum):
     ROOT = "root"
-    """Root creates new mount and PID namespaces."""
+    """Only root can start containers, with new mount and PID namespaces."""
     USER_NAMESPACE = "user-namespace"
-    """Any user creates new mount and PID namespaces in a new user namespace."""
+    """Any user can start containers: a new user namespace contains their new mount and PID namespaces."""
     NO_NAMESPACE = "no-namespace"
     """Containers are plain processes. Nothing is mounted, so variables tell our client the real paths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image: variables, and a program of this machine, since nothing is pulled from a registry."""
+    """An image: variables, and a program on this machine, because the demo pulls nothing from a registry."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -94,11 +94,11 @@ class ContainerPlan:
 
 
 def sample_image(environ: Mapping[str, str]) -> Image:
-    """Return the image of the examples, whose program finds the modules that this interpreter finds."""
+    """Return the examples' image. The image's program can import the same modules as this interpreter."""
     env = {"PATH": DEFAULT_PATH, "HOME": environ.get("HOME", "/")}
     if "PYTHONPATH" in environ:
         env["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, environ["PYTHONPATH"].split(os.pathsep)))
-    # With -P, Python imports nothing from the working directory.
+    # -P keeps Python from importing from the working directory.
     return Image((sys.executable, "-P", "-m", "confcom.sample_workload"), env)
 
 
@@ -163,9 +163,9 @@ class ContainerRuntime:
     mode: Mode
     tools: Mapping[str, str]
     mark: Mapping[str, str]
-    """The variable in processes' environment that lets the guardian find the processes."""
+    """The environment variable by which the guardian finds the demo's processes."""
     reason: str = ""
-    """Why better modes do not work here; empty for the best mode."""
+    """The reason why better modes do not work here; empty for the best mode."""
 
     async def start(self, plan: ContainerPlan, directory: Path, log: Path) -> ContainerProcess:
         try:
@@ -181,7 +181,7 @@ class ContainerRuntime:
                 ready = directory / "ready"
                 script = root_script(plan, self.tools, root=root, ready=ready)
                 start = directory / "start.sh"
-                start.write_bytes(os.fsencode(script))  # folders' names may be any bytes
+                start.write_bytes(os.fsencode(script))  # a folder's name may be any bytes
                 command, env = (*self._unshare(), self.tools["sh"], str(start)), dict(self.mark)
             with log.open("ab") as output, setup_log.open("ab") as errors:
                 process = await asyncio.create_subprocess_exec(
@@ -224,7 +224,7 @@ def find_tools(path: str) -> dict[str, str]:
 async def choose_runtime(
     wanted: str, tools: Mapping[str, str], mark: Mapping[str, str], scratch: Path
 ) -> ContainerRuntime:
-    """Return a runtime with the wanted mode (a Mode's value), or for AUTO with the best mode that works."""
+    """Return a runtime with the wanted mode (a Mode's value); AUTO means the best mode that works."""
     reasons: list[str] = []
     for mode in Mode if wanted == AUTO else (Mode(wanted),):
         runtime = ContainerRuntime(mode, tools, mark, "; ".join(reasons))
@@ -296,13 +296,13 @@ class _Script:
         self._tools = tools
         self._root = root
         self._own = {_DEV}
-        """Directories on a tmpfs of the container: mount points can be created in them."""
+        """Directories on a tmpfs of the container, in which mount points can be created."""
 
     def copy_directory(self, directory: Path, *, without: Collection[str]) -> None:
         self._tmpfs(directory)
         self._own.add(directory)
         names = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
-        # The directory that contains the new root is bound first: bound later, it would show other mounts again.
+        # Bind the directory that contains the new root first; later, it would contain the mounts made so far.
         for name in sorted(names, key=lambda name: directory / name not in self._root.parents):
             if name not in without:
                 self._copy(directory / name)
@@ -347,7 +347,7 @@ class _Script:
             self.lines.append(self._mount("-o", options, self._at(target)))
 
     def _copy(self, path: Path) -> None:
-        """Show a file or directory of the machine at the same path; an empty one if the mount fails."""
+        """Show a file or directory of the machine at the same path; show an empty one if the mount fails."""
         if path.is_symlink():
             self._run("ln", "-s", "--", str(path.readlink()), self._at(path))
         elif path.is_dir():
@@ -365,7 +365,7 @@ class _Script:
         return str(self._root.joinpath(*path.parts[1:]))
 
     def _mount(self, *arguments: str) -> str:
-        # Without -n, mount(8) would write to the machine's /run/mount.
+        # -n keeps mount(8) from writing to the machine's /run/mount.
         return shlex.join([self._tools["mount"], "-n", *arguments])
 
     def _run(self, tool: str, *arguments: str) -> None:

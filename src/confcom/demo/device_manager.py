@@ -1,7 +1,7 @@
 """The demo kubelet's device manager accepts registrations, receives device lists, and allocates devices.
 
 The manager follows even surprising rules of Kubernetes up to 1.36 (pkg/kubelet/cm/devicemanager); testkit
-adds those of 1.37. In testkit/kubelet_contract, the same cases run with this manager and with real kubelets.
+adds 1.37's rules. In testkit/kubelet_contract, the same cases run with this manager and with real kubelets.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class Allocation:
 
 
 def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
-    """Merge the responses for all resources. As in the kubelet, the first value of a variable or path is used."""
+    """Merge the responses for all resources. Like the kubelet, use the first value of a variable or path."""
     envs: dict[str, str] = {}
     devices: dict[str, Mount] = {}
     mounts: dict[str, Mount] = {}
@@ -95,7 +95,7 @@ class PluginClient:
                 yield {device.ID: device.health == services.HEALTHY for device in response.devices}
 
     async def allocate(self, ids: Sequence[str]) -> pb.ContainerAllocateResponse:
-        """Call Allocate for one container with these devices. Raise AdmissionError if the call fails."""
+        """Call Allocate with these devices, for one container. Raise AdmissionError if the call fails."""
         request = pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=ids)])
         try:
             response = await self._stub.allocate(request, timeout=ALLOCATE_SECONDS)
@@ -105,7 +105,7 @@ class PluginClient:
             task = asyncio.current_task()
             if not self._closed or (task is not None and task.cancelling()):
                 raise
-            # The text is grpc-go's for a call whose connection the kubelet closes (ErrClientConnClosing).
+            # grpc-go gives this text to a call whose connection the kubelet closes (ErrClientConnClosing).
             raise AdmissionError("rpc error: code = Canceled desc = grpc: the client connection is closing") from None
         if not response.container_responses:
             raise AdmissionError("no containers return in allocation response ")
@@ -127,11 +127,11 @@ class PluginRegistry:
     """The device plugins that the kubelet knows, according to the rules up to 1.36. This class does no I/O.
 
     The kubelet keeps two maps. The map *clients* (plugin/v1beta1/handler.go) decides which client is
-    disconnected when a stream ends: the resource's current client, even if the stream was that of another
-    client. The map *endpoints* (manager.go) decides which client gets Allocate calls.
+    disconnected when a stream ends: the resource's current client, even if another client's stream ended. The
+    map *endpoints* (manager.go) decides which client gets Allocate calls.
 
     A registration is `dialling`, then `failed` or `connected`, and later `ended`. A failed registration also
-    removes the resource's client: the plugin registered before keeps working, but the end of its stream is ignored.
+    removes the resource's client. A plugin that registered before keeps working, but the end of its stream is ignored.
     """
 
     def __init__(self) -> None:
@@ -150,9 +150,9 @@ class PluginRegistry:
         return ""
 
     def ended(self, client: PluginClient) -> PluginClient | None:
-        """Remove the entries that must go when a client's stream ends. Return the client to disconnect.
+        """Remove entries as a kubelet does when a client's stream ends. Return the client to disconnect.
 
-        The returned client may be another than `client`, or None if the kubelet ignores the stream's end.
+        The returned client may differ from `client`; it is None if the kubelet ignores the stream's end.
         """
         current = self._clients.pop(client.resource, None)
         if current is not None:
@@ -239,7 +239,7 @@ class DeviceManager:
     async def allocate(self, pod: str, container: str, requests: Mapping[str, int]) -> Allocation:
         """Choose devices for a container, and call the plugins' Allocate with these devices.
 
-        After an AdmissionError, the chosen devices stay allocated until the pod is released.
+        If AdmissionError is raised, the chosen devices stay allocated until the pod is released.
         """
         responses = []
         for resource, count in requests.items():
@@ -278,7 +278,7 @@ class DeviceManager:
         if ended is not None and self._registry.endpoint(client.resource) is None:
             self._ledger.mark_unhealthy(client.resource)
             self._changes.notify()
-        # A client whose stream's end was ignored may still be an endpoint, connected for Allocate calls.
+        # If the end of a client's stream was ignored, the client may still be an endpoint for Allocate calls.
         for gone in {client, ended or client} - self._registry.clients():
             await gone.close()
 

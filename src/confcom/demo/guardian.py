@@ -1,4 +1,4 @@
-"""The guardian: a process that, however the demo ends, ends its other processes and clears its folder.
+"""The guardian: a process that ends the demo's other processes and clears its folder, however the demo ends.
 
 The guardian waits until its pipe from the demo is closed, which the kernel does even after a SIGKILL. Then the guardian
 ends every process with the demo's mark in the environment, even outside of the original process group.
@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MARK_VARIABLE = "CONFCOM_DEMO"
-"""The environment variable that marks the demo's processes, and whose value is the demo's folder."""
+"""The environment variable that marks the demo's processes; its value is the demo's folder."""
 TERMINATE_SECONDS = 5.0
 """Seconds between SIGTERM and SIGKILL. The daemons need a fraction of a second to end."""
 KILL_SECONDS = 1.0
-"""Seconds for rounds of SIGKILL. If a process forks during a round, a later round finds the child."""
+"""Time limit of all SIGKILL rounds. If a process forks during a round, a later round finds the child."""
 PAUSE_SECONDS = 0.02
 
 
@@ -54,7 +54,7 @@ def clear(folder: Path) -> None:
 def main(folder: str, remove: str) -> None:
     """Ignore signals, wait for the end of standard input, then end the processes and clear the folder.
 
-    The folder's path is the mark's value. `remove` is "remove", or "keep" for a folder that the user owns.
+    The folder's path is the mark's value. If `remove` is "keep", the user owns the folder, and it stays.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

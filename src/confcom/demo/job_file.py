@@ -36,7 +36,7 @@ class Job:
 Name = Annotated[str, Meta(pattern=f"^{LABEL}$", max_length=MAX_LABEL)]
 AbsolutePath = Annotated[str, Meta(pattern=r"^(/(?!\.\.(/|$))[^/\0]+)+/?$")]
 Text = Annotated[str, Meta(pattern=r"^([^$\0]|\$(?!\())*$")]
-"""Text without variable references such as $(HOME), since the demo does not replace them."""
+"""Text that has no variable references such as $(HOME), since the demo does not replace references."""
 
 
 class _Fields(Struct, forbid_unknown_fields=True, rename="camel"):
@@ -123,7 +123,7 @@ def read_job(path: Path) -> Job:
     for name in container.resources.limits:
         if not extended_resource(name):
             raise _unusable(path, f"{name} is no resource of a device plugin, and the demo counts no other")
-    if "=" in "".join(container.command[:1]):  # env(1) starts the program, and would set a variable
+    if "=" in "".join(container.command[:1]):  # env(1) starts the program, and would take A=B for a variable
         raise _unusable(path, f"a program cannot have the name {container.command[0]}")
     return Job(
         name=file.metadata.name,

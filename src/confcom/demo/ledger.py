@@ -43,7 +43,7 @@ class DeviceLedger:
         return sum(len(holding.ids) for holding in self._holdings if holding.resource == resource)
 
     def fits(self, requests: Mapping[str, int]) -> bool:
-        """Return whether the requested numbers of devices are free by the scheduler's count."""
+        """Return whether the requested numbers of devices are free, counted as the scheduler counts."""
         allocatable = self.allocatable()
         return all(
             count <= allocatable.get(resource, 0) - self.allocated(resource)

@@ -1,4 +1,4 @@
-"""A node: the kubelet's device manager, and the pods from the scheduler's decision to the pods' end."""
+"""A node: the kubelet's device manager, and each pod from the scheduler's decision to the pod's end."""
 
 import asyncio
 import itertools
@@ -14,7 +14,7 @@ from confcom.demo.ledger import AdmissionError, DeviceLedger
 from confcom.errors import ConfcomError
 
 GRACE_SECONDS = 5.0
-"""Seconds between SIGTERM and SIGKILL for a deleted pod. The sample workload ends within milliseconds."""
+"""Seconds between SIGTERM and SIGKILL for a deleted pod. The sample workload needs milliseconds."""
 
 
 class Phase(StrEnum):
@@ -47,7 +47,7 @@ class Pod:
 
 
 class Node:
-    """A node in a directory: the path DIRECTORY/node/P is the host path /P for its pods and daemons."""
+    """A node in a directory. Its pods and daemons see the path DIRECTORY/node/P as the host path /P."""
 
     def __init__(
         self,

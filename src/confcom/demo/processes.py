@@ -21,7 +21,7 @@ COMMAND_SECONDS = 30
 """Deadline in seconds for a command, which normally takes less than a second."""
 
 READY_SECONDS = 20.0
-"""Deadline for a daemon's readiness and for a Job, which take a second, or several on a loaded machine."""
+"""Deadline for a daemon's readiness and for a Job; both take a second, or several on a loaded machine."""
 
 POLL_SECONDS = 0.02
 
@@ -38,7 +38,7 @@ class StepError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """The demo's processes, which have the mark, and their own sessions so that Ctrl-C reaches only the demo.
+    """The demo's processes. Every process has the mark and its own session, so Ctrl-C reaches only the demo.
 
     Attributes: inherited: the environment of every process, to which the mark is added. replacements: command
     name -> argv prefix that replaces `confcom NAME`. Tests use replacements to make steps fail. variables:
@@ -66,7 +66,7 @@ class Processes:
         return self.folder / "logs" / f"{name}.log"
 
     async def run(self, *command: str, accept: Collection[int] = (0,)) -> tuple[int, dict[str, Any]]:
-        """Run a command that prints a JSON object. Return the command's exit code and the object."""
+        """Run a command that prints a JSON object. Return the exit code and the printed object."""
         shown, output = self.shown(*command), ("--output", "json") if command[0] == "confcom" else ()
         process = await self._spawn([*self._argv(*command), *output], PIPE, PIPE)
         try:
@@ -109,7 +109,7 @@ class Processes:
     def _argv(self, program: str, *arguments: str) -> list[str]:
         if program == "confcom" and arguments[0] in self.replacements:
             return [*self.replacements[arguments[0]], *arguments[1:]]
-        # With -P, Python imports nothing from the current directory.
+        # -P keeps Python from importing from the current directory.
         return [sys.executable, "-P", *(("-m", "confcom") if program == "confcom" else ()), *arguments]
 
     async def _spawn(self, argv: list[str], stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> Process:
@@ -151,7 +151,7 @@ def prepare_folder(wanted: Path | None) -> tuple[Path, bool]:
 
 @contextlib.asynccontextmanager
 async def guarded(processes: Processes, *, owns_folder: bool) -> AsyncIterator[None]:
-    """Run the guardian, which after the block ends all processes, and empties or removes the folder."""
+    """Run the guardian. After the block, the guardian ends all processes and clears or removes the folder."""
     command = ("-m", "confcom.demo.guardian", str(processes.folder), "remove" if owns_folder else "keep")
     try:
         guardian = await asyncio.create_subprocess_exec(

@@ -24,7 +24,7 @@ from confcom.kubernetes.names import REAL
 VM_SIZE, EPC_MIB = "Standard_DC8_v2", 168
 
 JOB, PLATFORM, QUOTE, TRUST = "job.yaml", "platform", "q.bin", "trust"
-"""The example file's name; then names in the demo's folder: platform, quote, the relying party's files."""
+"""The example file's name, and names in the demo's folder: platform, quote, the relying party's files."""
 
 CONTAINERS = {
     Mode.ROOT: "processes with a file system of their own",
@@ -36,7 +36,7 @@ CHALLENGE_VARIABLE = "CONFCOM_CHALLENGE"
 CHALLENGE_PLACEHOLDER = "0" * 64
 """The value in examples/job.yaml that the relying party replaces with its challenge."""
 CHALLENGE_SIZE = 32
-"""Number of bytes of a challenge, which like a SHA-256 hash takes 32 of the 64 bytes of report data."""
+"""Number of bytes of a challenge: like a SHA-256 hash, it takes 32 of the 64 bytes of report data."""
 
 QUOTE_PREFIX = "quote: "
 SHOWN_OUTPUT = ("enclave memory:", "quoting ", "AESM socket:", "done:")
@@ -59,7 +59,7 @@ VERDICTS = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of text, which is shown only with --verbose if it is a `detail`."""
+    """A line of text; a `detail` is shown only with --verbose."""
 
     text: str
     detail: bool
@@ -213,7 +213,7 @@ async def simulated_platform(demo: Demo, report: StepReport) -> None:
 
 
 async def daemons(demo: Demo, report: StepReport) -> None:
-    """Step 2: start the node, and the device plugin and the quote helper as processes of their own."""
+    """Step 2: start the node, then the device plugin and the quote helper as separate processes."""
     processes, node = demo.processes, demo.node
     await node.start()
     plugin = ["device-plugin", "--simulated", "--simulated-epc-mib", str(EPC_MIB), "--host-root", str(node.root)]
@@ -238,7 +238,7 @@ async def daemons(demo: Demo, report: StepReport) -> None:
 
 
 def _epc_missing(node: Node) -> str:
-    """Return "" once the node offers EPC, else what it offers. StepError if the EPC is not the platform's."""
+    """Return "" once the node offers EPC, else the node's offer. StepError if the EPC's size is wrong."""
     allocatable = node.ledger.allocatable()
     offered = [allocatable.get(name, 0) for name in (REAL.epc, REAL.helper)]
     if not all(offered):
@@ -300,7 +300,7 @@ async def verification(demo: Demo, report: StepReport) -> None:
     """Step 5: a relying party verifies the quote with public files; four variations are refused."""
     platform, trust = demo.file(PLATFORM), demo.file(TRUST)
     quote, changed = demo.file(QUOTE), demo.file("changed.bin")
-    # The workload's builder publishes the MRENCLAVE: a relying party does not ask the workload for it.
+    # The workload's builder publishes the MRENCLAVE; a relying party does not ask the workload for it.
     results = await asyncio.gather(
         demo.run(report, "confcom", "simulation", "export", "--state-dir", str(platform), str(trust)),
         demo.run(report, "python", "-m", "confcom.sample_workload", "--print-identity"),
@@ -357,7 +357,7 @@ async def pending_then_runs(demo: Demo, report: StepReport) -> None:
     holding = await demo.submit(read_job(example("job-holding.yaml")))
     require_started(holding)
 
-    # As on Kubernetes, a container's first process ignores SIGTERM until it installs a handler.
+    # A container's first process ignores SIGTERM until it installs a handler, as on Kubernetes.
     await demo.until("quote", holding, lambda: f"\n{QUOTE_PREFIX}" in holding.output())
     report.say(f"{f'Job {holding.job.name} runs':<32}{demo.epc_in_use()}")
 

@@ -5,7 +5,7 @@ import os
 from confcom.extras import run_as_module
 
 if __name__ == "__main__":
-    # gRPC's C core reads this variable only at its import (tried: grpcio 1.85). Callers still get and log errors.
-    # Without the variable, gRPC writes to stderr, for example "Got goaway" when a peer ends, which is not JSON.
+    # gRPC's C core reads this variable only at its import (tried: grpcio 1.85). Callers still see and log errors.
+    # By default, gRPC writes text, not JSON, to stderr, such as "Got goaway" when a peer ends.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     run_as_module("device_plugin", "daemon")

@@ -18,7 +18,7 @@ EPC_VARIABLE = "CONFCOM_SGX_EPC_MIB"
 on, a list of IDs would exceed Linux's limit of 128 KiB for one environment string."""
 PLATFORM_VARIABLE = "CONFCOM_SGX_PLATFORM"
 DEVICE_PERMISSIONS = "rw"
-"""The driver needs read and write access. Containers never create device nodes, which would need `m`."""
+"""The driver needs read and write access. Containers create no device nodes, so `m` is not needed."""
 
 
 class AllocationError(ConfcomError):
@@ -32,10 +32,10 @@ class Allocator:
     resource: Resource
     discovery: Discovery
     aesmd_directory: str | None
-    """The host's directory to mount; None if containers mount it themselves."""
+    """The host's directory to mount; None if containers mount the directory themselves."""
 
     def allocate(self, request: pb.AllocateRequest) -> pb.AllocateResponse:
-        """Return one answer per container; AllocationError for no device, unknown or repeated devices."""
+        """Return one answer per container; AllocationError if devices are missing, unknown or repeated."""
         containers = request.container_requests
         self._check([identifier for container in containers for identifier in container.devices_ids])
         return pb.AllocateResponse(

@@ -91,9 +91,9 @@ def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDev
 
 
 def mounted_noexec(mountinfo: str, path: str) -> bool:
-    """Return whether a path's mount, which is the last of the deepest mounts above the path, is noexec.
+    """Return whether a path's mount is noexec: the last mount with the longest mount point above the path.
 
-    `path` is absolute and contains no links. Lines that do not have mountinfo's format are ignored.
+    `path` is absolute and contains no links. Lines that are not in mountinfo's format are ignored.
     """
     depth, noexec = 0, False
     for line in mountinfo.splitlines():

@@ -1,7 +1,7 @@
 """Inspects the host periodically: waits until the node has SGX, then detects lost and returned devices.
 
-Resources, device IDs and paths are decided once, at the start. After the loss of an SGX device the kubelet's
-streams are ended. A device list never loses single devices.
+Resources, device IDs and paths are decided once, at the start. When an SGX device is lost, the plugin ends
+the streams to the kubelet; it does not send a shorter device list.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ containers that start after the loss would fail."""
 class DeviceAvailability:
     reason: str = ""
     code: str = ""
-    """Why the device is unavailable, and the reason's code; empty if the device is available."""
+    """The reason why the device is unavailable, and its code; both are empty if the device is available."""
     available: asyncio.Event = field(default_factory=asyncio.Event)
     unavailable: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -52,7 +52,7 @@ class DeviceAvailability:
 
 @dataclass(slots=True)
 class SgxSearch:
-    """A search that waits until the node has SGX, since a driver may be loaded late."""
+    """A search that waits until the node has SGX, since the system may load a driver late."""
 
     host: HostFiles
     simulated_epc_mib: int | None
@@ -64,7 +64,7 @@ class SgxSearch:
     async def find(self) -> Discovery:
         """Inspect the host until SGX is found, and return the discovery. A complete first discovery ends the search.
 
-        An incomplete discovery must last DEBOUNCE_POLLS inspections: udev may be at work, and it is final.
+        An incomplete discovery becomes final after DEBOUNCE_POLLS inspections, as udev may be at work.
         """
         found = self._inspect()
         if found is not None and found.provision_node is not None:
@@ -114,7 +114,7 @@ class DeviceWatch:
     availability: dict[Device, DeviceAvailability] = field(init=False)
     _paths: dict[Device, str] = field(init=False)
     _seen: Counter[Device] = field(default_factory=Counter)
-    """For each device, the number of latest inspections in a row that found it."""
+    """Keyed by device: the number of latest inspections in a row that found the device."""
     _logged_problems: dict[Device, tuple[str, ...]] = field(default_factory=dict)
     _logged_late: set[Device] = field(default_factory=set)
 

@@ -26,21 +26,21 @@ from confcom.kubelet_api.services import (
 )
 
 MAX_STREAMS = 8
-"""Maximum number of open ListAndWatch streams. The kubelet has one stream; the rest is for other clients."""
+"""Maximum number of open ListAndWatch streams. One is for the kubelet, the others are for other clients."""
 MAX_CONCURRENT_CALLS = MAX_STREAMS + 4
 """The kubelet makes one call at a time beside its stream. Calls beyond the limit are refused, so that
 requests do not fill the memory. A request has at most 10 KiB for 2,048 devices and 1.3 MiB for 262,144.
 Twelve requests of 1.3 MiB take 16 MiB of the 128 MiB that the plugin has in the chart."""
 STOP_SECONDS = 1.0
-"""Seconds for open calls when the server stops: streams have ended before, and Allocate takes under 1 ms."""
+"""Seconds for which a stopping server waits for open calls other than streams. Allocate takes under 1 ms."""
 
 
 @dataclass(slots=True)
 class Endpoint:
     """The gRPC server of one resource on one socket, whose path is never used again.
 
-    gRPC silently takes over a live socket's path. When a server ends, gRPC removes its path, even if another
-    server uses this path by then. The first stream is the kubelet's, since no other program knows the path
+    gRPC silently takes over a live socket's path. When a server ends, gRPC removes the server's path, even if
+    another server has taken it over. The first stream is the kubelet's, since no other program knows the path
     before Register. Only the end of the kubelet's stream requires a new registration.
     """
 
@@ -53,7 +53,7 @@ class Endpoint:
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     """`opened` is set when the kubelet opens its stream, and `lost` is set when this stream has ended."""
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """An event that ends every ListAndWatch stream, as a stopping gRPC server waits for open streams."""
+    """The event ends all ListAndWatch streams. Otherwise a stopping gRPC server would wait for them."""
     _streams: int = 0
     _server: grpc.aio.Server | None = None
 
@@ -90,7 +90,7 @@ class Endpoint:
         server, self._server = self._server, None
         try:
             if server is not None:
-                # shield() is for Python 3.11: there gRPC's call of asyncio.wait_for may lose a cancellation.
+                # Without shield(), gRPC's asyncio.wait_for may lose a cancellation on Python 3.11.
                 await asyncio.shield(server.stop(STOP_SECONDS))
         finally:
             with contextlib.suppress(OSError):
@@ -126,7 +126,7 @@ class Endpoint:
             self.metrics.allocate_failures.labels(name).inc()
             refusal = str(error)
         if response is None:
-            # Inside the except block, the traceback would keep all IDs of the request in memory.
+            # abort() comes after the except block, whose traceback would keep the request's IDs in memory.
             del request
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
         self.metrics.allocate_seconds.labels(name).observe(self.clock() - started)

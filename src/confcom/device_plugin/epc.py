@@ -1,7 +1,7 @@
 """Discovers the node's SGX: platform, EPC (with the reason) and device nodes. Reads files only through HostFiles.
 
-This module decides once whether the platform is hardware or simulated; Allocate tells containers. The
-driver's entry in sysfs decides, not /dev: any program can create files in /dev, and a simulated node has one.
+This module decides once whether the platform is hardware or simulated. Allocate tells containers the result.
+The driver's entry in sysfs decides. /dev does not, since any program can create files there.
 """
 
 import re
@@ -21,10 +21,10 @@ DRIVER_ENTRIES = ("/sys/class/misc/sgx_enclave", "/sys/class/misc/enclave", "/sy
 driver before its device was renamed (in "misc" from V1.32 on, says its README). `isgx`: the legacy driver,
 whose device /dev/isgx is never offered, since it cannot serve DCAP attestation."""
 ENCLAVE_NODES = ("/dev/sgx_enclave", "/dev/sgx/enclave")
-"""The enclave device's path with the kernel's driver, and with the out-of-tree driver. Programs try both."""
+"""Paths of the enclave device: of the kernel's driver and of the out-of-tree driver. Programs try both."""
 PROVISION_NODES = ("/dev/sgx_provision", "/dev/sgx/provision")
 SIMULATED_NODE = "/dev/null"
-"""The host device that containers on a simulated node get at SGX's paths. Every host has this device already."""
+"""The host device that containers on a simulated node get at SGX's paths. Every host has this device."""
 
 _NUMA_NODE = re.compile(r"node([0-9]{1,9})")
 _NUMBER = re.compile(r"[0-9]{1,20}")
@@ -38,7 +38,7 @@ class Platform(StrEnum):
 
 
 class NoSgxError(UnavailableError):
-    """The node has no SGX that the plugin could offer; the error contains the reason."""
+    """The node has no SGX that the plugin can offer; the error contains the reason."""
 
 
 class EpcSource(StrEnum):
@@ -46,7 +46,7 @@ class EpcSource(StrEnum):
     CPUID = "cpuid"
     SIMULATED = "simulated"
     NONE = "none"
-    """The node has no EPC, or no source knows its size."""
+    """The node has no EPC, or no source gives the EPC's size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,9 @@ def found_epc(source: EpcSource, reason: str, sections: tuple[EpcSection, ...]) 
 
 
 def find_epc(host: HostFiles) -> FoundEpc:
-    """Return sysfs's EPC, which has NUMA nodes and is what the kernel uses, or else CPUID's EPC.
+    """Return the EPC that sysfs shows with its NUMA nodes; if there is none, return the EPC that CPUID shows.
 
-    Less than 1 MiB counts as no EPC, since one device is 1 MiB.
+    The kernel uses the EPC in sysfs. Less than 1 MiB counts as no EPC, since one device is 1 MiB.
     """
     sections, no_sysfs = _read_sysfs(host)
     if _total(sections) >= MIB:

@@ -1,4 +1,4 @@
-"""Finds how much EPC is in use, from the kubelet's checkpoint or else from sockets of earlier instances."""
+"""Finds how much EPC is in use, from the kubelet's checkpoint or else from sockets of earlier plugins."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +16,10 @@ takes about ten times the size in memory; in the chart, the plugin has 128 MiB."
 
 
 def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str], epc_mib: int) -> EpcInUse:
-    """Return how much EPC is in use according to the kubelet's checkpoint, or else to existing sockets.
+    """Return how much EPC is in use according to the kubelet's checkpoint, or else according to sockets.
 
     An unusable checkpoint is ignored. Sockets show how a running or killed instance counts EPC, but not how
-    many devices containers hold; devices then count as held.
+    many devices containers hold. The plugin then assumes that containers hold devices.
     """
     epc, enclave = resources[ResourceKind.EPC], resources[ResourceKind.ENCLAVE]
     try:
@@ -51,7 +51,7 @@ def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: s
 
 
 def read_checkpoint(directory: Path) -> Checkpoint | None:
-    """Return the checkpoint; None if there is no such file. UnavailableError if the file cannot be used."""
+    """Return the checkpoint; None if the file does not exist. Raise UnavailableError if it is unusable."""
     try:
         with (directory / CHECKPOINT_NAME).open("rb") as file:
             data = file.read(MAX_CHECKPOINT_BYTES + 1)

@@ -1,4 +1,4 @@
-"""Read-only access to the host's files and to the CPUID instruction (this is one of the two uses of ctypes)."""
+"""Read-only access to the host's files and to the CPUID instruction (this module is one of two that use ctypes)."""
 
 import ctypes
 import mmap
@@ -40,7 +40,7 @@ class FileStatus:
 class HostFiles:
     """The files below a root: `/`, the host's file system mounted in a container, or the demo's folder.
 
-    The methods take absolute paths of the host. CPUID does not depend on the root.
+    The methods take absolute paths of the host. The CPUID instruction does not depend on `root`.
     """
 
     root: Path

@@ -23,7 +23,7 @@ class KubeletAbsentError(UnavailableError):
 
 @dataclass(slots=True)
 class KubeletWatch:
-    """Waits until a kubelet listens. Of several concurrent callers of `wait`, only one polls."""
+    """Waits until a kubelet listens. If several callers wait at once, only one of them polls."""
 
     socket: Path
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -36,7 +36,7 @@ class KubeletWatch:
 
 
 async def connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
-    """Connect once: gRPC retries only after a second, and an ending kubelet closes connections first."""
+    """Connect once, as gRPC retries only after a second. A kubelet that ends closes its connections first."""
     while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
             raise UnavailableError(

@@ -41,7 +41,7 @@ _logger = logging.getLogger(__name__)
 STOP_SECONDS = 5.0
 """Timeout of the orderly stop, which takes milliseconds unless the kubelet's connection is half-open."""
 CONFIRM_SECONDS = 5.0
-"""Seconds after a registration until the kubelet certainly has the list; the longest list takes 0.2 s."""
+"""Seconds from a registration until the kubelet certainly has the list; the longest list takes 0.2 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class DevicePlugin:
             await asyncio.gather(*(registrar.end() for registrar in self.registrars))
 
     async def _confirm(self, stop: asyncio.Event) -> None:
-        """Fail if an older instance, while this one was starting, allocated devices that this one lacks."""
+        """Fail if, during this plugin's start, an older plugin allocated devices that this plugin lacks."""
         count = sum(one.count for one in self.plan.resources if one.kind is ResourceKind.EPC)
         registered = not count
         while not registered:
@@ -81,7 +81,7 @@ class DevicePlugin:
     def not_ready_reason(self) -> str | None:
         """Return why the plugin is not ready (a device is lost, or a resource was not registered yet), or None.
 
-        One stream per resource since the start is enough. In an update, the older plugin is deleted once the
+        One stream since the start makes a resource ready. In an update, the older plugin is deleted once the
         newer plugin is ready, or at once if the older one is not ready. Up to 1.36 the kubelet ends the newer
         plugin's stream when the older one ends, so readiness must not depend on the present stream.
         """

@@ -11,7 +11,7 @@ from confcom.kubernetes.inventory import EpcOffer
 from confcom.sgx.epc_from_cpuid import MIB
 
 ALLOCATE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
-"""Limits in seconds; the goal is 0.5 ms: the kubelet calls Allocate in its sync loop, without a deadline."""
+"""Bucket limits in s. The goal is 0.5 ms, as the kubelet's sync loop calls Allocate without a deadline."""
 
 
 class PluginMetrics:
@@ -59,7 +59,7 @@ class PluginMetrics:
         self.platform.labels(discovery.platform).set(1)
 
     def record_devices(self, devices: HostDevices, *, offered: Iterable[Device]) -> None:
-        """Set the health metric of devices that are offered or present; other devices get no value."""
+        """Set the health metric of offered and of present devices; other devices get no value."""
         for node in devices.nodes:
             if node.path is not None or node.device in offered:
                 self.device_healthy.labels(node.device).set(devices.healthy(node.device))

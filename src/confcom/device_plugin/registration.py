@@ -5,10 +5,10 @@ closed when the kubelet has opened the new socket's stream. Up to 1.36, the end 
 still open ends the new stream too; the resource is then registered once more.
 
 A starting kubelet removes every socket in the directory before it listens. Before a kubelet answers Register,
-it connects to the plugin's socket, and waits 10 s if it is missing (measured, 4 of 4). An attempt has these
-steps: serve, connect to the kubelet, check that the socket still exists, call Register over this connection,
-and wait for the kubelet's stream while watching the connection. All resources are served before the first
-Register: starting a gRPC server during a Register would delay the list.
+it connects to the plugin's socket; it waits 10 s for a missing socket (measured, 4 of 4). An attempt has
+these steps: serve, connect to the kubelet, check that the socket still exists, call Register over this
+connection, and wait for the kubelet's stream while watching the connection. All resources are served before
+the first Register: starting a gRPC server during a Register would delay the list.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ YIELD_SECONDS = 0.05
 """Seconds by which resources that yield are registered later when a kubelet starts. All registrations take 35
 ms of CPU. For a resource registered after its first report, the kubelet reports 0 for ten seconds."""
 ABSENT_REPORT_SECONDS = 1.0
-"""Seconds between checks why no kubelet listens: the socket may be missing, stale or forbidden."""
+"""Seconds between checks of the reason why no kubelet listens: a missing, stale or forbidden socket."""
 CONNECT_SECONDS = 2.0
 """Timeout for connecting. A unix socket accepts at once, unless the kubelet is stopped or overloaded."""
 REGISTER_SECONDS = 12.0
@@ -53,7 +53,7 @@ SOCKET_CHECK_SECONDS = 1.0
 """Seconds between a registered plugin's checks whether its socket's path exists, and which other instances
 run. A check takes one lstat, one directory listing, and a connect to each socket of other instances."""
 MIN_VISIBLE_SECONDS = 1.5 * SOCKET_CHECK_SECONDS
-"""Minimum seconds that an instance serves after Register, so that other instances see it, with a margin."""
+"""Minimum seconds, with a margin, that a plugin serves after Register so that other plugins see it."""
 STABLE_SECONDS = 1.0
 """After a registration that lasted this many seconds, the next attempt follows without a delay."""
 RETRY_FIRST_SECONDS, RETRY_LIMIT_SECONDS = 0.02, 5.0
@@ -64,19 +64,19 @@ kubelet 300 times a second. The backoff is reset when the kubelet ends: the next
 class RegistrationCause(StrEnum):
     START = "start"
     STREAM_LOST = "stream_lost"
-    """The kubelet restarted; or, up to 1.36, another instance ended that had registered before us."""
+    """The kubelet restarted; or, up to 1.36, another plugin that had registered before us ended."""
     SOCKET_LOST = "socket_lost"
     """Our socket's path was removed, so that the kubelet could not connect again. The stream stayed open."""
     SIBLING_ENDED = "sibling_ended"
-    """Another instance ended that had registered after us, so that a kubelet up to 1.36 lost the resource."""
+    """A kubelet up to 1.36 lost the resource because another plugin, which had registered after us, ended."""
     DEVICE_BACK = "device_back"
-    """The SGX device is present again after a loss, at which we ended the stream."""
+    """The SGX device is present again; we had ended the stream when the device was lost."""
 
 
 @dataclass(slots=True)
 class RegistrationStatus:
     registered: bool = False  # the kubelet watches our list now
-    registrations: int = 0  # registrations that led to a stream, since the start
+    registrations: int = 0  # number of registrations since the start that led to a stream
     cause: RegistrationCause = RegistrationCause.START
     problem: str = ""
     code: str = ""
@@ -86,7 +86,7 @@ class RegistrationStatus:
 class Registrar:
     """Serves one resource and keeps it registered.
 
-    A resource that `yields` is registered after the other resources, since tenants' Pods rarely need it.
+    If `yields` is set, other resources are registered first, since tenants' Pods rarely need this resource.
     """
 
     resource_name: str
@@ -116,8 +116,8 @@ class Registrar:
     async def run_while(self, device: DeviceAvailability) -> None:
         """Until cancelled, keep the resource registered while the device is available, and unregistered otherwise.
 
-        After a device's loss, the kubelet's stream is ended: the node's capacity keeps the resource, its
-        allocatable does not. The server stops too, so that no container gets a missing device.
+        When a device is lost, the kubelet's stream is ended; the resource stays in the node's capacity, but
+        allocatable is 0. The server stops too; otherwise a container could get a device that is missing.
         """
         cause = RegistrationCause.START
         while True:
@@ -142,7 +142,7 @@ class Registrar:
                 await self._pause()
 
     async def end(self) -> None:
-        """Close after older instances have had time to see this one, so that they detect its end."""
+        """Give older plugins time to see this socket, so that they can notice its removal; then close it."""
         remaining = self._offered_at + MIN_VISIBLE_SECONDS - self.clock()
         if remaining > 0 and self.peers.any_alive():
             await self.sleep(remaining)
@@ -257,7 +257,7 @@ async def run_unless(
 ) -> T | None:
     """Return the result of `work`. If `interruption` ends first, or after `seconds`, cancel `work` and return None.
 
-    When run_unless returns, both coroutines have ended. An exception of `work` is raised.
+    When run_unless returns, both coroutines have ended. An exception that `work` raises is passed on.
     """
     interrupting, working = asyncio.create_task(interruption), asyncio.create_task(work)
     try:

@@ -10,7 +10,7 @@ from confcom.kubernetes.inventory import EpcOffer
 from confcom.kubernetes.names import REAL
 
 STALL_SECONDS_PER_PAIR = 0.12e-6
-"""Measured seconds of a restarted 1.36 kubelet's stall, per pair of a device and an allocated device."""
+"""Seconds that a 1.36 kubelet stalls after a restart, per pair of device and allocated device (measured)."""
 NODE_USERS = 1_024
 """Number of containers that may use a device node at the same time. Device nodes are not scarce, so this
 number must exceed the kubelet's own limit of pods (110 by default). Otherwise the quote helper, among others,
@@ -23,13 +23,13 @@ MiB of code and data. Two helpers take 6 of the 28 MiB of the smallest Azure nod
 
 class ResourceKind(StrEnum):
     EPC = "epc"
-    """Each device of this kind is one MiB of EPC, with use of the enclave device."""
+    """Each device of this kind is one MiB of EPC. The container may also use the enclave device."""
     ENCLAVE = "enclave"
     """Each device of this kind is one container's use of the enclave device."""
     PROVISION = "provision"
     """Each device of this kind is a container's use of the provision device (for the provisioning key)."""
     HELPER = "helper"
-    """Each device of this kind is one MiB of the quote helpers' EPC, with use of the enclave device."""
+    """Each device of this kind is one MiB of the quote helpers' EPC. They may also use the enclave device."""
 
 
 DEFAULT_NAMES: dict[ResourceKind, str] = {kind: getattr(REAL, kind) for kind in ResourceKind}
@@ -46,13 +46,13 @@ class Resource:
 class ResourceSettings:
     accounting: AccountingSettings = field(default_factory=AccountingSettings)
     reserve_mib: int = 0
-    """MiB that are not advertised but kept for enclaves outside of Kubernetes."""
+    """MiB that are not advertised, because enclaves outside of Kubernetes use them."""
     helper_mib: int = DEFAULT_HELPER_MIB
     """MiB for each of `HELPERS` quote helpers; 0 if quote helpers request no EPC."""
     names: dict[ResourceKind, str] = field(default_factory=lambda: dict(DEFAULT_NAMES))
 
     def __post_init__(self) -> None:
-        """Raise SettingsError if two resources have the same name, which the kubelet would confuse."""
+        """Raise SettingsError if two resources have one name, as the kubelet would confuse them."""
         if len(set(self.names.values())) != len(self.names):
             raise SettingsError(
                 "two resources have the same name",
@@ -64,7 +64,7 @@ class ResourceSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResourcePlan:
-    """The resources to offer, and the division of the node's EPC, with the reason.
+    """The resources to offer, and how the node's EPC is divided, with the reason.
 
     The MiB advertised, set aside, reserved and held back add up to the node's EPC plus `kept_mib`.
     """
@@ -72,7 +72,7 @@ class ResourcePlan:
     resources: tuple[Resource, ...]
     offer: EpcOffer
     doubt: str
-    """Why the devices that the kubelet has allocated are unknown; empty if they are known."""
+    """The reason why the kubelet's allocated devices are unknown; empty if the devices are known."""
 
     @property
     def claimed_names(self) -> frozenset[str]:
@@ -84,8 +84,8 @@ def plan_resources(discovery: Discovery, settings: ResourceSettings, in_use: Epc
     """Plan how EPC is counted, how much EPC is offered, and the resources of the two device nodes.
 
     EPC has one device per MiB, or no devices if it is counted as capacity. From the node's EPC, the reserve
-    and the quote helpers' part are subtracted; tenants get the rest. Tenants are therefore never preempted
-    for an update of the helper, even on a full node.
+    and the quote helpers' part are subtracted; tenants get the rest. An update of the helper therefore never
+    preempts tenants, even on a full node.
     """
     total = discovery.epc.mib
     set_aside = HELPERS * settings.helper_mib

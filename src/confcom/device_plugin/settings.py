@@ -22,10 +22,10 @@ from confcom.kubernetes.names import AESM_DIRECTORY, REAL, extended_resource
 DEFAULT_DEVICE_PLUGIN_DIRECTORY = Path("/var/lib/kubelet/device-plugins")
 """The kubelet always uses this directory, whatever its --root-dir is."""
 DEFAULT_SIMULATED_EPC_MIB = 168
-"""MiB of EPC of a Standard_DC8_v2, the largest VM size for which counting as devices was designed."""
+"""MiB of EPC of a Standard_DC8_v2, the largest VM size for which counting EPC as devices was designed."""
 
 DEFAULT_INSTALLATION = "confcom"
-"""Plugins without a given installation have this one, and count as instances of one update."""
+"""The default installation. Plugins of one installation replace each other in an update."""
 
 _DESCRIPTION = """\
 Offer this node's EPC to the kubelet as kubernetes.azure.com/sgx_epc_mem_in_MiB (one device is one MiB), and the SGX
@@ -114,7 +114,7 @@ class PluginSettings(DaemonSettings):
         str,
         "NAME",
     )
-    """Plugins of one installation are instances of one update. Only one installation serves a resource."""
+    """Plugins of one installation can replace each other. Only one installation may serve a resource."""
     device_plugin_dir: Path = setting(
         DEFAULT_DEVICE_PLUGIN_DIRECTORY, "the kubelet's device plugin directory", parse_path, "DIR"
     )
@@ -124,7 +124,7 @@ class PluginSettings(DaemonSettings):
         _absolute_path,
         "DIR",
     )
-    """The host's AESM directory; None if containers mount it themselves."""
+    """The host's AESM directory; None if containers mount the directory themselves."""
     aesmd_mount: bool = switch(
         "mount that directory into containers; otherwise containers have to mount it themselves", default=True
     )

@@ -20,7 +20,7 @@ from confcom.device_plugin.resources import Resource, ResourceKind
 from confcom.errors import UnavailableError
 
 _DIGEST_LETTERS = 4
-"""Number of hex digits of a digest. The digests of two names are equal with a probability of 1 in 65,536."""
+"""Hex digits of a name's digest. The digests of two names are equal with a probability of 1 in 65,536."""
 _KIND_LETTERS = 3
 _LETTERS = string.digits + string.ascii_lowercase
 _INSTANCE_LETTERS = 3
@@ -58,11 +58,11 @@ class SocketNames:
 
 @dataclass(slots=True)
 class PeerInstances:
-    """The other instances of this installation that serve a resource, during an update or a rollback.
+    """The installation's other instances that serve the resource during an update or a rollback.
 
-    Up to 1.36 the kubelet knows one plugin per resource: the last that registered. When the last registered
-    instance ends, the kubelet loses the resource. An older instance gets no notice of this, as its stream
-    stays open. Each instance therefore has to detect the end of the other instances.
+    Up to 1.36, the kubelet knows one plugin per resource: the plugin that registered last. When the last
+    registered instance ends, the kubelet loses the resource. An older instance does not notice the loss,
+    because its stream stays open. Each instance therefore has to detect the end of the other instances.
     """
 
     _names: SocketNames
@@ -72,11 +72,11 @@ class PeerInstances:
     _stale: frozenset[str] = frozenset()
 
     def record_registration(self, own: Path, *, within: float) -> None:
-        """Record that we have registered: from now on, only the end of instances that register later matters.
+        """Record that we have registered. From now on, only the end of later registered instances matters.
 
-        A socket older than ours by more than `within`, the maximum of seconds that a Register takes, belongs
-        to an instance that had registered before us. An instance that registers again uses a new socket,
-        unless it was the latest to register.
+        If a socket is older than ours by more than `within` (the maximum seconds of a Register), its instance
+        had registered before us. An instance that registers again uses a new socket, unless its last
+        registration was the latest of all.
         """
         latest = _bound_at(own) - within
         self._older = frozenset(path for path, _ in self._sockets() if _bound_at(path) < latest)
@@ -135,7 +135,7 @@ def refuse_second_plugin(directory: Path, resources: Iterable[str], installation
     """Raise UnavailableError if a plugin of another installation serves one of these resources.
 
     The kubelet would treat the later plugin as the earlier one's successor: it would allocate the same EPC twice, and
-    lose the resource when either plugin ends. Only instances of one installation are successors in an update.
+    lose the resource when either plugin ends. In an update, one installation's plugins replace each other.
     """
     mine = {_digest(name): name for name in resources}
     for path, found in _our_sockets(directory):

@@ -1,4 +1,4 @@
-"""Reports facts about a node's SGX, which its owner can send to us, since no fact identifies the machine.
+"""Reports facts about a node's SGX. The owner can send us the report; no fact identifies the machine.
 
 The report does not judge facts, and no error ends it. An unreadable fact is null, or is in the section `unread`.
 """

@@ -24,7 +24,7 @@ _HYPERVISOR = 1 << 31
 
 
 def processor_facts(cpuid: Cpuid) -> Facts:
-    """Return facts from the leaves 0, 1, 7 and 0x12, as far as the processor has them."""
+    """Return facts from the leaves 0, 1, 7 and 0x12; leaves that the processor lacks are skipped."""
     first = cpuid(0, 0)
     vendor = b"".join(part.to_bytes(4, "little") for part in (first.ebx, first.edx, first.ecx))
     facts: Facts = {"vendor": vendor.decode("ascii", errors="replace"), "last_leaf": f"{first.eax:#x}"}

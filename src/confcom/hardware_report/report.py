@@ -1,4 +1,4 @@
-"""Makes the hardware report from its sections; all sources that are read are parameters.
+"""Makes the hardware report from its sections; all sources of facts are parameters.
 
 Each AESM call is made once and timed. No quote is made, since the only enclave report sent has a wrong MAC.
 """
@@ -29,10 +29,10 @@ SOCKET_BELOW_ROOT = "run/aesmd/aesm.socket"
 """The socket's path below a node's root. /var/run is often an absolute link, which leads out of the root."""
 RPM = Path("/usr/bin/rpm")
 RPM_SECONDS = 20.0
-"""Time limit of rpm; listing some thousand packages takes less."""
+"""Time limit of rpm; rpm needs less time to list some thousand packages."""
 
 WRONG_REPORT: Final = Report(bytes(REPORT_BODY_SIZE), key_id=bytes(KEY_ID_SIZE), mac=b"\x5a" * MAC_SIZE)
-"""An enclave report that no processor made, so that a quoting enclave must refuse it."""
+"""An enclave report that no processor made; a quoting enclave must refuse it."""
 
 Clock = Callable[[], float]
 
@@ -54,7 +54,7 @@ class Node:
     files: NodeFiles
     socket: Path
     query_rpm: Callable[[], str | None] | None
-    """A function that returns a line of name and version for each package; None to run no rpm."""
+    """A function that returns a line with name and version for each package; None if rpm is not to be run."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Clock = time.monotonic
     call_seconds: float = EXCHANGE_SECONDS
@@ -67,7 +67,7 @@ def local_report(
     socket: Path | None = None,
     call_seconds: float = EXCHANGE_SECONDS,
 ) -> Facts:
-    """Report on this machine, or on the node whose root file system (with the socket) is at `host_root`."""
+    """Report on this machine, or on the node whose root file system is mounted at `host_root`."""
     usual = aesm_socket_path(environ) if host_root == HOST else host_root / SOCKET_BELOW_ROOT
     rpm = query_rpm if host_root == HOST else None
     return collect(Node(NodeFiles(host_root), socket or usual, rpm, call_seconds=call_seconds))
@@ -87,7 +87,7 @@ def collect(node: Node) -> Facts:
 
 
 def _guarded(read: Callable[[], Facts]) -> Facts:
-    """Read a section so that a bug on a kind of machine that we cannot test loses only this section."""
+    """Read a section. If a bug appears on a machine that we cannot test, only this section is lost."""
     try:
         return read()
     except ConfcomError as error:
@@ -129,7 +129,7 @@ def _aesm_facts(node: Node) -> Facts:
 
 
 def aesm_facts(client: AesmClient, clock: Clock) -> Facts:
-    """Make each AESM call once, in the order of a client. Stop after the first unanswered call."""
+    """Make each AESM call once, in a client's usual order. Stop after the first unanswered call."""
     facts: Facts = {}
     rows: list[Value] = []
     for call, ask in _CALLS.items():

@@ -27,7 +27,7 @@ LIBRARIES = (
     "/usr/lib64/libsgx_qe3.signed.so.1",
 )
 MAX_PACKAGES: Final = 200
-"""Maximum of listed packages; Intel has fewer."""
+"""Maximum number of listed packages; Intel has fewer."""
 
 _NAMES = re.compile(r"(?:lib)?sgx[a-z0-9.+-]*|libdcap[a-z0-9.+-]*|libtdx[a-z0-9.+-]*|(?:az|tee)-dcap[a-z0-9.+-]*")
 _VERSION = re.compile(r"[A-Za-z0-9.+:~_-]{1,128}")
@@ -43,7 +43,7 @@ _PLAIN_KEYS = frozenset(
         "pck_cache_expire_hours",
         "verify_collateral_cache_expire_hours",
         "local_cache_only",
-        "custom_request_options",  # has HTTP headers, which are never shown
+        "custom_request_options",  # contains HTTP headers, which are never shown
         "proxy type",
         "default quoting type",
         "qpl log level",
@@ -69,7 +69,7 @@ def package_facts(dpkg: str | None, rpm: str | None) -> Facts:
 
 
 def configuration_facts(text: str | None) -> Facts | None:
-    """Return facts about a configuration (JSON with comments, or key=value lines); None without a file."""
+    """Return facts about a configuration (JSON with comments, or key=value lines); None if there is none."""
     if text is None:
         return None
     syntax, given = "key=value", dict(_pairs(text))

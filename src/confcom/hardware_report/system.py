@@ -1,4 +1,4 @@
-"""Reads the node's kernel, SGX driver, device nodes and EPC from the node's files. Reads are limited in size.
+"""Reads the node's kernel, SGX driver, device nodes and EPC from the node's files. Limits each read's size.
 
 If a file cannot be read, `unread` records the reason.
 """
@@ -36,12 +36,12 @@ _CGROUP_EPC = re.compile(r"^sgx_epc (\d+)$", re.MULTILINE)
 @dataclass(frozen=True, slots=True)
 class NodeFiles(HostFiles):
     unread: dict[str, str] = field(default_factory=dict)
-    """Keyed by path: why an existing file could not be read."""
+    """The reasons why existing files could not be read, keyed by the files' paths."""
 
     def read_text(self, path: str) -> str | None:
         limit = _LIMITS.get(path, SMALL_FILE_BYTES)
         try:
-            # O_NONBLOCK is for FIFOs: without it, opening a FIFO that has no writer would block forever.
+            # O_NONBLOCK is for FIFOs: otherwise, opening a FIFO that has no writer would block forever.
             descriptor = os.open(self._at(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -59,7 +59,7 @@ class NodeFiles(HostFiles):
     def children(self, path: str) -> tuple[str, ...]:
         """Return the sorted names in a directory; empty if the directory is missing or unreadable."""
         try:
-            return tuple(sorted(os.listdir(self._at(path))))  # noqa: PTH208 # names alone
+            return tuple(sorted(os.listdir(self._at(path))))  # noqa: PTH208 # only names are needed
         except OSError as error:
             self._note(path, error)
             return ()
@@ -80,7 +80,7 @@ class NodeFiles(HostFiles):
 
 
 def kernel_facts(files: NodeFiles) -> Facts:
-    """Return kernel, distribution, microcode, and the words in the kernel's command line that disable SGX."""
+    """Return the kernel, distribution, microcode, and words in the kernel's command line that disable SGX."""
     release = files.read_text("/proc/sys/kernel/osrelease")
     os_release = next((text for path in OS_RELEASES if (text := files.read_text(path))), "")
     first = (files.read_text("/proc/cpuinfo") or "").partition("\n\n")[0]
@@ -100,7 +100,7 @@ def kernel_facts(files: NodeFiles) -> Facts:
 
 
 def device_facts(files: NodeFiles) -> Facts:
-    """Return the driver, the device nodes with their modes, the EPC, and the offer of our device plugin."""
+    """Return the driver, the device nodes with their modes, the EPC, and what our device plugin offers."""
     groups = group_names(files)
     return {
         "drivers": [path for path in epc.DRIVER_ENTRIES if files.exists(path)],

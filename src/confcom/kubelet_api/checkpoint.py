@@ -30,7 +30,7 @@ class Checkpoint:
     registered: dict[str, int]
     """Keyed by resource: the number of healthy devices, which is 0 while no plugin serves the resource."""
     held: dict[str, list[str]]
-    """Keyed by resource: the IDs of the devices that containers hold, or held until their end."""
+    """Keyed by resource: the IDs of the devices that containers hold, or held until the containers ended."""
 
 
 def encode_checkpoint(registered: Mapping[str, Iterable[str]], held: Iterable[HeldDevices]) -> bytes:
@@ -66,7 +66,7 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
 
 
 def _typed(kind: type[T], value: object) -> T:
-    """Return `value` if it is a `kind`. Null counts as empty: Go writes it for empty maps and lists."""
+    """Return `value` if its type is `kind`. Null (Go writes it for empty maps and lists) counts as empty."""
     if value is None:
         return kind()
     if not isinstance(value, kind):

@@ -14,12 +14,12 @@ from confcom.kubernetes.epc_accounting import MAX_DEVICES
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 """The digits of base64url in their order, which are all safe in checkpoints, pod status and logs."""
 ID_LENGTH = 3
-"""Number of characters of every ID. With one length for all IDs, list entries differ only in the ID."""
+"""Number of characters of every ID. All IDs have the same length, so list entries differ only in the ID."""
 FIRST_DECIMAL = ALPHABET.index("0") * len(ALPHABET) ** 2
 """212,992: the first device whose ID could be another plugin's decimal number."""
 
 MAX_CONTAINERS = 16
-"""Maximum of containers in an AllocateRequest. The kubelet (up to 1.37) sends one; the API permits more."""
+"""Maximum containers per AllocateRequest. Kubelets (up to 1.37) send one container; the API permits more."""
 _CONTAINER_BYTES = 1 + 3
 """Bytes of a ContainerAllocateRequest's tag (1) and length (3, which is enough for MAX_DEVICES IDs)."""
 
@@ -44,10 +44,10 @@ def device_id(index: int) -> str:
 
 
 def least_count(identifiers: Iterable[str], *, most: int) -> int:
-    """Return the minimum length of a device list that has all of our IDs among `identifiers`; 0 if none is ours.
+    """Return the minimum length of a device list with all our IDs among `identifiers`; 0 if no ID is ours.
 
     Another plugin's IDs may be decimal numbers, which may look like our IDs: `100` would be our ID of device
-    220,468. IDs of devices with indexes from `most` on are not ours.
+    220,468. An ID is ours only if the index of its device is below `most`.
     """
     ours = (one for one in identifiers if len(one) == ID_LENGTH and set(one) <= _DIGITS.keys())
     indexes = ((_DIGITS[one[0]] * len(ALPHABET) + _DIGITS[one[1]]) * len(ALPHABET) + _DIGITS[one[2]] for one in ours)
@@ -57,7 +57,7 @@ def least_count(identifiers: Iterable[str], *, most: int) -> int:
 def all_below(identifiers: Sequence[str], count: int) -> bool:
     """Return whether every identifier is the ID of a device with an index below `count`.
 
-    The function needs no table of all IDs, and is fast for a thousand IDs. `count` is at most MAX_DEVICES.
+    The function needs no table of all IDs, and checks a thousand IDs fast. `count` is at most MAX_DEVICES.
     """
     if not identifiers:
         return True

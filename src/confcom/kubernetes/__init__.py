@@ -1,1 +1,1 @@
-"""What the add-on and its daemons share: names, inventories, Kubernetes objects, EPC accounting. Pure."""
+"""Code that the add-on and its daemons share: names, inventories, Kubernetes objects, EPC accounting."""

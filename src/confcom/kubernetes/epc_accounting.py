@@ -1,8 +1,8 @@
 """Decides how a node's EPC is counted: as devices (one per MiB) or as an amount in the node's capacity.
 
-After a restart, a 1.36 kubelet stalls for a time proportional to all devices times allocated devices. From 1.36 on,
-large EPC is therefore a number in the node's status, which confcom's controller writes. A node whose containers hold
-EPC keeps its accounting, and offers at least the held EPC: a restarted kubelet fails Pods that do not fit.
+A restarted 1.36 kubelet stalls in proportion to the product of its devices and its allocated devices. From 1.36 on,
+large EPC is therefore a number in the node's status, which confcom's controller writes. While containers hold EPC, a
+node keeps its accounting and offers at least that EPC: a restarted kubelet fails Pods that exceed the offer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HELPERS = 2
 """Maximum number of quote helpers on a node. In an update, the new helper starts before the old one ends."""
 
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})\+?")
-"""A version; some providers append a plus to the minor number."""
+"""A version of Kubernetes; some providers append a plus to the minor number."""
 
 
 class AccountingSetting(StrEnum):
@@ -87,7 +87,7 @@ def parse_api_version(text: str) -> ApiVersion:
 
 @dataclass(frozen=True, slots=True)
 class EpcInUse:
-    """What the kubelet knows about this node's EPC when the plugin starts."""
+    """The kubelet's knowledge about this node's EPC when the plugin starts."""
 
     devices: int = 0
     """Number of EPC devices that the kubelet knows. If it is 0 and no device is held, EPC is not counted as
@@ -96,14 +96,14 @@ class EpcInUse:
     """Whether containers hold devices of EPC. The kubelet also reports devices of containers that ended,
     until it allocates a device to another container."""
     held_count: int = 0
-    """The smallest count of devices that includes all held devices; 0 if none is held, or if unknown."""
+    """The smallest number of devices that includes all held devices; 0 if none is held or this is unknown."""
     capacity_held: bool = False
-    """Whether containers may hold EPC as capacity: they have an enclave device, and EPC has no devices."""
+    """Whether containers may hold EPC as capacity, as they have an enclave device, but no EPC devices."""
     enclaves_held: bool = False
     """Whether containers have the enclave device on a node that offers no device: its plugin was away for
     more than five minutes, so the kubelet has forgotten how EPC was counted."""
     doubt: str = ""
-    """Why the kubelet's checkpoint could not be used; empty if it was used or does not exist."""
+    """The reason why the kubelet's checkpoint is unusable; empty if the checkpoint is usable or missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class AccountingSettings:
 
     @property
     def stalls(self) -> bool:
-        """Whether the kubelet's version may be one that stalls after a restart with many devices."""
+        """Whether the kubelet's version may stall after a restart with many devices."""
         return self.api_server is None or self.api_server >= FIRST_STALLING
 
 
@@ -127,11 +127,11 @@ class AccountingSettings:
 class AccountingDecision:
     kind: AccountingKind
     max_mib: int | None
-    """Maximum MiB to offer; None for no maximum."""
+    """Maximum MiB to offer; None if there is no maximum."""
     choice: AccountingReason
     why: str
     held_mib: int = 0
-    """Minimum MiB to offer, even if the node has less EPC, because containers hold so many devices."""
+    """Minimum MiB to offer, because containers hold this many devices, even if the node has less EPC."""
 
     def offered(self, mib: int) -> int:
         """Return the MiB to offer if the node has `mib` for tenants."""
@@ -139,11 +139,11 @@ class AccountingDecision:
 
 
 def decide_accounting(settings: AccountingSettings, in_use: EpcInUse, epc_mib: int) -> AccountingDecision:
-    """Decide how to count a node's EPC. `epc_mib` is the tenants' MiB, 0 only if containers hold EPC."""
+    """Decide how to count a node's EPC. `epc_mib` (tenants' MiB) is 0 only if containers hold EPC."""
     wanted = _wanted(settings, epc_mib)
     if in_use.devices or in_use.devices_held:
         return _keep_held(_keep_devices(settings, wanted, in_use), in_use.held_count, epc_mib)
-    maybe = in_use.enclaves_held and settings.stalls  # before 1.36, EPC is never capacity
+    maybe = in_use.enclaves_held and settings.stalls  # before 1.36, EPC is never counted as capacity
     if wanted.kind is AccountingKind.DEVICE and (in_use.capacity_held or maybe):
         why = "containers may hold EPC that is counted as capacity, and devices could be less"
         return _capacity(settings, AccountingReason.KEPT_ALLOCATED, why)
@@ -172,9 +172,9 @@ def changed_epc(
 ) -> int | None:
     """Return the MiB that a node will offer once no Pod holds EPC; None if new flags take effect at once.
 
-    A lower amount or another accounting waits while Pods hold EPC: `held` MiB, at least 1. `old` and `new`
-    return the value of a flag of the present and of the next device plugin, or empty text if the flag is not
-    given. `limit` is the next controller's maximum.
+    While Pods hold EPC (`held` MiB, at least 1), a lower amount or another accounting has to wait. `old`
+    returns the value of a flag of the present device plugin. `new` does so for the device plugin after the
+    update. A missing flag is empty text. `limit` is the controller's maximum after the update.
     """
     as_devices = now.kind is AccountingKind.DEVICE
 
@@ -252,7 +252,7 @@ def _devices(settings: AccountingSettings, choice: AccountingReason, why: str) -
 
 
 def _keep_devices(settings: AccountingSettings, wanted: AccountingDecision, in_use: EpcInUse) -> AccountingDecision:
-    """Return accounting as devices, at least as many as now unless the operator gave a maximum.
+    """Return accounting as devices, at least as many as the node has now unless the operator set a maximum.
 
     The setting `capacity` switches a node to capacity once no device is held; `auto` never switches.
     """

@@ -11,7 +11,7 @@ from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, number, text
 
 INVENTORY_VERSION = 1
-"""The document's version, which increases if a field is removed or gets a new meaning, not for new fields."""
+"""The document's version; it increases if a field is removed or gets a new meaning, not for new fields."""
 LARGEST_MIB = 1 << 32
 """4 PiB. A larger amount of EPC is taken for a mistake."""
 _AMOUNTS = ("advertised", "set_aside", "reserved", "held_back", "kept")
@@ -39,19 +39,19 @@ class EpcOffer:
     """How a plugin counts EPC, and the amounts that the plugin offers."""
 
     kind: AccountingKind | None
-    """How EPC is counted; None while the plugin waits for SGX, and has not decided yet."""
+    """How EPC is counted; None while the plugin waits for SGX, since it has not decided yet."""
     resource: str | None
     choice: str | None
     """A code for `reason`, which explains the accounting in words."""
     advertised_mib: int = 0
     """MiB offered to tenants, which excludes MiB that are set aside, reserved or held back."""
     set_aside_mib: int = 0
-    """MiB offered to quote helpers, as a resource of their own."""
+    """MiB offered to quote helpers, as a separate resource."""
     reserved_mib: int = 0
     held_back_mib: int = 0
     """MiB that are not offered because they exceed the maximum."""
     kept_mib: int = 0
-    """MiB that are offered only because containers hold them: the settings leave less to tenants."""
+    """MiB that are offered only because containers hold them, although the settings leave less to tenants."""
     kubelet_stall_seconds: float = 0
     """Seconds for which the kubelet may stall after a restart with all devices allocated; 0 before 1.36."""
     reason: str = ""
@@ -59,7 +59,7 @@ class EpcOffer:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What a device plugin found and offers. The fields have the names of the JSON members."""
+    """The SGX that a device plugin found and offers. The fields have the names of the JSON members."""
 
     platform: str
     registered: bool

@@ -13,14 +13,14 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 VERSION_LABEL = "app.kubernetes.io/version"
 FIELD_MANAGER = "confcom-controller"
-"""The field manager of the controller's writes, by which the API server records who last changed a field."""
+"""The field manager of the controller's writes. The API server records which manager last changed a field."""
 AESM_DIRECTORY = "/var/run/aesmd"
 """The directory in which AESM clients look for the socket. Containers mount this directory: a mounted socket
 file would be stale after the quote helper's next start."""
 
 
 class Component(StrEnum):
-    """The values of the component label: the add-on's two node daemons, and its two Deployments' programs."""
+    """The values of the component label: one each for the add-on's two node daemons and two Deployments."""
 
     DEVICE_PLUGIN = "device-plugin"
     QUOTE_HELPER = "quote-helper"
@@ -36,7 +36,7 @@ def component(labels: Mapping[str, str]) -> Component | None:
     """Return the component of an object with these labels; None if the object is not from the chart."""
     if labels.get(NAME_LABEL) != RELEASE:
         return None
-    # If hardware nodes exist, simulated nodes' DaemonSets have labels with a suffix: device-plugin-simulated.
+    # If hardware nodes exist, the labels of simulated DaemonSets have a suffix: device-plugin-simulated.
     label = str(labels.get(COMPONENT_LABEL))
     return next((one for one in Component if label == one or label.startswith(f"{one}-")), None)
 

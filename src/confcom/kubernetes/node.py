@@ -25,7 +25,7 @@ class Taint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The fields of a node that the add-on reads. A field that the node lacks is empty."""
+    """The fields of a node that the add-on reads. A field is empty if the node lacks it."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Node:
     readiness: str = ""
     """The message of the condition Ready."""
     capacity: Mapping[str, int] = field(default_factory=dict)
-    """Capacity of the add-on's resources, which becomes 0 when a resource's plugin is gone."""
+    """Capacity of the add-on's resources; a resource's capacity becomes 0 when its plugin is gone."""
     allocatable: Mapping[str, int] = field(default_factory=dict)
     """Allocatable amounts of the add-on's resources."""
     written: frozenset[str] = frozenset()

@@ -33,7 +33,7 @@ class SgxKind(StrEnum):
 def sgx_kind(node: Node) -> SgxKind:
     """Return a node's kind of SGX, according to the node's labels.
 
-    If a node has labels of both kinds, hardware counts: the node has an SGX CPU, where the plugin never simulates.
+    If a node has labels of both kinds, it counts as hardware, since the plugin never simulates SGX on an SGX CPU.
     """
     size = node.labels.get("node.kubernetes.io/instance-type", "")
     if node.labels.get(NFD_LABEL) == "true" or _AZURE_SIZES.fullmatch(size):
@@ -80,7 +80,7 @@ class NodeSelection:
     labels: Mapping[str, str] = field(default_factory=dict)
     """The nodeSelector."""
     terms: tuple[tuple[_Requirement, ...], ...] | None = None
-    """The required node affinity, at least one term of which must hold; None without a node affinity."""
+    """The required node affinity: at least one term must match; None if the spec has no node affinity."""
     tolerations: tuple[_Toleration, ...] = ()
 
     @classmethod

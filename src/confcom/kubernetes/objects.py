@@ -15,7 +15,7 @@ _DECIMAL = {unit: Fraction(1000) ** n for n, unit in enumerate(["n", "u", "m", "
 _BINARY = {f"{unit}i": Fraction(1024**n) for n, unit in enumerate("KMGTPE", 1)}
 
 _MAPPINGS = (dict, Mapping)
-"""`dict` is first, since isinstance checks it fastest, and a large cluster needs millions of checks."""
+"""`dict` is first, since isinstance checks `dict` fastest, and a large cluster needs millions of checks."""
 
 TERMINAL = frozenset({"Succeeded", "Failed"})
 """Phases in which a pod no longer holds resources."""
@@ -90,7 +90,7 @@ def owner_of(thing: KubernetesObject) -> KubernetesObject:
 
 
 def node_of(pod: KubernetesObject) -> str:
-    """Return the node to which a pod is bound, or for an unscheduled pod the node that its DaemonSet chose."""
+    """Return the node to which a pod is bound; if it is bound to none, the node that its DaemonSet chose."""
     if bound := text(pod, "spec", "nodeName"):
         return bound
     required = mapping(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
@@ -121,10 +121,10 @@ def amount(text: str) -> int:
 
 
 def requests_of(pod: KubernetesObject, resource: str) -> int:
-    """Return the amount of an extended resource that the scheduler counts for a pod.
+    """Return how much of an extended resource the scheduler counts for a pod.
 
-    The amount is the larger of two sums, plus the overhead of the pod's RuntimeClass. The first sum is that
-    of all containers and sidecars, the second that of the largest init container and the sidecars before it.
+    The amount is the larger of two sums, plus the overhead of the pod's RuntimeClass. The first sum has all
+    containers and sidecars; the second has the largest init container and the sidecars before it.
     """
     sidecars = largest = 0
     for container in listing(pod, "spec", "initContainers"):

@@ -13,7 +13,7 @@ _COUNTS = {
     "DaemonSet": ("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberAvailable"),
     "Deployment": ("", "replicas", "updatedReplicas", "availableReplicas"),
 }
-"""Keyed by kind: names of status fields; an empty name stands for the number of Pods in the spec."""
+"""Names of status fields, keyed by object kind. The empty name means the number of Pods in the spec."""
 
 
 @dataclass(frozen=True, slots=True)

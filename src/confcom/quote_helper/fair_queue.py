@@ -1,4 +1,4 @@
-"""A queue in which peers take turns, for waiting requests, paused connections, or calls for slow peers."""
+"""A queue with turns for peers; it holds waiting requests, paused connections or calls for slow peers."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -26,7 +26,7 @@ class FairQueue(Generic[T]):
         return owner in self._lanes or owner in self._aside
 
     def put(self, owner: Hashable, item: T, *, first: bool = False) -> None:
-        """Queue an item that is not queued already, at the end of its lane or, with `first`, at the start."""
+        """Queue an item that is not queued yet, at the end of its lane, or at the start if `first` is set."""
         lane = self._lanes.get(owner) or self._aside.get(owner)
         if lane is None:
             lane = self._lanes[owner] = OrderedDict()
@@ -53,7 +53,7 @@ class FairQueue(Generic[T]):
         return item
 
     def leading(self, condition: Callable[[T], bool]) -> Iterator[T]:
-        """Iterate over the first items of each lane, as long as they fulfil a condition."""
+        """Iterate over each lane's items up to the first item that does not fulfil a condition."""
         for lane in self._lanes.values():
             yield from takewhile(condition, lane)
 

@@ -9,10 +9,10 @@ from typing import Final
 UNREAD_OVERHEAD: Final = 2048
 """Kernel memory in bytes for each unread answer, beside the answer's own bytes. Measured: up to 1,852."""
 ANSWER_OVERHEAD: Final = UNREAD_OVERHEAD + 1024
-"""UNREAD_OVERHEAD plus the answer's bytes beside the quote, of which the QE's report takes 960."""
+"""UNREAD_OVERHEAD plus the bytes of an answer beside its quote; the QE's report takes 960 of these bytes."""
 MIB: Final = 1024 * 1024
 DEFAULT_MEMORY_LIMIT_MIB: Final = 256
-"""The chart's default for the container's memory limit."""
+"""Default of the chart for the container's memory limit."""
 UNREAD_MEMORY_PART: Final = 32
 """Unread answers may take one part in 32 of the container's memory. With 256 MiB, a helper uses 50 MiB by itself, 10
 for logs and metrics, 46 for 4,096 connections with the largest requests, 10 for 4,096 connections with unread answers,
@@ -58,7 +58,7 @@ class HelperLimits:
     16,384 clients are admitted in a second, more than the helper can accept, so no client waits in the backlog
     (with 1 s they waited a second). A container that has used up its CPU quota is stopped for less than 0.1 s."""
     accept_retry_seconds: float = 0.05
-    """How long accepting pauses if places or descriptors have run out and no connection may be closed yet."""
+    """Seconds for which accepting pauses when connections or descriptors run out and none may be closed."""
 
     turn_seconds: float = 0.005
     """Time for accepting, and again for calls of an inline provider, before the event loop runs other tasks: well
@@ -86,20 +86,20 @@ class HelperLimits:
     self_test_seconds: float = 15.0
     """Duration of one self-test (as long as Intel's client waits) after which the provider counts as hung."""
     self_test_retry_seconds: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
-    """Waits after self-tests that failed in a row; the last wait repeats."""
+    """Seconds to wait after the first, second ... failed self-test in a row; the last value repeats."""
     refusal_log_seconds: float = 1.0
     """Interval of debug lines about requests that the provider refuses, which any client can cause."""
     repeated_log_seconds: float = 60.0
     """Interval of log lines of one kind: about a failing provider, failing connections, or repaired modes."""
 
     socket_tick_seconds: float = 0.5
-    """Interval of checks of the socket's path, each a few system calls. A lost path is repaired within a second."""
+    """Interval of checks of the socket's path (few system calls). A lost path is bound again within 1 s."""
     hand_over_look_seconds: float = 0.02
-    """Interval of the checks after SIGTERM whether another instance has taken the socket's path."""
+    """Interval after SIGTERM between checks whether another instance has taken the socket's path."""
 
     @property
     def unread_pool(self) -> int:
-        """Bytes of memory for unread answers that are not set aside for single peers."""
+        """Bytes of memory for unread answers, beyond the memory that is set aside for each peer."""
         return max(0, self.unread_memory - PEERS * self.unread_reserve)
 
     @property
@@ -109,11 +109,11 @@ class HelperLimits:
 
     @property
     def descriptors(self) -> int:
-        """Number of descriptors for all connections, without an answer or with an unread answer."""
+        """Number of descriptors for all connections, both without an answer and with an unread answer."""
         return self.max_connections + self.unread_memory // UNREAD_OVERHEAD
 
     def with_descriptors(self, available: int) -> HelperLimits:
-        """Return limits with fewer connections and unread answers, which need only `available` descriptors."""
+        """Return limits that need only `available` descriptors, for fewer connections and unread answers."""
         places = max(1, min(self.max_connections, available - ceil(available / UNREAD_DESCRIPTORS_PART)))
         return replace(
             self,

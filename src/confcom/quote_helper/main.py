@@ -77,7 +77,7 @@ class QuoteHelper:
         self._quote_log = QuoteLog(settings.log_quotes_per_peer, self._metrics, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve requests until `stop`, then answer the rest; raise ConfcomError if serving cannot begin."""
+        """Serve until `stop`, then answer waiting requests; raise ConfcomError if serving cannot begin."""
         limits, settings = self._limits, self._settings
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         server = AesmServer(

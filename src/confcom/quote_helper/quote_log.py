@@ -33,17 +33,17 @@ FIRST_LINES_IN_ALL: Final = 240
 """Lines in a minute that are the first of their peer: twice as many as a kubelet runs Pods by default. With the other
 limits a minute has at most 542 lines of some 350 bytes: the 50 MiB that a kubelet keeps by default last over 4 h."""
 FURTHER_LINES_IN_ALL: Final = 240
-"""Maximum of lines in a minute that are not a peer's first: 4 * DEFAULT_QUOTE_LINES, or a higher limit per peer."""
+"""Maximum of lines in a minute that are not a peer's first: 4 * DEFAULT_QUOTE_LINES, or one peer's limit if higher."""
 MALFORMED_LINES_IN_ALL: Final = 60
 """Maximum of lines in a minute about malformed requests, one per peer; they do not count as lines about quotes."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class MinuteLimit:
-    """Admits some events of each minute to the log, and counts the others by code.
+    """Admits some events of each minute to the log, and counts the others, keyed by code.
 
-    A minute's limits are: `per_peer` events of one peer, `first` events that are their peer's first, and
-    `further` other events. So peers with many events do not use up the lines of other peers.
+    A minute has at most `per_peer` events of each peer. In total, it has at most `first` events that are the
+    first of their peer, and `further` other events. So peers with many events leave lines for other peers.
     """
 
     per_peer: int
@@ -51,7 +51,7 @@ class MinuteLimit:
     further: int
     clock: Callable[[], float]
     counted: Counter[int] = field(init=False, default_factory=Counter)
-    since: float = field(init=False, default=0.0)  # time of the minute's first event
+    since: float = field(init=False, default=0.0)  # time of the first event in this minute
     _admitted: dict[Hashable, int] = field(init=False, default_factory=dict)
     _further: int = field(init=False, default=0)
 

@@ -1,4 +1,4 @@
 """Quote providers behind one interface (`base`), and checks of the quotes that a quoting service makes.
 
-Touches the state directory, where the simulated platform is kept.
+This package touches the state directory, where the simulated platform is kept.
 """

@@ -68,7 +68,7 @@ class QuoteProvider(Protocol):
 
 
 class CallsInLoop(Protocol):
-    """A provider's calls that wait for another process, made in an event loop without blocking the loop."""
+    """Makes a provider's calls without blocking the event loop while a call waits for another process."""
 
     @property
     def max_concurrent_calls(self) -> int:
@@ -92,11 +92,11 @@ class Backend:
     self_test_seconds: float | None = None
     """Time limit of a self-test, after which the provider counts as hung; None for the helper's limit."""
     waits_for: str = "itself"
-    """Name, for messages, of the thing that a hung self-test waits for."""
+    """Name that messages use for the service that a hung self-test waits for."""
     problem: Callable[[], NotReady | None] = lambda: None
     """Returns a problem of the backend that its self-test does not detect."""
     in_loop: Callable[[], CallsInLoop] | None = None
-    """Returns the provider's calls for the running loop; None if the calls do not wait for another process."""
+    """Returns an object that makes calls in the running loop; None if no call waits for another process."""
     doubted: Callable[[], bool] = lambda: False
     """Returns whether a call since the last self-test requires the next self-test at once."""
     instance: Callable[[], object] = lambda: None

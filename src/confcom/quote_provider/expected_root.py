@@ -30,7 +30,7 @@ def read_expected_root(path: Path) -> ExpectedRoot:
     """Read the root for tests from a file with one certificate, PEM or DER.
 
     Raises:
-        SettingsError: the file cannot be read, or has not exactly one certificate.
+        SettingsError: the file cannot be read, or does not have exactly one certificate.
     """
     try:
         with path.open("rb") as file:

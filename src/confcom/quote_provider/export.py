@@ -23,7 +23,7 @@ def export_platform(
     staging: Staging = Staging.NONE,
     early: bool = False,
 ) -> tuple[Path, ...]:
-    """Write root, fingerprint and collateral, which contain no secrets; return the paths, the root first.
+    """Write root, fingerprint and collateral, without secrets; return their paths, the root's path first.
 
     A second export renews the collateral in place and replaces each file atomically; within one renewal
     period, it writes the same bytes again.

@@ -52,7 +52,7 @@ _SIGNATURE: Final = slice(SIGNED_PART_SIZE + 4, SIGNED_PART_SIZE + 4 + SIGNATURE
 
 @dataclass(frozen=True, slots=True)
 class _Certified:
-    """What later quotes share with a quote that passed all checks, and the key that signs these quotes."""
+    """Parts of a fully checked quote: bytes that later quotes repeat, and the key that signs the quotes."""
 
     identity: QuotingTarget
     size: int
@@ -73,7 +73,7 @@ class QuoteChecker:
         self._certified: _Certified | None = None
 
     def check_size(self, size: int) -> None:
-        """Reject, with NO_PLATFORM_CERT_DATA, the size of a quote that no verifier would accept."""
+        """Raise NO_PLATFORM_CERT_DATA if `size` is the size of a quote that no verifier would accept."""
         if size == ENCRYPTED_PPID_QUOTE_SIZE:
             raise _no_pck_chain(f"its size is {size} bytes, that of a quote without PCK certificate")
 
@@ -96,7 +96,7 @@ class QuoteChecker:
     def check(self, data: bytes, *, size: int, identity: QuotingTarget, now: datetime | None = None) -> None:
         """Reject a quote with another size, identity or root than expected, or without a valid signature.
 
-        `data` is a quote without padding, of the right report body. `size` and `identity` come from the
+        `data` is a quote without padding, with the expected report body. `size` and `identity` come from the
         service. If `now` is given, each certificate must be valid at that time.
 
         Raises:

@@ -102,7 +102,7 @@ def open_or_create_platform(
 
 
 def exposure(state_dir: Path) -> str | None:
-    """Describe a file mode that lets other users of this machine read or replace the stored root; else None.
+    """Describe a file mode that lets other users of this machine read or replace the root; else return None.
 
     Callers should only warn, because the mode may be intended. Read-only file systems, such as a mounted Secret's
     volume, are skipped: their modes do not show who has access.
@@ -162,7 +162,7 @@ def _read_values(folder: Path) -> dict[str, bytes]:
 
 
 def _place(state_dir: Path, root: RootSeed) -> bool:
-    """Create the complete folder; return False if it exists: rename(2) replaces no folder with files."""
+    """Create the complete folder; return False if it exists, as rename(2) replaces only empty folders."""
     new = Path(tempfile.mkdtemp(prefix=f".{ROOT_FOLDER}.", dir=state_dir))
     try:
         for name, value in root.encode().items():

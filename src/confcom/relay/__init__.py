@@ -1,4 +1,4 @@
 """The relay to an unmodified aesmd of Intel's. On SGX hardware, only aesmd makes quotes.
 
-Touches aesmd's private socket and the directory around it.
+This package touches aesmd's private socket and the directory around it.
 """

@@ -13,7 +13,7 @@ from confcom.client.asynchronous import Outcome, RunningConversation
 
 
 class AesmdInLoop:
-    """Calls of aesmd in the running loop, with their own epoll: uvloop's takes 7 µs more per call."""
+    """Calls of aesmd in the running loop, with a separate epoll; uvloop's epoll takes 7 µs more per call."""
 
     max_concurrent_calls: Final = 2
     """aesmd makes one quote at a time. A second request waits in aesmd's socket, so that aesmd is never idle."""

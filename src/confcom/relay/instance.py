@@ -60,7 +60,7 @@ class AesmdRuns:
         self._link = socket_path.with_name(FAILURE_LINK)
         self._lock = threading.Lock()
         self.last: AesmdRun | None = None
-        """The last result of `current`, stored since a call costs a twentieth of a relayed quote."""
+        """The last result of `current`, stored because a new call costs a twentieth of a relayed quote."""
 
     def current(self) -> AesmdRun | None:
         """Return the run whose socket is at the path, even an ended run; None if there is no socket."""

@@ -30,14 +30,14 @@ from confcom.sgx.report import QeReportInfo, Report
 T = TypeVar("T")
 
 CALL_SECONDS: Final = 30.0
-"""Time limit of a client's request: twice that of Intel's client (15 s), as other requests may be first."""
+"""Time limit of a client's request. It is twice the 15 s of Intel's client, as others may be served first."""
 HANGS: Final = "aesmd-hangs"
-"""Error code for a call that did not return in time, while no other call returned either."""
+"""Error code for a call that did not return in time, if aesmd answered no other call meanwhile."""
 UNREACHABLE: Final = "aesmd-unreachable"
 """Error code for a socket that does not exist, or that no process serves."""
 
 _ENDED_BY_INIT: Final = frozenset({AesmErrorCode.ATT_KEY_NOT_INITIALIZED, AesmErrorCode.PARAMETER_ERROR})
-"""Refusals that InitQuoteEx or GetQuoteSizeEx may end: no attestation key yet, or a changed quote size."""
+"""Codes of refusals that InitQuoteEx or GetQuoteSizeEx may cure: no key yet, or a changed quote size."""
 _ENDED_BY_IDENTITY: Final = frozenset({OTHER_KEY, OTHER_ENCLAVE, WRONG_SIZE})
 """Error codes for quotes that do not match the earlier answers to InitQuoteEx and GetQuoteSizeEx."""
 _QUOTING_CALLS: Final = frozenset(
@@ -51,7 +51,7 @@ plug-in that was missing at its start; a stopping aesmd also refuses some reques
 _SUSPICIOUS: Final = frozenset(
     {AesmErrorCode.UNEXPECTED_ERROR, AesmErrorCode.OUT_OF_EPC, AesmErrorCode.ENCLAVE_LOAD_ERROR}
 )
-"""Refusals before a run's first successful InitQuoteEx which may mean that the ID enclave was not loaded."""
+"""Codes which, before a run's first successful InitQuoteEx, may mean that the ID enclave was not loaded."""
 _EXPLAINED_BY_SELF_TEST: Final = frozenset(
     {
         AesmErrorCode.UNEXPECTED_ERROR,
@@ -61,7 +61,7 @@ _EXPLAINED_BY_SELF_TEST: Final = frozenset(
         AesmErrorCode.NO_PLATFORM_CERT_DATA,
     }
 )
-"""Refusals that every client may get. After such a refusal, the next self-test runs early."""
+"""Codes of refusals that every client may get. After one of these refusals, the next self-test runs early."""
 
 
 class AesmdQuoteProvider:
@@ -85,7 +85,7 @@ class AesmdQuoteProvider:
         self.last_quote_size = 0
         self.rejected: QuoteProviderError | None = None  # why the last quote was not relayed
         self.doubted = False
-        """Whether a call failed in a way that the self-test must examine; the self-test resets this."""
+        """Whether a call failed in a way that the self-test must examine; the self-test sets it to False."""
 
     def identity(self) -> QuotingTarget:
         return self._run(self._init())
@@ -96,7 +96,7 @@ class AesmdQuoteProvider:
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
         """Get a quote, after another InitQuoteEx if aesmd requires this (since it restarted or renewed a certificate).
 
-        The client notices the repetition only if target info or key have changed: it then gets code 42.
+        The client notices that InitQuoteEx only if target info or key have changed, and then gets code 42.
         """
         return self._run(self._renewed_quote(report, qe_report_info))
 
@@ -158,7 +158,7 @@ class AesmdQuoteProvider:
 
     @contextlib.contextmanager
     def _renewing(self, reason: QuoteProviderError) -> Iterator[None]:
-        """Record if InitQuoteEx does not end a refusal; otherwise each request would cause four calls."""
+        """Record that InitQuoteEx did not end a refusal; otherwise each request would cause four calls."""
         try:
             yield
         except QuoteProviderError as error:
@@ -181,11 +181,11 @@ class AesmdQuoteProvider:
         return identity
 
     def _judge(self, run: AesmdRun, refusal: QuoteProviderError) -> Conversation[None]:
-        """Find by GetQuoteSizeEx why the first InitQuoteEx of a run was refused (measured with Intel's code).
+        """Ask GetQuoteSizeEx why the first InitQuoteEx of a run was refused (measured with Intel's code).
 
         If PCCS refuses or the PCE was not loaded, GetQuoteSizeEx also returns 1 or 29. If the ID enclave was not
-        loaded, GetQuoteSizeEx returns 42; then InitQuoteEx succeeds, but quotes carry an uninitialised QE id. Error 42
-        also comes if a certificate's TCB is above the PCE's, or if PCCS recovers meanwhile. Either costs a restart.
+        loaded, GetQuoteSizeEx returns 42; then InitQuoteEx succeeds, but quotes carry an uninitialised QE id. The code
+        is also 42 if a certificate's TCB is above the PCE's, or if PCCS recovers meanwhile. Both cost a restart.
         """
         try:
             yield from self._ask(conversation.quote_size())

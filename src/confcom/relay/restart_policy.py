@@ -11,7 +11,7 @@ from confcom.relay.instance import AesmdInstance
 FIRST_PAUSE_SECONDS: Final = 120.0
 """The first pause, and the time for which aesmd's probe accepts a restart request."""
 LONGEST_PAUSE_SECONDS: Final = 1800.0
-"""An outage may last this long after its cause is gone, since only a restart shows that it is gone."""
+"""The longest pause. An outage may end this long after its cause, as only a restart shows the cause's end."""
 
 REQUEST_FILE: Final = "restart-requested"
 """Name of the request's file beside aesmd's socket. The file holds inode and ctime of the socket of the aesmd
@@ -38,7 +38,7 @@ class RestartPolicy:
         return max(0.0, self._restarted_at + self._pause - self._clock())
 
     def is_being_restarted(self, instance: AesmdInstance) -> bool:
-        """Return whether the last restart was of this instance, and the restart request is still valid."""
+        """Return whether the last restart request was for this instance and is still valid."""
         return instance == self._restarted and self._clock() - self._restarted_at < FIRST_PAUSE_SECONDS
 
     def restart(self, instance: AesmdInstance) -> None:

@@ -23,7 +23,7 @@ HANG_SECONDS: Final = 180.0
 """Duration of one call of the self-test after which aesmd counts as hung and is restarted. With Intel's configuration a
 call may wait for PCCS for over a minute, and for two earlier calls of clients."""
 SELF_TEST_SECONDS: Final = 45.0
-"""Duration of a self-test (five calls, each may ask PCCS) after which nothing is relayed until it passes."""
+"""Duration of a self-test (five calls; each may ask PCCS) after which no call is relayed until it passes."""
 NO_KEYS: Final = code_of(AesmErrorCode.SERVICE_UNAVAILABLE)
 """Code of aesmd's answer to GetSupportedAttKeyIDNum if aesmd has not loaded the quoting enclave."""
 FULL_TEST_SECONDS: Final = 60.0
@@ -36,7 +36,7 @@ Intel's aesmd gives the first, a quote helper the second while the report may be
 def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
     """Get identity and quote size, and check that the quoting enclave refuses a report with a wrong MAC.
 
-    The helper has no enclave for a valid report. A refusal is enough: only a running quoting enclave checks MACs.
+    The helper has no enclave for a valid report. A refusal proves a running QE, as only the QE checks MACs.
     """
     identity = provider.identity()
     provider.quote_size()
@@ -60,7 +60,7 @@ def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
 class AesmdSelfTest:
     """The self-test of aesmd, which requests a restart in a file beside the socket if only a restart helps.
 
-    `tester` has a longer deadline than the clients' `provider`. A doubtful call makes a full test due.
+    `tester` has a longer deadline than the clients' `provider`. A doubt about a call makes a full test due.
     """
 
     tester: AesmdQuoteProvider
@@ -118,7 +118,7 @@ class AesmdSelfTest:
             self.tester.supported_key_count()
         except QuoteProviderError as error:
             if error.error_code == NO_KEYS:
-                self.tester.identity()  # raises error 38, or 30 without the plug-in for quotes
+                self.tester.identity()  # raises error 38, or error 30 if aesmd lacks the plug-in for quotes
             raise
 
     def _restart(self, instance: AesmdInstance, error: QuoteProviderError) -> float:
@@ -146,7 +146,7 @@ def open_aesmd(
     hang_seconds: float = HANG_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Backend:
-    """Return aesmd, which need not run yet, as a backend. Without `expected_root`, Intel's root is expected.
+    """Return aesmd, which need not run yet, as a backend. The default for `expected_root` is Intel's root.
 
     `on_restart` is called with the cause of each restart that is requested: a code's name in lower case, or "hang".
     """

@@ -16,7 +16,7 @@ from confcom.sgx.binary import SEQUENCE, der_element
 from confcom.sgx.certification import pem_to_der, split_pem_chain
 
 MAX_CERTIFICATE_SIZE: Final = 64 * 1024
-"""Largest PEM or DER certificate in bytes; two quotes need 14 KiB, and OpenSSL allows 100 KiB per chain."""
+"""Largest PEM or DER certificate in bytes. Two quotes in it need 14 KiB; OpenSSL allows 100 KiB a chain."""
 
 
 @asn1.sequence

@@ -18,7 +18,7 @@ INTEL_ROOT_KEY_ID = bytes.fromhex(
 
 PEM_BEGIN = b"-----BEGIN "
 MAX_ROOT_SIZE = 64 * 1024
-"""Largest root certificate file in bytes. Roots have under 1 KiB; a chain fits and gets a helpful error."""
+"""Largest root certificate file in bytes. A root has under 1 KiB. A chain fits, so its error is helpful."""
 
 
 def load_certificate(data: bytes, what: str) -> x509.Certificate:
@@ -31,7 +31,7 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
     load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
     try:
         with warnings.catch_warnings():
-            # Filters are global, and another thread may bring this filter back, so it is for this module only.
+            # Filters are global, and other threads may restore this filter, so it matches only this module.
             warnings.filterwarnings("error", module=f"{re.escape(__name__)}$")
             certificate = load(data)
             key = certificate.public_key()
@@ -71,11 +71,11 @@ def name_text(name: x509.Name) -> str:
 
 
 def is_self_issued(certificate: x509.Certificate) -> bool:
-    """Return whether subject and issuer are the same bytes; to verifiers, one text in two encodings is two names."""
+    """Return whether subject and issuer are the same bytes; to verifiers, another encoding is another name."""
     return certificate.subject.public_bytes() == certificate.issuer.public_bytes()
 
 
 def key_id(certificate: x509.Certificate) -> bytes:
-    """Return the SHA-384 (48 bytes) of the key's uncompressed point, by which dcap-qvl identifies roots."""
+    """Return the SHA-384 (48 bytes) of the key's uncompressed point. dcap-qvl finds roots by this hash."""
     numbers = cast(ec.EllipticCurvePublicKey, certificate.public_key()).public_numbers()
     return hashlib.sha384(b"\4" + numbers.x.to_bytes(32) + numbers.y.to_bytes(32)).digest()

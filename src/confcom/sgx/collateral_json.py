@@ -1,7 +1,7 @@
 """Conversion between the parts of a Collateral and two JSON forms of a whole set of collateral.
 
 * dcap-qvl's `QuoteCollateralV3` (Rust, Python; npm reads it) has one set, with hexadecimal CRLs and signatures.
-* Intel's `platform_collaterals.json`, which PcsClientTool writes and a PCCS takes by PUT /platformcollateral, has
+* Intel's `platform_collaterals.json`, which PcsClientTool writes and a PCCS receives (PUT /platformcollateral), has
   standard and early sets of many kinds of platforms. Chains are percent-encoded PEM. Revocation lists are hexadecimal
   DER. TCB info is an object that must be serialized without white space to match Intel's signature.
 """

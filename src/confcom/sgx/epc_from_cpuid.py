@@ -65,7 +65,7 @@ def decode_epc_section(registers: CpuidRegisters) -> EpcSection:
 
 
 def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSection, ...]:
-    """Return all EPC sections in the processor's order, none without SGX. `cpuid` takes leaf and sub-leaf."""
+    """Return EPC sections in the processor's order (none without SGX). `cpuid` takes leaf and sub-leaf."""
     if (max_leaf := cpuid(0, 0).eax) < SGX_LEAF or not sgx_supported(max_leaf, cpuid(FEATURES_LEAF, 0).ebx):
         return ()
     sections: list[EpcSection] = []

@@ -26,7 +26,7 @@ class AttKeyAlgorithm(IntEnum):
 
 
 ATT_KEY_TYPES = {algorithm.value: algorithm.name for algorithm in AttKeyAlgorithm}
-"""Names of a quote's att_key_type, which has the numbers of algorithm_id (sgx_quote_3.h)."""
+"""Names of the values of a quote's att_key_type; algorithm_id has the same values (sgx_quote_3.h)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ OPEN_ENCLAVE_HEADER_SIZE = 16
 """oe_report_header_t (Open Enclave's internal/report.h): u32 version 1, u32 type, u64 size of the rest."""
 _OPEN_ENCLAVE_VERSION = (1).to_bytes(4, "little")
 _LOCAL_REPORT, _REMOTE_REPORT = 1, 2
-"""Types of Open Enclave reports: local for an enclave of the same platform, remote with a quote."""
+"""Types of Open Enclave reports. Local: for an enclave of the same platform. Remote: contains a quote."""
 
 _STUB_VERSION = 2
 _STUB_SVNS_AND_GROUP = b"\xef\x00\xef\x00\xef\xef\xef\xef"
@@ -172,7 +172,7 @@ class QuoteFrame:
 
     @property
     def certifying_part(self) -> bytes:
-        """The signature data after the first signature; all quotes of one attestation key have the same."""
+        """The signature data after the first signature; it is equal in all quotes of one attestation key."""
         return self.signature_data[SIGNATURE_SIZE:]
 
 

@@ -19,9 +19,9 @@ _T = TypeVar("_T")
 
 SIGNATURE_SIZE = 64
 MAX_DOCUMENT_SIZE = 1024 * 1024
-"""Largest document in bytes; TCB info takes about 20 KiB. Decoding takes memory of about ten times its size."""
+"""Largest document in bytes; TCB info takes about 20 KiB. Decoding takes some ten times a document's size."""
 MAX_INTEGER = 0x7FFF_FFFF
-"""Greatest number in a document. No number needs more than 31 bits; verifiers store numbers in 32 bits."""
+"""Greatest number allowed. No number needs more than 31 bits; verifiers store numbers in 32 bits."""
 
 _SIGNATURE_TAIL = re.compile(rb',"signature":"([0-9a-fA-F]{128})"\}')
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -57,7 +57,7 @@ class SignedJson:
         return f'{{"{self.name}":'.encode() + self.body + f',"signature":"{self.signature.hex()}"}}'.encode()
 
     def read(self) -> JsonObject:
-        """Decode the inner object for typed access; duplicate keys are refused, and numbers that are no integers."""
+        """Decode the inner object for typed access; duplicate keys and non-integer numbers are refused."""
         try:
             value = json.loads(
                 self.body.decode(),

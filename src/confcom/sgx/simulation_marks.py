@@ -39,7 +39,7 @@ COMMON_NAME_PREFIX = "SIMULATED "
 COMMON_NAME_SUFFIX = " - NOT INTEL"
 ORGANIZATION = "confcom simulated platform - not Intel Corporation"
 COUNTRY = "ZZ"
-"""A code that ISO 3166 leaves to its users; no country has it."""
+"""A code that ISO 3166 reserves for private use; no country has this code."""
 
 NS_COMMENT_OID = x509.ObjectIdentifier("2.16.840.1.113730.1.13")
 """Netscape's comment extension: tools print it, and no verifier rejects it, because it is not critical."""

@@ -21,7 +21,7 @@ from confcom.simulation.simulated_collateral import create_evaluation_numbers
 
 API_PATH: Final = "/sgx/certification/v4/"
 MAX_PARAMETERS: Final = 8
-"""Limit of query parameters in one request. The API has three; parameters that clients add are ignored."""
+"""Limit of query parameters in one request. The API has three parameters; further ones are ignored."""
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"

@@ -1,4 +1,4 @@
-"""HTTP server that limits connections. Each connection has a thread, one request and deadlines."""
+"""HTTP server that limits connections. Each connection has its own thread, one request, and deadlines."""
 
 import contextlib
 import io
@@ -26,9 +26,9 @@ BACKLOG: Final = 128
 DEADLINE_SECONDS: Final = 5.0
 """Seconds for the TLS handshake, for reading the request, and for a write. Slow clients need one second."""
 MAX_REQUEST_BYTES: Final = 8192
-"""Limit of request line and headers in bytes; requests here have up to 300, common servers allow 8 KiB."""
+"""Limit of request line and headers in bytes; usual requests have up to 300, many servers allow 8 KiB."""
 POLL_SECONDS: Final = 0.1
-"""Seconds between checks for shutdown. While all connections are in use, a check waits until one ends."""
+"""Seconds between checks for shutdown. While all connections are in use, a check waits for the end of one."""
 
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*)):([0-9]{1,5})")
 """HOST:PORT; an IPv6 address has brackets, and an empty host means all addresses of this machine."""
@@ -59,7 +59,7 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Answers GET and HEAD at HOST:PORT, [HOST]:PORT for IPv6, or :PORT; port 0 is any free port.
+    """Answers GET and HEAD at an address: HOST:PORT, [HOST]:PORT for IPv6, or :PORT. Port 0 is any free port.
 
     Raises:
         SettingsError: the address does not have this form.
@@ -195,7 +195,7 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 # the library's name
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Count requests by the answer's status; they are not logged, as logs could fill the node's disk."""
+        """Count requests by the answer's status, and do not log them, as logs could fill the node's disk."""
         del size
         self.server.count(str(code.value if isinstance(code, HTTPStatus) else code))
 

@@ -21,7 +21,7 @@ class Staging(StrEnum):
     REVOKED = "revoked"
     """The platform's TCB level is revoked, but the platform's certificates are not."""
     EARLY = "early"
-    """A TCB recovery is announced: the early set is that of OUT_OF_DATE, the standard set is that of NONE."""
+    """A TCB recovery is announced: the early set is as in OUT_OF_DATE, the standard set is as in NONE."""
     EXPIRED = "expired"
     """The collateral has expired: every date in it lies in the past."""
 

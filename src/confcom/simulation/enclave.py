@@ -87,7 +87,7 @@ def report_key(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, 
 
 
 class ReportMac:
-    """Computes AES-128-CMACs with one 16-byte key. The cipher is reused: its set-up costs two MACs."""
+    """Computes AES-128-CMACs with one 16-byte key and one cipher, whose set-up costs as much as two MACs."""
 
     __slots__ = ("_cmac",)
 
@@ -187,7 +187,7 @@ class SimulatedEnclave:
         return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
 
     def verify_report(self, report: Report) -> ReportKeyFormat:
-        """Verify a report for this enclave; return its report key's layout, for a report in reply."""
+        """Verify a report for this enclave; return the report key's layout, which a report in reply needs."""
         return ReportChecker.of(self.target_info()).check(report)
 
 

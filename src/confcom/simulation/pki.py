@@ -42,7 +42,7 @@ PCK_CRL_URL = "https://simulated-sgx.invalid/pckCRL.der"
 """Verifiers require a CRL distribution point in every certificate. `.invalid` never resolves (RFC 2606)."""
 
 _SERIAL_NUMBER_BYTES = 19
-"""A serial number has at most 20 bytes; the first is 0: the number must be positive (RFC 5280, 4.1.2.2)."""
+"""Serial numbers have at most 20 bytes. The first is 0, as numbers must be positive (RFC 5280, 4.1.2.2)."""
 
 _IA5_STRING = 0x16
 _COMMENT = x509.UnrecognizedExtension(marks.NS_COMMENT_OID, der_element(_IA5_STRING, marks.NS_COMMENT.encode()))
@@ -66,7 +66,7 @@ class PckCaType(Enum):
 class CertifiedKey:
     certificate: x509.Certificate
     private_key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
-    """Not compared, because key objects do not implement equality, and the certificate identifies the key."""
+    """The key is not compared, because key objects lack equality, and the certificate identifies the key."""
 
     @property
     def pem(self) -> bytes:

@@ -67,7 +67,7 @@ class SimulatedPlatform:
             early: return the early set, not the standard set; the two sets differ only with Staging.EARLY.
         """
         # Only exports and services need this import; processes that make quotes do not.
-        from confcom.simulation.simulated_collateral import create_collateral  # noqa: PLC0415 # as said above
+        from confcom.simulation.simulated_collateral import create_collateral  # noqa: PLC0415 # see above
 
         return create_collateral(self.pki, identity, now, staging, early=early)
 

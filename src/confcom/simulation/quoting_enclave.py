@@ -39,7 +39,7 @@ class QuotingEnclaveIdentity:
     """Identity of a quoting enclave; an updated QE has another identity.
 
     MISCSELECT, CONFIGSVN and CONFIGID are always zero, because the SDK's legacy report key layout omits these
-    fields and, with other values, would not identify the target of a report.
+    fields. With other values, this layout would not identify the target of a report.
     """
 
     mr_enclave: bytes
@@ -95,8 +95,8 @@ class QuotingEnclave:
     def load(cls, seed: bytes, pki: Pki, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> Self:
         """Derive the attestation key and certify it with the PCK.
 
-        As on hardware, the key depends on the platform and on the QE's signer and SVN. So another SVN of the
-        QE gives another key, but neither a restart nor another MRENCLAVE alone does.
+        As on hardware, the key depends on the platform and on the QE's signer and SVN. So the key changes
+        with the QE's SVN, but not with a restart or with MRENCLAVE alone.
         """
         enclave = identity.enclave()
         label = f"attestation key of {identity.mr_signer.hex()} {QE_ISV_PROD_ID} {identity.isv_svn}"
@@ -136,8 +136,8 @@ class QuotingEnclave:
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> tuple[bytes, QeReportInfo | None]:
         """Verify a report and sign its body unchanged; reports of DEBUG enclaves are accepted.
 
-        If `qe_report_info` is given, the QE's report about the quote, with the key layout of `report`, is
-        returned too. The nonce and the target info are returned unchanged.
+        If `qe_report_info` is given, it is returned with the QE's report about the quote, and with unchanged
+        nonce and target info. The QE's report has the key layout of `report`.
         """
         key_format = self.checker.check(report)
         signed_part = self.header + report.encoded_body

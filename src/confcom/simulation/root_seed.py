@@ -9,7 +9,7 @@ from typing import Final, Self
 from confcom.errors import MalformedError
 
 SEED_SIZE: Final = 32
-"""Bytes of a seed, which are twice the security strength of P-256, the strongest key derived from a seed."""
+"""Bytes of a seed: twice the security strength of P-256, the strongest type of key derived from a seed."""
 SEED: Final = "seed"
 """Key of the seed, the platform's only secret; the value is 64 lower-case hex digits."""
 CREATED: Final = "created"

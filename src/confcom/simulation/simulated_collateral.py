@@ -45,7 +45,7 @@ newest set whose recovery is twelve months old. A staged recovery has the date o
 
 _QE_ATTRIBUTES = "11000000000000000000000000000000"
 _QE_ATTRIBUTES_MASK = "FBFFFFFFFFFFFFFF0000000000000000"
-"""As in Intel's QE identity: INITTED and PROVISION_KEY set, DEBUG clear, MODE64BIT and XFRM ignored."""
+"""Like Intel, we require INITTED and PROVISION_KEY set and DEBUG clear, and ignore MODE64BIT and XFRM."""
 
 _SIMULATION = {"genuine": False, "comment": marks.NS_COMMENT}
 
@@ -56,10 +56,10 @@ _STAGED_STATUS = {
     Staging.REVOKED: TcbStatus.REVOKED,
     Staging.EARLY: TcbStatus.OUT_OF_DATE,
 }
-"""The platform's status, keyed by the staging, in the set that has the staged TCB recovery."""
+"""The platform's status in the set that has the staged TCB recovery, keyed by the staging."""
 
 _SUPERSEDED = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
-"""Statuses that an update of the platform would cure; with these, TCB info also has a newer, higher level."""
+"""Statuses that an update of the platform ends. TCB info then also has a newer, higher level."""
 
 Document = Mapping[str, object]
 

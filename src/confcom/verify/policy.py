@@ -135,7 +135,7 @@ class SgxPolicy(Policy):
         identities: the accepted enclaves; a quote must fit one of these, and also the demands above. None
             means that only the demands above apply; an empty collection accepts no enclave.
         platforms: the accepted machines, as PPIDs or platform instance ids (16 bytes), or the SHA-256 of such ids (32
-            bytes). `confcom inspect` shows a quote's ids. None accepts any machine, an empty collection no machine.
+            bytes). `confcom inspect` shows the ids of a quote. None accepts any machine, and () accepts none.
         min_tcb_evaluation_number: the lowest TCB evaluation data number that is accepted, 0 to 2^31 - 1.
             Intel serves a new set of collateral first as the early set, and months later as the standard set;
             for example, 20 refuses the standard set with number 19.

@@ -222,9 +222,9 @@ def _appraisal_check(
         return failed(
             _APPRAISAL, f"dcap-qvl refuses: {result.text}", why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ"
         )
-    if (result.report_body, result.root_key_id) == (body, root.key_id) and result.agrees_with(tcb):
+    if (result.report_body, result.root_key_id, result.tcb) == (body, root.key_id, tcb):
         return passed(_APPRAISAL, "accepted", code="appraisal")
-    found = f"dcap-qvl: {result.tcb_status}, confcom: {tcb.status}"
+    found = f"dcap-qvl: {result.tcb.status}, confcom: {tcb.status}"
     return failed(_APPRAISAL, found, why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ")
 
 

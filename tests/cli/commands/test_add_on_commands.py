@@ -73,7 +73,7 @@ def test_enable_ends_before_nodes_show_epc_and_status_waits(confcom, cluster):
 
 
 def test_disable_waits_for_a_first_report_of_the_kubelet(confcom, enabled):
-    """The earlier change ended before this report; even so the kubelet keeps resources for five minutes."""
+    """Although the earlier change ended before this report, the kubelet keeps resources for five minutes."""
     nodes, begun = [one["status"] for one in enabled.api.find("Node")], enabled.time
     for status in nodes:
         status["capacity"], status["allocatable"] = {}, {}
@@ -121,7 +121,7 @@ def test_a_node_is_labelled_for_simulation(confcom, cluster):
 
 
 def test_no_node_is_labelled_before_helm_has_the_new_values(confcom, cluster):
-    """A node that starts with the old amount of EPC keeps this amount as long as its helper runs."""
+    """A node that starts with the old amount of EPC keeps this amount while the node's helper runs."""
     confcom.ok("enable", "--simulated")
     joining = ("enable", "--simulated-node", "b", "--set", "simulated.epcMiB=4096")
     cluster.helm.fail("upgrade", "Error: it was full", status="failed")
@@ -213,7 +213,7 @@ def another_confcom(cluster, command):
 
 
 def a_helm(cluster, command, status=""):
-    """Record a change of a helm process that still runs or that was killed; return the status."""
+    """Record a change by a helm process that still runs, or that was killed; return the change's status."""
     status = status or f"pending-{CHANGE_NAMES[command[0]]}"
     cluster.helm.revisions[-1] |= {"status": status, "updated": cluster.now().isoformat()}
     return status
@@ -236,7 +236,7 @@ def test_a_removal_that_was_killed_is_completed_also_by_enable(confcom, enabled)
     confcom.ok(*DEBUG)
     a_helm(enabled, CHANGES[0], "uninstalling")
     enabled.time += 61
-    confcom.error(ExitCode.REFUSED, "change-running", *CHANGES[0], "--dry-run")  # it cannot end the removal
+    confcom.error(ExitCode.REFUSED, "change-running", *CHANGES[0], "--dry-run")  # a dry run ends no removal
     confcom.error(ExitCode.REFUSED, "not-enabled", *DEBUG)
     assert confcom(*CHANGES[0]).exit_code == ExitCode.REFUSED  # kubelets report the plugin's end later
     enabled.sleep(10)
@@ -297,7 +297,7 @@ def test_ctrl_c_says_the_state_and_the_same_command_continues(confcom, enabled, 
     error = error_of(done)
     assert error["code"] == "interrupted"
     assert words in error["why"]
-    assert ("same command again" in error["do"]) is (command[0] != "rollback")  # it would go further back
+    assert ("same command again" in error["do"]) is (command[0] != "rollback")  # a repeat rolls back further
     assert done.stderr.endswith(f"  do:  {error['do']}\n")
     assert not any(one["spec"]["holderIdentity"] for one in enabled.api.find("Lease"))
     enabled.sleep(1)

@@ -55,7 +55,7 @@ def test_a_helper_that_ends_late_adds_nothing_to_the_kubelets_time(enabled, disa
 
 
 def marks(cluster):
-    """Pairs of a daemon Pod's component and the Pod's removal mark."""
+    """For each daemon Pod, a pair: the Pod's component and the value of its removal annotation."""
     return {
         (component(pod["metadata"]["labels"]), pod["metadata"].get("annotations", {}).get(REMOVAL_ANNOTATION))
         for pod in cluster.api.find("Pod")

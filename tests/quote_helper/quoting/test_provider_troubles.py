@@ -190,7 +190,7 @@ def backend(waiting_provider, events):
 
 
 def losing(events, times, *, seconds=0.0):
-    """A provider call that finds the provider lost, after `seconds`, in its first `times` runs."""
+    """A provider call whose first `times` runs take `seconds` each, and then find the provider lost."""
 
     def call():
         events.append("call")

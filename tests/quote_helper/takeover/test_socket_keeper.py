@@ -32,7 +32,7 @@ def listening(path, name=None):
 
 @pytest.fixture
 async def updated(keeper):
-    """Two keepers. The older one could quote; the newer one has taken the path from it."""
+    """Two keepers. The older helper could quote; the newer helper has taken the path from the older one."""
     old, new = await keeper(1).quoting(), await keeper(2).quoting()
     await old.waits("newer-helper-serves")
     return old, new
@@ -143,7 +143,7 @@ async def test_a_path_that_is_too_long_for_the_mark(keeper, short_dir):
     "occupied", [lambda path: path.mkdir(parents=True), lambda path: path.parent.mkdir(mode=0o755)]
 )
 async def test_directories_of_root_are_an_error_for_other_users(keeper, path, occupied):
-    """Root owns a directory at the socket's own path, or owns the directory for the socket."""
+    """Root owns a directory at the socket's path, or owns the directory that is to contain the socket."""
     occupied(path)
     with as_user(), pytest.raises(UnavailableError):
         await keeper(1).start()
@@ -173,7 +173,7 @@ async def test_a_directory_that_cannot_take_a_socket(keeper, path, monkeypatch, 
 
 @contextlib.contextmanager
 def of_another_user(path):
-    """Another user's socket with a helper's mark, which alone does not make the socket a helper's."""
+    """Another user's socket with a helper's mark; the mark alone does not make the socket a helper's."""
     path.parent.mkdir()
     path.parent.chmod(0o777)
     with as_user():

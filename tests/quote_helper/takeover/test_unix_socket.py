@@ -136,7 +136,7 @@ def test_a_socket_takes_a_live_ones_path_without_a_gap(short_dir, path, bind):
         while not done.is_set():
             with socket.socket(socket.AF_UNIX) as client:
                 client.setblocking(False)
-                # No program accepts here. A full backlog shows a live socket, and connect() would wait for ever.
+                # No program accepts here. A full backlog proves that the socket is live; connect() would wait.
                 if (code := client.connect_ex(str(path))) not in {0, errno.EAGAIN}:
                     refused.append(code)
 

@@ -128,7 +128,7 @@ async def test_what_all_may_leave_unread_is_never_passed(serve, provider, asks_q
 
 @pytest.fixture
 def nobody_looks(monkeypatch):
-    """Delay the check whether clients have read their answers until after the test."""
+    """Delay checks of whether clients have read their answers; no such check runs during the test."""
     monkeypatch.setattr("confcom.quote_helper.transport.handler.READ_SECONDS", 3600.0)
 
 

@@ -141,7 +141,7 @@ LARGE, SMALL = GetQuoteExRequest(b"", 16_384), GetSupportedAttKeyIdNumRequest()
 
 
 def test_the_peer_with_the_most_places_is_shed_first():
-    connections = Connections(HelperLimits(max_connections=2 * FEW_CONNECTIONS))  # up to two per peer are few
+    connections = Connections(HelperLimits(max_connections=2 * FEW_CONNECTIONS))  # a peer's first two are few
     for _ in range(5):  # unread answers take no places
         answered = new_connection(connections, "reads nothing", GetSupportedAttKeyIdNumRequest())
         assert connections.serve(answered)
@@ -161,7 +161,7 @@ def test_the_peer_with_the_most_places_is_shed_first():
 
 @pytest.fixture
 def connections():
-    """Connections with shared memory for one large answer, all of which one peer may hold."""
+    """Connections with shared memory for one large answer; one peer may hold all of this memory."""
     return Connections(HelperLimits(unread_memory=UNREAD_RESERVE))
 
 

@@ -101,7 +101,7 @@ def end(client):
 
 @pytest.fixture
 def make_pod():
-    """Makes a container's cgroup in a new pod; returns the pod's UID and the file with which to enter it."""
+    """Makes a container's cgroup in a new pod; returns the pod's UID and the file to enter the cgroup."""
     done = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"no PID namespace can be made: {done.stderr.strip()}")
@@ -159,7 +159,7 @@ def test_a_flood_from_one_pod_is_not_noticed_in_another(start_helper, make_pod, 
     """Both clients have the same uid, and the flood alone wants more places than the helper has.
 
     The other client waits a quarter of a second between connection and request. If both clients counted as one
-    peer, its connection would be among the oldest waiting connections, which the helper sheds.
+    peer, this connection would be among the oldest waiting connections, which the helper sheds.
     """
     few = ["sh", "-c", f'ulimit -n {64 + BUSY + IDLE // 2} && exec "$@"', "sh"]
     helper = start_helper("--identify-pods", "--log-quotes-per-peer", "all", wrapper=few).wait_ready()

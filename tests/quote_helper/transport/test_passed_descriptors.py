@@ -105,7 +105,7 @@ def test_sockets_that_linger_keep_nobody_waiting(helper, refuses, connected, soc
 
 
 def test_an_unread_answer_ends_with_the_last_process_that_had_it(helper, refuses):
-    """A client passes its own end of the connection and closes it, so no client holds the connection."""
+    """A client passes its end of the connection and closes its own copy, so no client has the connection."""
     for _ in range(8):
         assert pass_own_end(str(helper.socket), frame(INIT)) is not refuses
     wait_until(lambda: helper.metric("confcom_quote_helper_connections") == 0)
@@ -113,7 +113,7 @@ def test_an_unread_answer_ends_with_the_last_process_that_had_it(helper, refuses
 
 
 def test_input_after_a_request_costs_no_turns(helper, connected):
-    """Neither more input nor its end costs turns of the event loop; the answer stays until it is read."""
+    """More input and the end of input cost no turns of the event loop; the answer stays until it is read."""
     client = connected(frame(INIT))
     select.select([client], [], [])
     for _ in range(3):
@@ -129,7 +129,7 @@ def test_input_after_a_request_costs_no_turns(helper, connected):
 
 
 def switches(helper):
-    """How often the helper's main thread has stopped to wait."""
+    """How often the helper's main thread has given up the CPU to wait."""
     lines = Path(f"/proc/{helper.process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 

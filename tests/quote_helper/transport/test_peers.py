@@ -118,7 +118,7 @@ def connect(listener, accept):
 
 @pytest.fixture
 def process(listener, accept):
-    """Starts a process that connects and that ends with its input; returns the accepted end and the child."""
+    """Starts a process that connects, and ends when its input ends; returns accepted end and child."""
     with contextlib.ExitStack() as stack:
 
         def make(program=CONNECT, kind=socket.socket):
@@ -206,7 +206,7 @@ def test_with_its_main_thread_it_is_by_uid_in_the_root_of_v1(connect, proc):
 
 
 def test_a_process_that_goes_while_its_cgroup_is_read_is_gone(process, proc):
-    """Another process may have the ID when the file is read. Here a pipe gives the text after the end."""
+    """Another process may have the ID when the file is read. The pipe gives text after the peer's end."""
     accepted, child = process()
     pipe = proc.file(child.pid)
     os.mkfifo(pipe)

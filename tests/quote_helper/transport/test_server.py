@@ -79,7 +79,7 @@ async def test_connections_with_input_delay_no_new_one(monkeypatch, serve, provi
 
 @pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])
 async def test_without_places_an_incomplete_request_has_a_moment(serve, provider, shorter):
-    """Without free places an incomplete request has little time, even on its peer's only connection."""
+    """If no place is free, an incomplete request has little time, even on its peer's only connection."""
     server = serve(provider, max_connections=50, accept_retry_seconds=0.01, **NEVER | {shorter: 0.05})
     for number in range(300):
         server.connect(f"peer{number}", ASKS_NUM[:1])
@@ -134,7 +134,7 @@ async def test_a_flood_delays_another_peer_by_turns_not_its_queue(serve, either)
     assert await server.serves("other")
     server.service.provide(either, either.in_loop)
     assert await server.read(quiet) != b""
-    # Without turns the quiet peer's answer would come 61st.
+    # If peers had no turns, the quiet peer's answer would be the 61st.
     assert [key for what, key, _ in server.events if what == "answered"].index("quiet") <= 5
     for client in floods:
         assert await server.read(client) != b""
@@ -260,7 +260,7 @@ def test_without_descriptors_clients_wait_until_there_are_some(start_helper, vec
     request, answer = vector("intel229_num"), vector("resp_intel229_num")
     limits = resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE)
     highest = max(int(entry.name) for entry in Path(f"/proc/{helper.process.pid}/fd").iterdir())
-    # This limit leaves the process no more descriptors than it uses now.
+    # With this limit the process can have no more descriptors than it has now.
     resource.prlimit(helper.process.pid, resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
     # The helper has one reserved descriptor, with which it serves clients one after the other.
     assert [helper.send(request) for _ in range(3)] == [answer] * 3

@@ -29,7 +29,7 @@ class _Daemon(click.Command):
 
 
 def _flags_of(module: str) -> Completion:
-    """Return a function that imports the module and completes the flags of its `settings_parser`."""
+    """Return a function that imports the module and completes the flags of the module's `settings_parser`."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         parser: SettingsParser[Any] = importlib.import_module(module).settings_parser("", {})

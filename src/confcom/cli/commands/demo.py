@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from confcom.demo.story import Demo, DemoReport, StepReport
 
 WATCH_SECONDS = 0.5
-"""Seconds between two checks of `confcom demo --keep` that the daemons are alive."""
+"""Seconds between two checks by `confcom demo --keep` that the daemons are alive."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 SIGNALLED = 128
-"""If a signal ends a program, shells report this number plus the signal's as the exit code."""
+"""If a signal ends a program, shells report this number plus the signal's number as the exit code."""
 
 MODES = ("auto", "root", "user-namespace", "no-namespace")
 
@@ -82,7 +82,7 @@ def demo(*, verbose: bool, keep: bool, mode: str, folder: Path | None, output: s
 
 
 async def _until_signal(main: Coroutine[Any, Any, DemoReport]) -> DemoReport | signal.Signals:
-    """Run `main`. The first signal cancels `main` and is returned. Later signals do not stop the cleanup."""
+    """Run `main` and return its result, or the first signal, which cancels `main`. Ignore later signals."""
     task = asyncio.create_task(main)
     received: list[signal.Signals] = []
 
@@ -127,7 +127,7 @@ async def _run(mode: str, folder: Path | None, printer: StepPrinter, *, keep: bo
 
 @dataclass(frozen=True, slots=True)
 class StepPrinter:
-    """Prints the demo's steps while they run. If not `enabled`, prints only the final report, as JSON."""
+    """Prints the demo's steps while they run. Unless `enabled`, prints only the final report, as JSON."""
 
     enabled: bool
     verbose: bool

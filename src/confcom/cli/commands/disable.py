@@ -35,8 +35,8 @@ def disable(*, yes: bool, wait: bool, namespace: str, login: Login, output: str)
     The command removes the policies first, then the daemons. Kubelets keep the resources for five more minutes; then
     the command removes the resources' names from the nodes. It keeps the Secret with the simulated root, so that the
     add-on is the same platform to relying parties when it is enabled again. If Pods use the add-on, the command prints
-    what will happen to them, and asks for confirmation. After an interruption, the same command removes the rest. It
-    finds the add-on's objects by their labels too, without helm's record and without the namespace.
+    what will happen to them, and asks for confirmation. After an interruption, the same command removes the rest. If
+    helm's record or the namespace is missing, the command finds the add-on's objects by their labels.
 
     \b
     Examples:

@@ -77,7 +77,7 @@ def from_quote(quote: Path) -> None:
 
 def _demands(found: SgxPolicy | Identity) -> dict[str, object]:
     given = ((field.name, getattr(found, field.name)) for field in fields(found))
-    # The comparison is with `is`: 0 equals False, but 0 is a demand.
+    # Compare with `is`, since 0 equals False, but 0 is a valid demand.
     demanded = ((name, one) for name, one in given if one is not None and one is not False)
     return {name: _plain(one) for name, one in demanded if one != timedelta(0)}
 

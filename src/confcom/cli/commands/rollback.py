@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 def rollback(*, revision: int | None, wait: bool, timeout: int, namespace: str, login: Login, output: str) -> None:
     """Undo the last update: restore the previous revision of the add-on.
 
-    A second rollback undoes the update before that. REVISION is the number of a revision in `helm history`; the
-    command restores that one.
+    A second rollback undoes the update before the last update. To restore another revision, give its number in
+    `helm history` as REVISION.
 
     The command refuses to start while another confcom changes the add-on, and for a minute after a plain helm has
-    begun a change and not ended it. A change that was killed is undone by it too.
+    begun a change and not ended it. The command also undoes a change whose process was killed.
 
     \b
     Examples:

@@ -104,8 +104,8 @@ def export(
 
     The collateral is valid for at least two weeks; export it again to renew it. The root stays the same.
 
-    With --staging, the collateral says what Intel's may say some day, to rehearse it: the platform is out of date,
-    needs configuration or hardening, or is revoked; or the collateral has expired. Quotes stay as they are. For a
+    With --staging, you can rehearse what Intel's collateral may say some day: the platform is out of date, needs
+    configuration or hardening, or is revoked; or the collateral has expired. The quotes do not change. For a
     cluster's platform, the default is the chart's value simulated.staging, read from the quote helper's DaemonSet;
     with --staging, only the Secret is read.
 

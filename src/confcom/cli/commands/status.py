@@ -25,15 +25,15 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
     In a large cluster, the output has one line for all healthy nodes, and reports similar problems once, with the
     number of nodes. `--output json` always has everything.
 
-    Among the workloads are those whose Pods the API server refuses because of the add-on's policies or a quota, and
-    those whose Pods a kubelet rejected; of a Pod that is pending, the scheduler's message is shown. Differences between
-    the objects in the cluster and helm's record of the release are problems, such as manual edits.
+    The workloads include those whose Pods the API server refused (due to the add-on's policies or a quota), and those
+    whose Pods a kubelet rejected. For a pending Pod, the scheduler's message is shown. If objects in the cluster differ
+    from helm's record of the release, for example after manual edits, the differences are problems.
 
     The command reads the nodes and the add-on's namespace. If the user has the permission, it also reads all Pods, the
-    events about Pods that cannot be created, helm's record, and what an apply of its objects would change; it names
-    what it could not read. It reads no Secret but helm's record and the simulated root. It asks up to 20 device plugins
-    for their EPC, and up to 20 quote helpers and the server of collateral for their root, which is to be the Secret's.
-    Objects with the add-on's labels that are in no record of helm are problems too.
+    events about Pods that cannot be created, and helm's record, and compares this record with the cluster. The output
+    names what could not be read. The only Secrets that are read are helm's record and the simulated root. The command
+    asks up to 20 device plugins for their EPC, and up to 20 quote helpers and the server of collateral for their root,
+    which must be the Secret's root. Objects with the add-on's labels that helm did not record are problems.
 
     \b
     Examples:

@@ -97,7 +97,7 @@ def update(
 def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
     """Return the chart values that choose the images; each is text, since a tag may look like a number.
 
-    If `others`, the command changes other values too; images that it does not name then stay as they are.
+    If `others` is true, the command sets other values too, and images that are not named stay as they are.
     """
     found = []
     if version or not (digests or others):

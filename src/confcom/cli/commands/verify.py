@@ -168,8 +168,8 @@ def verify(
     """Check QUOTE (a file, or - for standard input; binary, hex or base64) against a root, collateral and your policy.
 
     The command fetches nothing from the network. A quote is verified only if the policy names the expected enclave
-    (--mrenclave or --mrsigner) and the expected report data (--report-data). With --connect it connects to a service
-    instead, and sends nothing after the TLS handshake; there the certificate's key stands for the report data.
+    (--mrenclave or --mrsigner) and the expected report data (--report-data). With --connect, the command connects to
+    a service and sends nothing after the TLS handshake; the report data must then match the certificate's key.
     """
     from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
     from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
@@ -229,7 +229,7 @@ def _policy(demands: dict[str, Any], file: Path | None) -> SgxPolicy:
         note = f"Note: {len(challenge)} bytes of report data are filled up with zeros to {REPORT_DATA_SIZE}."
         click.echo(note, err=True)
     demands["report_data"] = None if challenge is None else report_data(challenge)
-    # The comparison is with `is`: 0 equals False, but 0 is a demand.
+    # Compare with `is`, since 0 equals False, but 0 is a valid demand.
     given = {name: value for name, value in demands.items() if value is not None and value is not False and value != ()}
     return SgxPolicy(**(policy_arguments(file) if file else {}) | given)
 

@@ -24,7 +24,7 @@ _SOON_OVER: Final = frozenset({AesmErrorCode.SERVICE_UNAVAILABLE, AesmErrorCode.
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a self-test or a call failed, and the code for refusing requests; if it is None, requests wait."""
+    """The cause of a failed self-test or call, and the code of refusals; without a code, requests wait."""
 
     problem: NotReady
     refusal: AesmErrorCode | None = None
@@ -34,7 +34,7 @@ class Failure:
 class ProviderSupervisor:
     """Opens the backend, and runs the backend's self-test periodically.
 
-    The service has the provider only while the last self-test succeeded; otherwise its requests wait or fail.
+    The service has the provider only if the last self-test succeeded; otherwise requests wait or fail.
     `changed` is called when `ready` or `problem` may have changed, `lost` when a working provider was lost.
     """
 
@@ -46,7 +46,7 @@ class ProviderSupervisor:
     limits: HelperLimits
     ready: bool = field(init=False, default=False)
     problem: NotReady | None = field(init=False, default=PREPARING)
-    """Why no quotes can be made, or why quotes of aesmd are not relayed; else None."""
+    """The reason why no quotes can be made, or why aesmd's quotes are not relayed; None if all is well."""
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _losses: int = field(init=False, default=0)
 
@@ -56,7 +56,7 @@ class ProviderSupervisor:
         while True:
             losses, previous, instance = self._losses, instance, backend.instance()
             if not self.ready and instance not in (None, previous):
-                self._on_failure(Failure(PREPARING))  # these failures were another instance's
+                self._on_failure(Failure(PREPARING))  # the failures so far were those of another instance
             failure = await self._self_test(backend)
             if failure is None and losses != self._losses:
                 continue  # a client's call found the provider lost while the self-test was running
@@ -82,9 +82,9 @@ class ProviderSupervisor:
         return Failure(NotReady(str(error), code=error.error_code), None if waits else error.code)
 
     async def _wait(self, backend: Backend, instance: object, seconds: float) -> None:
-        """Wait for the next self-test; the wait ends early on a loss or another instance of the provider.
+        """Wait for the next self-test; stop waiting if the provider is lost or has a new instance.
 
-        A refused or doubtful call of a client also ends the wait, but not before the shortest pause between self-tests.
+        A client's call that is refused or requires a test also ends the wait, after the shortest pause between tests.
         """
         self._wake.clear()
         loop = asyncio.get_running_loop()
@@ -124,7 +124,7 @@ class ProviderSupervisor:
         if not done:
             hangs = f"the quote provider hangs: no quote within {seconds:g} s; it waits for {backend.waits_for}"
             self._on_failure(Failure(NotReady(hangs, code="provider-hangs")))
-            # Wait for the hanging self-test, since a second self-test would hang too, in another thread.
+            # Wait for the hanging self-test; a second self-test would only make another thread hang.
             await asyncio.wait({call})
         return call.result()
 
@@ -137,7 +137,7 @@ class ProviderSupervisor:
             _logger.info("the self-test passed")
         problem = backend.problem()
         if problem is not None:
-            _logger.warning("%s", problem.reason)  # logged each time: `confcom status` shows only the end
+            _logger.warning("%s", problem.reason)  # repeated, as `confcom status` shows only a log's end
         if not self.ready or problem != self.problem:
             self.ready, self.problem = True, problem
             self.changed()

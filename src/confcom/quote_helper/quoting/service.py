@@ -24,13 +24,13 @@ A = TypeVar("A")
 
 @dataclass(slots=True, eq=False)
 class Ticket(Generic[A]):
-    """A request that needs the provider, from its arrival until the provider's call for it returns."""
+    """A request that needs the provider; kept from its arrival until the provider's call returns."""
 
     owner: Hashable  # the peer whose turn the request waits for
     need: Need
     asker: A
     arrived: float  # by the service's clock
-    repeated: bool = False  # whether its call is the second, since the first one found the provider lost
+    repeated: bool = False  # whether the provider is called again, since the first call found it lost
     abandoned: bool = False  # whether its client has disconnected
 
 
@@ -77,10 +77,10 @@ class QuoteService(Generic[A]):
         self._clock = clock
         self._provider: QuoteProvider | None = None
         self.deliver = deliver
-        """Function that gives the answer to an asker who got a ticket from `respond`; it must not raise."""
+        """Sends the answer to the client for whose request `respond` returned a ticket. The function must not raise."""
         self._on_lost: Callable[[QuoteProviderError], None] = lambda _: None
         self._refusal: AesmErrorCode | None = None
-        """Code with which requests are refused while there is no provider; with None, requests wait."""
+        """Code with which requests are refused while there is no provider; if it is None, requests wait."""
         self.refused = False
         """Whether a request was refused for lack of a provider. Each self-test sets `refused` to False."""
         self._in_loop: CallsInLoop | None = None  # None if the provider is called inline
@@ -95,7 +95,7 @@ class QuoteService(Generic[A]):
 
     @property
     def prompt(self) -> bool:
-        """Whether requests are served within a few turns of the event loop, so no connection needs watching."""
+        """Whether requests are served in a few turns of the event loop; then connections need no watching."""
         return self._provider is not None and self._in_loop is None
 
     def provide(
@@ -104,7 +104,7 @@ class QuoteService(Generic[A]):
         in_loop: Callable[[], CallsInLoop] | None = None,
         on_lost: Callable[[QuoteProviderError], None] = lambda _: None,
     ) -> None:
-        """Set the provider (always the same) and serve waiting requests; without `in_loop`, call it inline.
+        """Set the provider (always the same one) and serve waiting requests, inline if `in_loop` is None.
 
         OSError: no descriptor is left for calls in the loop. A call that finds the provider lost calls `on_lost`.
         """
@@ -147,12 +147,12 @@ class QuoteService(Generic[A]):
         return ticket
 
     def refuse_as_busy(self, request: Request) -> Response:
-        """Answer a request without calling the provider: with BUSY if the answer needs the provider."""
+        """Answer a request without calling the provider; the answer is BUSY if a call is needed."""
         planned = plan(request)
         return planned.refuse(AesmErrorCode.BUSY) if isinstance(planned, Need) else planned
 
     def abandon(self, ticket: Ticket[A]) -> None:
-        """Forget a ticket whose client disconnected; its running call still counts as an active call."""
+        """Forget a ticket whose client disconnected; a running call for the ticket still counts as active."""
         ticket.abandoned = True
         self._waiting.discard(ticket.owner, ticket)
 
@@ -217,7 +217,7 @@ class QuoteService(Generic[A]):
         in_loop.start(ticket.need, on_done)
 
     def _repeat_or_refuse(self, ticket: Ticket[A], code: AesmErrorCode) -> None:
-        """Let a request wait once for the provider's return, or refuse it; a repeated quote does no harm."""
+        """Refuse a request, or let it wait once for the provider's return; a second quote does no harm."""
         late = self._clock() - ticket.arrived > self._limits.provider_wait_seconds
         refused = self._provider is None and self._refusal is not None
         if ticket.repeated or late or refused or self._stopping:

@@ -1,4 +1,4 @@
-"""The simulated platform as a backend. This module is imported on demand: each backend needs its own libraries."""
+"""The simulated platform as a backend. This module is imported on demand, as each backend has its own libraries."""
 
 import logging
 import shlex

@@ -12,7 +12,7 @@ enclave, and attestation certificates are renewed daily to weekly. A longer wind
 really wrong gets the less exact code 42, and Gramine tries five times more before it gives up."""
 
 MAX_STALE_REPORT_WINDOW_SECONDS: Final = 366 * 24 * 3600
-"""A year, since a longer value was probably given in a wrong unit."""
+"""Maximum of the stale report window: a year. A longer value probably has a wrong unit."""
 
 
 class StaleTargetPolicy:

@@ -1,1 +1,1 @@
-"""The path of the AESM socket, and which of several instances on a node serves this path during an update."""
+"""Binds the AESM socket's path, and decides which of a node's instances serves the path during an update."""

@@ -17,7 +17,7 @@ from confcom.quote_helper.takeover.unix_socket import open_path, set_mode
 _logger = logging.getLogger(__name__)
 
 SOCKET_MODE: Final = 0o666
-"""Clients need write permission to connect (unix(7)), and run as any user. Intel's aesmd uses 0777."""
+"""Clients may run as any user, and need write permission to connect (unix(7)). Intel's aesmd uses 0777."""
 DIRECTORY_MODE: Final = 0o755
 """Every user may reach the socket, and only the owner may replace it."""
 
@@ -33,8 +33,8 @@ class SocketAccess:
     def open_directory(self) -> NotReady | None:
         """Restore the directory's mode; return the reason if some users still cannot enter the directory.
 
-        A directory keeps its mode if other programs share it (it has the sticky bit, like /tmp) or if it is behind a
-        symbolic link, since it may be another program's. Inspecting the socket needs the right to enter the directory.
+        A shared directory (with the sticky bit, like /tmp) keeps its mode. A directory behind a symbolic link also
+        keeps its mode, as it may be another program's. To inspect the socket, a program must enter the directory.
         """
         if not self.open_to_all:
             return None
@@ -48,7 +48,7 @@ class SocketAccess:
         try:
             found = directory.stat()
         except OSError:
-            return None  # binding fails for the same reason, and reports it
+            return None  # bind() will fail too, and report the reason
         if found.st_mode & stat.S_IXOTH:
             return None
         mode, me = f"{DIRECTORY_MODE:04o}", os.geteuid()

@@ -38,7 +38,7 @@ BACKLOG: Final = 4096
 """Linux' default of net.core.somaxconn, the kernel's limit of a backlog. Intel's client blocks in connect() without
 time limit on a full backlog; asyncio's default of 100 refuses clients at 1,024 concurrent connects (measured)."""
 LOOK_PATIENCE_SECONDS: Final = 1.0
-"""Longest wait of an inspection (in a worker thread) for room in the full backlog of a live socket."""
+"""If a live socket's backlog is full, an inspection (in a worker thread) waits at most this long for room."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -53,9 +53,9 @@ class SocketKeeper:
     problem: NotReady | None = field(
         init=False, default=NotReady("the socket is not bound yet", code="socket-not-bound", expected=True)
     )
-    """Why this instance does not serve the path, or why some clients cannot reach the socket; else None."""
+    """Reason why this instance does not serve the path, or some clients cannot connect; else None."""
     _bound: BoundUnixSocket | None = field(init=False, default=None)
-    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # including sockets without the path
+    _open: set[BoundUnixSocket] = field(init=False, default_factory=set)  # also sockets that lost the path
     _can_quote: bool = field(init=False, default=False)
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
@@ -80,7 +80,7 @@ class SocketKeeper:
     async def hand_over(self, seconds: float) -> None:
         """Serve the path until another instance that can quote has taken it, but at most `seconds`. Call after `run`.
 
-        Instances do not replace a newer instance's socket, so the path gets a new socket with the oldest mark.
+        Start with a new socket that has the oldest mark, since instances replace only older sockets.
         """
         if self._bound is None or not self._bound.owns_path():
             return
@@ -134,7 +134,7 @@ class SocketKeeper:
 
     def _bind(self, *, stale: FileIdentity | None = None, replace: bool) -> None:
         served = self._bound
-        try:  # not in a thread: no stop may come before `_bound` holds the socket
+        try:  # in the event loop, so that no stop can come before `_bound` is set
             make_directory(self.path.parent, DIRECTORY_MODE)
             if stale is not None and FileIdentity.of(self.path) == stale:
                 self.path.unlink(missing_ok=True)

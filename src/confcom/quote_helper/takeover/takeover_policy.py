@@ -45,7 +45,7 @@ class Instance:
 
     @property
     def mark(self) -> str:
-        """The end of the name of each of this instance's sockets, as `ss -xl` shows it."""
+        """The suffix in the names of this instance's sockets, as `ss -xl` shows it."""
         return f"confcom-{self.started_ms:010x}-{self.token:06x}"
 
 
@@ -64,7 +64,7 @@ NEWER_SERVES: Final = NotReady("a newer quote helper serves", code="newer-helper
 
 
 def decide(found: PathInspection, *, me: Instance, uid: int, can_quote: bool) -> Step | NotReady:
-    """Return how to take the path, or why to wait; `can_quote` tells whether the last self-test passed.
+    """Return how the path is to be taken, or the reason to wait. `can_quote`: the last self-test passed.
 
     BIND is also returned if a directory is at the path, since only rmdir(2) finds whether it is empty.
     """

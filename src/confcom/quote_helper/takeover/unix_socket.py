@@ -1,11 +1,11 @@
-"""Listening unix sockets that never delete another program's path, and replace one only with `replace`.
+"""Listening unix sockets that never delete another program's path, and replace one only if `replace` is set.
 
 Intel's AESM unlinks the path by name at start and at stop, so an old instance that ends deletes its successor's socket.
-With this module, a path appears with its final mode and a listening socket; only its own program removes it.
+A path is added once its socket listens with the final mode. Only the socket's program removes the path.
 
-A socket is bound to a name beside its path. The socket then gets the path by link(2), which never replaces a file,
-or by rename(2), which replaces it atomically: no client finds the path missing. getpeername(2) still reports the
-bound name to every client, and by this name quote helpers recognise the socket of another quote helper.
+A socket is bound to a second name in the path's directory. link(2) then adds the path and never replaces a file, or
+rename(2) replaces the file atomically, so that no client finds the path missing. getpeername(2) still reports the
+bound name to every client. Quote helpers recognise the sockets of other quote helpers by this name.
 """
 
 import contextlib
@@ -87,7 +87,7 @@ def open_path(path: Path) -> Iterator[int]:
 
 
 def set_mode(descriptor: int, mode: int) -> None:
-    # fchmod(2) refuses O_PATH; an entry in /proc/self/fd leads to the file even if the name was replaced.
+    # fchmod(2) refuses O_PATH. /proc/self/fd leads to the open file, even if another file has got its name.
     Path(f"/proc/self/fd/{descriptor}").chmod(mode)
 
 

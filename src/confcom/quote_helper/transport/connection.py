@@ -25,13 +25,13 @@ has raised EPOLLOUT (sock_wfree). No buffer is that small."""
 
 
 class Stage(Enum):
-    """What a connection waits for."""
+    """Stages of a connection; in each stage, the connection waits for a certain event."""
 
-    RECEIVING = auto()  # the client's request
-    PAUSED = auto()  # its peer to fall below the peer's limits
-    ANSWERING = auto()  # its turn, or an answer of the provider
-    UNREAD = auto()  # the client to read its answer, which the kernel charges to the helper's memory
-    ENDED = auto()  # nothing
+    RECEIVING = auto()  # waits for the client's request
+    PAUSED = auto()  # waits for its peer to fall below the peer's limits
+    ANSWERING = auto()  # waits for its turn, or for an answer of the provider
+    UNREAD = auto()  # waits for the client to read the answer, whose memory the kernel charges to the helper
+    ENDED = auto()  # waits for nothing
 
 
 RECEIVING, PAUSED, ANSWERING, UNREAD, ENDED = Stage
@@ -48,13 +48,13 @@ class Account:
     waiting: int = 0  # complete requests that are not answered
     unread: int = 0
     """Kernel memory in bytes for unread answers, and for the future answers to waiting requests."""
-    pooled: int = 0  # bytes of `unread` from the pool that peers share
-    sheddable: dict[Connection, float] = field(default_factory=dict)  # starts of waiting; the oldest first
+    pooled: int = 0  # the bytes of `unread` that come from the pool which peers share
+    sheddable: dict[Connection, float] = field(default_factory=dict)  # start of each wait; oldest first
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Connection:
-    """A client's connection; only the class `Connections` changes its stage and its resources.
+    """A client's connection; only the class `Connections` changes the connection's stage and resources.
 
     Since each call uses MSG_DONTWAIT, the socket can stay in blocking mode, which saves a system call.
     """

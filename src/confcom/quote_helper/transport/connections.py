@@ -5,7 +5,7 @@
         +--> PAUSED --+
 
 A complete request is served if its peer's limits allow the request and its answer; else it is paused. Until the peer
-holds less, its further connections are paused unread and cost other peers no time. A connection may end in any stage.
+holds less, its further connections are paused unread, at no cost for other peers. A connection may end in any stage.
 """
 
 from collections import OrderedDict
@@ -49,15 +49,15 @@ class Connections:
 
     **Places** are for connections without an answer. If no place is free, an incomplete or paused connection is shed.
 
-    **Waiting requests** are all answered in the end, so one peer may have as many as the limit leaves free.
+    **Waiting requests** are all answered in the end, so one peer may use up the limit.
 
     **Unread answers** take kernel memory until the client reads them, even after the helper has ended; the helper
-    cannot reclaim this memory when other peers come. So each peer has a reserve for an answer of any size, which
-    others cannot take. Further memory comes from a pool, of which one peer may hold a part. An answer is counted
+    cannot reclaim this memory for other peers. So memory for one answer of any size is set aside for each
+    peer. Further memory comes from a pool; one peer may hold only a part of the pool. An answer is counted
     before its request is served. Requests are not counted, since they are small and connections are limited.
 
     **Paused connections** cost nothing until the limits allow their next step. Peers take turns for the
-    shared resources. A peer that has used up its part of a resource is set aside until it holds less.
+    shared resources. A peer that has used up its part of a resource is set aside until the peer holds less.
     """
 
     def __init__(self, limits: HelperLimits) -> None:
@@ -87,7 +87,7 @@ class Connections:
 
     @property
     def free_places(self) -> int:
-        """Number of further connections without an answer that fit; negative if there are too many."""
+        """Number of free places for connections without an answer; negative if too many are open."""
         return self._places - self.unanswered
 
     @property
@@ -217,8 +217,8 @@ class Connections:
     def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
         """Return the connection to shed; None if no connection may be shed.
 
-        The oldest connection is shed if it began by `began_before`; else the oldest of the peer with the most
-        places, if this peer has more than a few; else the oldest if it began by `began_before_if_many`.
+        In this order: the oldest connection if not newer than `began_before`; the oldest one of the peer with
+        the most places (more than a few); the oldest connection if not newer than `began_before_if_many`.
         """
         oldest, since = next(iter(self.sheddable.items()), (None, began_before))
         if since <= began_before:

@@ -29,9 +29,9 @@ _INPUT_EVENTS: Final = _READ_EVENTS | select.EPOLLIN
 """_READ_EVENTS and input, where clients can pass descriptors. If a client passes its own end of the connection and
 exits, the answer stays unread, and the connection ends only when the helper receives that end."""
 EVENTS_PER_TURN: Final = 64
-"""Connections read in one turn: the largest request takes under 0.3 ms, and the loop may be blocked for 50 ms."""
+"""Number of connections read in one turn. A request takes under 0.3 ms; the loop may be blocked for 50 ms."""
 READ_SECONDS: Final = 0.001
-"""Delay of the check whether a client has read its answer; while connections resume, epoll reports it."""
+"""Delay of checks whether a client has read its answer; epoll reports it while paused connections resume."""
 TICK_SECONDS: Final = 0.1
 """Interval of checks for connections that have waited too long: 4,096 connections take about a millisecond."""
 
@@ -49,7 +49,7 @@ class DropReason(StrEnum):
 
 
 class Observer(Protocol):
-    """Is told of every answer, and of every connection that ends without an answer. No method may block."""
+    """Observes every answer, and every connection that ends without an answer. No method may block."""
 
     def accepted(self, count: int) -> None: ...
 
@@ -64,7 +64,7 @@ class Observer(Protocol):
 
 
 class ConnectionHandler:
-    """Handles connections; an exception ends one connection. `slow_peers` is None if the kernel refuses descriptors."""
+    """Handles connections; an exception ends only one. `slow_peers` is None if the kernel refuses descriptors."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class ConnectionHandler:
         self._connections = connections
         self._slow = slow_peers
         self.short_of_memory_at = -math.inf
-        """Time of the last refusal for lack of memory to a peer that held no memory itself."""
+        """Time of the last refusal for lack of memory in which the refused peer itself held no memory."""
         self._unread_events = _READ_EVENTS if slow_peers is None else _INPUT_EVENTS
         self._observer = observer
         self._clock = clock
@@ -101,7 +101,7 @@ class ConnectionHandler:
         self._run(self._receive_in_turn, connection)
 
     def poll(self) -> tuple[list[int], bool]:
-        """Handle one turn's events; return the listeners with events, and whether more may be ready."""
+        """Handle one turn's events; return listeners with events, and whether more events may be ready."""
         others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
         for descriptor, events in ready:
             connection = self._watched.get(descriptor)
@@ -158,7 +158,7 @@ class ConnectionHandler:
             self._serve(connection)
 
     def _read(self, connection: Connection, receive: Outcome) -> bool:
-        """Read what has arrived; return whether the request is whole, else the connection waits or ends."""
+        """Read what arrived; return True for a complete request, or False if the connection waits or ends."""
         try:
             request = connection.session.receive(receive() if self._slow is None else self._timed(connection, receive))
         except BlockingIOError:
@@ -277,7 +277,7 @@ class ConnectionHandler:
             self.drop(connection, DropReason.GONE)
 
     def _receive_needless(self, connection: Connection) -> None:
-        """Receive what a client sends after its request, so that descriptors in it are closed."""
+        """Receive bytes that a client sends after its request, so that descriptors with them are closed."""
         if self._is_slow(connection):
             self._receive_in_thread(connection, self._drop_received)
         else:
@@ -293,7 +293,7 @@ class ConnectionHandler:
         except OSError:
             self._end(connection)
             return
-        self._watch(connection, events)  # registers again, since more input may have come
+        self._watch(connection, events)  # register the socket again, since more input may have come
 
     def _is_slow(self, connection: Connection) -> bool:
         return self._slow is not None and connection.account.peer in self._slow

@@ -11,7 +11,7 @@ A reader in a cgroup namespace of its own, such as a container on cgroup v2, see
 paths, for example `/../../pod<uid>/<id>`, which need not contain `kubepods`.
 
 The outermost Pod counts. A container that may make cgroups makes them below its own cgroup, so it cannot take
-another Pod's name. A user of the host with a delegated subtree can take such a name, but is not a container.
+another Pod's name. Users of the host with a delegated subtree can take such a name; they are no containers.
 """
 
 import errno
@@ -59,15 +59,15 @@ class Peer(NamedTuple):
     """
 
     key: Hashable
-    """Equal for connections of one container, or of one uid if the container is unknown. GONE for ended processes."""
+    """Key of all connections of one container, or of a uid if the container is unknown. GONE for ended processes."""
     uid: int
-    pid: int  # 0 if it is in a PID namespace that is not visible here
+    pid: int  # 0 if the process is in a PID namespace that is not visible here
     pod: str = ""  # UID, empty if unknown
     container: str = ""  # ID, empty if unknown
 
     @property
     def share_key(self) -> Hashable:
-        """Equal for connections that share turns and limits, such as all connections of a Pod's containers."""
+        """A key that is equal for connections that share turns and limits, such as those of one Pod."""
         return self.pod or self.key
 
 
@@ -105,12 +105,12 @@ class ByPod:
     """Identifies peers by pod and container, from the cgroup of the process that connected.
 
     A process in no pod, or in a PID namespace that is not visible here (pid 0), is identified by its uid. All peers
-    whose process has ended share one key. A process ID may be reused while its cgroup is read. So the result
-    counts only if the process that connected, to which the pidfd refers, is still alive after the read.
+    whose process has ended share one key. A process ID may be reused while its cgroup is read. So the pidfd
+    must show after the read that the process that connected is still alive.
 
     Before Linux 6.5 the kernel gives no pidfd of the peer. So the pidfd is opened by process ID, and the connection
     must also be open at both ends. A connection closes with its process, unless another process inherited it.
-    A container that arranges this, and whose process ID is reused before accept(), is taken for another one.
+    If such a connection's process ID is reused before accept(), its container is taken for another container.
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
@@ -136,7 +136,7 @@ class ByPod:
         try:
             try:
                 cgroup = self._parse(_read(f"{self._proc}/{pid}/cgroup"))
-                # Other threads may run on. The process state is read only in this case, since reading doubles the cost.
+                # Read the state only if necessary: it doubles the cost. Other threads may outlive the main thread.
                 if cgroup.perhaps_exiting and _main_thread_has_ended(f"{self._proc}/{pid}/stat"):
                     raise ProcessLookupError(errno.ESRCH, "the main thread of the process that connected has ended")
             except (FileNotFoundError, PermissionError):
@@ -202,7 +202,7 @@ def _has_event(descriptor: int, events: int) -> bool:
 def parse_pod_cgroup(text: str) -> PodCgroup:
     """Parse /proc/PID/cgroup of cgroup v1, v2 or both at once; never raise.
 
-    The result is the first cgroup that names a container, else the first that names a pod, else one without a pod.
+    The result is the first cgroup with a container, else the first with a pod, else a cgroup without a pod.
     """
     lines = text[:MAX_CGROUP_SIZE].split("\n")
     if len(text) >= MAX_CGROUP_SIZE:
@@ -219,5 +219,5 @@ def _parse_path(path: str) -> PodCgroup:
     pod = next(filter(None, map(_POD.fullmatch, names)), None)
     if pod is None:
         return UNKNOWN
-    container = next(filter(None, map(_CONTAINER.fullmatch, names)), None)  # only names after the Pod's
+    container = next(filter(None, map(_CONTAINER.fullmatch, names)), None)  # only after the Pod's name
     return PodCgroup(pod["uid"].replace("_", "-"), container["id"] if container else "")

@@ -24,12 +24,12 @@ from confcom.quote_helper.transport.slow_peers import SlowPeers
 _logger = logging.getLogger(__name__)
 
 ACCEPT_BATCH: Final = 32
-"""Number of connections accepted before the first is read: clients have sent by then; limits are checked often."""
+"""Number of connections accepted before one is read. Clients can send meanwhile. Limits are checked often."""
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """accept() lacks a descriptor or memory (accept(2)); the connection stays in the backlog."""
 MEMORY_LOOK_SECONDS: Final = 1.0
 SHORT_SECONDS: Final = 10.0
-"""Time for which memory counts as short after a refusal: a refused client asks again within seconds."""
+"""Seconds for which memory counts as short after a refusal. A refused client asks again within seconds."""
 ENDED_HOLD_MEMORY: Final = NotReady(
     "quotes are refused, since answers to processes that have ended, or are not known, fill the memory for unread "
     "answers; delete the helper's Pod: the next one has this memory again",
@@ -43,7 +43,7 @@ class AesmServer:
 
     Accepting pauses for a short time if places or descriptors run out and no connection may be shed. Clients
     then wait in the kernel's backlog, and the loop does not spin. The server belongs to the running event
-    loop. `clock` is finer than uvloop's, which counts milliseconds.
+    loop. `clock` is finer than uvloop's clock, which counts milliseconds.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class AesmServer:
         self._listeners: dict[int, socket.socket] = {}
         self.memory_problem: NotReady | None = None
         self._reserve = _open_reserve()
-        """A spare descriptor, closed to accept one client when no other descriptor is free."""
+        """A spare descriptor, which is closed when no other is free, so that one client can be accepted."""
         self._retry: asyncio.TimerHandle | None = None  # set while accepting is paused
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._epoll.fileno(), self._take_turn)
@@ -133,10 +133,10 @@ class AesmServer:
             self._reserve = None
 
     def _take_turn(self) -> None:
-        # Connections before listeners: a socket accepted later may get the descriptor of a connection that ends here.
+        # Connections are handled first, since a later socket may get the descriptor of a connection that ends here.
         ready, more = self._handler.poll()
         if more and self._retry is None:
-            ready = list(self._listeners)  # so events of thousands of connections delay no new client
+            ready = list(self._listeners)  # thousands of connections must not delay new clients
         if ready and self._reserve is None:
             self._reserve = _open_reserve()
         for listener in filter(None, map(self._listeners.get, ready)):
@@ -146,8 +146,8 @@ class AesmServer:
 
     def _accept_batch(self, listener: socket.socket) -> bool:
         room = self._handler.free_places
-        # At the limit (room 0), a client is accepted before a connection is shed: the backlog may be empty.
-        # If nothing can be shed, the new connection stays.
+        # At the limit (room 0), a client is accepted before a connection is shed, since the backlog may be
+        # empty. If no connection can be shed, the new one stays.
         if room < 0 and not self._shed():
             self._pause("all connection slots are in use, and none can be freed yet")
             return False
@@ -164,7 +164,7 @@ class AesmServer:
 
     def _accept(self, listener: socket.socket, accepted: list[socket.SocketType], limit: int) -> bool:
         try:
-            # Sockets are appended one by one, so that those accepted before a failure are kept.
+            # Sockets are appended one by one, so that a failure does not lose the sockets accepted before it.
             accepted.extend(_accept_one(listener) for _ in range(limit))
         except BlockingIOError:
             return False
@@ -176,7 +176,7 @@ class AesmServer:
         return True
 
     def _free_descriptor(self, error: OSError) -> bool:
-        """Free a descriptor: use the reserve, else shed a connection, else pause; return whether one was freed."""
+        """Close the spare descriptor, shed a connection, or else pause; return whether a descriptor is free."""
         if self._reserve is not None:
             os.close(self._reserve)
             self._reserve = None

@@ -1,4 +1,4 @@
-"""Peers whose messages have made a system call wait; a thread receives from them and closes their connections.
+"""Peers whose messages have made a system call wait; a thread receives from and closes their connections.
 
 This module is used only where the kernel cannot refuse descriptors (`passed_descriptors`). A peer's first slow
 call blocks the event loop until the watchdog ends the call; later calls for this peer are made in the thread.
@@ -24,7 +24,7 @@ SLOW_SECONDS: Final = 0.02
 """A recv() or close() in the event loop that takes longer makes its peer slow; usual calls take microseconds. A busy
 node may stop the loop for as long; a peer that is wrongly counted as slow is served a little later."""
 REMEMBERED_SECONDS: Final = 60.0
-"""Seconds for which a peer counts as slow after a slow call: it can block the loop once in this time."""
+"""Seconds for which a peer counts as slow after a slow call. In these seconds, it can block the loop once."""
 MAX_PEERS: Final = 1024
 """Maximum number of peers remembered as slow: more than a node has Pods."""
 CALL_SECONDS: Final = 0.001
@@ -56,7 +56,7 @@ class SlowPeers:
                 self._remember(peer)
 
     def receive(self, peer: Hashable, receive: Callable[[], bytes], done: Callable[[Outcome], None]) -> None:
-        """Have the thread call `receive`; in the event loop, `done` gets a function with the same outcome."""
+        """Call `receive` in the thread; then, in the event loop, pass the outcome (a function) to `done`."""
 
         def call() -> None:
             outcome: Future[bytes] = Future()
@@ -95,7 +95,7 @@ class SlowPeers:
             thread = threading.Thread(target=self._run, name="slow-peers", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the container may start no more threads
+            except RuntimeError:  # the container has reached its limit of threads
                 timed()
                 return
             self._thread = thread

@@ -87,7 +87,7 @@ class PckChain:
 
     @property
     def period(self) -> tuple[datetime, datetime]:
-        """First and last instant at which all certificates are valid; if the last is earlier, they never are."""
+        """Start and end of all certificates' common validity; there is none if the end precedes the start."""
         return (
             max(certificate.not_valid_before_utc for certificate in self.certificates),
             min(certificate.not_valid_after_utc for certificate in self.certificates),

@@ -29,7 +29,7 @@ MAX_PCE_SVN = 0xFFFF
 """Greatest ISVSVN of the PCE, which has 16 bits as in every report."""
 
 _OID_CONTENT = bytes.fromhex("2a864886f84d010d01")
-"""DER content of SGX_EXTENSION_OID; a member's OID adds one or two arcs below 128 to it, one byte each."""
+"""DER content of SGX_EXTENSION_OID; a member's OID has one or two more arcs below 128, one byte each."""
 _BOOLEAN, _INTEGER, _OCTET_STRING, _OID, _ENUMERATED = 0x01, 0x02, 0x04, 0x06, 0x0A
 
 
@@ -181,7 +181,7 @@ def _other(why: str) -> MalformedError:
 
 
 def _member(tag: int, content: bytes, *arcs: int) -> bytes:
-    """Encode a pair of OID and value. `arcs` are the number of the member and, if any, of its sub-member."""
+    """Encode a pair of OID and value. `arcs`: the member's number, then the sub-member's if there is one."""
     return der_element(SEQUENCE, der_element(_OID, _OID_CONTENT + bytes(arcs)) + der_element(tag, content))
 
 

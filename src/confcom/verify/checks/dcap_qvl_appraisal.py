@@ -39,16 +39,7 @@ class Appraisal:
     report_body: bytes
     """The enclave's report body, 384 bytes, put together from the fields that dcap-qvl read."""
     root_key_id: bytes
-    platform: TcbLevel
-    quoting_enclave: TcbLevel
-    tcb_status: TcbStatus
-    """The status of platform and quoting enclave together."""
-    advisory_ids: tuple[str, ...]
-
-    def agrees_with(self, tcb: PlatformTcb) -> bool:
-        """Return whether our own judgement has the same levels, status and advisories."""
-        ours = tcb.platform, tcb.quoting_enclave, tcb.status, tcb.advisory_ids
-        return (self.platform, self.quoting_enclave, self.tcb_status, self.advisory_ids) == ours
+    tcb: PlatformTcb
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +123,18 @@ def _report_body(report: dict[str, Any]) -> bytes:
     return bytes.fromhex("".join([report[name] for name in _REPORT_FIELDS]))
 
 
-def _claims(text: str) -> tuple[bytes, TcbLevel, TcbLevel, TcbStatus, tuple[str, ...]]:
+def _claims(text: str) -> tuple[bytes, PlatformTcb]:
     """Return the fields of an appraisal after the report body."""
     claims = json.loads(text)
-    platform, quoting_enclave = claims["platform"]["tcb_level"], claims["qe"]["tcb_level"]
+    platform, quoting_enclave, both = claims["platform"]["tcb_level"], claims["qe"]["tcb_level"], claims["tcb"]
     components = (component["svn"] for component in platform["tcb"]["sgxtcbcomponents"])
-    return (
-        bytes(claims["platform"]["root_key_id"]),
+    tcb = PlatformTcb(
         _level(platform, (*components, platform["tcb"]["pcesvn"])),
         _level(quoting_enclave, (quoting_enclave["tcb"]["isvsvn"],)),
-        TcbStatus(claims["tcb"]["status"]),
-        tuple(claims["tcb"]["advisory_ids"]),
+        TcbStatus(both["status"]),
+        tuple(both["advisory_ids"]),
     )
+    return bytes(claims["platform"]["root_key_id"]), tcb
 
 
 def _level(level: dict[str, Any], svns: tuple[int, ...]) -> TcbLevel:

@@ -6,6 +6,7 @@ Rules: PCS API v4, "Get TCB Info" and "Get Quoting Enclave Identity"; convergenc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.report import ReportBody
@@ -19,16 +20,15 @@ class PlatformTcb:
 
     platform: TcbLevel
     quoting_enclave: TcbLevel
+    status: TcbStatus
+    """The status of platform and quoting enclave together."""
+    advisory_ids: tuple[str, ...]
+    """Advisories of both levels, the platform's first, each once."""
 
-    @property
-    def status(self) -> TcbStatus:
-        """The status of platform and quoting enclave together."""
-        return converged(self.platform.status, self.quoting_enclave.status)
-
-    @property
-    def advisory_ids(self) -> tuple[str, ...]:
-        """Advisories of both levels, the platform's first, each once."""
-        return tuple(dict.fromkeys((*self.platform.advisory_ids, *self.quoting_enclave.advisory_ids)))
+    @classmethod
+    def of(cls, platform: TcbLevel, quoting_enclave: TcbLevel) -> Self:
+        advisories = dict.fromkeys((*platform.advisory_ids, *quoting_enclave.advisory_ids))
+        return cls(platform, quoting_enclave, converged(platform.status, quoting_enclave.status), tuple(advisories))
 
 
 def converged(platform: TcbStatus, quoting_enclave: TcbStatus) -> TcbStatus:
@@ -42,7 +42,7 @@ def platform_tcb(tcb_info: TcbInfo, qe_identity: QeIdentity, pck: PckExtension, 
     """Return the highest levels that platform and quoting enclave reach; None if one of them reaches none."""
     platform = _reached(tcb_info.levels, (*pck.tcb.components, pck.tcb.pce_svn))
     quoting_enclave = _reached(qe_identity.levels, (qe.isv_svn,))
-    return PlatformTcb(platform, quoting_enclave) if platform and quoting_enclave else None
+    return PlatformTcb.of(platform, quoting_enclave) if platform and quoting_enclave else None
 
 
 def _reached(levels: tuple[TcbLevel, ...], svns: tuple[int, ...]) -> TcbLevel | None:

@@ -139,7 +139,7 @@ def connect(
         host: the peer's name or address.
         port: the peer's TCP port.
         policy: as for `verify_certificate`, which also describes the next four arguments.
-        collateral: with None no peer is verified.
+        collateral: if it is None, every peer is refused.
         root: None means the root for which the collateral was prepared, or else INTEL.
         now: None means the present.
         nonce: None means that the nonce is not checked.
