@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from confcom.verify.files import read_collateral, read_root
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.verifier import verify_quote
 from e2e.add_on import HERE
 from e2e.cluster import Cluster
@@ -62,7 +62,7 @@ class RelyingParty:
         now, enclave, signer = datetime.now(UTC), ENCLAVE.mr_enclave, ENCLAVE.mr_signer
         found = []
         for quote, report_data in quotes:
-            policy = Policy(mr_enclave=enclave, mr_signer=signer, report_data=report_data, allow_simulated=True)
+            policy = SgxPolicy(mr_enclave=enclave, mr_signer=signer, report_data=report_data, allow_simulated=True)
             verdict = verify_quote(quote, root, collateral, policy, now)
             if not verdict.ok:
                 found.append(f"{report_data.hex()[:16]}: {verdict.failures}")

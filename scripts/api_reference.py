@@ -15,17 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import pairwise
 from types import ModuleType, UnionType
-from typing import Any, Self, get_args, get_type_hints
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from generated_part import table, write_or_check
 
 MODULES = (
-    "confcom.verify",
-    "confcom.verify.ratls",
-    "confcom.collateral",
-    "confcom.service",
-    "confcom.testing",
-    "confcom.client",
+    *("confcom.verify", "confcom.verify.ratls", "confcom.collateral", "confcom.service"),
+    *("confcom.testing", "confcom.testing.collateral_service", "confcom.client"),
 )
 WIDTH = 100
 """Most characters of a signature on one line; a longer signature has a line for each parameter."""
@@ -186,7 +182,7 @@ class Interface:
 
     def has(self, hint: object) -> bool:
         """Whether a type is part of the interface, or not from confcom."""
-        if id(hint) in self.home:
+        if id(hint) in self.home or isinstance(hint, TypeVar):
             return True
         if parts := hint if isinstance(hint, list) else get_args(hint):
             return all(map(self.has, parts))

@@ -1,4 +1,4 @@
-"""The pytest plugin with the fixture `attestation`; `confcom.testing` is imported when a test uses the fixture."""
+"""The pytest plugin with `attestation` and `collateral_source`; `confcom.testing` is imported when a test uses one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from confcom.collateral import Source
     from confcom.testing.attestation import Attestation
 
 
@@ -16,3 +19,12 @@ def attestation() -> Attestation:
     from confcom.testing.attestation import Attestation  # noqa: PLC0415 # the module's docstring says why
 
     return Attestation.create()
+
+
+@pytest.fixture(scope="session")
+def collateral_source(attestation: Attestation) -> Iterator[Source]:
+    """Serve the collateral of `attestation`'s quotes on the loopback, and return its Source."""
+    from confcom.testing.collateral_service import serve_collateral  # noqa: PLC0415 # the extra may be missing
+
+    with serve_collateral(attestation) as source:
+        yield source

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from confcom.errors import MalformedError
 from confcom.sgx.quote import QuoteFrame
 from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.prepared_collateral import MAX_KNOWN_KEYS, MAX_KNOWN_PART, Collateral, PreparedCollateral
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Verdict
@@ -35,7 +35,7 @@ MAX_SETS: Final = 64
 class Setup(NamedTuple):
     """What a worker is told first. Its answer, None, says that it is ready."""
 
-    policy: Policy
+    policy: SgxPolicy
     root: TrustedRoot
     seconds: float
     """The time limit of one verification."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from confcom.quote_provider.state_directory import open_platform
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclaveIdentity
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Verdict
 from confcom.verify.verifier import verify_quote
@@ -22,7 +22,7 @@ class QuoteVerifier:
         self._collateral = platform.collateral(self._now, identity)
 
     def verify(self, quote: bytes, enclave: SimulatedEnclave, report_data: bytes) -> Verdict:
-        policy = Policy(
+        policy = SgxPolicy(
             mr_enclave=enclave.mr_enclave, mr_signer=enclave.mr_signer, report_data=report_data, allow_simulated=True
         )
         return verify_quote(quote, self._root, self._collateral, policy, self._now)

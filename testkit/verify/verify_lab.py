@@ -17,7 +17,7 @@ from confcom.simulation.keys import derive_private_key, sign
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.simulated_collateral import create_crl, sign_document
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verifier import verify_quote
@@ -76,7 +76,7 @@ class Lab:
 
     @property
     def policy(self):
-        return Policy(mr_enclave=self.enclave.mr_enclave, report_data=CHALLENGE, allow_simulated=True)
+        return SgxPolicy(mr_enclave=self.enclave.mr_enclave, report_data=CHALLENGE, allow_simulated=True)
 
     @property
     def attestation_key(self):

@@ -9,7 +9,7 @@ from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from confcom.simulation.root_seed import SEED
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verifier import verify_quote
 
@@ -34,7 +34,7 @@ def test_quotes_of_another_enclave_verify_by_older_collateral(tmp_path, now, pro
     assert updated.identity().target_info.mr_enclave == b"\x17" * 32
     quote = updated.quote(APPLICATION.create_report(updated.identity().target_info, DATA), None).quote
     assert Quote.parse(quote).signature.qe_report_body.isv_svn == isv_svn
-    policy = Policy(mr_enclave=APPLICATION.mr_enclave, report_data=DATA, allow_simulated=True)
+    policy = SgxPolicy(mr_enclave=APPLICATION.mr_enclave, report_data=DATA, allow_simulated=True)
     verdict = verify_quote(quote, TrustedRoot.load(exported.pki.root.pem), exported.collateral(now), policy, now)
     assert verdict.tcb_status == status
     assert verdict.ok is (status == "UpToDate")

@@ -11,7 +11,7 @@ import pytest
 
 from confcom.collateral import INTEL_PCS
 from confcom.service import QuoteVerifier
-from confcom.verify import Policy
+from confcom.verify import SgxPolicy
 from testkit.worker_processes import Watched, workers_of
 
 PROGRAM = """
@@ -21,11 +21,11 @@ import sys
 
 from confcom.collateral import INTEL_PCS
 from confcom.service import QuoteVerifier
-from confcom.verify import INTEL, Policy
+from confcom.verify import INTEL, SgxPolicy
 
 
 async def main():
-    async with QuoteVerifier(Policy(), INTEL_PCS, directory=sys.argv[1]):
+    async with QuoteVerifier(SgxPolicy(), INTEL_PCS, directory=sys.argv[1]):
         print("ready", flush=True)
         await asyncio.Event().wait()
 
@@ -55,7 +55,7 @@ def ignored(pid):
 
 async def test_signals_to_the_group_leave_the_workers_to_their_parent(tmp_path):
     """A service that ends in order still verifies what it accepted."""
-    async with QuoteVerifier(Policy(), INTEL_PCS, directory=tmp_path):
+    async with QuoteVerifier(SgxPolicy(), INTEL_PCS, directory=tmp_path):
         workers = workers_of(os.getpid())
         assert len(workers) == 2
         assert all({signal.SIGINT, signal.SIGTERM} <= ignored(pid) for pid in workers)

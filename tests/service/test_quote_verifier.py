@@ -12,7 +12,7 @@ from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_worker import HOLD_SECONDS, QuoteWorker, Request, Setup
 from confcom.service import BusyError, QuoteVerifier, WorkerError, quote_verifier
 from confcom.testing import Attestation
-from confcom.verify import Policy, VerdictKind
+from confcom.verify import SgxPolicy, VerdictKind
 from testkit.collateral_service import answers_of, serving
 from testkit.expected_errors import raises
 from testkit.worker_processes import FAULTY, workers_of
@@ -79,7 +79,7 @@ async def test_a_good_quote_is_verified_and_a_false_one_causes_no_fetch(verifier
 
 
 async def test_report_data_are_of_one_call(verifier, source):
-    policy = Policy(mr_enclave=ATTESTATION.enclave.mr_enclave, allow_simulated=True)
+    policy = SgxPolicy(mr_enclave=ATTESTATION.enclave.mr_enclave, allow_simulated=True)
     async with verifier(source[1], policy) as running:
         assert (await running.verify(EVIDENCE.quote, report_data=EXPECTED)).ok
         for other in (bytes(64), None):

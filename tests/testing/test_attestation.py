@@ -2,11 +2,15 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
+import httpx2
 import pytest
 
+from confcom.collateral import FetchError, fetch_collateral
 from confcom.errors import SettingsError
+from confcom.sgx.simulation_marks import FMSPC
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.testing import Attestation, SimulatedEnclave, report_data
+from confcom.testing.collateral_service import serve_collateral
 from confcom.verify import verify
 from testkit.expected_errors import raises
 from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
@@ -19,6 +23,10 @@ DEFECTS = {
     "revoked": ({"revoked": True}, FALSE, ["pck-revoked"]),
     "expired": ({"expired": True}, UNUSABLE, ["collateral"]),
     "another enclave": ({"enclave": OTHER}, REFUSED, ["mr-enclave"]),
+    "advisories": ({"advisories": ["INTEL-SA-00615"], "demands": {"accepted_advisories": []}}, REFUSED, ["advisories"]),
+    "evaluation": ({"evaluation": 19, "demands": {"min_tcb_evaluation_number": 20}}, REFUSED, ["tcb-evaluation"]),
+    "a newer evaluation": ({"evaluation": 20, "demands": {"min_tcb_evaluation_number": 20}}, VERIFIED, []),
+    "another kind of machine": ({"fmspc": b"SIMSXX"}, VERIFIED, []),
     "TCB revoked": ({"tcb": "Revoked"}, FALSE, ["tcb-revoked"]),
     **{
         status.value: ({"tcb": status}, REFUSED, ["tcb-status"])
@@ -30,8 +38,9 @@ DEFECTS = {
 
 @pytest.mark.parametrize(("defect", "kind", "codes"), DEFECTS.values(), ids=DEFECTS)
 def test_a_defect_is_found(attestation, defect, kind, codes):
-    evidence = attestation.quote(b"c", **defect)
-    verdict = verify(evidence.quote, attestation.policy(b"c"), evidence.collateral, evidence.root)
+    demands = defect.get("demands", {})
+    evidence = attestation.quote(b"c", **{name: value for name, value in defect.items() if name != "demands"})
+    verdict = verify(evidence.quote, attestation.policy(b"c", **demands), evidence.collateral, evidence.root)
     assert (verdict.kind, [check.code for check in verdict.failures]) == (kind, codes)
 
 
@@ -44,6 +53,54 @@ def test_a_replay_and_another_machine_are_found(attestation):
     assert [check.code for check in verdict.failures] == ["platform-id"]
 
 
+def test_another_machine_has_collateral_of_its_own(attestation):
+    first, second = attestation.quote(b"c"), attestation.quote(b"c", platform="another")
+    alike = attestation.quote(b"c", platform="a twin", fmspc=FMSPC)
+    assert len({evidence.platform_id for evidence in (first, second, alike)}) == 3
+    policy = attestation.policy(b"c")
+    for evidence, other, codes in (
+        (first, second, ["collateral-platform"]),
+        (second, first, ["collateral-platform"]),
+        (first, alike, []),
+    ):
+        verdict = verify(evidence.quote, policy, other.collateral, evidence.root)
+        assert [check.code for check in verdict.failures] == codes
+
+
+@pytest.mark.parametrize("machine", [{}, {"platform": "another"}, {"fmspc": "53494d530001"}])
+def test_the_fixture_serves_collateral(attestation, collateral_source, machine):
+    evidence = attestation.quote(b"c", **machine)
+    fetched = fetch_collateral(evidence.quote, collateral_source)
+    assert fetched == evidence.collateral
+    assert verify(evidence.quote, attestation.policy(b"c"), fetched, evidence.root).ok
+
+
+SERVED = {
+    "none": ({}, {}, []),
+    "outdated": ({"tcb": "OutOfDate"}, {}, ["tcb-status"]),
+    "revoked": ({"revoked": True}, {}, ["pck-revoked"]),
+    "expired": ({"expired": True}, {}, ["collateral"]),
+    "advisories": ({"advisories": ["INTEL-SA-00615"]}, {"rejected_advisories": ["INTEL-SA-00615"]}, ["advisories"]),
+    "evaluation": ({"evaluation": 7}, {"min_tcb_evaluation_number": 8}, ["tcb-evaluation"]),
+}
+
+
+@pytest.mark.parametrize(("settings", "demands", "codes"), SERVED.values(), ids=SERVED)
+def test_bad_collateral_is_served(attestation, settings, demands, codes):
+    evidence = attestation.quote(b"c")
+    with serve_collateral(attestation, **settings) as source:
+        fetched = fetch_collateral(evidence.quote, source, evaluation=settings.get("evaluation"))
+    verdict = verify(evidence.quote, attestation.policy(b"c", **demands), fetched, evidence.root)
+    assert [check.code for check in verdict.failures] == codes
+
+
+def test_what_is_not_served(attestation, collateral_source):
+    with raises("collateral-not-fetched", FetchError, "why", "remedy"):
+        fetch_collateral(attestation.quote(b"c").quote, collateral_source, evaluation=2)
+    for path, status in (("tcb?fmspc=x", 400), ("tcb?fmspc=00906ed50000", 404), ("nothing", 404)):
+        assert httpx2.get(collateral_source.base + path, trust_env=False).status_code == status
+
+
 def test_every_run_has_a_root_of_its_own(attestation):
     other = Attestation.create()
     assert other.root.key_id != attestation.root.key_id
@@ -53,17 +110,32 @@ def test_every_run_has_a_root_of_its_own(attestation):
 
 
 def test_another_time(attestation):
+    """`now` moves the collateral's dates, and no certificate's."""
     now = datetime.now(UTC) + timedelta(days=400)
     evidence = attestation.quote(b"c", now=now)
     assert verify(evidence.quote, attestation.policy(b"c"), evidence.collateral, evidence.root, now).ok
+    assert evidence.collateral.expires > now
+    late = attestation.quote(b"c", now=now + timedelta(days=365 * 20))
+    verdict = verify(late.quote, attestation.policy(b"c"), late.collateral, late.root, now + timedelta(days=365 * 20))
+    assert {"root-validity", "signatures"} <= {check.code for check in verdict.failures}
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"report_data": b""}, {"report_data": bytes(65)}, {"report_data": b"c", "tcb": "Good"}]
+    ("arguments", "code"),
+    [
+        ({"report_data": b""}, "report-data-size"),
+        ({"report_data": bytes(65)}, "report-data-size"),
+        ({"tcb": "Good"}, "wrong-value"),
+        ({"advisories": ["SA-1"]}, "wrong-value"),
+        ({"evaluation": -1}, "wrong-value"),
+        ({"evaluation": "1"}, "wrong-type"),
+        ({"fmspc": bytes.fromhex("00906ed50000")}, "wrong-value"),
+        ({"fmspc": b"SIMS"}, "wrong-value"),
+    ],
 )
-def test_arguments_that_cannot_be_meant(attestation, arguments):
-    with raises("wrong-value" if "tcb" in arguments else "report-data-size", SettingsError, "remedy"):
-        attestation.quote(**arguments)
+def test_arguments_that_cannot_be_meant(attestation, arguments, code):
+    with raises(code, SettingsError, "remedy"):
+        attestation.quote(**({"report_data": b"c"} | arguments))
 
 
 PROGRAM = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import dcap_qvl
 import pytest
 
-from confcom.verify import Policy, VerdictKind, read_collateral
+from confcom.verify import SgxPolicy, VerdictKind, read_collateral
 from confcom.verify.trust import Platform, intel_root
 from testkit.programs import run_confcom
 from testkit.verify.intels_library import ACCEPTED, intels_status
@@ -21,7 +21,7 @@ THEN = datetime(2025, 7, 1, tzinfo=UTC)
 INTELS_STATUS = "STATUS_TCB_CONFIGURATION_AND_SW_HARDENING_NEEDED"
 STATUS, ADVISORIES = "ConfigurationAndSWHardeningNeeded", ("INTEL-SA-00289", "INTEL-SA-00615")
 DEMANDS = {"mr_enclave": QUOTE.read_bytes()[112:144], "report_data": b"Hello, world!".ljust(64, b"\0")}
-ACCEPTING = Policy(**DEMANDS, accepted_tcb_statuses=[STATUS])
+ACCEPTING = SgxPolicy(**DEMANDS, accepted_tcb_statuses=[STATUS])
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_in_its_time_it_is_judged_by_its_tcb(genuine):
     assert (verdict.tcb_status, verdict.advisory_ids) == (STATUS, ADVISORIES)
     assert (theirs.status, tuple(theirs.advisory_ids)) == (STATUS, ADVISORIES)
     assert (verdict.marks, verdict.claims.report_data) == ((), DEMANDS["report_data"])
-    by_default = genuine.verdict(Policy(**DEMANDS))
+    by_default = genuine.verdict(SgxPolicy(**DEMANDS))
     assert (by_default.kind, failed_codes(by_default)) == (VerdictKind.AUTHENTIC_NOT_AUTHORISED, ["tcb-status"])
 
 

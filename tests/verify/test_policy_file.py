@@ -8,7 +8,15 @@ import jsonschema
 import pytest
 
 from confcom.errors import SettingsError
-from confcom.verify import Identity, Policy, UnreadableInputError, policy_file, read_policy, report_data
+from confcom.verify import (
+    Identity,
+    SgxPolicy,
+    UnreadableInputError,
+    policy_file,
+    read_platforms,
+    read_policy,
+    report_data,
+)
 from testkit.expected_errors import raises
 from testkit.programs import run_confcom
 from testkit.verify.verify_lab import CHALLENGE, NOW
@@ -28,12 +36,14 @@ isv_family_id = "{"0e" * 16}"
 allow_simulated = true
 allow_debug = true
 accepted_tcb_statuses = ["OutOfDate"]
+accepted_advisories = ["intel-sa-00615"]
 rejected_advisories = ["intel-sa-00334"]
 platforms = ["{bytes(16).hex()}", "{"0f" * 32}"]
 min_tcb_evaluation_number = 20
 platform_grace_period = "30d"
 qe_grace_period = "12h"
 max_collateral_age = "90m"
+clock_leeway = "5m"
 [[identities]]
 mr_enclave = "{"01" * 32}"
 [[identities]]
@@ -53,9 +63,9 @@ def write(tmp_path):
 
 
 def test_a_file_has_every_argument(write):
-    assert set(tomllib.loads(WHOLE)) | {"report_data"} == set(Policy.__dataclass_fields__)
+    assert set(tomllib.loads(WHOLE)) | {"report_data"} == set(SgxPolicy.__dataclass_fields__)
     jsonschema.validate(tomllib.loads(WHOLE), SCHEMA)
-    assert read_policy(write(WHOLE)) == Policy(
+    assert read_policy(write(WHOLE)) == SgxPolicy(
         mr_enclave=b"\x0a" * 32,
         mr_signer=b"\x0b" * 32,
         isv_prod_id=1,
@@ -67,12 +77,14 @@ def test_a_file_has_every_argument(write):
         allow_simulated=True,
         allow_debug=True,
         accepted_tcb_statuses=["OutOfDate"],
+        accepted_advisories=["INTEL-SA-00615"],
         rejected_advisories=["INTEL-SA-00334"],
         platforms=[bytes(16), b"\x0f" * 32],
         min_tcb_evaluation_number=20,
         platform_grace_period=timedelta(days=30),
         qe_grace_period=timedelta(hours=12),
         max_collateral_age=timedelta(minutes=90),
+        clock_leeway=timedelta(minutes=5),
         identities=[
             Identity(mr_enclave=b"\x01" * 32),
             Identity(mr_signer=b"\x02" * 32, isv_prod_id=3, min_isv_svn=4),
@@ -84,7 +96,7 @@ def test_the_pages_example_and_an_empty_file(write):
     for text in (EXAMPLE, ""):
         jsonschema.validate(tomllib.loads(text), SCHEMA)
         assert read_policy(write(text), b"c").report_data == report_data(b"c")
-    assert read_policy(write("")) == Policy()
+    assert read_policy(write("")) == SgxPolicy()
 
 
 WRONG = {
@@ -103,6 +115,9 @@ WRONG = {
     "platform_grace_period = 30": "wrong-value",
     'platform_grace_period = "30 days"': "wrong-value",
     'max_collateral_age = "9999999d"': "wrong-value",
+    'clock_leeway = "6m"': "wrong-value",
+    'clock_leeway = "1h"': "wrong-value",
+    'accepted_advisories = "INTEL-SA-00615"': "wrong-type",
     "identities = 1": "wrong-type",
     'identities = ["x"]': "wrong-type",
     "[[identities]]\nisv_prod_id = 1": "wrong-value",
@@ -138,6 +153,12 @@ def test_a_quotes_own_policy_accepts_it(tmp_path, lab, evidence):
     arguments += ("--policy", files / "policy.toml", "--report-data", CHALLENGE.hex(), "--at", NOW.isoformat())
     assert run_confcom(*arguments, "--allow-simulated").exit_code == 0
     assert run_confcom(*arguments).exit_code == 3
+    (identity,) = tomllib.loads(written.stdout)["identities"]
+    assert identity == {"mr_enclave": lab.enclave.mr_enclave.hex()}
+    for name, code in (("mine", 0), ("others", 3)):
+        platform = tomllib.loads(written.stdout)["platforms"][0] if name == "mine" else "00" * 32
+        (files / name).write_text(f"# the fleet\n\n{platform} # a machine\n")
+        assert run_confcom(*arguments, "--allow-simulated", "--platforms", files / name).exit_code == code
     for demand in (("--mrsigner", "00" * 32), ("--isv-prod-id", "0")):
         assert run_confcom(*arguments, "--allow-simulated", *demand).exit_code == 3
     with (files / "policy.toml").open("a") as file:
@@ -153,14 +174,67 @@ def test_a_policy_comes_through_standard_input(tmp_path, evidence):
     assert (refused.exit_code, "standard input" in refused.output) == (2, True)
 
 
+BOUNDED = f'max_collateral_age = "7d"\nplatforms = ["{"0f" * 32}"]\n'
+ENCLAVE = f'mr_enclave = "{"01" * 32}"\n'
+SIGNER = f'mr_signer = "{"02" * 32}"\n'
+REMARKS = (
+    ("", ["names no enclave", "platforms", "max_collateral_age"]),
+    (ENCLAVE, ["platforms", "max_collateral_age"]),
+    (BOUNDED + ENCLAVE, []),
+    (BOUNDED + ENCLAVE + SIGNER, []),
+    (BOUNDED + SIGNER, ["isv_prod_id", "min_isv_svn"]),
+    (BOUNDED + SIGNER + "isv_prod_id = 0\nmin_isv_svn = 0", []),
+    (BOUNDED + f"[[identities]]\n{SIGNER}isv_prod_id = 1", ["min_isv_svn"]),
+    (BOUNDED + f"isv_prod_id = 1\nmin_isv_svn = 2\n[[identities]]\n{SIGNER}", []),
+    (BOUNDED + f"[[identities]]\n{ENCLAVE}[[identities]]\n{ENCLAVE}", ["alternatives"]),
+    (BOUNDED + f"[[identities]]\n{ENCLAVE}[[identities]]\n{SIGNER}min_isv_svn = 1", ["alternatives", "isv_prod_id"]),
+    (BOUNDED + "identities = []\naccepted_tcb_statuses = []", ["identities", "accepted_tcb_statuses"]),
+    (BOUNDED + ENCLAVE + "allow_simulated = true", ["simulated"]),
+)
+
+
+@pytest.mark.parametrize(("text", "words"), REMARKS)
+def test_check_remarks_on_what_people_may_not_mean(write, text, words):
+    shown = json.loads(run_confcom("policy", "check", write(text), "--output", "json").stdout)
+    assert len(shown["remarks"]) == len(words)
+    assert all(word in remark for word, remark in zip(words, shown["remarks"], strict=True))
+
+
+ID, DIGEST = "0f" * 16, "0e" * 32
+PLATFORMS = (
+    (b"", []),
+    (b"\n# nothing but comments\n   \n", []),
+    (f"{ID}\n{DIGEST.upper()}  # rack 7\r\n\t{ID}".encode(), [ID, DIGEST]),
+    (b"0f0f", None),
+    (f"{ID} {DIGEST}".encode(), None),
+    (f"{ID}\n\xff".encode("latin-1"), None),
+    (b"\0" * 32, None),
+)
+
+
+@pytest.mark.parametrize(("content", "found"), PLATFORMS)
+def test_platforms_from_a_file(tmp_path, content, found):
+    (tmp_path / "fleet").write_bytes(content)
+    if found is None:
+        with raises("policy-file", SettingsError, "why", "remedy") as caught:
+            read_platforms(tmp_path / "fleet")
+        assert "line" in str(caught.value)
+    else:
+        assert read_platforms(tmp_path / "fleet") == {bytes.fromhex(text) for text in found}
+
+
+def test_a_file_of_platforms_is_bounded(tmp_path, monkeypatch):
+    (tmp_path / "fleet").write_text("#" * 65)
+    monkeypatch.setattr(policy_file, "MAX_POLICY_FILE_SIZE", 64)
+    with raises("unreadable", UnreadableInputError, "remedy"):
+        read_platforms(tmp_path / "fleet")
+
+
 def test_check_shows_demands_and_remarks(write):
     shown = json.loads(run_confcom("policy", "check", write(WHOLE), "--output", "json").stdout)
     assert shown["demands"]["platform_grace_period"] == "30 days, 0:00:00"
     assert shown["demands"]["identities"][0] == {"mr_enclave": "01" * 32}
-    assert len(shown["remarks"]) == 1
-    for text, remarks in (("", 1), ("platforms = []", 2), ("identities = []\naccepted_tcb_statuses = []", 2)):
-        shown = json.loads(run_confcom("policy", "check", write(text), "--output", "json").stdout)
-        assert len(shown["remarks"]) == remarks
+    assert len(shown["remarks"]) == 2
     assert "isv_prod_id: 0" in run_confcom("policy", "check", write("isv_prod_id = 0")).stdout
     assert "mr_enclave 0101" in run_confcom("policy", "check", write(WHOLE)).stdout
     assert run_confcom("policy", "check", write("nothing = 1")).exit_code == 2

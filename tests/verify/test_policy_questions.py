@@ -1,6 +1,7 @@
 import hashlib
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.tcb_documents import QE_STATUSES, TcbStatus
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.verify import Identity, Policy
+from confcom.verify import CollateralError, Identity, Policy, SgxPolicy, verify
+from confcom.verify.argument_types import MAX_CLOCK_LEEWAY
 from testkit.expected_errors import raises
 from testkit.verify.verify_lab import NOW, SEED, Lab
 
@@ -104,6 +106,92 @@ def test_age_of_collateral(age, holds):
     assert failed(EVIDENCE, max_collateral_age=age) == ([] if holds else ["collateral-age"])
 
 
+SIMULATED, OLD, NEW = "SIMULATED-NOT-GENUINE-INTEL", "INTEL-SA-00334", "INTEL-SA-00615"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "rejected", "holds"),
+    [
+        (None, [], True),
+        ([OLD, NEW], [], True),
+        ([OLD.lower(), NEW, "INTEL-SA-00001", SIMULATED], [], True),
+        ([OLD], [], False),
+        ([], [], False),
+        ([OLD, NEW], [OLD], False),
+        ([OLD, NEW], [SIMULATED], False),
+        (None, [NEW], False),
+    ],
+)
+def test_accepted_and_rejected_advisories(accepted, rejected, holds):
+    advised = LAB.edit_json(
+        rated(TcbStatus.SW_HARDENING_NEEDED, TcbStatus.UP_TO_DATE),
+        "tcb_info",
+        lambda document: document["tcbLevels"][0].update(advisoryIDs=[SIMULATED, OLD, NEW]),
+    )
+    demands = {"accepted_advisories": accepted, "rejected_advisories": rejected}
+    expected = [] if holds else ["advisories"]
+    assert failed(advised, accepted_tcb_statuses=["SWHardeningNeeded"], **demands) == expected
+    assert failed(EVIDENCE, accepted_advisories=accepted) == []
+
+
+SECOND = timedelta(seconds=1)
+FIRST, LAST = EVIDENCE.collateral.read().tcb_info.issue_date, EVIDENCE.collateral.expires - SECOND
+
+
+@pytest.mark.parametrize(
+    ("now", "leeway", "holds"),
+    [
+        (FIRST, 0, True),
+        (FIRST - SECOND, 0, False),
+        (FIRST - 60 * SECOND, 60, True),
+        (FIRST - 61 * SECOND, 60, False),
+        (FIRST - timedelta(microseconds=1), 1, True),
+        (LAST + timedelta(microseconds=999_999), 0, True),
+        (LAST + SECOND, 0, False),
+        (LAST + 60 * SECOND, 60, True),
+        (LAST + 61 * SECOND, 60, False),
+        (NOW, 300, True),
+    ],
+)
+def test_leeway_for_clocks(now, leeway, holds):
+    """At the first instant collateral, PCK chain and root all begin to be valid."""
+    evidence, leeway = replace(EVIDENCE, now=now), leeway * SECOND
+    prepared = partial(evidence.collateral.prepared, evidence.trusted, now, clock_leeway=leeway)
+    assert evidence.verdict(replace(LAB.policy, clock_leeway=leeway)).ok == holds
+    if holds:
+        assert verify(evidence.quote, replace(LAB.policy, clock_leeway=leeway), prepared(), now=now).ok
+    else:
+        with raises("collateral", CollateralError):
+            prepared()
+
+
+def test_leeway_needs_an_instant_at_which_all_is_valid():
+    """TCB info ended before the QE identity was issued, each within the leeway of the present."""
+    dates = {"tcb_info": ("nextUpdate", NOW - 9 * SECOND), "qe_identity": ("issueDate", NOW + 9 * SECOND)}
+    evidence = EVIDENCE
+    for part, (name, date) in dates.items():
+        text = f"{date:%Y-%m-%dT%H:%M:%SZ}"
+        evidence = LAB.edit_json(evidence, part, lambda document, name=name, text=text: document.update({name: text}))
+    assert failed(evidence, clock_leeway=60 * SECOND) == ["collateral"]
+
+
+@pytest.mark.parametrize("year", [1, 1969, 9999])
+@pytest.mark.parametrize("name", ["issueDate", "nextUpdate"])
+def test_no_date_raises_with_leeway(year, name):
+    evidence = LAB.edit_json(
+        EVIDENCE, "tcb_info", lambda document: document.update({name: f"{year:04}-01-01T00:00:00Z"})
+    )
+    assert failed(evidence, clock_leeway=MAX_CLOCK_LEEWAY) == failed(evidence)
+
+
+def test_leeway_does_not_prolong_ages():
+    """The age of collateral is that at `now`, which a leeway of a minute does not change."""
+    evidence = replace(EVIDENCE, now=LAST + 30 * SECOND)
+    demands = {"clock_leeway": 60 * SECOND, "max_collateral_age": LAST - FIRST + 30 * SECOND}
+    assert failed(evidence, **demands) == []
+    assert failed(evidence, **demands | {"max_collateral_age": LAST - FIRST + 29 * SECOND}) == ["collateral-age"]
+
+
 GRACE = (
     # platform, QE, grace of both in days, and the accepted statuses; the levels' dates are 10 days ago
     (TcbStatus.OUT_OF_DATE, TcbStatus.UP_TO_DATE, (0, 0), "UpToDate", False),
@@ -170,15 +258,22 @@ def test_the_longest_grace_period_is_no_error():
 @pytest.mark.parametrize(
     ("kind", "demand", "code"),
     [
-        (Policy, {"platforms": PPID}, "wrong-type"),
-        (Policy, {"platforms": [7]}, "wrong-type"),
-        (Policy, {"platforms": [bytes(17)]}, "wrong-value"),
-        (Policy, {"platforms": ["x" * 32]}, "wrong-value"),
-        (Policy, {"identities": [{"mr_enclave": bytes(32)}]}, "wrong-type"),
-        (Policy, {"min_tcb_evaluation_number": -1}, "wrong-value"),
-        (Policy, {"platform_grace_period": 30}, "wrong-type"),
-        (Policy, {"qe_grace_period": -DAY}, "wrong-value"),
-        (Policy, {"max_collateral_age": "30d"}, "wrong-type"),
+        (SgxPolicy, {"platforms": PPID}, "wrong-type"),
+        (SgxPolicy, {"platforms": [7]}, "wrong-type"),
+        (SgxPolicy, {"platforms": [bytes(17)]}, "wrong-value"),
+        (SgxPolicy, {"platforms": ["x" * 32]}, "wrong-value"),
+        (SgxPolicy, {"identities": [{"mr_enclave": bytes(32)}]}, "wrong-type"),
+        (SgxPolicy, {"min_tcb_evaluation_number": -1}, "wrong-value"),
+        (SgxPolicy, {"platform_grace_period": 30}, "wrong-type"),
+        (SgxPolicy, {"qe_grace_period": -DAY}, "wrong-value"),
+        (SgxPolicy, {"max_collateral_age": "30d"}, "wrong-type"),
+        (SgxPolicy, {"clock_leeway": 60}, "wrong-type"),
+        (SgxPolicy, {"clock_leeway": -SECOND}, "wrong-value"),
+        (SgxPolicy, {"clock_leeway": MAX_CLOCK_LEEWAY + SECOND}, "wrong-value"),
+        (SgxPolicy, {"accepted_advisories": NEW}, "wrong-type"),
+        (SgxPolicy, {"accepted_advisories": ["00615"]}, "wrong-value"),
+        (Policy, {}, "wrong-type"),
+        (Policy, {"mr_enclave": bytes(32)}, "wrong-type"),
         (Identity, {}, "wrong-value"),
         (Identity, {"isv_prod_id": 3}, "wrong-value"),
         (Identity, {"mr_signer": bytes(31)}, "wrong-value"),

@@ -17,9 +17,11 @@ from confcom.extras import MissingExtraError
 from confcom.verify import (
     INTEL,
     AmbiguousVerdictError,
+    CheckStatus,
     Collateral,
     NotVerifiedError,
-    Policy,
+    Platform,
+    SgxPolicy,
     TcbStatus,
     TrustedRoot,
     UnreadableInputError,
@@ -82,6 +84,14 @@ def test_a_verdict_is_no_condition(lab, evidence):
             assert verdict
 
 
+def test_kinds_compare_with_their_texts(lab, evidence):
+    verdict = verify(evidence.quote, lab.policy, evidence.collateral, root=evidence.trusted, now=NOW)
+    texts = verdict.platform, verdict.kind, verdict.tcb_status, verdict.checks[0].status
+    assert texts == ("simulated", "verified", "UpToDate", "passed")
+    assert list(map(type, texts)) == [Platform, VerdictKind, TcbStatus, CheckStatus]
+    assert all(type(value) is str for value in verdict.to_json().values() if isinstance(value, str))
+
+
 def test_require_ok_returns_claims_or_tells_what_failed(lab, evidence):
     verdict = verify(evidence.quote, lab.policy, evidence.collateral, root=evidence.trusted, now=NOW)
     assert verdict.require_ok() == verdict.claims
@@ -134,11 +144,11 @@ def test_a_path_without_a_file_raises(lab, tmp_path):
 
 def test_a_challenge_makes_a_policy(lab, evidence):
     demands = {"mr_enclave": lab.enclave.mr_enclave, "allow_simulated": True}
-    assert Policy.for_challenge(CHALLENGE, **demands) == lab.policy
-    assert Policy.for_challenge(b"c").report_data == b"c" + bytes(63)
+    assert SgxPolicy.for_challenge(CHALLENGE, **demands) == lab.policy
+    assert SgxPolicy.for_challenge(b"c").report_data == b"c" + bytes(63)
     for challenge, code in ((b"", "report-data-size"), (bytes(65), "report-data-size"), ("text", "wrong-type")):
         with raises(code, SettingsError, "remedy"):
-            Policy.for_challenge(challenge)
+            SgxPolicy.for_challenge(challenge)
 
 
 def test_a_verdict_is_one_short_line(lab, evidence):
@@ -159,10 +169,10 @@ def test_everything_crosses_to_another_process(lab, evidence):
 
 def errors(lab, evidence):
     calls = (
-        lambda: verify(evidence.quote, Policy(), None).require_ok(),
-        lambda: bool(verify(b"", Policy(), None)),
-        lambda: verify(3, Policy(), None),
-        lambda: Policy(mr_enclave=b"short"),
+        lambda: verify(evidence.quote, SgxPolicy(), None).require_ok(),
+        lambda: bool(verify(b"", SgxPolicy(), None)),
+        lambda: verify(3, SgxPolicy(), None),
+        lambda: SgxPolicy(mr_enclave=b"short"),
         lambda: read_quote("/none"),
         lambda: confcom.verify.TrustedRoot.load(b"junk"),
         lambda: evidence.collateral.prepared(lab.evidence(platform=lab.stranger).trusted, NOW),
@@ -234,7 +244,7 @@ def test_an_address_and_a_time_limit_are_checked(lab, evidence, host, seconds, c
 
 
 def test_hexadecimal_text_is_as_good_as_bytes(lab, evidence):
-    policy = Policy(
+    policy = SgxPolicy(
         mr_enclave=lab.enclave.mr_enclave.hex().upper(),
         report_data=CHALLENGE.hex(),
         accepted_tcb_statuses=["UpToDate", TcbStatus.SW_HARDENING_NEEDED],
@@ -276,7 +286,7 @@ def test_hexadecimal_text_is_as_good_as_bytes(lab, evidence):
 )
 def test_a_demand_that_no_quote_could_meet_is_refused(demand, code):
     with raises(code, WrongTypeError if code == "wrong-type" else SettingsError, "remedy"):
-        Policy(**demand)
+        SgxPolicy(**demand)
 
 
 def test_a_path_is_text_or_a_path(tmp_path, lab, evidence):

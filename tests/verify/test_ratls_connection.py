@@ -196,6 +196,8 @@ def test_mistakes_are_told_before_connecting(lab, peer):
             make(lab.policy, peer.collateral)
         with raises("wrong-type", SettingsError):
             make(peer.policy, peer.collateral, nonce="text")
+        with raises("wrong-value", SettingsError, "why", "remedy"):
+            make(peer.policy, peer.collateral, nonce=b"")
 
 
 def test_who_does_not_speak_tls_is_told(peer):

@@ -3,6 +3,7 @@ import shutil
 import ssl
 import subprocess
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cbor2
@@ -317,6 +318,13 @@ def test_claims_round_trip(claims):
 def test_another_kind_of_key_makes_no_certificate(key):
     with raises("wrong-type", SettingsError):
         make_certificate(lambda _: b"", key)
+
+
+def test_an_empty_nonce_is_refused(peer):
+    certificate = make_certificate(peer.quote_for, KEY)
+    for use in (partial(peer.verdict, certificate), partial(make_certificate, peer.quote_for, KEY)):
+        with raises("wrong-value", SettingsError, "why", "remedy"):
+            use(nonce=b"")
 
 
 def test_a_made_certificate_is_read_by_others(peer, tmp_path):

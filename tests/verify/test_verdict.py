@@ -14,7 +14,7 @@ from confcom.verify.checks import dcap_qvl_appraisal
 from confcom.verify.checks.authorisation import debug_check, platform_check
 from confcom.verify.checks.dcap_qvl_appraisal import DEBUG_TEXT, Rejection
 from confcom.verify.checks.marks import collateral_marks_check
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.trust import Platform, intel_root
 from confcom.verify.verdict import CheckStatus, Claims, failed, kind_of, not_checked, passed
 from confcom.verify.verifier import verify_quote
@@ -126,7 +126,7 @@ def test_debug_is_refused_on_hardware(lab):
 
 def test_genuine_quotes_are_rejected_whatever_the_policy():
     quote = (GENUINE / "quote_pck_cert_chain.bin").read_bytes()
-    everything = Policy(
+    everything = SgxPolicy(
         mr_enclave=quote[112:144],
         report_data=quote[368:432],
         allow_simulated=True,
@@ -141,7 +141,7 @@ def test_genuine_quotes_are_rejected_whatever_the_policy():
     assert verdict.claims is None
     assert intel_root().key_id == INTEL_ROOT_KEY_ID
     without_certificates = (GENUINE / "quote_raw_tcb.bin").read_bytes()
-    verdict = verify_quote(without_certificates, intel_root(), None, Policy(), IN_2024)
+    verdict = verify_quote(without_certificates, intel_root(), None, SgxPolicy(), IN_2024)
     assert (verdict.kind, failed_codes(verdict)) == (UNUSABLE, ["format"])
     assert "type 3 " in check(verdict, "format").found
     assert check(verdict, "format").why
@@ -170,7 +170,7 @@ def test_time_without_zone_or_before_the_epoch_is_refused(lab, evidence, now):
 
 
 def test_only_intels_and_requested_simulated_platforms_pass():
-    asking, silent = Policy(allow_simulated=True), Policy()
+    asking, silent = SgxPolicy(allow_simulated=True), SgxPolicy()
     pairs = [(platform, policy) for platform in Platform for policy in (silent, asking)]
     passing = [pair for pair in pairs if platform_check(*pair).status is CheckStatus.PASSED]
     assert passing == [(Platform.GENUINE, silent), (Platform.GENUINE, asking), (Platform.SIMULATED, asking)]

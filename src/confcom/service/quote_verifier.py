@@ -15,7 +15,7 @@ from confcom.service.workers import WorkerError, Workers
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.verify.argument_types import binary, number, require_instant
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import Verdict, VerdictKind, unusable
 from confcom.verify.verifier import QuoteInput, bytes_of, verify_quote
@@ -65,7 +65,7 @@ class QuoteVerifier:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: SgxPolicy,
         source: Source,
         *,
         directory: str | os.PathLike[str],
@@ -75,8 +75,8 @@ class QuoteVerifier:
         seconds: float = SOURCE_SECONDS,
         clock: Callable[[], datetime] = _present,
     ) -> None:
-        if not isinstance(policy, Policy):
-            raise WrongTypeError("the policy", "a Policy", policy)
+        if not isinstance(policy, SgxPolicy):
+            raise WrongTypeError("the policy", "a SgxPolicy", policy)
         if not number("the number of processes", processes, MAX_PROCESSES):
             raise WrongValueError("a verifier needs a worker", remedy="pass the number of cores that shall verify")
         if not number("the number of callers", max_callers, MAX_CALLERS):

@@ -25,8 +25,11 @@ HEADER_USER_DATA = b"SIMULATED-NOT-INTEL!"
 QE_AUTH_DATA = b"SIMULATED-SGX-NOT-INTEL-HARDWARE"
 """QE authentication data; dcap-qvl accepts only 32 bytes, and Intel's QE uses the bytes 00 01 ... 1f."""
 
+FMSPC_PREFIX = b"SIMS"
+"""First bytes of the FMSPC (family, model, stepping, platform type, custom SKU; 6 bytes), the key of TCB info."""
+
 FMSPC = b"SIMSGX"
-"""The FMSPC (family, model, stepping, platform type, custom SKU; 6 bytes), the search key of TCB info."""
+"""The FMSPC of all simulated nodes; only tests have simulated platforms of other kinds."""
 
 PLATFORM_ID_PREFIX = b"SIMULATED-"
 """First bytes of the PPID and of the platform instance id in the PCK certificate (16 bytes each); the rest

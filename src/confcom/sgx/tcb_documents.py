@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Self
 
 from confcom.errors import MalformedError
@@ -25,7 +25,7 @@ MAX_ISV_SVN = 0xFFFF
 """Greatest ISVSVN and ISVPRODID; both have 16 bits in every report."""
 
 
-class TcbStatus(Enum):
+class TcbStatus(StrEnum):
     """The status of a platform's TCB level (tcbStatus of Intel's PCS API v4)."""
 
     UP_TO_DATE = "UpToDate"
@@ -167,7 +167,7 @@ def _qe_tcb_level(level: JsonObject) -> TcbLevel:
 
 def _rating(level: JsonObject, statuses: frozenset[TcbStatus]) -> tuple[datetime, TcbStatus, tuple[str, ...]]:
     text = level.text("tcbStatus")
-    status = next((status for status in statuses if status.value == text), None)
+    status = next((status for status in statuses if status == text), None)
     if status is None:
         raise MalformedError(
             f"{level.path}.tcbStatus is not a status that Intel documents: {text[:40]!r}",

@@ -90,7 +90,14 @@ class Pki:
         return self.pck.pem + self.pck_ca.pem + self.root.pem
 
 
-def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM, node: str = "") -> Pki:
+def issue_pki(
+    seed: bytes,
+    now: datetime,
+    *,
+    ca_type: PckCaType = PckCaType.PLATFORM,
+    node: str = "",
+    fmspc: bytes = marks.FMSPC,
+) -> Pki:
     """Issue all certificates of a platform; the same arguments give the same bytes.
 
     Platforms with one seed and different node names differ only in their PCK certificates: in the key, the
@@ -105,7 +112,7 @@ def issue_pki(seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLAT
     pck_ca_name = f"SGX PCK {ca_type.value.capitalize()} CA"
     pck_ca = factory.certify("pck-ca", pck_ca_name, root, ROOT_CRL_URL, ca_path_length=0)
     tcb_signer = factory.certify("tcb-signer", "SGX TCB Signing", root, ROOT_CRL_URL)
-    pck_extension = _pck_extension(seed, node, platform_ca=platform_ca).encode()
+    pck_extension = _pck_extension(seed, node, fmspc, platform_ca=platform_ca).encode()
     extension = x509.UnrecognizedExtension(SGX_EXTENSION_OID, pck_extension)
     pck_role = f"pck of node {node}" if node else "pck"
     pck = factory.certify(pck_role, "SGX PCK Certificate", pck_ca, PCK_CRL_URL, sgx_extension=extension)
@@ -182,14 +189,14 @@ class _CertificateFactory:
         return CertifiedKey(sign_certificate(builder, authority_key), key)
 
 
-def _pck_extension(seed: bytes, node: str, *, platform_ca: bool) -> PckExtension:
+def _pck_extension(seed: bytes, node: str, fmspc: bytes, *, platform_ca: bool) -> PckExtension:
     """Return the SGX extension of the PCK certificate: seven members for a Platform CA, otherwise five."""
     no_options = PlatformConfiguration(dynamic_platform=False, cached_keys=False, smt_enabled=False)
     return PckExtension(
         ppid=_platform_id(seed, "PPID", node),
         tcb=PckTcb(components=TCB_COMPONENTS, pce_svn=PCE_SVN, cpu_svn=bytes(TCB_COMPONENTS)),
         pce_id=PCE_ID,
-        fmspc=marks.FMSPC,
+        fmspc=fmspc,
         sgx_type=SgxType.STANDARD,
         platform_instance_id=_platform_id(seed, "platform instance id", node) if platform_ca else None,
         configuration=no_options if platform_ca else None,

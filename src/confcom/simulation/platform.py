@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+from confcom.sgx.simulation_marks import FMSPC
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.pki import BACKDATE, PckCaType, Pki, issue_pki
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave, QuotingEnclaveIdentity
@@ -24,14 +25,22 @@ class SimulatedPlatform:
     pki: Pki = field(repr=False)
 
     @classmethod
-    def create(cls, seed: bytes, now: datetime, *, ca_type: PckCaType = PckCaType.PLATFORM, node: str = "") -> Self:
+    def create(
+        cls,
+        seed: bytes,
+        now: datetime,
+        *,
+        ca_type: PckCaType = PckCaType.PLATFORM,
+        node: str = "",
+        fmspc: bytes = FMSPC,
+    ) -> Self:
         """Create a platform; the same arguments give the same platform, byte for byte, in every release."""
-        return cls(seed, issue_pki(seed, now, ca_type=ca_type, node=node))
+        return cls(seed, issue_pki(seed, now, ca_type=ca_type, node=node, fmspc=fmspc))
 
     @classmethod
-    def of_root(cls, root: RootSeed, node: str = "") -> Self:
+    def of_root(cls, root: RootSeed, node: str = "", fmspc: bytes = FMSPC) -> Self:
         """Create the platform that a node has under a stored root; the node's name may be empty."""
-        return cls.create(root.seed, datetime.fromtimestamp(root.created, UTC), node=node)
+        return cls.create(root.seed, datetime.fromtimestamp(root.created, UTC), node=node, fmspc=fmspc)
 
     def under(self, ca_type: PckCaType) -> Self:
         """Return this root's platform with this kind of PCK CA, because services serve both kinds' revocation lists."""

@@ -5,7 +5,7 @@ version 2). The simulated TCB signer signs the documents; the marks of simulatio
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
@@ -150,14 +150,22 @@ def create_crl(
     return builder.sign(issuer.private_key, hashes.SHA256(), ecdsa_deterministic=True)
 
 
-def tcb_info(validity: Validity, tcb_date: datetime, number: int, status: TcbStatus) -> Document:
+def tcb_info(
+    validity: Validity,
+    tcb_date: datetime,
+    number: int,
+    status: TcbStatus,
+    *,
+    fmspc: bytes = marks.FMSPC,
+    advisories: Iterable[str] = (),
+) -> Document:
     """Return TCB info with the platform's own level, which has `status`, and a lowest level, which is out of date.
 
     If `status` is OutOfDate or Revoked, there is also a newer level, which is up to date.
     """
     current = {"sgxtcbcomponents": [{"svn": svn} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
     lowest = {"sgxtcbcomponents": [{"svn": 0} for _ in TCB_COMPONENTS], "pcesvn": 0}
-    levels = [_level(current, tcb_date, status), _level(lowest, tcb_date, TcbStatus.OUT_OF_DATE)]
+    levels = [_level(current, tcb_date, status, advisories), _level(lowest, tcb_date, TcbStatus.OUT_OF_DATE)]
     if status in _SUPERSEDED:
         newer = {"sgxtcbcomponents": [{"svn": svn + 1} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
         levels.insert(0, _level(newer, validity.issue_date, TcbStatus.UP_TO_DATE))
@@ -165,7 +173,7 @@ def tcb_info(validity: Validity, tcb_date: datetime, number: int, status: TcbSta
         "SGX",
         TCB_INFO_VERSION,
         validity,
-        fmspc=marks.FMSPC.hex().upper(),
+        fmspc=fmspc.hex().upper(),
         pceId=PCE_ID.hex(),
         tcbType=0,
         tcbEvaluationDataNumber=number,
@@ -213,6 +221,6 @@ def format_time(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _level(tcb: Document, date: datetime, status: TcbStatus) -> Document:
-    advisories = [marks.ADVISORY_ID]
-    return {"tcb": tcb, "tcbDate": format_time(date), "tcbStatus": status.value, "advisoryIDs": advisories}
+def _level(tcb: Document, date: datetime, status: TcbStatus, advisories: Iterable[str] = ()) -> Document:
+    ids = [marks.ADVISORY_ID, *advisories]
+    return {"tcb": tcb, "tcbDate": format_time(date), "tcbStatus": status.value, "advisoryIDs": ids}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -10,16 +12,26 @@ from typing import Any, Final, Self
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import WrongValueError
-from confcom.sgx.pck.extension import PckExtension
+from confcom.sgx.pck.extension import FMSPC_SIZE, PckExtension
 from confcom.sgx.report import AttributeFlag
 from confcom.sgx.report import report_data as with_zeros
-from confcom.sgx.tcb_documents import TCB_INFO_NAME, TcbStatus
+from confcom.sgx.signed_json import MAX_INTEGER
+from confcom.sgx.simulation_marks import FMSPC, FMSPC_PREFIX
+from confcom.sgx.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME, TcbStatus
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
-from confcom.simulation.simulated_collateral import create_crl, sign_document, staged_validity, tcb_info
-from confcom.verify.policy import Policy
+from confcom.simulation.simulated_collateral import (
+    create_crl,
+    qe_identity,
+    sign_document,
+    staged_validity,
+    tcb_info,
+)
+from confcom.verify.argument_types import binary, number
+from confcom.verify.policy import SgxPolicy, advisory_id
 from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.trust import TrustedRoot
 
@@ -56,10 +68,10 @@ class Attestation:
         seed = RootSeed(secrets.token_bytes(SEED_SIZE), int((now or datetime.now(UTC)).timestamp()))
         return cls(TrustedRoot.load(SimulatedPlatform.of_root(seed).pki.root.der), enclave, seed)
 
-    def policy(self, challenge: bytes, **demands: Any) -> Policy:  # noqa: ANN401 # Policy's arguments
-        """Return a policy that accepts a good quote over the challenge; `demands` are other arguments of Policy."""
+    def policy(self, challenge: bytes, **demands: Any) -> SgxPolicy:  # noqa: ANN401 # SgxPolicy's arguments
+        """Return a policy that accepts a good quote over the challenge; `demands` are other arguments of SgxPolicy."""
         accepted = {"mr_enclave": self.enclave.mr_enclave, "allow_simulated": True}
-        return Policy.for_challenge(challenge, **(accepted | demands))
+        return SgxPolicy.for_challenge(challenge, **(accepted | demands))
 
     def quote(
         self,
@@ -68,9 +80,12 @@ class Attestation:
         enclave: SimulatedEnclave | None = None,
         tcb: TcbStatus | str = TcbStatus.UP_TO_DATE,
         debug: bool = False,
+        advisories: Iterable[str] = (),
+        evaluation: int = FIRST_NUMBER,
         revoked: bool = False,
         expired: bool = False,
         platform: str = "",
+        fmspc: bytes | str | None = None,
         now: datetime | None = None,
     ) -> Evidence:
         """Return a quote, its collateral and the root; if only `report_data` is passed, `policy` accepts it.
@@ -80,44 +95,79 @@ class Attestation:
             enclave: the quoted enclave; None means this Attestation's enclave.
             tcb: the status of the platform's TCB in the collateral: a TcbStatus, or its name.
             debug: whether the enclave is a debug enclave.
+            advisories: names such as INTEL-SA-00615 that apply to the platform, besides SIMULATED-NOT-GENUINE-INTEL.
+            evaluation: the TCB evaluation data number of the collateral.
             revoked: whether the platform's PCK certificate is revoked.
             expired: whether the collateral has expired.
-            platform: the name of another machine under the same root, which has another platform id.
-            now: the time at which the collateral is current; by default the present.
+            platform: the name of another machine under the same root. The machine is of another kind, so it has another
+                platform id and FMSPC, and other collateral.
+            fmspc: the kind of the machine, 6 bytes or 12 hexadecimal digits, which begin with the bytes `SIMS`, as
+                in all simulated platforms. Machines of one kind have the same collateral.
+            now: the time at which the collateral is current; by default the present. This moves the dates of TCB info,
+                QE identity and revocation lists only: certificates are valid for 20 years from a day before the `now`
+                of `create`.
 
         Raises:
-            SettingsError: the report data is empty or too long, or `tcb` is no TCB status.
+            SettingsError: the report data is empty or too long, or another argument has a value that cannot be meant.
         """
-        if tcb not in {form for status in TcbStatus for form in (status, status.value)}:
-            names = ", ".join(status.value for status in TcbStatus)
-            raise WrongValueError(f"{tcb!r} is not a TCB status", remedy=f"pass one of {names}")
-        chosen, now = enclave or self.enclave, now or datetime.now(UTC)
+        chosen = enclave or self.enclave
         if debug:
             chosen = replace(chosen, flags=chosen.flags | AttributeFlag.DEBUG)
-        simulated = SimulatedPlatform.of_root(self._seed, platform)
+        simulated, _ = self._platform(platform, fmspc)
         quoting_enclave = simulated.quoting_enclave()
         report = chosen.create_report(quoting_enclave.target_info, with_zeros(report_data))
         quote, _ = quoting_enclave.quote(report, None)
-        collateral = _collateral(simulated, TcbStatus(tcb), now, expired=expired, revoked=revoked)
         extension = PckExtension.from_certificate(simulated.pki.pck.certificate)
+        collateral = self.collateral(
+            tcb=tcb,
+            advisories=advisories,
+            evaluation=evaluation,
+            revoked=revoked,
+            expired=expired,
+            platform=platform,
+            fmspc=fmspc,
+            now=now,
+        )
         return Evidence(quote, collateral, self.root, extension.platform_instance_id or extension.ppid)
 
+    def collateral(
+        self,
+        *,
+        tcb: TcbStatus | str = TcbStatus.UP_TO_DATE,
+        advisories: Iterable[str] = (),
+        evaluation: int = FIRST_NUMBER,
+        revoked: bool = False,
+        expired: bool = False,
+        platform: str = "",
+        fmspc: bytes | str | None = None,
+        now: datetime | None = None,
+    ) -> Collateral:
+        """Return the collateral of a platform; arguments and errors are those of `quote`."""
+        if tcb not in set(TcbStatus):
+            raise WrongValueError(f"{tcb!r} is not a TCB status", remedy=f"pass one of {', '.join(TcbStatus)}")
+        number("the evaluation number", evaluation, MAX_INTEGER)
+        simulated, kind = self._platform(platform, fmspc)
+        staging, pki, now = Staging.EXPIRED if expired else Staging.NONE, simulated.pki, now or datetime.now(UTC)
+        validity, date = staged_validity(pki, now, staging), pki.root.certificate.not_valid_before_utc
+        applying = tuple(map(advisory_id, advisories))
+        info = tcb_info(validity, date, evaluation, TcbStatus(tcb), fmspc=kind, advisories=applying)
+        identity = qe_identity(DEFAULT_QE_IDENTITY, validity, date, evaluation)
+        signed = {"tcb_info": (TCB_INFO_NAME, info), "qe_identity": (QE_IDENTITY_NAME, identity)}
+        key = pki.tcb_signer.private_key
+        parts = {part: sign_document(name, document, key) for part, (name, document) in signed.items()}
+        if revoked:
+            dates = {"last_update": validity.issue_date, "next_update": validity.next_update}
+            crl = create_crl(pki.pck_ca, **dates, revoked=(pki.pck.certificate.serial_number,))
+            parts["pck_crl"] = crl.public_bytes(Encoding.DER)
+        return replace(Collateral.from_files(simulated.collateral(now, staging=staging).to_files()), **parts)
 
-def _collateral(
-    platform: SimulatedPlatform, status: TcbStatus, now: datetime, *, expired: bool, revoked: bool
-) -> Collateral:
-    staging, pki = Staging.EXPIRED if expired else Staging.NONE, platform.pki
-    collateral = Collateral.from_files(platform.collateral(now, staging=staging).to_files())
-    validity = staged_validity(pki, now, staging)
-    if status is not TcbStatus.UP_TO_DATE:
-        document = tcb_info(validity, pki.root.certificate.not_valid_before_utc, FIRST_NUMBER, status)
-        collateral = replace(collateral, tcb_info=sign_document(TCB_INFO_NAME, document, pki.tcb_signer.private_key))
-    if revoked:
-        crl = create_crl(
-            pki.pck_ca,
-            last_update=validity.issue_date,
-            next_update=validity.next_update,
-            revoked=(pki.pck.certificate.serial_number,),
-        )
-        collateral = replace(collateral, pck_crl=crl.public_bytes(Encoding.DER))
-    return collateral
+    def _platform(self, name: str, fmspc: bytes | str | None) -> tuple[SimulatedPlatform, bytes]:
+        own = FMSPC_PREFIX + hashlib.sha256(name.encode()).digest()[: FMSPC_SIZE - len(FMSPC_PREFIX)] if name else FMSPC
+        kind = binary("the FMSPC", fmspc, FMSPC_SIZE) or own
+        if not kind.startswith(FMSPC_PREFIX):
+            raise WrongValueError(
+                f"the FMSPC {kind.hex()} is not a simulated platform's",
+                why="under a simulated root, verifiers accept no other",
+                remedy=f"let it begin with {FMSPC_PREFIX.hex()}",
+            )
+        return SimulatedPlatform.of_root(self._seed, name, kind), kind

@@ -10,8 +10,8 @@ from confcom.errors import ConfcomError, MalformedError, SettingsError, WrongTyp
 from confcom.sgx.report import report_data
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
-from confcom.verify.policy import Identity, Policy
-from confcom.verify.policy_file import PolicyFileError, read_policy
+from confcom.verify.policy import Identity, Policy, SgxPolicy
+from confcom.verify.policy_file import PolicyFileError, read_platforms, read_policy
 from confcom.verify.prepared_collateral import Collateral, CollateralError, PreparedCollateral
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot
 from confcom.verify.verdict import (
@@ -44,6 +44,7 @@ __all__ = [
     "PreparedCollateral",
     "QuoteInput",
     "SettingsError",
+    "SgxPolicy",
     "TcbStatus",
     "TrustedRoot",
     "UnreadableInputError",
@@ -52,6 +53,7 @@ __all__ = [
     "WrongTypeError",
     "WrongValueError",
     "read_collateral",
+    "read_platforms",
     "read_policy",
     "read_quote",
     "read_root",

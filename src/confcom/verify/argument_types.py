@@ -7,8 +7,12 @@ import math
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from confcom.errors import WrongTypeError, WrongValueError
+
+MAX_CLOCK_LEEWAY: Final = timedelta(minutes=5)
+"""The greatest leeway for clocks. Kerberos recommends the same (RFC 4120, 8.2); a clock that NTP sets needs less."""
 
 
 def binary(name: str, value: object, *sizes: int) -> bytes | None:
@@ -60,6 +64,18 @@ def duration(name: str, value: object) -> timedelta:
     if value < timedelta(0):
         raise WrongValueError(f"{name} must not be negative, and is {value}", remedy="pass zero or more")
     return value
+
+
+def clock_leeway(value: object) -> timedelta:
+    """Return the value if it is a timedelta from zero to MAX_CLOCK_LEEWAY."""
+    leeway = duration("the leeway for clocks", value)
+    if leeway > MAX_CLOCK_LEEWAY:
+        raise WrongValueError(
+            f"the leeway for clocks must not be more than {MAX_CLOCK_LEEWAY}, and is {leeway}",
+            why="a clock that is further off is wrong for other certificates, too",
+            remedy="set the clock, for example by NTP",
+        )
+    return leeway
 
 
 def time_limit(value: object) -> float:

@@ -1,4 +1,4 @@
-"""The policy: a relying party's demands on a quote, beyond its authenticity."""
+"""Policies: a relying party's demands on a quote, beyond its authenticity."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from confcom.sgx.report import REPORT_DATA_SIZE, report_data
 from confcom.sgx.signed_json import MAX_INTEGER
 from confcom.sgx.simulation_marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
 from confcom.sgx.tcb_documents import TcbStatus
+from confcom.verify import argument_types
 from confcom.verify.argument_types import binary, boolean, duration, number
 from confcom.verify.verdict import Claims
 
@@ -86,9 +87,25 @@ class Identity:
         )
 
 
-@dataclass(frozen=True, slots=True, init=False)
 class Policy:
-    """A relying party's demands. Without arguments, a policy demands nothing and verifies no quote.
+    """A relying party's demands on the quotes of one kind of TEE. This base class has no instances: use `SgxPolicy`.
+
+    Raises:
+        WrongTypeError: Policy itself is called.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        """Refuse to make an instance of this class itself."""
+        if cls is Policy:
+            raise WrongTypeError("a policy", "an SgxPolicy, for quotes of SGX enclaves", super().__new__(cls))
+        return super().__new__(cls)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class SgxPolicy(Policy):
+    """A relying party's demands on SGX quotes. Without arguments, a policy demands nothing and verifies no quote.
 
     A quote can be verified only if the policy names an identity (`mr_enclave`, `mr_signer` or `identities`)
     and `report_data`. Without an identity any enclave would be accepted; without report data an old quote
@@ -109,7 +126,12 @@ class Policy:
         allow_debug: accept debug enclaves, but only of simulated platforms.
         accepted_tcb_statuses: members of TcbStatus, or their names as Intel writes them; by default UpToDate alone.
             Revoked cannot be accepted, and an empty collection accepts no status.
-        rejected_advisories: names such as INTEL-SA-00334 or SIMULATED-NOT-GENUINE-INTEL, in any letter case.
+        accepted_advisories: names such as INTEL-SA-00334, in any letter case; a platform to which another advisory
+            applies is refused, whatever its TCB status. For example, SWHardeningNeeded can be accepted with known
+            advisories only. None accepts all, an empty collection none. `allow_simulated` alone decides on
+            SIMULATED-NOT-GENUINE-INTEL, which every simulated platform has.
+        rejected_advisories: names of advisories, also SIMULATED-NOT-GENUINE-INTEL; a platform to which one of them
+            applies is refused, even if `accepted_advisories` has it.
         identities: the accepted enclaves; a quote must fit one of these, and also the demands above. None
             means that only the demands above apply; an empty collection accepts no enclave.
         platforms: the accepted machines, as PPIDs or platform instance ids (16 bytes), or the SHA-256 of such ids (32
@@ -122,6 +144,8 @@ class Policy:
         qe_grace_period: the same period for an out-of-date quoting enclave; zero by default.
         max_collateral_age: the greatest accepted age of the collateral's oldest part; the root's revocation list, which
             is renewed yearly, is exempt. None means that only expiry counts (at Intel, 30 days after issue).
+        clock_leeway: by how much this machine's clock may be wrong, at most five minutes; zero by default. Collateral
+            and certificates that are not yet valid, or expired, by at most this time count as valid.
 
     Bytes may also be given as hexadecimal text.
 
@@ -143,6 +167,7 @@ class Policy:
     allow_simulated: bool
     allow_debug: bool
     accepted_tcb_statuses: frozenset[TcbStatus]
+    accepted_advisories: frozenset[str] | None
     rejected_advisories: frozenset[str]
     identities: tuple[Identity, ...] | None
     platforms: frozenset[bytes] | None
@@ -150,6 +175,7 @@ class Policy:
     platform_grace_period: timedelta
     qe_grace_period: timedelta
     max_collateral_age: timedelta | None
+    clock_leeway: timedelta
 
     def __init__(
         self,
@@ -166,6 +192,7 @@ class Policy:
         allow_simulated: bool = False,
         allow_debug: bool = False,
         accepted_tcb_statuses: Iterable[TcbStatus | str] = DEFAULT_TCB_STATUSES,
+        accepted_advisories: Iterable[str] | None = None,
         rejected_advisories: Iterable[str] = (),
         identities: Iterable[Identity] | None = None,
         platforms: Iterable[bytes | str] | None = None,
@@ -173,6 +200,7 @@ class Policy:
         platform_grace_period: timedelta = timedelta(0),
         qe_grace_period: timedelta = timedelta(0),
         max_collateral_age: timedelta | None = None,
+        clock_leeway: timedelta = timedelta(0),
     ) -> None:
         values = {
             "mr_enclave": binary("the policy's mr_enclave", mr_enclave, MEASUREMENT_SIZE),
@@ -189,9 +217,14 @@ class Policy:
             "accepted_tcb_statuses": frozenset(
                 map(_tcb_status, _collection("accepted_tcb_statuses", accepted_tcb_statuses))
             ),
+            "accepted_advisories": None
+            if accepted_advisories is None
+            else frozenset(map(advisory_id, _collection("accepted_advisories", accepted_advisories))),
             "rejected_advisories": frozenset(map(advisory_id, _collection("rejected_advisories", rejected_advisories))),
             "identities": None if identities is None else tuple(map(_identity, _collection("identities", identities))),
-            "platforms": None if platforms is None else frozenset(map(_platform, _collection("platforms", platforms))),
+            "platforms": None
+            if platforms is None
+            else frozenset(map(platform_id, _collection("platforms", platforms))),
             "min_tcb_evaluation_number": number(
                 "the policy's min_tcb_evaluation_number", min_tcb_evaluation_number, MAX_INTEGER
             ),
@@ -200,6 +233,7 @@ class Policy:
             "max_collateral_age": None
             if max_collateral_age is None
             else duration("the policy's max_collateral_age", max_collateral_age),
+            "clock_leeway": argument_types.clock_leeway(clock_leeway),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -208,7 +242,7 @@ class Policy:
     def for_challenge(cls, challenge: bytes, **demands: Any) -> Self:  # noqa: ANN401 # the constructor's types
         """Return a policy that demands a challenge of 1 to 64 bytes as the enclave's report data.
 
-        A challenge under 64 bytes is extended with zeros. `demands` are Policy's arguments except report_data.
+        A challenge under 64 bytes is extended with zeros. `demands` are SgxPolicy's arguments except report_data.
 
         Raises:
             SettingsError: the challenge is empty or too long, or the constructor refuses another argument.
@@ -235,7 +269,7 @@ def advisory_id(text: object) -> str:
     raise WrongValueError(
         f"{text!r} is not the name of an advisory",
         why=f"Intel's are INTEL-SA- and five digits, and simulated platforms have {SIMULATED_ADVISORY_ID}; another "
-        "text would reject nothing",
+        "text would name nothing",
         remedy="pass one name, such as INTEL-SA-00334; for several, each by itself",
     )
 
@@ -252,7 +286,8 @@ def _identity(value: object) -> Identity:
     return value
 
 
-def _platform(value: object) -> bytes:
+def platform_id(value: object) -> bytes:
+    """Return what identifies a platform, bytes or hexadecimal text, as bytes."""
     data = binary("a platform", value, *PLATFORM_SIZES)
     if data is None:
         raise WrongTypeError("a platform", "bytes or hexadecimal text", value)
@@ -265,7 +300,7 @@ def _tcb_status(value: object) -> TcbStatus:
     try:
         status = TcbStatus(value)
     except ValueError as error:
-        names = ", ".join(known.value for known in TcbStatus if known is not TcbStatus.REVOKED)
+        names = ", ".join(known for known in TcbStatus if known is not TcbStatus.REVOKED)
         raise WrongValueError(f"{value!r} is not a TCB status", remedy=f"pass one of {names}") from error
     if status is TcbStatus.REVOKED:
         raise WrongValueError(

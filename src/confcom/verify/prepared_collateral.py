@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
 from cryptography import x509
@@ -16,9 +16,17 @@ from confcom.sgx.collateral_json import PlatformKind, decode_json, encode_json
 from confcom.sgx.pck.chain import PckChain, common_name
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote, QuoteFrame
+from confcom.verify import argument_types
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks.authenticity import KeyCertification
-from confcom.verify.checks.collateral import currency_check, evaluation_check, signatures_check, signers_check
+from confcom.verify.checks.collateral import (
+    currency_check,
+    evaluation_check,
+    nearest_valid,
+    signatures_check,
+    signers_check,
+    validity_periods,
+)
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
 from confcom.verify.checks.marks import collateral_marks_check, present_collateral_marks
 from confcom.verify.checks.revocation import crl_check, signers_revocation_check
@@ -93,12 +101,19 @@ class Collateral(CollateralBundle):
         """The TCB evaluation data number of the TCB info. Raises MalformedError if a part cannot be read."""
         return self.read().tcb_info.tcb_evaluation_data_number
 
-    def prepared(self, root: TrustedRoot | KnownRoot = INTEL, now: datetime | None = None) -> PreparedCollateral:
+    def prepared(
+        self,
+        root: TrustedRoot | KnownRoot = INTEL,
+        now: datetime | None = None,
+        *,
+        clock_leeway: timedelta = timedelta(0),
+    ) -> PreparedCollateral:
         """Parse and check, once for many calls of `verify`, everything that does not depend on a quote.
 
         Args:
             root: the root under which quotes will be verified.
             now: the instant at which the collateral must be current (None: the present); `verify` checks it again.
+            clock_leeway: by how much this machine's clock may be wrong, as in the policy.
 
         Raises:
             CollateralError: a part is not current, another authority signed it, or its marks of simulation do not agree
@@ -107,6 +122,8 @@ class Collateral(CollateralBundle):
         """
         prepared = PreparedCollateral(self, trusted_root(root))
         instant = datetime.now(UTC) if now is None else require_instant(now)
+        leeway = argument_types.clock_leeway(clock_leeway)
+        instant = nearest_valid(instant, [period[1:] for period in validity_periods(prepared.documents)], leeway)
         for check in (currency_check(prepared.documents, instant), *prepared.checks):
             if check.status is CheckStatus.FAILED:
                 raise CollateralError(

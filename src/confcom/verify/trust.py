@@ -10,7 +10,7 @@ import functools
 import importlib.resources
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final, Self
 
 from cryptography import x509
@@ -21,7 +21,7 @@ from confcom.sgx.certification import pem_to_der, split_pem_chain
 from confcom.sgx.simulation_marks import root_is_marked
 
 
-class Platform(Enum):
+class Platform(StrEnum):
     """The kind of platform that made the quote, as far as the trusted root shows."""
 
     GENUINE = "genuine"

@@ -6,12 +6,13 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from enum import Enum
+from enum import StrEnum
 from operator import attrgetter
-from typing import NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, Self, TypeVar
 
 from confcom.errors import ConfcomError, ExitCode, printable
 from confcom.sgx.report import ReportBody
+from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.trust import Platform
 
 
@@ -22,7 +23,7 @@ def utc_text(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
-class VerdictKind(Enum):
+class VerdictKind(StrEnum):
     """The four outcomes that a relying party must tell apart."""
 
     VERIFIED = "verified"
@@ -49,7 +50,7 @@ _SEVERITY = (VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE, VerdictKind.AUTHEN
 """Gravest kind first: proof of a false quote outweighs an undecided check, which outweighs the policy."""
 
 
-class CheckStatus(Enum):
+class CheckStatus(StrEnum):
     """The outcome of one check."""
 
     PASSED = "passed"
@@ -82,7 +83,7 @@ class Check(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The code with `_` in place of `-`, as in the names of Policy's arguments."""
+        """The code with `_` in place of `-`, as in the names of SgxPolicy's arguments."""
         return self.code.replace("-", "_")
 
     def to_json(self) -> dict[str, str]:
@@ -166,10 +167,27 @@ class Claims:
 _CLAIMS = attrgetter(*(field.name for field in fields(Claims)))
 
 
+class TeeClaims(Protocol):
+    """What the claims of every kind of TEE have; the claims of SGX are `Claims`."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values for `json.dumps`."""
+
+
+if TYPE_CHECKING:
+    import typing_extensions
+
+    # Python itself knows `default` from 3.13 on; with it, type checkers read Verdict as Verdict[Claims].
+    ClaimsT_co = typing_extensions.TypeVar("ClaimsT_co", bound=TeeClaims, default=Claims, covariant=True)
+else:
+    ClaimsT_co = TypeVar("ClaimsT_co", covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Generic[ClaimsT_co]):
     """The outcome of a verification. Use `ok` or `require_ok`; `kind` and `checks` give the reasons.
 
+    The type is generic in its claims, which differ between kinds of TEE; `Verdict` alone is `Verdict[Claims]`.
     A verdict is neither true nor false: `if verdict:` raises AmbiguousVerdictError. `str(verdict)` is one short line.
     """
 
@@ -179,10 +197,10 @@ class Verdict:
     """The kind of platform that made the quote."""
     checks: tuple[Check, ...]
     """All checks, in order, including skipped ones."""
-    claims: Claims | None = None
+    claims: ClaimsT_co | None = None
     """The quote's claims about its enclave; None unless the quote is authentic."""
-    tcb_status: str | None = None
-    """The TCB status, from the collateral, such as `UpToDate`; None unless dcap-qvl accepted the quote."""
+    tcb_status: TcbStatus | None = None
+    """The TCB status, from the collateral; None unless the quote is authentic, or only its revoked TCB is wrong."""
     advisory_ids: tuple[str, ...] = ()
     """Intel's advisories that apply to the platform, such as `INTEL-SA-00334`."""
     marks: tuple[str, ...] = ()
@@ -200,10 +218,10 @@ class Verdict:
     def __str__(self) -> str:
         """Return one short line: the kind of verdict, and the platform or the checks that failed."""
         if self.ok:
-            return f"{self.kind.value} ({self.platform.value}, {self.tcb_status or 'debug'})"
-        return f"{self.kind.value}: {', '.join(check.code for check in self.failures)}"
+            return f"{self.kind} ({self.platform}, {self.tcb_status})"
+        return f"{self.kind}: {', '.join(check.code for check in self.failures)}"
 
-    def require_ok(self) -> Claims:
+    def require_ok(self) -> ClaimsT_co:
         """Return the claims if the quote can be relied on.
 
         Raises:
@@ -224,7 +242,7 @@ class Verdict:
             "ok": self.ok,
             "kind": self.kind.value,
             "platform": self.platform.value,
-            "tcb_status": self.tcb_status,
+            "tcb_status": self.tcb_status and self.tcb_status.value,
             "advisory_ids": list(self.advisory_ids),
             "marks": list(self.marks),
             "claims": self.claims.to_json() if self.claims else None,
@@ -256,10 +274,10 @@ class NotVerifiedError(ConfcomError):
 
     error_code = "not-verified"
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: Verdict[Any]) -> None:
         failures = verdict.failures
         super().__init__(
-            f"the quote is {verdict.kind.value.replace('-', ' ')}",
+            f"the quote is {verdict.kind.replace('-', ' ')}",
             why="; ".join(f"{check.name}: {check.why or check.found}" for check in failures),
             remedy="look at the verdict's checks: each says what was required and what was found",
         )

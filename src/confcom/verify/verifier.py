@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.quote import REPORT_BODY, SIGNED_PART_SIZE, Quote, QuoteFrame
@@ -16,12 +16,12 @@ from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import authenticity, authorisation, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
-from confcom.verify.checks.collateral import currency_check
+from confcom.verify.checks.collateral import currency_check, nearest_valid, validity_periods
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection
 from confcom.verify.checks.marks import present_marks, quote_marks_check
 from confcom.verify.checks.tcb_level import PlatformTcb
 from confcom.verify.files import MAX_QUOTE_TEXT_SIZE, decoded, read_quote
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot, trusted_root
 from confcom.verify.verdict import (
@@ -48,7 +48,7 @@ QuoteInput = bytes | bytearray | memoryview | str | os.PathLike[str]
 
 def verify(
     quote: QuoteInput,
-    policy: Policy,
+    policy: SgxPolicy,
     collateral: Collateral | PreparedCollateral | None,
     root: TrustedRoot | KnownRoot | None = None,
     now: datetime | None = None,
@@ -66,7 +66,8 @@ def verify(
             returned. Without collateral, no quote is verified: the verdict is unusable or not authentic.
         root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means
             the root for which the collateral was prepared, or else INTEL.
-        now: the instant, with time zone, at which all dates must be valid; None means the present.
+        now: the instant, with time zone, at which all dates must be valid; None means the present. The policy's
+            `clock_leeway` tolerates an instant that is slightly wrong.
 
     Returns:
         The verdict. `verdict.require_ok()` returns the claims or raises NotVerifiedError.
@@ -78,8 +79,8 @@ def verify(
         UnreadableInputError: the quote is a path whose file cannot be read.
         UnavailableError: the package dcap-qvl is not installed.
     """
-    if not isinstance(policy, Policy):
-        raise WrongTypeError("the policy", "a Policy", policy)
+    if not isinstance(policy, SgxPolicy):
+        raise WrongTypeError("the policy", "an SgxPolicy", policy)
     if not isinstance(collateral, Collateral | PreparedCollateral | None):
         raise WrongTypeError(
             "the collateral", "a Collateral (read_collateral makes one), prepared or not, or None", collateral
@@ -98,7 +99,7 @@ def verify(
     return verify_quote(data, trusted, collateral, policy, datetime.now(UTC) if now is None else now)
 
 
-def refusal_without_collateral(quote: bytes, policy: Policy, root: TrustedRoot, now: datetime) -> Verdict | None:
+def refusal_without_collateral(quote: bytes, policy: SgxPolicy, root: TrustedRoot, now: datetime) -> Verdict | None:
     """Return the verdict on a quote that no collateral can make verified; None if the quote's own signatures hold.
 
     Collateral is fetched only after None, so that nobody causes a fetch by a forged quote.
@@ -127,7 +128,7 @@ def verify_quote(
     quote: bytes,
     root: TrustedRoot,
     collateral: Collateral | PreparedCollateral | None,
-    policy: Policy,
+    policy: SgxPolicy,
     now: datetime,
 ) -> Verdict:
     """Decide as `verify` does, but check no argument's type; prepared collateral must be for `root`.
@@ -159,8 +160,9 @@ def verify_quote(
     except MalformedError as error:
         return unusable(_FORMAT, error, code="format")
 
+    at = _judged_at(now, root, certification, usable, policy.clock_leeway)
     root_result = certification.root_check
-    signatures = authenticity.signatures_check(quote[:SIGNED_PART_SIZE], frame.isv_signature, certification, now)
+    signatures = authenticity.signatures_check(quote[:SIGNED_PART_SIZE], frame.isv_signature, certification, at)
     platform = Platform.UNKNOWN
     if root_result.status is signatures.status is CheckStatus.PASSED:
         platform = root.platform
@@ -171,11 +173,11 @@ def verify_quote(
         authenticity.trailing_bytes_check(frame),
         authenticity.vendor_check(frame),
         root_result,
-        authenticity.root_validity_check(root, now),
+        authenticity.root_validity_check(root, at),
         signatures,
         quote_marks_check(frame, certification.marks, marks, platform),
         authorisation.debug_check(claims, platform, policy),
-        currency_check(prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, now),
+        currency_check(prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, at),
     ]
     if usable is None or checks[-1].status is CheckStatus.FAILED:
         checks.append(not_checked(_APPRAISAL, "it needs collateral that is current", code="appraisal"))
@@ -186,13 +188,13 @@ def verify_quote(
         if kind_of(checks) in _UNDECIDABLE or certification.tcb is None:
             checks.append(not_checked(_APPRAISAL, "an own check of confcom failed", code="appraisal"))
         else:
-            result = usable.appraiser.appraise(quote, now)
+            result = usable.appraiser.appraise(quote, at)
             checks.append(_appraisal_check(result, quote[REPORT_BODY], root, certification.tcb, debug=claims.debug))
     names = tuple(sorted(marks))
     if (kind := kind_of(checks)) in _UNDECIDABLE:
         why = "the content of a quote means nothing before its authenticity is proven"
         failures = {check.code for check in checks if check.status is CheckStatus.FAILED}
-        status = TcbStatus.REVOKED.value if failures == {"tcb-revoked"} else None
+        status = TcbStatus.REVOKED if failures == {"tcb-revoked"} else None
         checks.append(not_checked("platform, TCB status, advisories, identity, report data", why, code="policy"))
         return Verdict(kind, platform, tuple(checks), tcb_status=status, marks=names)
     assert usable is not None
@@ -200,8 +202,24 @@ def verify_quote(
     checks += authorisation.recency_checks(usable.documents, policy, now)
     checks += authorisation.platform_id_check(certification.extension, policy)
     checks += _policy_checks(platform, claims, certification.tcb, policy, now)
-    status, advisories = certification.tcb.status.value, certification.tcb.advisory_ids
+    status, advisories = certification.tcb.status, certification.tcb.advisory_ids
     return Verdict(kind_of(checks), platform, tuple(checks), claims, status, advisories, names)
+
+
+def _judged_at(
+    now: datetime,
+    root: TrustedRoot,
+    certification: KeyCertification,
+    usable: PreparedCollateral | None,
+    leeway: timedelta,
+) -> datetime:
+    """Return the instant at which validity is judged: `now`, or within the leeway the nearest at which all is valid."""
+    if not leeway:
+        return now
+    periods = [(root.not_before, root.not_after), certification.period]
+    if usable:
+        periods += [(begin, end) for _, begin, end in validity_periods(usable.documents)]
+    return nearest_valid(now, periods, leeway)
 
 
 def _appraisal_check(
@@ -216,12 +234,12 @@ def _appraisal_check(
         )
     if (result.report_body, result.root_key_id, result.tcb) == (body, root.key_id, tcb):
         return passed(_APPRAISAL, "accepted", code="appraisal")
-    found = f"dcap-qvl: {result.tcb.status.value}, confcom: {tcb.status.value}"
+    found = f"dcap-qvl: {result.tcb.status}, confcom: {tcb.status}"
     return failed(_APPRAISAL, found, why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ")
 
 
 def _policy_checks(
-    platform: Platform, claims: Claims, tcb: PlatformTcb, policy: Policy, now: datetime
+    platform: Platform, claims: Claims, tcb: PlatformTcb, policy: SgxPolicy, now: datetime
 ) -> Iterator[Check]:
     yield authorisation.platform_check(platform, policy)
     yield authorisation.tcb_check(tcb, policy, now)

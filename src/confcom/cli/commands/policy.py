@@ -16,7 +16,7 @@ from confcom.cli.output_option import output_option, show_result
 if TYPE_CHECKING:
     from confcom.sgx.pck.extension import PckExtension
     from confcom.sgx.report import ReportBody
-    from confcom.verify.policy import Identity, Policy
+    from confcom.verify.policy import Identity, SgxPolicy
 
 
 @click.group(no_args_is_help=True)
@@ -75,7 +75,7 @@ def from_quote(quote: Path) -> None:
     click.echo("\n".join(_policy_lines(parsed.body, extension)))
 
 
-def _demands(found: Policy | Identity) -> dict[str, object]:
+def _demands(found: SgxPolicy | Identity) -> dict[str, object]:
     given = ((field.name, getattr(found, field.name)) for field in fields(found))
     # Compare with `is`, since 0 equals False, but 0 is a valid demand.
     demanded = ((name, one) for name, one in given if one is not None and one is not False)
@@ -83,13 +83,10 @@ def _demands(found: Policy | Identity) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    from confcom.sgx.tcb_documents import TcbStatus
     from confcom.verify.policy import Identity
 
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, TcbStatus):
-        return value.value
     if isinstance(value, timedelta):
         return str(value)
     if isinstance(value, Identity):
@@ -106,15 +103,35 @@ def _words(value: object) -> str:
     return "; ".join(map(str, rows)) or "none"
 
 
-def _remarks(found: Policy) -> Iterator[str]:
+def _remarks(found: SgxPolicy) -> Iterator[str]:
     if not found.names_identity:
         yield "It names no enclave, so it accepts no quote: write mr_enclave, mr_signer or [[identities]]."
     for name in ("identities", "platforms", "accepted_tcb_statuses"):
         value = getattr(found, name)
         if value is not None and not value:
             yield f"{name} is empty, so it accepts no quote."
+    yield from _identity_remarks(found)
+    if found.platforms is None:
+        yield "It names no platforms, so it accepts the enclave on any machine, also on an attacker's."
+    if found.max_collateral_age is None:
+        yield "It has no max_collateral_age, so it accepts collateral until it expires, 30 days after issue at Intel."
     if found.allow_simulated:
         yield "It accepts simulated platforms, which protect nothing."
+
+
+def _identity_remarks(found: SgxPolicy) -> Iterator[str]:
+    identities = found.identities or ()
+    if len(identities) > 1:
+        yield f"Its {len(identities)} identities are alternatives: a quote need fit only the weakest of them."
+    enclaves: list[tuple[str, SgxPolicy | Identity]] = [("The policy", found)]
+    enclaves += [(f"Identity {number}", identity) for number, identity in enumerate(identities, 1)]
+    for name, enclave in enclaves:
+        if enclave.mr_signer is None or enclave.mr_enclave is not None or found.mr_enclave is not None:
+            continue
+        if enclave.isv_prod_id is None and found.isv_prod_id is None:
+            yield f"{name} names mr_signer without isv_prod_id, which accepts every product of this signer."
+        if enclave.min_isv_svn is None and found.min_isv_svn is None:
+            yield f"{name} names mr_signer without min_isv_svn, which accepts old versions with known faults."
 
 
 def _policy_lines(body: ReportBody, extension: PckExtension | None) -> Iterator[str]:
@@ -125,11 +142,11 @@ def _policy_lines(body: ReportBody, extension: PckExtension | None) -> Iterator[
         yield "# Without this line any machine is accepted."
         yield f'platforms = ["{hashlib.sha256(one).hexdigest()}"]'
         yield ""
-    yield "# The enclave: this build, or any build of its signer from this version on. Keep one of the two tables."
+    yield "# The enclave: this build."
     yield "[[identities]]"
     yield f'mr_enclave = "{body.mr_enclave.hex()}"'
     yield ""
-    yield "[[identities]]"
-    yield f'mr_signer = "{body.mr_signer.hex()}"'
-    yield f"isv_prod_id = {body.isv_prod_id}"
-    yield f"min_isv_svn = {body.isv_svn}"
+    yield "# Any build of its signer from this version on: use these lines in place of mr_enclave."
+    yield f'# mr_signer = "{body.mr_signer.hex()}"'
+    yield f"# isv_prod_id = {body.isv_prod_id}"
+    yield f"# min_isv_svn = {body.isv_svn}"

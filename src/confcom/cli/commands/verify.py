@@ -14,7 +14,7 @@ from confcom.cli.output_option import TEXT, output_option, show_result
 from confcom.errors import MalformedError, as_data, printable
 
 if TYPE_CHECKING:
-    from confcom.verify.policy import Policy
+    from confcom.verify.policy import SgxPolicy
     from confcom.verify.trust import TrustedRoot
     from confcom.verify.verdict import Check, Verdict
 
@@ -126,11 +126,24 @@ _hex_option = functools.partial(click.option, type=_hexadecimal, metavar="HEX")
     help="TCB status to accept: " + ", ".join(_TCB_STATUSES) + " [default: UpToDate].",
 )
 @click.option(
+    "--accept-advisory",
+    "accepted_advisories",
+    metavar="ID",
+    multiple=True,
+    help="Accept platforms only if no other advisory than this applies to them; may be repeated.",
+)
+@click.option(
     "--reject-advisory",
     "rejected_advisories",
     metavar="ID",
     multiple=True,
     help="Reject platforms that this advisory applies to; may be repeated.",
+)
+@click.option(
+    "--platforms",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="FILE",
+    help="The machines to accept: on each line a platform id (of `confcom inspect`) or its SHA-256; # comments.",
 )
 @click.option("--allow-simulated", is_flag=True, help="Accept a simulated platform, which protects nothing.")
 @click.option("--allow-debug", is_flag=True, help="Accept debug enclaves of simulated platforms.")
@@ -190,7 +203,7 @@ def verify(
 
 
 def _peer_verdict(
-    peer: tuple[str, int], policy: Policy, collateral: Path | None, root: TrustedRoot, now: datetime
+    peer: tuple[str, int], policy: SgxPolicy, collateral: Path | None, root: TrustedRoot, now: datetime
 ) -> Verdict:
     from confcom.verify.files import read_collateral
     from confcom.verify.ratls import connect
@@ -204,11 +217,13 @@ def _peer_verdict(
         return error.verdict
 
 
-def _policy(demands: dict[str, Any], file: Path | None) -> Policy:
+def _policy(demands: dict[str, Any], file: Path | None) -> SgxPolicy:
     from confcom.sgx.report import REPORT_DATA_SIZE, report_data
-    from confcom.verify.policy import Policy
-    from confcom.verify.policy_file import policy_arguments
+    from confcom.verify.policy import SgxPolicy
+    from confcom.verify.policy_file import policy_arguments, read_platforms
 
+    if demands["platforms"] is not None:
+        demands["platforms"] = read_platforms(demands["platforms"])
     challenge = demands["report_data"]
     if challenge is not None and len(challenge) < REPORT_DATA_SIZE:
         note = f"Note: {len(challenge)} bytes of report data are filled up with zeros to {REPORT_DATA_SIZE}."
@@ -216,12 +231,12 @@ def _policy(demands: dict[str, Any], file: Path | None) -> Policy:
     demands["report_data"] = None if challenge is None else report_data(challenge)
     # Compare with `is`, since 0 equals False, but 0 is a valid demand.
     given = {name: value for name, value in demands.items() if value is not None and value is not False and value != ()}
-    return Policy(**(policy_arguments(file) if file else {}) | given)
+    return SgxPolicy(**(policy_arguments(file) if file else {}) | given)
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:
     """Yield the lines for a verdict. The verdict itself comes last, next to the shell's prompt."""
-    yield f"platform: {verdict.platform.value}{_PLATFORM_NOTES[verdict.platform.value]}"
+    yield f"platform: {verdict.platform}{_PLATFORM_NOTES[verdict.platform]}"
     if verdict.tcb_status:
         advisories = printable(", ".join(verdict.advisory_ids)) or "none"
         yield f"TCB: {verdict.tcb_status}; advisories: {advisories}"
@@ -230,11 +245,11 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         yield from _check_lines(check, width)
     if verdict.failures:
         yield "failed: " + ", ".join(check.name for check in verdict.failures)
-    yield click.style(verdict.kind.value.upper().replace("-", " "), fg="green" if verdict.ok else "red", bold=True)
+    yield click.style(verdict.kind.upper().replace("-", " "), fg="green" if verdict.ok else "red", bold=True)
 
 
 def _check_lines(check: Check, width: int) -> Iterator[str]:
-    status = click.style(f"{check.status.value:<{_STATUS_WIDTH}}", fg=_COLOURS[check.status.value])
+    status = click.style(f"{check.status:<{_STATUS_WIDTH}}", fg=_COLOURS[check.status])
     if not check.consequence:
         detail = check.found or check.why or check.required
         yield f"{status}  {check.name:<{width}}  {printable(detail)}".rstrip()

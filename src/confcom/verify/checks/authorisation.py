@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 from confcom.errors import MalformedError
 from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.pck.extension import PckExtension
+from confcom.sgx.simulation_marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.checks.tcb_level import PlatformTcb, converged
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.trust import Platform
 from confcom.verify.verdict import Check, Claims, VerdictKind, failed_by, judged, passed, utc_text
 
 
-def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
+def identity_checks(claims: Claims, policy: SgxPolicy) -> Iterator[Check]:
     """Check that the policy accepts the enclave; fail if the policy names no enclave."""
     if not policy.names_identity:
         yield _refused(
@@ -46,7 +47,7 @@ def identity_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
     yield from _at_least(policy.min_isv_svn, claims.isv_svn, outdated, code="isv-svn")
 
 
-def report_data_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
+def report_data_checks(claims: Claims, policy: SgxPolicy) -> Iterator[Check]:
     """Check that the quote has the expected report data; without a challenge, an old quote could be replayed."""
     if policy.report_data is None:
         yield _refused(
@@ -59,22 +60,22 @@ def report_data_checks(claims: Claims, policy: Policy) -> Iterator[Check]:
     yield from _equal(policy.report_data, claims.report_data, why, code="report-data")
 
 
-def platform_check(platform: Platform, policy: Policy) -> Check:
+def platform_check(platform: Platform, policy: SgxPolicy) -> Check:
     """Accept genuine platforms always, simulated ones if the policy allows simulation, and unknown ones never."""
     required = "genuine or simulated" if policy.allow_simulated else "genuine"
     if platform is Platform.GENUINE:
-        return passed(required, platform.value, code="platform")
+        return passed(required, platform, code="platform")
     if platform is Platform.UNKNOWN:
         why = "the root is neither Intel's nor marked as a simulated platform's, so its issuer is unknown"
     elif policy.allow_simulated:
         why = "no hardware protects this enclave: anyone can make such a quote say anything"
-        return passed(required, platform.value, why, code="platform")
+        return passed(required, platform, why, code="platform")
     else:
         why = "the policy does not allow simulated platforms, which protect nothing (--allow-simulated)"
-    return _refused(required, platform.value, why, code="platform")
+    return _refused(required, platform, why, code="platform")
 
 
-def platform_id_check(extension: PckExtension | MalformedError, policy: Policy) -> Iterator[Check]:
+def platform_id_check(extension: PckExtension | MalformedError, policy: SgxPolicy) -> Iterator[Check]:
     """Check that the quote was made on one of the policy's machines, if the policy names machines."""
     if policy.platforms is None:
         return
@@ -89,7 +90,7 @@ def platform_id_check(extension: PckExtension | MalformedError, policy: Policy) 
     yield _compared(required, found, why, code="platform-id", holds=holds)
 
 
-def recency_checks(collateral: CollateralDocuments, policy: Policy, now: datetime) -> Iterator[Check]:
+def recency_checks(collateral: CollateralDocuments, policy: SgxPolicy, now: datetime) -> Iterator[Check]:
     evaluation = collateral.tcb_info.tcb_evaluation_data_number
     older = "it judges by an older TCB recovery; fetch the early set (update=early), or wait for the standard one"
     yield from _at_least(policy.min_tcb_evaluation_number, evaluation, older, code="tcb-evaluation")
@@ -101,16 +102,16 @@ def recency_checks(collateral: CollateralDocuments, policy: Policy, now: datetim
         yield _compared(required, found, why, code="collateral-age", holds=holds)
 
 
-def tcb_check(tcb: PlatformTcb, policy: Policy, now: datetime) -> Check:
+def tcb_check(tcb: PlatformTcb, policy: SgxPolicy, now: datetime) -> Check:
     """Check that the policy accepts the TCB status."""
     status, grace = _status_in_grace(tcb, policy, now)
     accepted, why = _accepted_statuses(policy), "known weaknesses of this platform are not fixed"
     if status in policy.accepted_tcb_statuses:
-        return passed(accepted, tcb.status.value, grace, code="tcb-status")
-    return _refused(accepted, tcb.status.value, f"{why}; {grace}" if grace else why, code="tcb-status")
+        return passed(accepted, tcb.status, grace, code="tcb-status")
+    return _refused(accepted, tcb.status, f"{why}; {grace}" if grace else why, code="tcb-status")
 
 
-def _status_in_grace(tcb: PlatformTcb, policy: Policy, now: datetime) -> tuple[TcbStatus, str]:
+def _status_in_grace(tcb: PlatformTcb, policy: SgxPolicy, now: datetime) -> tuple[TcbStatus, str]:
     """Return the TCB status after grace periods, and a text about which grace periods applied."""
     platform, enclave = tcb.platform, tcb.quoting_enclave
     spared = []
@@ -136,24 +137,31 @@ _NOT_OUT_OF_DATE = {
 """The status that counts during a platform's grace period, keyed by the platform's out-of-date status."""
 
 
-def _accepted_statuses(policy: Policy) -> str:
-    accepted = sorted(status.value for status in policy.accepted_tcb_statuses)
+def _accepted_statuses(policy: SgxPolicy) -> str:
+    accepted = sorted(policy.accepted_tcb_statuses)
     return " or ".join(accepted) if accepted else "no status: the policy accepts none"
 
 
-def _advisories(policy: Policy) -> str:
-    rejected = ", ".join(sorted(policy.rejected_advisories))
-    return f"none of {rejected}" if rejected else "any: the policy rejects none"
+def _advisories(policy: SgxPolicy) -> str:
+    demands = []
+    if policy.accepted_advisories is not None:
+        demands.append("only " + (", ".join(sorted(policy.accepted_advisories)) or "a platform without advisories"))
+    if policy.rejected_advisories:
+        demands.append("none of " + ", ".join(sorted(policy.rejected_advisories)))
+    return "; ".join(demands) or "any: the policy rejects none"
 
 
-def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
-    found = ", ".join(advisory_ids) or "none"
-    hits = policy.rejected_advisories & set(advisory_ids)
-    why = "the policy rejects " + ", ".join(sorted(hits))
-    return _compared(_advisories(policy), found, why, code="advisories", holds=not hits)
+def advisories_check(advisory_ids: tuple[str, ...], policy: SgxPolicy) -> Check:
+    """Check that the policy rejects none of the platform's advisories, and accepts each if it lists accepted ones."""
+    found, refused = set(advisory_ids), policy.rejected_advisories.intersection(advisory_ids)
+    if policy.accepted_advisories is not None:
+        # Whether to accept a simulated platform is the question of `allow_simulated`, see platform_check.
+        refused |= found - policy.accepted_advisories - {SIMULATED_ADVISORY_ID}
+    why = "the policy does not accept " + ", ".join(sorted(refused))
+    return _compared(_advisories(policy), ", ".join(advisory_ids) or "none", why, code="advisories", holds=not refused)
 
 
-def debug_check(claims: Claims, platform: Platform, policy: Policy) -> Check:
+def debug_check(claims: Claims, platform: Platform, policy: SgxPolicy) -> Check:
     """Reject a debug enclave, unless the policy has `allow_debug` and the platform is simulated."""
     if not claims.debug:
         return passed("not a debug enclave", "not a debug enclave", code="debug")

@@ -6,7 +6,8 @@ platforms even if the PCK of one platform signed the TCB info. The checks do no 
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from cryptography import x509
 
@@ -33,16 +34,34 @@ def currency_check(collateral: CollateralDocuments | MalformedError | None, now:
         return failed(required, "none given", why, VerdictKind.UNUSABLE, code="collateral")
     if isinstance(collateral, MalformedError):
         return failed_by(required, collateral, code="collateral")
-    signers = (*collateral.tcb_info_issuers, *collateral.qe_identity_issuers, *collateral.pck_crl_issuers)
-    certificates = [
-        (name_text(signer.subject), signer.not_valid_before_utc, signer.not_valid_after_utc) for signer in signers
-    ]
-    for name, begin, end in (*collateral.periods, *certificates):
+    for name, begin, end in validity_periods(collateral):
         if not begin <= now < end:
             found = f"{name} is valid from {utc_text(begin)} to {utc_text(end)}"
             why = "fetch or export it again; some caches serve old collateral on purpose: then ask Intel's own service"
             return failed(required, found, why, VerdictKind.UNUSABLE, code="collateral")
     return passed(required, f"current until {utc_text(collateral.expires)}", code="collateral")
+
+
+def validity_periods(collateral: CollateralDocuments) -> tuple[tuple[str, datetime, datetime], ...]:
+    """Return name, first instant and end of each part of collateral and of each certificate of its signers."""
+    signers = (*collateral.tcb_info_issuers, *collateral.qe_identity_issuers, *collateral.pck_crl_issuers)
+    certificates = (
+        (name_text(signer.subject), signer.not_valid_before_utc, signer.not_valid_after_utc) for signer in signers
+    )
+    return (*collateral.periods, *certificates)
+
+
+def nearest_valid(now: datetime, periods: Iterable[tuple[datetime, datetime]], leeway: timedelta) -> datetime:
+    """Return the instant nearest to `now` that all periods contain; `now` if it is further away than the leeway.
+
+    All dates are whole seconds, and collateral ends before its end date; so the last instant is a second earlier.
+    """
+    begins, ends = zip(*periods, strict=True)
+    first, end, second = max(begins), min(ends), timedelta(seconds=1)
+    if end - first < second:  # also for dates in the year 1, from which nothing can be subtracted
+        return now
+    nearest = min(max(now, first), end - second)
+    return nearest if abs(nearest - now) <= leeway else now
 
 
 def platform_match_check(

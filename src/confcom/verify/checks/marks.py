@@ -92,7 +92,7 @@ def _certificate_marks(
 def _platform_marks(extension: PckExtension | MalformedError | None) -> Iterable[Mark]:
     if not isinstance(extension, PckExtension):
         return
-    if extension.fmspc == marks.FMSPC:
+    if extension.fmspc.startswith(marks.FMSPC_PREFIX):
         yield Mark.FMSPC
     if extension.ppid.startswith(marks.PLATFORM_ID_PREFIX):
         yield Mark.PPID

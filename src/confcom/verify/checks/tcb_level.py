@@ -81,4 +81,4 @@ def tcb_level_check(tcb: PlatformTcb | None) -> Check:
         return failed(required, "no level", why, VerdictKind.NOT_AUTHENTIC, code="tcb-not-listed")
     why = "keys of a revoked TCB are known to be compromised"
     holds = tcb.status is not TcbStatus.REVOKED
-    return judged(required, tcb.status.value, why, VerdictKind.NOT_AUTHENTIC, code="tcb-revoked", holds=holds)
+    return judged(required, tcb.status, why, VerdictKind.NOT_AUTHENTIC, code="tcb-revoked", holds=holds)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.report import report_data
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
 from confcom.verify.ratls.evidence import OIDS, Form, KeyBindingError, read_evidence
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot, trusted_root
@@ -39,7 +39,7 @@ _BINDING: Final = "each quote's report data binds the key of the certificate"
 
 def verify_certificate(
     certificate: bytes,
-    policy: Policy,
+    policy: SgxPolicy,
     collateral: CollateralInput,
     root: TrustedRoot | KnownRoot | None = None,
     now: datetime | None = None,
@@ -61,10 +61,10 @@ def verify_certificate(
             for a quote whose own signatures hold under `root`.
         root: as for `verify`; with a function, None means INTEL.
         now: as for `verify`; the dates of the peer's certificate are not checked.
-        nonce: the nonce that the claims must have; None means that no nonce is checked.
+        nonce: the nonce that the claims must have, not empty; None means that no nonce is checked.
 
     Raises:
-        SettingsError: the policy has `report_data`, or `verify` raised the error.
+        SettingsError: the policy has `report_data`, the nonce is empty, or `verify` raised the error.
         ConfcomError: the function that returns collateral raised this error.
     """
     require_arguments(policy, nonce)
@@ -93,7 +93,7 @@ def verify_certificate(
 
 def _quote_verdict(
     quote: bytes,
-    policy: Policy,
+    policy: SgxPolicy,
     collateral: CollateralInput,
     root: TrustedRoot | KnownRoot | None,
     now: datetime | None,
@@ -107,16 +107,26 @@ def _quote_verdict(
 
 def require_arguments(policy: object, nonce: object) -> None:
     """Raise SettingsError if the policy has report data or an argument has the wrong type."""
-    if not isinstance(policy, Policy):
-        raise WrongTypeError("the policy", "a Policy", policy)
+    if not isinstance(policy, SgxPolicy):
+        raise WrongTypeError("the policy", "an SgxPolicy", policy)
     if policy.report_data is not None:
         raise WrongValueError(
             "the policy has report data",
             why="in RA-TLS they follow from the certificate's key",
             remedy="leave report_data out; for a challenge of your own, pass it as `nonce`",
         )
+    _require_nonce(nonce)
+
+
+def _require_nonce(nonce: object) -> None:
     if not isinstance(nonce, bytes | None):
         raise WrongTypeError("the nonce", "bytes, or None", nonce)
+    if nonce == b"":
+        raise WrongValueError(
+            "the nonce is empty",
+            why="an empty nonce shows nothing about when the certificate was made",
+            remedy="pass random bytes, for example secrets.token_bytes(32), or None for no nonce",
+        )
 
 
 def make_certificate(
@@ -132,14 +142,15 @@ def make_certificate(
     Args:
         quote_for: a function that takes 64 bytes of report data and returns a quote with this report data.
         key: the service's P-256 key, which must not leave the enclave.
-        nonce: a client's challenge, which is put into the claims.
+        nonce: a client's challenge, not empty, which is put into the claims.
         common_name: the name of subject and issuer, 1 to 64 characters.
         now: the certificate is valid from a day before `now` until a year after; None means the present.
 
     Raises:
         WrongTypeError: the key is no P-256 key.
-        WrongValueError: the common name is empty or longer than 64 characters.
+        WrongValueError: the common name is empty or longer than 64 characters, or the nonce is empty.
     """
+    _require_nonce(nonce)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise WrongTypeError("the key", "an elliptic curve key on P-256", key)
     digest = hashlib.sha256(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()

@@ -12,7 +12,7 @@ import httpx2
 
 from confcom.errors import ConfcomError, UnavailableError, WrongTypeError, WrongValueError
 from confcom.verify.argument_types import time_limit
-from confcom.verify.policy import Policy
+from confcom.verify.policy import SgxPolicy
 from confcom.verify.ratls.certificate import CollateralInput, require_arguments, verify_certificate
 from confcom.verify.trust import KnownRoot, TrustedRoot
 from confcom.verify.verdict import Verdict
@@ -94,7 +94,7 @@ def _required(verdict: Verdict | None) -> Verdict:
 
 
 def client_context(
-    policy: Policy,
+    policy: SgxPolicy,
     collateral: CollateralInput,
     root: TrustedRoot | KnownRoot | None = None,
     now: datetime | None = None,
@@ -125,7 +125,7 @@ def client_context(
 def connect(
     host: str,
     port: int,
-    policy: Policy,
+    policy: SgxPolicy,
     collateral: CollateralInput,
     root: TrustedRoot | KnownRoot | None = None,
     *,
@@ -179,7 +179,7 @@ class RatlsTransport(httpx2.HTTPTransport):
 
     def __init__(
         self,
-        policy: Policy,
+        policy: SgxPolicy,
         collateral: CollateralInput,
         root: TrustedRoot | KnownRoot | None = None,
         now: datetime | None = None,
@@ -202,7 +202,7 @@ class AsyncRatlsTransport(httpx2.AsyncHTTPTransport):
 
     def __init__(
         self,
-        policy: Policy,
+        policy: SgxPolicy,
         collateral: CollateralInput,
         root: TrustedRoot | KnownRoot | None = None,
         now: datetime | None = None,
