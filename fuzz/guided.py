@@ -32,7 +32,7 @@ MEMORY_MIB: Final = 1024
 MAX_SHOWN: Final = 2_000
 """Characters of a finding's traceback that are printed."""
 SHARE_OF_BYTES: Final = 0.4
-"""Share of mutations that libFuzzer makes, where a target has mutations of its own."""
+"""Share of mutations that libFuzzer makes; the others keep the format's structure."""
 _STATISTIC: Final = re.compile(r"^stat::(\w+): +(\d+)$", re.MULTILINE)
 _COVERAGE: Final = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)/(\S+)")
 
@@ -137,9 +137,9 @@ def main(arguments: Sequence[str]) -> int:
 
         def mutated(data: bytes, max_size: int, seed: int) -> bytes:
             random = Random(seed)
-            if target.mutation is None or random.random() < SHARE_OF_BYTES:
+            if random.random() < SHARE_OF_BYTES:
                 return bytes(atheris.Mutate(data, max_size))
-            return bytes(target.mutation(data, random)[:max_size])
+            return bytes(target.mutate(data, random)[:max_size])
 
         atheris.Setup([sys.argv[0], *flags, str(asked.corpus), str(seeds)], target.check, custom_mutator=mutated)
         atheris.Fuzz()  # ends the process

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
-
-Mutation = Callable[[bytes, Random], bytes]
 
 MAX_DEPTH: Final = 12
 """Levels of DER that are taken apart; a certificate with its extensions has eight."""

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import ClassVar, Final, TypeVar
 
 from cryptography import x509
@@ -37,7 +38,7 @@ from confcom.verify import Collateral, UnreadableInputError, Verdict, read_polic
 from confcom.verify.inspection import inspect_quote
 from confcom.verify.ratls import Form, make_certificate, read_evidence, verify_certificate
 from fuzz.evidence import CHALLENGE, CRLS, SIGNED_PARTS, VECTORS, GoodEvidence, SimulatedEvidence, meaning
-from fuzz.mutations import Mutation, der_mutated, tokens_mutated
+from fuzz.mutations import bytes_mutated, der_mutated, tokens_mutated
 from testkit.verify import ratls_lab
 
 _T = TypeVar("_T")
@@ -68,8 +69,6 @@ class Target(ABC):
     max_size: ClassVar[int]
     words: ClassVar[tuple[bytes, ...]] = ()
     """Words of the format, for libFuzzer's dictionary."""
-    mutation: ClassVar[Mutation | None] = None
-    """Mutations that keep the format's structure, beside libFuzzer's, which change bytes."""
 
     def __init__(self, good: SimulatedEvidence) -> None:
         self.good = good
@@ -84,6 +83,10 @@ class Target(ABC):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             self._check(data)
+
+    def mutate(self, data: bytes, random: Random) -> bytes:
+        """Return other data; by default by bytes, in formats with a structure by their elements."""
+        return bytes_mutated(data, random)
 
     @abstractmethod
     def seeds(self) -> Mapping[str, bytes]: ...
@@ -162,13 +165,15 @@ class CertificationTarget(Target):
     """Certification data in a good quote; or one certificate, DER, as its leaf, also signed by the PCK's CA."""
 
     max_size = MAX_QUOTE_INPUT
-    mutation = staticmethod(der_mutated)
     words = (
         b"-----BEGIN CERTIFICATE-----",
         b"-----END CERTIFICATE-----",
         b"\x05\0",
         b"\x06\x0a\x2a\x86\x48\x86\xf8\x4d",
     )
+
+    def mutate(self, data: bytes, random: Random) -> bytes:
+        return der_mutated(data, random)
 
     def seeds(self) -> Mapping[str, bytes]:
         vectors, pki = VECTORS / "genuine-quotes", self.good.platform.pki
@@ -227,7 +232,6 @@ class TcbDocumentsTarget(Target):
     """TCB info and QE identity, as served and signed again by the right key; and both forms of collateral in JSON."""
 
     max_size = MAX_DOCUMENT_INPUT
-    mutation = staticmethod(tokens_mutated)
     words = (
         *(status.value.encode() for status in TcbStatus),
         *(b'"tcbInfo"', b'"enclaveIdentity"', b'"simulation"', b'"advisoryIDs"', b'"collaterals"', b"1e400", b"NaN"),
@@ -241,7 +245,13 @@ class TcbDocumentsTarget(Target):
             b'"tcb_info"',
         ),
     )
-    _kinds: ClassVar = {TCB_INFO_NAME: ("tcb_info", TcbInfo), QE_IDENTITY_NAME: ("qe_identity", QeIdentity)}
+    _kinds: ClassVar[Mapping[str, tuple[str, Callable[[bytes], TcbInfo | QeIdentity]]]] = {
+        TCB_INFO_NAME: ("tcb_info", TcbInfo.parse),
+        QE_IDENTITY_NAME: ("qe_identity", QeIdentity.parse),
+    }
+
+    def mutate(self, data: bytes, random: Random) -> bytes:
+        return tokens_mutated(data, random)
 
     def seeds(self) -> Mapping[str, bytes]:
         parts = {name: getattr(self.good.collateral, name) for name in SIGNED_PARTS}
@@ -260,7 +270,7 @@ class TcbDocumentsTarget(Target):
     def _check(self, data: bytes) -> None:
         documented(Collateral.from_json, data)
         name = next((name for name in self._kinds if data.startswith(f'{{"{name}"'.encode())), TCB_INFO_NAME)
-        part, kind = self._kinds[name]
+        part, parse = self._kinds[name]
         signed = documented(lambda document: SignedJson.parse(document, name), data)
         verdict = self.judged_collateral(**{part: data})
         if not isinstance(signed, SignedJson):
@@ -270,7 +280,7 @@ class TcbDocumentsTarget(Target):
         same = signed.body == SignedJson.parse(getattr(self.good.collateral, part), name).body
         require(not verdict.ok or same, "a changed document is used")
         document = self.good.signed_document(signed)
-        parsed = documented(kind.parse, document)
+        parsed = documented(parse, document)
         verdict = self.judged_collateral(**{part: document})
         require(not (isinstance(parsed, ConfcomError) and verdict.ok), "a document that cannot be parsed is used")
         require(not verdict.ok or verdict.tcb_status == TcbStatus.UP_TO_DATE.value, "another status is accepted")
@@ -280,11 +290,13 @@ class CrlTarget(Target):
     """A revocation list as the root's and as the PCK CA's, as served and signed again by the right key."""
 
     max_size = MAX_DOCUMENT_INPUT
-    mutation = staticmethod(der_mutated)
 
     def __init__(self, good: SimulatedEvidence) -> None:
         super().__init__(good)
         self._revoking = good.crl(revoked=STRANGERS_SERIAL)
+
+    def mutate(self, data: bytes, random: Random) -> bytes:
+        return der_mutated(data, random)
 
     def seeds(self) -> Mapping[str, bytes]:
         lists = {name: getattr(self.good.collateral, name) for name in CRLS}
@@ -315,7 +327,6 @@ class RatlsCertificateTarget(Target):
     """A peer's certificate: its evidence is read, and verified with a policy that the good enclave meets."""
 
     max_size = MAX_CERTIFICATE_INPUT
-    mutation = staticmethod(der_mutated)
     words = (b"\xd9\xea\x60\x82", b"kpubkey-hash", b"enonce", b"-----BEGIN CERTIFICATE-----")
 
     def __init__(self, good: SimulatedEvidence) -> None:
@@ -324,6 +335,9 @@ class RatlsCertificateTarget(Target):
         public = self._key.public_key()
         self._public_key = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self._policy = replace(good.policy, report_data=None)
+
+    def mutate(self, data: bytes, random: Random) -> bytes:
+        return der_mutated(data, random)
 
     def seeds(self) -> Mapping[str, bytes]:
         good, key = self.good, self._key
@@ -362,7 +376,6 @@ class PolicyFileTarget(Target):
     """A policy file: read, and used on the good quote with the challenge of the call."""
 
     max_size = MAX_DOCUMENT_INPUT
-    mutation = staticmethod(tokens_mutated)
     words = (
         *(
             b"mr_enclave",
@@ -382,6 +395,9 @@ class PolicyFileTarget(Target):
         super().__init__(good)
         self._folder = tempfile.TemporaryDirectory(prefix="confcom-fuzz-")
         self._path = Path(self._folder.name) / "policy.toml"
+
+    def mutate(self, data: bytes, random: Random) -> bytes:
+        return tokens_mutated(data, random)
 
     def seeds(self) -> Mapping[str, bytes]:
         enclave = self.good.enclave.mr_enclave.hex()
