@@ -159,7 +159,7 @@ def _chains() -> tuple[str, ...]:
 
 
 def _root(good: GoodEvidence) -> TrustedRoot:
-    return intel_root() if good.root is INTEL else good.root  # type: ignore[return-value] # there is one KnownRoot
+    return intel_root() if good.root is INTEL else good.root  # there is one KnownRoot
 
 
 def _intels(good: GoodEvidence, evidence: Mutated) -> str:

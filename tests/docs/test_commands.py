@@ -40,10 +40,9 @@ NOT_RUN = {
     *("ausearch", "audit2allow", "semodule"),  # a node with SELinux
     "docker",  # a container builder and a registry; `make images` builds images/Dockerfile
     "ctr",  # containerd and root; the cases on real Kubernetes import images
-    *("pip", "/tmp/atheris/bin/pip"),  # a package index
+    "pip",  # a package index
     "uvicorn",  # tests do not install it; the service that it starts is run without it
-    *("python3.11", "/tmp/atheris/bin/python"),  # atheris, which tests do not install
-    ".venv/bin/python",  # root and a running cluster; the cases on real Kubernetes use it
+    ".venv/bin/python",  # root and a running cluster, or a finding of the fuzzer
 }
 """Programs whose commands are not run, with their requirements."""
 
