@@ -118,7 +118,7 @@ def consistent(verdict: Verdict) -> Verdict:
     """Return the verdict after a look at what holds for every verdict."""
     for check in verdict.checks:
         require(check.code in CODES, f"a check has a code that no page has: {check.code}")
-    require(verdict.ok == (not verdict.failures), f"ok and failures do not agree: {verdict}")
+    require(verdict.ok == (not verdict.failures), "ok and failures do not agree")
     require((verdict.claims is not None) or not verdict.ok, "a verdict is ok without claims")
     for check in verdict.failures:
         check.to_json()

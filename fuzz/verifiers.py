@@ -12,7 +12,7 @@ import importlib
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.util import find_spec
@@ -119,16 +119,17 @@ class Judgements:
     """Codes of our failed checks."""
 
 
-def judge(good: GoodEvidence, evidence: Mutated, tell: Connection | None = None) -> Judgements:
-    """Return the three verdicts; `tell` hears ours before the other libraries, which may abort, are asked."""
+def judge(good: GoodEvidence, evidence: Mutated, tell: Callable[[Judgements], None] = lambda _: None) -> Judgements:
+    """Return the three verdicts; `tell` hears those that are known before a library is asked that may abort."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         verdict = replace(good, collateral=evidence.collateral).verdict(evidence.quote)
-    ours = Judgements(ACCEPTED if verdict.ok else verdict.kind.value, ABORTED, ABORTED)
-    ours = replace(ours, codes=tuple(check.code for check in verdict.failures))
-    if tell is not None:
-        tell.send(ours)
-    return replace(ours, dcap_qvl=_dcap_qvls(good, evidence), intels=_intels(good, evidence))
+    codes = tuple(check.code for check in verdict.failures)
+    result = Judgements(ACCEPTED if verdict.ok else verdict.kind.value, ABORTED, ABORTED, codes)
+    tell(result)
+    result = replace(result, dcap_qvl=_dcap_qvls(good, evidence))
+    tell(result)
+    return replace(result, intels=_intels(good, evidence))
 
 
 def _dcap_qvls(good: GoodEvidence, evidence: Mutated) -> str:
@@ -193,7 +194,7 @@ def _work(kind: str, seed: int, indexes: range, tell: Connection) -> None:
     for index in indexes:
         tell.send(index)
         try:
-            tell.send(judge(good, mutated(good, seed, index), tell))
+            tell.send(judge(good, mutated(good, seed, index), tell.send))
         except Exception as error:  # noqa: BLE001 # whatever it is, it is what is looked for
             tell.send(f"{type(error).__name__}: {error}"[:MAX_SHOWN])
     tell.send(None)
