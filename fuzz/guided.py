@@ -3,12 +3,13 @@
     python -m fuzz.guided TARGET --seconds 30 --corpus DIR --findings DIR
     python -m fuzz.guided TARGET --input FILE
 
-The first form needs atheris and ends by libFuzzer's exit code. The second runs one input, without atheris.
+The first form needs atheris, and prints what libFuzzer prints. The second runs one input, without atheris.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import re
 import subprocess
@@ -34,6 +35,9 @@ MAX_SHOWN: Final = 2_000
 SHARE_OF_BYTES: Final = 0.4
 """Share of mutations that libFuzzer makes; the others keep the format's structure."""
 _STATISTIC: Final = re.compile(r"^stat::(\w+): +(\d+)$", re.MULTILINE)
+_DONE: Final = re.compile(r"^Done \d+ runs", re.MULTILINE)
+"""What libFuzzer prints at the end of its time."""
+_INPUT: Final = re.compile(r"^(?:input:|.*Test unit written to) (\S+)", re.MULTILINE)
 _COVERAGE: Final = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)/(\S+)")
 
 
@@ -69,12 +73,14 @@ def run_target(name: str, seconds: int, seed: int, corpus: Path | None, findings
         command += ["--corpus", str(kept), "--findings", str(findings)]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         log = done.stdout.decode(errors="replace")
-        if corpus is not None and done.returncode == 0:
+        # At the end of a slow process libFuzzer's alarm may still ring and change the exit code.
+        is_done = _DONE.search(log) is not None
+        if corpus is not None and is_done:
             _minimise(name, kept)
     statistics = dict(_STATISTIC.findall(log))
     coverage = _COVERAGE.findall(log)
     edges = "{} edges, {} features, corpus of {} ({})".format(*coverage[-1]) if coverage else "no coverage"
-    finding = "" if done.returncode == 0 else f"WRONG: {_end_of(log)}"
+    finding = "" if is_done else f"WRONG: {_end_of(log)}"
     inputs = int(statistics.get("number_of_executed_units", 0))
     return Outcome(name, inputs, edges, int(statistics.get("peak_rss_mb", 0)), finding)
 
@@ -97,7 +103,7 @@ def _end_of(log: str) -> str:
     """Return the traceback or libFuzzer's error, and where the input is."""
     begins = [at for mark in ("Uncaught Python exception", "ERROR: libFuzzer") if (at := log.find(mark)) >= 0]
     text = log[min(begins) :] if begins else log[-MAX_SHOWN:]
-    files = re.findall(r"Test unit written to (\S+)", log)
+    files = _INPUT.findall(log)[:1]
     shown = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN // 2]}\n...\n{text[-MAX_SHOWN // 2 :]}"
     return "\n".join([shown.strip(), *(f"  input: {file}" for file in files)])
 
@@ -141,7 +147,17 @@ def main(arguments: Sequence[str]) -> int:
                 return bytes(atheris.Mutate(data, max_size))
             return bytes(target.mutate(data, random)[:max_size])
 
-        atheris.Setup([sys.argv[0], *flags, str(asked.corpus), str(seeds)], target.check, custom_mutator=mutated)
+        def checked(data: bytes) -> None:
+            try:
+                target.check(data)
+            except BaseException:
+                # libFuzzer writes it too, but its alarm may end a slow process before.
+                file = asked.findings / f"{asked.target}-{hashlib.sha256(data).hexdigest()[:16]}"
+                file.write_bytes(data)
+                print(f"input: {file}", flush=True)
+                raise
+
+        atheris.Setup([sys.argv[0], *flags, str(asked.corpus), str(seeds)], checked, custom_mutator=mutated)
         atheris.Fuzz()  # ends the process
     return 0
 
