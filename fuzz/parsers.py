@@ -391,11 +391,6 @@ class PolicyFileTarget(Target):
         *(b"1979-05-27T07:32:00Z", b"0x7fffffff", b"9223372036854775808", b'"""', b"'''", b"\\uD800", b"UpToDate"),
     )
 
-    def __init__(self, good: SimulatedEvidence) -> None:
-        super().__init__(good)
-        self._folder = tempfile.TemporaryDirectory(prefix="confcom-fuzz-")
-        self._path = Path(self._folder.name) / "policy.toml"
-
     def mutate(self, data: bytes, random: Random) -> bytes:
         return tokens_mutated(data, random)
 
@@ -419,11 +414,13 @@ class PolicyFileTarget(Target):
         }
 
     def _check(self, data: bytes) -> None:
-        self._path.write_bytes(data)
-        policy = documented(lambda _: read_policy(self._path, CHALLENGE), data, (SettingsError, UnreadableInputError))
-        if isinstance(policy, ConfcomError):
-            return
-        require(policy == read_policy(self._path, CHALLENGE), "one file gives two policies")
+        with tempfile.TemporaryDirectory(prefix="confcom-fuzz-") as folder:
+            path = Path(folder) / "policy.toml"
+            path.write_bytes(data)
+            policy = documented(lambda _: read_policy(path, CHALLENGE), data, (SettingsError, UnreadableInputError))
+            if isinstance(policy, ConfcomError):
+                return
+            require(policy == read_policy(path, CHALLENGE), "one file gives two policies")
         good = self.good
         verdict = consistent(verify(good.quote, policy, self.prepared, now=good.now))
         if verdict.ok and verdict.claims is not None:
