@@ -21,12 +21,19 @@ _CONTENTS: Final = (
     *(b"991231235959Z", b"500101000000Z", b"99991231235959Z", b"20261124120000Z", b"20261124120000.5Z", b"\xc3\x28"),
 )
 _TOKEN: Final = re.compile(rb'"[^"\n]*"|-?[0-9]+[dhm]?|true|false|null|[A-Za-z_]+|[{}\[\],:=\n]')
-_VALUES: Final = (
-    *(b'""', b'"A"', b'"UpToDate"', b'"OutOfDate"', b'"Revoked"', b'"SWHardeningNeeded"', b'"SGX"', b'"QE"', b'"TDX"'),
-    *(b'"9999-12-31T23:59:59Z"', b'"1970-01-01T00:00:00Z"', b'"2026-02-30T00:00:00Z"', b'"\\ud800"', b'"\\u0000"'),
-    *(b"0", b"1", b"255", b"256", b"65535", b"65536", b"2147483647", b"2147483648", b"-1", b"1e400", b"NaN", b"1.0"),
-    *(b"true", b"false", b"null", b"[]", b"{}", b"[[]]", b'"99999d"', b'"0m"', b'"' + b"0" * 64 + b'"', b"9" * 5000),
+_DATES: Final = tuple(
+    f'"{text}"'.encode()
+    for text in ("9999-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-11-24T12:00:00+00:00")
 )
+_NUMBERS: Final = (
+    *(b"0", b"1", b"255", b"256", b"65535", b"65536", b"2147483647", b"2147483648", b"-1", b"1e400", b"NaN", b"1.0"),
+    b"9" * 5000,
+)
+_TEXTS: Final = (
+    *(b'""', b'"A"', b'"UpToDate"', b'"OutOfDate"', b'"Revoked"', b'"SWHardeningNeeded"', b'"SGX"', b'"QE"', b'"TDX"'),
+    *(b'"\\ud800"', b'"\\u0000"', b'"99999d"', b'"0m"', b'"' + b"0" * 64 + b'"'),
+)
+_OTHERS: Final = (b"true", b"false", b"null", b"[]", b"{}", b"[[]]")
 
 
 @dataclass(slots=True)
@@ -124,9 +131,16 @@ def tokens_mutated(data: bytes, random: Random) -> bytes:
         token, other = data[begin:end], data[other_begin:other_end]
         new = random.choice((b"", token * 2, token + b"," + token, other, bytes_mutated(token, random)))
         if random.random() < 0.5:
-            new = random.choice(_VALUES)
+            new = random.choice(_values_like(token) if random.random() < 0.7 else _OTHERS)
         data = data[:begin] + new + data[end:]
     return data
+
+
+def _values_like(token: bytes) -> tuple[bytes, ...]:
+    """Return values of a token's kind at the bounds of what is valid."""
+    if token.startswith(b'"'):
+        return _DATES if token.endswith(b'Z"') else _TEXTS
+    return _NUMBERS if token[:1].isdigit() else _OTHERS
 
 
 def bytes_mutated(data: bytes, random: Random) -> bytes:
