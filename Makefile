@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
 WORKERS ?= 2
 
-.PHONY: help setup demo test format node lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz bench bench-e2e soak lock protos clean
+.PHONY: help setup demo test format node lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz fuzz-verifiers bench bench-e2e soak lock protos clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z].*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -59,8 +59,11 @@ e2e-1.37: $(VENV)/.dev ## updates of the device plugin, what is done to plugins,
 e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
 	$(BIN)/python -m pytest e2e/full/slow $(ARGS)
 
-fuzz: $(VENV)/.dev ## a million inputs to the AESM session, 50,000 to a live helper; three minutes
+fuzz: $(VENV)/.dev ## the AESM session, a live helper, and six parsers by atheris for 30 s each; five minutes
 	$(BIN)/python -m fuzz $(ARGS)
+
+fuzz-verifiers: $(VENV)/.dev ## confcom, dcap-qvl and Intel's QVL over 20,000 mutations each of genuine and simulated evidence
+	$(BIN)/python -m fuzz.verifiers $(ARGS)
 
 bench: $(VENV)/.dev ## how fast the daemons are, as a table and JSON; ARGS="--goals" fails if a goal is missed by far
 	@$(BIN)/python -m bench $(ARGS)

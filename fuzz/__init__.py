@@ -1,1 +1,1 @@
-"""Structure-aware fuzzing of the AESM session and of a live quote helper; see docs/how-to/fuzz.md."""
+"""Fuzzing: the AESM session and a live helper by a generator, six parsers by atheris; see docs/how-to/fuzz.md."""
