@@ -68,7 +68,8 @@ def test_an_image_runs_its_program_as_its_user_without_a_shell(stages, target):
     python, option, module = json.loads(entrypoint)
     assert (python, option) == ("/opt/confcom/bin/python", "-m")
     assert module == f"confcom.{target.replace('-', '_')}"
-    assert importlib.util.find_spec(f"{module}.__main__")
+    program = importlib.util.find_spec(module)
+    assert program.submodule_search_locations is None or importlib.util.find_spec(f"{module}.__main__")
     assert stages[target].all("USER") == [USERS[target]]
 
 

@@ -191,8 +191,8 @@ def test_limits():
     assert f"18 (BUSY) after {limits.peer_wait_seconds:g} s" in PAGE
     for seconds in (limits.whole_request_seconds, limits.provider_wait_seconds, CALL_SECONDS):
         assert f"| {seconds:g} s |" in PAGE
-    assert f"still served for {limits.accept_drain_seconds:g} s" in PAGE
-    assert f"answered within {limits.drain_seconds:g} s" in PAGE
+    assert f"For {limits.accept_drain_seconds:g} s after the path is gone or taken, the stopped helper serves" in PAGE
+    assert f"which takes at most {limits.drain_seconds:g} s" in PAGE
 
 
 def test_what_causes_what():
