@@ -33,11 +33,7 @@ def currency_check(collateral: CollateralDocuments | MalformedError | None, now:
         return failed(required, "none given", why, VerdictKind.UNUSABLE, code="collateral")
     if isinstance(collateral, MalformedError):
         return failed_by(required, collateral, code="collateral")
-    signers = (*collateral.tcb_info_issuers, *collateral.qe_identity_issuers, *collateral.pck_crl_issuers)
-    certificates = [
-        (name_text(signer.subject), signer.not_valid_before_utc, signer.not_valid_after_utc) for signer in signers
-    ]
-    for name, begin, end in (*collateral.periods, *certificates):
+    for name, begin, end in (*collateral.periods, *collateral.issuer_periods):
         if not begin <= now < end:
             found = f"{name} is valid from {utc_text(begin)} to {utc_text(end)}"
             why = "fetch or export it again; some caches serve old collateral on purpose: then ask Intel's own service"
