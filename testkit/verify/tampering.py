@@ -207,6 +207,7 @@ def collateral_cases():
     yield Case("TCB signer revoked", revoked_signer, kind=UNUSABLE)
     yield from crl_cases("pck_crl", "pck_ca")
     yield from crl_cases("root_ca_crl", "root")
+    yield Case("pck_crl of the TCB signer, which is no CA", crl_of_the_tcb_signer, kind=UNUSABLE)
     other_name = tcb_signer(common_name="SIMULATED SGX Thing - NOT INTEL")
     yield Case("TCB signer with another common name", other_name, DCAP, UNUSABLE)
     expired_signer = tcb_signer(not_after=LONG_AGO, not_before=LONG_AGO - timedelta(1))
@@ -264,6 +265,13 @@ def crl_cases(part, issuer):
     yield Case(f"{part} of a stranger", strange, kind=UNUSABLE)
     forged = replaced(part, lambda lab: lab.crl(CertifiedKey(own(lab).certificate, OTHER_KEY)))
     yield Case(f"{part} signed by a stranger's key", forged, kind=UNUSABLE)
+
+
+def crl_of_the_tcb_signer(lab, evidence):
+    pki = lab.platform.pki
+    return evidence.with_collateral(
+        pck_crl=lab.crl(pki.tcb_signer), pck_crl_issuer_chain=pki.tcb_signer.pem + pki.root.pem
+    )
 
 
 def tcb_signer(**changes):

@@ -283,7 +283,7 @@ async def test_closing_ends_streams_and_server_at_once(kubelet, registrar, devic
     running = device.run()
     await kubelet.start()
     await kubelet.until_list(REAL.epc)
-    path = registrar.socket_path
+    path = kubelet.endpoint(REAL.epc)
     assert path.is_socket()
     running.cancel()
     async with services.unix_channel(str(path)) as channel:

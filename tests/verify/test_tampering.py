@@ -42,6 +42,7 @@ CODES = {
     "pck_crl signed by a stranger's key": "collateral-crl",
     "root_ca_crl of a stranger": "collateral-crl",
     "PCK revocation list's chain of a stranger": "collateral-crl",
+    "pck_crl of the TCB signer, which is no CA": "collateral-crl",
     "leaf revoked": "pck-revoked",
     "intermediate revoked": "pck-revoked",
     "root revoked in its own list": "pck-revoked",

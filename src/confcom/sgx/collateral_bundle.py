@@ -14,7 +14,7 @@ from typing import Self
 from cryptography import x509
 
 from confcom.errors import MalformedError
-from confcom.sgx.certificates import load_certificate
+from confcom.sgx.certificates import load_certificate, name_text
 from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
 from confcom.sgx.tcb_documents import QeIdentity, TcbInfo
 
@@ -42,8 +42,14 @@ class CollateralDocuments:
     pck_crl: x509.CertificateRevocationList
     pck_crl_issuers: tuple[x509.Certificate, ...]
     root_ca_crl: x509.CertificateRevocationList
+    issuer_periods: tuple[tuple[str, datetime, datetime], ...]
+    """Name and validity of each certificate in the three issuer chains."""
     periods: tuple[tuple[str, datetime, datetime], ...]
     """Name, issue date and next issue date of each part with dates; the root's revocation list is last."""
+
+    @property
+    def validity_periods(self) -> tuple[tuple[str, datetime, datetime], ...]:
+        return (*self.periods, *self.issuer_periods)
 
     @property
     def expires(self) -> datetime:
@@ -111,14 +117,21 @@ class CollateralBundle:
         tcb_info, qe_identity = TcbInfo.parse(self.tcb_info), QeIdentity.parse(self.qe_identity)
         pck_crl, pck_crl_period = _crl("the PCK revocation list", self.pck_crl)
         root_ca_crl, root_ca_crl_period = _crl("the root's revocation list", self.root_ca_crl)
+        tcb_info_issuers = self._issuers("tcb_info_issuer_chain")
+        qe_identity_issuers = self._issuers("qe_identity_issuer_chain")
+        pck_crl_issuers = self._issuers("pck_crl_issuer_chain")
         return CollateralDocuments(
             tcb_info,
-            self._issuers("tcb_info_issuer_chain"),
+            tcb_info_issuers,
             qe_identity,
-            self._issuers("qe_identity_issuer_chain"),
+            qe_identity_issuers,
             pck_crl,
-            self._issuers("pck_crl_issuer_chain"),
+            pck_crl_issuers,
             root_ca_crl,
+            tuple(
+                (name_text(issuer.subject), issuer.not_valid_before_utc, issuer.not_valid_after_utc)
+                for issuer in (*tcb_info_issuers, *qe_identity_issuers, *pck_crl_issuers)
+            ),
             (
                 ("TCB info", tcb_info.issue_date, tcb_info.next_update),
                 ("QE identity", qe_identity.issue_date, qe_identity.next_update),

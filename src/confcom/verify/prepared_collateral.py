@@ -25,7 +25,6 @@ from confcom.verify.checks.collateral import (
     nearest_valid,
     signatures_check,
     signers_check,
-    validity_periods,
 )
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
 from confcom.verify.checks.marks import collateral_marks_check, present_collateral_marks
@@ -123,7 +122,7 @@ class Collateral(CollateralBundle):
         prepared = PreparedCollateral(self, trusted_root(root))
         instant = datetime.now(UTC) if now is None else require_instant(now)
         leeway = argument_types.clock_leeway(clock_leeway)
-        instant = nearest_valid(instant, [period[1:] for period in validity_periods(prepared.documents)], leeway)
+        instant = nearest_valid(instant, [period[1:] for period in prepared.documents.validity_periods], leeway)
         for check in (currency_check(prepared.documents, instant), *prepared.checks):
             if check.status is CheckStatus.FAILED:
                 raise CollateralError(

@@ -16,7 +16,7 @@ from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import authenticity, authorisation, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
-from confcom.verify.checks.collateral import currency_check, nearest_valid, validity_periods
+from confcom.verify.checks.collateral import currency_check, nearest_valid
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection
 from confcom.verify.checks.marks import present_marks, quote_marks_check
 from confcom.verify.checks.tcb_level import PlatformTcb
@@ -218,7 +218,7 @@ def _judged_at(
         return now
     periods = [(root.not_before, root.not_after), certification.period]
     if usable:
-        periods += [(begin, end) for _, begin, end in validity_periods(usable.documents)]
+        periods += [(begin, end) for _, begin, end in usable.documents.validity_periods]
     return nearest_valid(now, periods, leeway)
 
 

@@ -34,21 +34,12 @@ def currency_check(collateral: CollateralDocuments | MalformedError | None, now:
         return failed(required, "none given", why, VerdictKind.UNUSABLE, code="collateral")
     if isinstance(collateral, MalformedError):
         return failed_by(required, collateral, code="collateral")
-    for name, begin, end in validity_periods(collateral):
+    for name, begin, end in collateral.validity_periods:
         if not begin <= now < end:
             found = f"{name} is valid from {utc_text(begin)} to {utc_text(end)}"
             why = "fetch or export it again; some caches serve old collateral on purpose: then ask Intel's own service"
             return failed(required, found, why, VerdictKind.UNUSABLE, code="collateral")
     return passed(required, f"current until {utc_text(collateral.expires)}", code="collateral")
-
-
-def validity_periods(collateral: CollateralDocuments) -> tuple[tuple[str, datetime, datetime], ...]:
-    """Return name, first instant and end of each part of collateral and of each certificate of its signers."""
-    signers = (*collateral.tcb_info_issuers, *collateral.qe_identity_issuers, *collateral.pck_crl_issuers)
-    certificates = (
-        (name_text(signer.subject), signer.not_valid_before_utc, signer.not_valid_after_utc) for signer in signers
-    )
-    return (*collateral.periods, *certificates)
 
 
 def nearest_valid(now: datetime, periods: Iterable[tuple[datetime, datetime]], leeway: timedelta) -> datetime:

@@ -1,7 +1,7 @@
 """Checks of revocation: both CRLs are signed, and revoke neither a signer of collateral nor a quote's certificates.
 
-Formats: RFC 5280; Intel's "PCK Certificate and CRL Profile". dcap-qvl checks the same by other code, and only with a
-quote.
+Formats: RFC 5280; Intel's "PCK Certificate and CRL Profile". dcap-qvl has checks of its own, and makes
+them only with a quote.
 """
 
 from __future__ import annotations

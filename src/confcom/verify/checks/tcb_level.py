@@ -1,4 +1,4 @@
-"""The TCB levels of a platform and its quoting enclave: our own judgement, which dcap-qvl's must equal. Pure.
+"""confcom's own judgement of QE identity and TCB levels, with which dcap-qvl's judgement must agree. No I/O.
 
 Rules: PCS API v4, "Get TCB Info" and "Get Quoting Enclave Identity"; convergence of both levels as in Intel's QVL.
 """
@@ -16,7 +16,7 @@ from confcom.verify.verdict import Check, VerdictKind, failed, judged
 
 @dataclass(frozen=True, slots=True)
 class PlatformTcb:
-    """The levels of a platform and its quoting enclave, and what follows from both for their quotes."""
+    """The TCB levels of a platform and its quoting enclave, and the status and advisories of their quotes."""
 
     platform: TcbLevel
     quoting_enclave: TcbLevel
@@ -32,7 +32,7 @@ class PlatformTcb:
 
 
 def converged(platform: TcbStatus, quoting_enclave: TcbStatus) -> TcbStatus:
-    """Return the status of quotes of a platform whose quoting enclave has the second status."""
+    """Return the status of quotes, which depends on the status of the platform and of its quoting enclave."""
     if quoting_enclave is TcbStatus.OUT_OF_DATE:
         return OUT_OF_DATE.get(platform, platform)
     return TcbStatus.REVOKED if quoting_enclave is TcbStatus.REVOKED else platform
