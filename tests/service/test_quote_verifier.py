@@ -14,6 +14,7 @@ from confcom.service import BusyError, QuoteVerifier, WorkerError, quote_verifie
 from confcom.testing import Attestation
 from confcom.verify import SgxPolicy, VerdictKind
 from testkit.collateral_service import answers_of, serving
+from testkit.conditions import until
 from testkit.expected_errors import raises
 from testkit.worker_processes import FAULTY, workers_of
 
@@ -207,7 +208,7 @@ def faulty(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("faulty")
 async def test_a_worker_that_ends_is_replaced_and_its_quote_tried_once_more(verifier, source, monkeypatch):
-    monkeypatch.setattr(quote_verifier, "VERIFY_SECONDS", 0.5)
+    monkeypatch.setattr(quote_verifier, "VERIFY_SECONDS", 2)
     async with verifier(source[1], processes=2) as running:
         assert (await running.verify(EVIDENCE.quote + b"crash once")).ok
         for fault in (b"crash", b"hang"):
@@ -215,6 +216,7 @@ async def test_a_worker_that_ends_is_replaced_and_its_quote_tried_once_more(veri
             verdicts = await asyncio.gather(*map(running.verify, quotes))
             assert [str(verdict) for verdict in verdicts if not verdict.ok] == ["unusable: verifier-ended"]
             assert not verdicts[1].ok
+        await until(lambda: len(workers_of(os.getpid())) == 2)
         before = workers_of(os.getpid())
         os.kill(before[0], signal.SIGKILL)
         assert {verdict.ok for verdict in await asyncio.gather(*map(running.verify, [EVIDENCE.quote] * 8))} == {True}

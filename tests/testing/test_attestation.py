@@ -95,7 +95,7 @@ def test_bad_collateral_is_served(attestation, settings, demands, codes):
 
 
 def test_what_is_not_served(attestation, collateral_source):
-    with raises("collateral-not-fetched", FetchError, "why", "remedy"):
+    with raises("source-unknown-platform", FetchError, "why", "remedy"):
         fetch_collateral(attestation.quote(b"c").quote, collateral_source, evaluation=2)
     for path, status in (("tcb?fmspc=x", 400), ("tcb?fmspc=00906ed50000", 404), ("nothing", 404)):
         assert httpx2.get(collateral_source.base + path, trust_env=False).status_code == status
