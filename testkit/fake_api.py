@@ -7,7 +7,8 @@ from http import HTTPStatus
 import httpx2
 
 from confcom.addon.api import CLUSTER_WIDE, Api, plural
-from confcom.addon.login import Cluster, Login
+from confcom.addon.login import Cluster
+from confcom.kubernetes.kubectl_flags import Login
 from testkit.cluster_objects import SYSTEM
 
 _PATH = re.compile(

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from confcom.addon.api import ClusterAccessError
-from confcom.addon.login import Login, open_cluster
+from confcom.addon.login import open_cluster
+from confcom.kubernetes.kubectl_flags import Login
 from testkit.conditions import wait_until
 
 KUBECTL = f"""#!{sys.executable} -IS
@@ -172,7 +173,8 @@ def test_a_logins_program_that_outlives_kubectl_ends_no_command(kubectl):
 
 CHILD = """
 import sys
-from confcom.addon.login import Login, open_cluster
+from confcom.addon.login import open_cluster
+from confcom.kubernetes.kubectl_flags import Login
 with open_cluster(Login(), "ns") as cluster:
     try:
         print("open", flush=True)

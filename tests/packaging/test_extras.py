@@ -1,13 +1,18 @@
 import importlib.metadata
 import json
+import os
+import re
 import subprocess
 import sys
+import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
 from confcom import extras
 from confcom.extras import MissingExtraError, missing_extra
+from testkit.helper_process import running_helper
 
 ROOT = Path(__file__).parent.parent.parent
 EXTRAS = {
@@ -73,6 +78,30 @@ def test_a_worker_of_a_service_needs_no_http():
     assert done.returncode == 0, done.stderr
 
 
+def test_a_simulated_helper_and_its_collateral_need_no_packages_of_a_cluster(tmp_path):
+    hidden = ["grpc", "lightkube", *EXTRAS["cli"][1:], *EXTRAS["collateral"], *EXTRAS["ratls"]]
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nfor name in {hidden}: sys.modules[name] = None\n")
+    environ = {"PYTHONPATH": str(tmp_path)}
+
+    def command(*arguments):
+        return [sys.executable, "-m", "confcom", *map(str, arguments)]
+
+    def run(*arguments):
+        subprocess.run(command(*arguments), env=os.environ | environ, cwd=tmp_path, timeout=30, check=True)
+
+    with running_helper(directory=tmp_path, environ=environ) as helper:
+        run("quote", "--report-data", "00", "--socket", helper.socket, "--out", "q.bin")
+    run("inspect", "q.bin")
+    run("simulation", "export", "exported", "--state-dir", helper.state_dir)
+    serve = command("collateral", "serve", "--state-dir", helper.state_dir, "--address", "127.0.0.1:0")
+    with subprocess.Popen(serve, env=os.environ | environ, stderr=subprocess.PIPE, text=True) as service:
+        try:
+            url = re.search(r"http://\S+/", service.stderr.readline())[0]
+            assert urllib.request.urlopen(f"{url}qe/identity", timeout=30).status == HTTPStatus.OK
+        finally:
+            service.terminate()
+
+
 @pytest.mark.parametrize(("recorded", "wanted"), [
     ({"url": "file:///srv/a%20b/confcom-0.1.0-py3-none-any.whl"}, "/srv/a b/confcom-0.1.0-py3-none-any.whl[cli]"),
     ({"url": "https://h.test/x.whl", "archive_info": {}}, "confcom[cli] @ https://h.test/x.whl"),
@@ -92,6 +121,12 @@ def test_a_wheels_own_path_is_named(monkeypatch, tmp_path, recorded, wanted):
     monkeypatch.setattr(extras, "__file__", str(tmp_path / "lib" / "confcom" / "extras.py"))
     monkeypatch.setattr(importlib.metadata, "distribution", lambda _name: Distribution)
     assert MissingExtraError("click", "cli").remedy == f"install it with: pip install {wanted!r}"
+
+
+def test_the_page_names_every_extra():
+    page = (ROOT / "docs/reference/python.md").read_text()
+    declared = set(importlib.metadata.metadata("confcom").get_all("Provides-Extra"))
+    assert set(re.findall(r"^\| `(\w+)` \|.*\| \d+ \| \d+ \|$", page, re.MULTILINE)) == declared
 
 
 def test_every_package_of_an_extra_is_known():

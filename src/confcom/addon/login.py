@@ -27,6 +27,7 @@ import httpx2
 
 from confcom.addon.api import Api, ClusterAccessError
 from confcom.errors import MAX_FOREIGN_CHARACTERS, shortened
+from confcom.kubernetes.kubectl_flags import Login
 from confcom.kubernetes.objects import KubernetesObject, listing, text
 
 PROXY_SECONDS = 30.0
@@ -37,27 +38,6 @@ _PR_SET_PDEATHSIG = 1
 """The option of prctl(2) that sets which signal a process gets when its parent ends."""
 _LOG_LINE = re.compile(rb"[IWEF][0-9]{4} ")
 """Start of a log line (klog). kubectl proxy logs each failed request, but confcom reports failures itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """The user's options that choose a cluster. If an option is empty, kubectl and helm use their default."""
-
-    context: str = ""
-    kubeconfig: str = ""
-    user: str = ""
-    groups: tuple[str, ...] = ()
-    """kubectl and helm impersonate this `user` with these `groups`."""
-
-    def kubectl_flags(self) -> list[str]:
-        return self._flags("--context", "--as", "--as-group")
-
-    def helm_flags(self) -> list[str]:
-        return self._flags("--kube-context", "--kube-as-user", "--kube-as-group")
-
-    def _flags(self, context: str, user: str, group: str) -> list[str]:
-        named = ((context, self.context), ("--kubeconfig", self.kubeconfig), (user, self.user))
-        return [*(f"{flag}={value}" for flag, value in named if value), *(f"{group}={one}" for one in self.groups)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import click
 
 from confcom.cli.output_option import JSON, output_option, show_result
+from confcom.kubernetes.kubectl_flags import Login
 from confcom.kubernetes.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from confcom.addon.change import Changed
     from confcom.addon.command import AddOn
     from confcom.addon.helm import RunsHelm
-    from confcom.addon.login import Login, OpensCluster
+    from confcom.addon.login import OpensCluster
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +55,12 @@ def machine() -> Machine:
     return found or Machine(open_cluster, run_helm, time.monotonic, time.sleep)
 
 
+def present() -> datetime:
+    """Return the machine's present time. Unlike `machine`, this needs no package of the extra `cli`."""
+    found = click.get_current_context().find_object(Machine)
+    return found.now() if found else datetime.now(UTC)
+
+
 def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """Refuse invalid or empty text, since empty text makes kubectl and helm use the context's namespace."""
     if not _LABEL.fullmatch(value):
@@ -74,8 +81,6 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
         groups: tuple[str, ...],
         **rest: Any,  # noqa: ANN401 # as click
     ) -> R:
-        from confcom.addon.login import Login
-
         return command(login=Login(context, str(kubeconfig or ""), user, groups), **rest)
 
     decorated: Callable[..., R] = with_login

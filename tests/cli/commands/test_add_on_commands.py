@@ -8,9 +8,9 @@ import click
 import pytest
 
 from confcom.addon.chart_objects import STAGING_LABEL
-from confcom.addon.login import Login
 from confcom.addon.simulated_root import DEFAULT_SECRET
 from confcom.errors import ExitCode
+from confcom.kubernetes.kubectl_flags import Login
 from testkit import cluster_objects as make
 from testkit.cli_output import commands_in, error_of, findings_of, rows_of
 from testkit.cluster_objects import EPC, HELPER_EPC, SYSTEM

@@ -13,8 +13,8 @@ from confcom.cli.output_option import show_result
 from confcom.errors import printable
 
 if TYPE_CHECKING:
-    from confcom.addon.login import Login
     from confcom.addon.tenants import TenantPod
+    from confcom.kubernetes.kubectl_flags import Login
 
 _SHOWN = 10
 """Maximum number of Pods that the question for confirmation names."""

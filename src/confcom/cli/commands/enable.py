@@ -10,7 +10,7 @@ import click
 from confcom.cli import add_on_options as options
 
 if TYPE_CHECKING:
-    from confcom.addon.login import Login
+    from confcom.kubernetes.kubectl_flags import Login
 
 
 @click.command()

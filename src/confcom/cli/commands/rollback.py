@@ -9,7 +9,7 @@ import click
 from confcom.cli.add_on_options import cluster_options, interrupted_by_signals, opened, show_change, waiting_options
 
 if TYPE_CHECKING:
-    from confcom.addon.login import Login
+    from confcom.kubernetes.kubectl_flags import Login
 
 
 @click.command()

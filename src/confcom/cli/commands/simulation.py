@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import cluster_options, machine
+from confcom.cli.add_on_options import cluster_options, machine, present
 from confcom.cli.output_option import output_option, show_result
 from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
 from confcom.simulation.collateral_staging import Staging
 
 if TYPE_CHECKING:
-    from confcom.addon.login import Login
+    from confcom.kubernetes.kubectl_flags import Login
     from confcom.simulation.platform import SimulatedPlatform
 
 
@@ -122,7 +122,7 @@ def export(
     from confcom.quote_provider.state_directory import open_platform
     from confcom.simulation.root_seed import RootSeedError
 
-    chosen, now = Staging(staging) if staging else None, machine().now()
+    chosen, now = Staging(staging) if staging else None, present()
     if state_dir is None:
         platform, chosen = _cluster_platform(namespace, login, secret, chosen)
     else:

@@ -11,7 +11,7 @@ from confcom.cli.output_option import show_result
 from confcom.errors import ExitCode, printable
 
 if TYPE_CHECKING:
-    from confcom.addon.login import Login
+    from confcom.kubernetes.kubectl_flags import Login
 
 
 @click.command()
