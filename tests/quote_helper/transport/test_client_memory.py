@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import os
 import socket
+import subprocess
 import sys
 import termios
 from itertools import pairwise
@@ -317,10 +318,36 @@ def watched_memory(serve, provider, monkeypatch):
         task.cancel()
 
 
-async def test_memory_that_no_process_holds_is_a_problem(watched_memory, asks_quote, monkeypatch):
+SO_PEERPIDFD = 77
+HELD = 20
+HOLDER = f"""
+import socket, sys
+held = [socket.socket(socket.AF_UNIX) for _ in range({HELD})]
+for number, each in enumerate(held):
+    each.bind(f"\\0held{{number}} {{sys.argv[1]}}".encode())
+    each.connect(sys.argv[1])
+    each.send(bytes.fromhex(sys.argv[2]))
+socket.send_fds(socket.socket(fileno=int(sys.argv[3])), [b"x"], [each.fileno() for each in held])
+"""
+"""A process that connects, asks, passes its connections on, and ends."""
+
+
+def connected_by_an_ended_process(server, request):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-c", HOLDER, str(server.path), request.hex(), str(theirs.fileno())]
+        subprocess.run(command, check=True, timeout=WAIT_SECONDS, pass_fds=[theirs.fileno()])
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, HELD)
+    held = [socket.socket(fileno=each) for each in descriptors]
+    server.clients += held
+    return held
+
+
+@pytest.mark.parametrize("pid", [0, 1 << 22])
+async def test_memory_that_no_process_holds_is_a_problem(pid, watched_memory, asks_quote, monkeypatch):
     """The server refuses even a new peer. The problem ends when the connections are closed."""
-    server, problems = watched_memory(pid=0)
-    held = [server.connect(f"held{number}", asks_quote) for number in range(20)]
+    server, problems = watched_memory(pid=pid)
+    held = connected_by_an_ended_process(server, asks_quote)
     await settled()
     assert await server.read(server.connect("new", asks_quote)) == b""
     await until(lambda: problems)
@@ -332,8 +359,20 @@ async def test_memory_that_no_process_holds_is_a_problem(watched_memory, asks_qu
     assert problems[1] is None
 
 
-async def test_memory_that_living_processes_hold_is_none(watched_memory, asks_quote):
-    server, problems = watched_memory(pid=os.getpid())
+def has_peer_pidfd():
+    ours, theirs = socket.socketpair()
+    with ours, theirs, contextlib.suppress(OSError):
+        os.close(int.from_bytes(ours.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD, 4), sys.byteorder))
+        return True
+    return False
+
+
+@pytest.mark.parametrize("visible", [True, False])
+async def test_memory_that_living_processes_hold_is_none(visible, watched_memory, asks_quote):
+    """This holds for processes in PID namespaces that the helper does not see, too, from Linux 6.5 on."""
+    if not visible and not has_peer_pidfd():
+        pytest.skip("this kernel has no SO_PEERPIDFD (Linux 6.5)")
+    server, problems = watched_memory(pid=os.getpid() if visible else 0)
     for number in range(20):
         server.connect(f"held{number}", asks_quote)
     await settled()

@@ -149,13 +149,15 @@ class ByPod:
 
 
 def process_has_ended(sock: socket.SocketType, pid: int) -> bool:
-    """Return whether the process that connected has ended, or is unknown because of its PID namespace."""
-    if not pid:
-        return True
+    """Return whether the process that connected has ended.
+
+    The kernel says so of processes in other PID namespaces too (SO_PEERPIDFD, Linux 6.5). Before, these are unknown,
+    and count as ended.
+    """
     try:
         pidfd, _ = _open_pidfd(sock, pid)
     except OSError as error:
-        return error.errno == errno.ESRCH
+        return not pid or error.errno == errno.ESRCH
     try:
         return _has_event(pidfd, select.POLLIN)
     finally:
