@@ -192,6 +192,23 @@ def test_wrong_arguments_are_refused(tmp_path, code, arguments):
         QuoteVerifier(arguments.pop("policy"), arguments.pop("source"), **arguments)
 
 
+@pytest.mark.parametrize(("environ", "directory"), [
+    ({"XDG_CACHE_HOME": "{}/own"}, "own/confcom/collateral"),
+    ({"XDG_CACHE_HOME": "relative", "HOME": "{}"}, ".cache/confcom/collateral"),
+    ({}, None),
+])  # fmt: skip
+async def test_the_directory_has_a_default(environ, directory, verifier, source, *, tmp_path, monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, environ.get(name, "").format(tmp_path))
+    if directory is None:
+        with raises("wrong-value", SettingsError, "why", "remedy"):
+            verifier(source[1], directory=None)
+        return
+    async with verifier(source[1], directory=None) as running:
+        assert (await running.verify(EVIDENCE.quote)).ok
+    assert (tmp_path / directory).stat().st_mode & 0o777 == 0o700
+
+
 async def test_wrong_report_data_are_the_callers_mistake(verifier):
     async with verifier() as running:
         for code, value in {"wrong-value": b"short", "wrong-type": 5}.items():

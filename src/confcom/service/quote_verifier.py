@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -38,6 +39,16 @@ class BusyError(UnavailableError):
     error_code = "verifier-busy"
 
 
+def _default_directory() -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not home.is_absolute():  # XDG Base Directory Specification
+        home = Path(os.environ.get("HOME", ""), ".cache")
+    if not home.is_absolute():
+        why = "neither HOME nor XDG_CACHE_HOME is set"
+        raise WrongValueError("the cache of collateral has no directory", why=why, remedy="pass `directory`")
+    return home / "confcom" / "collateral"
+
+
 def _present() -> datetime:
     return datetime.now(UTC)
 
@@ -52,7 +63,8 @@ class QuoteVerifier:
     Args:
         policy: your demands on each quote.
         source: the service from which collateral is fetched.
-        directory: the directory of the cache, which several processes can share.
+        directory: the directory of the cache, which several processes can share; None means `confcom/collateral` in
+            $XDG_CACHE_HOME or ~/.cache.
         root: the root that you trust.
         processes: the number of workers, from 1 to 256. Each uses one core and about 40 MB.
         max_callers: the number of calls of `verify` that may wait at once.
@@ -68,7 +80,7 @@ class QuoteVerifier:
         policy: SgxPolicy,
         source: Source,
         *,
-        directory: str | os.PathLike[str],
+        directory: str | os.PathLike[str] | None = None,
         root: TrustedRoot | KnownRoot = INTEL,
         processes: int = 2,
         max_callers: int = DEFAULT_CALLERS,
@@ -82,7 +94,8 @@ class QuoteVerifier:
         if not number("the number of callers", max_callers, MAX_CALLERS):
             raise WrongValueError("a verifier without callers verifies nothing", remedy="pass at least one")
         self._policy, self._root = policy, trusted_root(root)
-        self._cache = CollateralCache(directory, source, root=root, seconds=seconds, clock=clock)
+        chosen = _default_directory() if directory is None else directory
+        self._cache = CollateralCache(chosen, source, root=root, seconds=seconds, clock=clock)
         self._processes, self._max_callers, self._clock = processes, max_callers, clock
         self._workers: Workers | None = None
         self._callers = 0
