@@ -9,18 +9,22 @@ import sys
 from pathlib import Path
 
 import httpx2
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.testing import Attestation, SimulatedEnclave
 from testkit.documentation import files
 
 FILES = files("python") | files("toml")
-LABEL = re.search(r'^LABEL = b"(.*)"$', FILES["service.py"], re.MULTILINE)[1].encode()
+LABEL = re.search(r'^LABEL, SECRET = b"(.*?)"', FILES["decide.py"], re.MULTILINE)[1].encode()
 SIGNER = re.search(r'mr_signer = "(\w+)"', FILES["policy.toml"])[1]
 ATTESTATION = Attestation.create()
 ENCLAVE = SimulatedEnclave(mr_enclave=bytes(32), mr_signer=bytes.fromhex(SIGNER), isv_prod_id=1, isv_svn=3)
 GOOD = ATTESTATION.quote(b"c", enclave=ENCLAVE)
-KEY = b"the enclave's public key"
+PRIVATE_KEY = X25519PrivateKey.generate()
+KEY = PRIVATE_KEY.public_key().public_bytes_raw()
+SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_128_GCM)
 
 
 def write_service(directory):
@@ -32,7 +36,8 @@ def write_service(directory):
 
 
 def settings(url):
-    return {**os.environ, "ROOT_FILE": "root.pem", "PCCS_URL": url}
+    files = {"ROOT_FILE": "root.pem", "CACHE_DIR": "cache"}
+    return {**os.environ, **files, "CHALLENGE_KEY": "c0ffee" * 10, "PCCS_URL": url}
 
 
 def quote_over(challenge, key=KEY, **defect):
@@ -65,9 +70,13 @@ def client(directory):
 
 
 def attest(peer, quote=None, *, key=KEY, challenge=None):
-    """Ask as an enclave does; status and JSON."""
+    """Ask as an enclave does; status, and the opened secret or the JSON."""
     challenge = challenge or peer.post("/challenge").json()
     content = quote_over(challenge) if quote is None else quote
     answer = peer.post("/attest", params={"challenge": challenge, "key": key.hex()}, content=content)
-    is_json = answer.headers["Content-Type"] == "application/json"
-    return answer.status_code, answer.json() if is_json else answer.text
+    if answer.headers["Content-Type"] != "application/json":
+        return answer.status_code, answer.text
+    document = answer.json()
+    if "secret" in document:
+        return answer.status_code, SUITE.decrypt(bytes.fromhex(document["secret"]), PRIVATE_KEY, LABEL)
+    return answer.status_code, document

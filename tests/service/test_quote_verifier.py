@@ -178,6 +178,7 @@ async def test_who_gets_collateral_after_its_end_is_told(verifier):
 
 @pytest.mark.parametrize(("code", "arguments"), [
     ("wrong-type", {"policy": None}),
+    ("wrong-value", {"policy": SgxPolicy()}),
     ("wrong-type", {"source": "http://127.0.0.1"}),
     ("wrong-type", {"root": b"root"}),
     ("wrong-type", {"processes": 2.0}),

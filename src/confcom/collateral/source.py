@@ -78,7 +78,7 @@ def _require_address(url: str) -> None:
         raise SourceError(
             f"{url} is not encrypted",
             why="an old set could be put in the answer's place, and nobody would notice",
-            remedy="write https://, and give the service's authority by --ca if it has one of its own",
+            remedy="write https://, and give the service's authority by --ca (Source.ca_file) if it has one of its own",
         )
     if any(version in f"{parts.path.lower()}/" for version in ENDED_VERSIONS):
         raise SourceError(

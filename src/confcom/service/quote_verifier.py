@@ -89,6 +89,8 @@ class QuoteVerifier:
     ) -> None:
         if not isinstance(policy, SgxPolicy):
             raise WrongTypeError("the policy", "a SgxPolicy", policy)
+        if not policy.names_identity:
+            raise WrongValueError("the policy names no enclave, so it accepts nothing", remedy="name an identity in it")
         if not number("the number of processes", processes, MAX_PROCESSES):
             raise WrongValueError("a verifier needs a worker", remedy="pass the number of cores that shall verify")
         if not number("the number of callers", max_callers, MAX_CALLERS):
