@@ -66,7 +66,7 @@ PLANTED = {
     "any certificate is verified": ("certification", "root", parsers, "verify", always_ok),
     "TCB info raises": ("tcb-documents", "tcb_info", TcbInfo, "parse", classmethod(raises)),
     "any TCB info is used": ("tcb-documents", "json", GoodEvidence, "verdict", always_ok),
-    "CRL raises": ("crl", "revoking", collateral_bundle, "_crl_period", raises),
+    "CRL raises": ("crl", "revoking", collateral_bundle, "_crl", raises),
     "any CRL is used": ("crl", "intel-pck", GoodEvidence, "verdict", always_ok),
     "RA-TLS certificate raises": ("ratls-certificate", "gramine", parsers.CertificateParts, "parse", raises),
     "any certificate's key is verified": ("ratls-certificate", "rats-tls", parsers, "verify_certificate", always_ok),

@@ -78,18 +78,18 @@ def test_a_worker_of_a_service_needs_no_http():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_simulated_helper_and_its_collateral_need_no_packages_of_a_cluster(tmp_path):
+def test_a_simulated_helper_and_its_collateral_need_no_packages_of_a_cluster(short_dir):
     hidden = ["grpc", "lightkube", *EXTRAS["cli"][1:], *EXTRAS["collateral"], *EXTRAS["ratls"]]
-    (tmp_path / "sitecustomize.py").write_text(f"import sys\nfor name in {hidden}: sys.modules[name] = None\n")
-    environ = {"PYTHONPATH": str(tmp_path)}
+    (short_dir / "sitecustomize.py").write_text(f"import sys\nfor name in {hidden}: sys.modules[name] = None\n")
+    environ = {"PYTHONPATH": str(short_dir)}
 
     def command(*arguments):
         return [sys.executable, "-m", "confcom", *map(str, arguments)]
 
     def run(*arguments):
-        subprocess.run(command(*arguments), env=os.environ | environ, cwd=tmp_path, timeout=30, check=True)
+        subprocess.run(command(*arguments), env=os.environ | environ, cwd=short_dir, timeout=30, check=True)
 
-    with running_helper(directory=tmp_path, environ=environ) as helper:
+    with running_helper(directory=short_dir, environ=environ) as helper:
         run("quote", "--report-data", "00", "--socket", helper.socket, "--out", "q.bin")
     run("inspect", "q.bin")
     run("simulation", "export", "exported", "--state-dir", helper.state_dir)

@@ -25,7 +25,7 @@ from confcom.verify import INTEL, SgxPolicy
 
 
 async def main():
-    async with QuoteVerifier(SgxPolicy(), INTEL_PCS, directory=sys.argv[1]):
+    async with QuoteVerifier(SgxPolicy(mr_enclave=bytes(32)), INTEL_PCS, directory=sys.argv[1]):
         print("ready", flush=True)
         await asyncio.Event().wait()
 
@@ -55,7 +55,7 @@ def ignored(pid):
 
 async def test_signals_to_the_group_leave_the_workers_to_their_parent(tmp_path):
     """A service that ends in order still verifies what it accepted."""
-    async with QuoteVerifier(SgxPolicy(), INTEL_PCS, directory=tmp_path):
+    async with QuoteVerifier(SgxPolicy(mr_enclave=bytes(32)), INTEL_PCS, directory=tmp_path):
         workers = workers_of(os.getpid())
         assert len(workers) == 2
         assert all({signal.SIGINT, signal.SIGTERM} <= ignored(pid) for pid in workers)
