@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.sgx.binary import SEQUENCE, der_element
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.pck.chain import PckChain
-from confcom.sgx.quote import Quote
+from confcom.sgx.quote import Quote, require_sgx
 from confcom.sgx.signed_json import SignedJson
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import sign
@@ -48,7 +48,7 @@ class GoodEvidence:
     def genuine(cls) -> Self:
         folder = VECTORS / "genuine-quotes"
         quote = (folder / "sgx_quote").read_bytes()
-        body = Quote.parse(quote).body
+        body = require_sgx(Quote.parse(quote))
         policy = SgxPolicy(
             mr_enclave=body.mr_enclave,
             report_data=body.report_data,

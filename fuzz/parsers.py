@@ -30,7 +30,7 @@ from confcom.sgx.certificates import load_certificate
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import Quote
-from confcom.sgx.report import report_data
+from confcom.sgx.report import ReportBody, report_data
 from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME, QeIdentity, TcbInfo, TcbStatus
 from confcom.simulation.keys import derive_private_key
@@ -145,7 +145,13 @@ class QuoteTarget(Target):
             "open-enclave": ratls_lab.open_enclave(quote),
             "type-3": (vectors / "quote_raw_tcb.bin").read_bytes(),
             "type-5": (vectors / "quote_pck_cert_chain.bin").read_bytes(),
+            **{name: (vectors / name).read_bytes() for name in ("tdx_quote", "tdx_quote_outdated", "tdx_quote_td15ex")},
+            **{f"version-{version}": self._of_version(version) for version in (4, 5)},
         }
+
+    def _of_version(self, version: int) -> bytes:
+        quote = Quote.parse(self.good.quote)
+        return self.good.signed_quote(replace(quote, header=replace(quote.header, version=version)))
 
     def _check(self, data: bytes) -> None:
         require(inspect_quote(data).size == len(data), "inspect_quote sees another size")
@@ -157,8 +163,9 @@ class QuoteTarget(Target):
         require(quote.encode() == data, "a quote is encoded to other bytes")
         require(not verdict.ok or meaning(data) == meaning(self.good.quote), "a changed quote is verified")
         signed = self.judged(self.good.signed_quote(quote))
-        fits = (quote.body.mr_enclave, quote.body.report_data) == (self.good.enclave.mr_enclave, CHALLENGE)
-        require(not signed.ok or (fits and not quote.body.debug), "a quote that the policy does not fit is verified")
+        body, wanted = quote.body, (self.good.enclave.mr_enclave, CHALLENGE)
+        fits = isinstance(body, ReportBody) and (body.mr_enclave, body.report_data) == wanted and not body.debug
+        require(not signed.ok or fits, "a quote that the policy does not fit is verified")
 
 
 class CertificationTarget(Target):

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension
 from confcom.sgx.simulation_marks import NS_COMMENT_OID
+from confcom.sgx.td_report import TdReport10, TdReport15
 from confcom.simulation.pki import CertifiedKey
 from confcom.verify.verdict import VerdictKind
 from testkit.verify.verify_lab import NOW, OTHER_KEY, Evidence, Lab
@@ -18,8 +19,6 @@ Tamper = Callable[[Lab, Evidence], Evidence]
 
 LONG_AGO = datetime(2026, 11, 20, tzinfo=UTC)
 UNKNOWN_OID = x509.ObjectIdentifier("1.2.3.4.5")
-TDX = 0x81
-"""TEE type, a field of quotes since version 4."""
 DCAP = True
 """Value for a case that dcap-qvl accepts."""
 FALSE, UNUSABLE = VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE
@@ -90,10 +89,11 @@ def quote_cases():
     yield Case("QE MRSIGNER another, signed", lambda lab, ev: lab.edit_qe_report(ev, mr_signer=bytes(32)))
     yield Case("QE ISVPRODID another, signed", lambda lab, ev: lab.edit_qe_report(ev, isv_prod_id=9))
     yield Case("QE attributes: DEBUG, signed", lambda lab, ev: lab.edit_qe_report(ev, flags=0x17))
-    for version in (4, 5):
-        header = {"version": version, "att_key_data_0": TDX}
-        edited = partial(Lab.edit_signed, header=header)
-        yield Case(f"version {version} of a TD, signed", edited, kind=UNUSABLE)
+    for version, body in ((4, TdReport10(bytes(16))), (5, TdReport15(bytes(16)))):
+        of_a_td = partial(Lab.td_quote, version=version, body=body)
+        yield Case(f"version {version} of a TD, signed", of_a_td, kind=UNUSABLE)
+        reframed = partial(Lab.edit_signed, header={"version": version})
+        yield Case(f"version {version} of an enclave, signed", reframed, kind=UNUSABLE)
     yield Case("vendor id not Intel's, signed", lambda lab, ev: lab.edit_signed(ev, header={"vendor_id": bytes(16)}))
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.certification import CertificationData, CertificationDataType
-from confcom.sgx.quote import Quote
+from confcom.sgx.quote import Quote, TeeType
 from confcom.sgx.report import ReportBody
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, sign
@@ -93,6 +93,14 @@ class Lab:
         """Change header or report body, and sign with the real attestation key."""
         quote = evidence.parsed
         quote = replace(quote, header=replace(quote.header, **(header or {})), body=replace(quote.body, **(body or {})))
+        return self.sign_again(evidence, quote)
+
+    def td_quote(self, evidence, version, body):
+        """A quote with the body of a TD, under the keys of the SGX platform."""
+        header = replace(evidence.parsed.header, version=version, tee_type=TeeType.TDX)
+        return self.sign_again(evidence, replace(evidence.parsed, header=header, body=body))
+
+    def sign_again(self, evidence, quote):
         signature = replace(quote.signature, isv_signature=sign(self.attestation_key, quote.signed_part))
         return replace(evidence, quote=replace(quote, signature=signature).encode())
 

@@ -21,7 +21,7 @@ HEADERS = st.builds(
     qe_svn=st.integers(0, 0xFFFF),
     pce_svn=st.integers(0, 0xFFFF),
     user_data=exactly(20),
-    att_key_data_0=st.integers(0, 0xFFFF_FFFF),
+    tee_type=st.integers(0, 0xFFFF_FFFF),
     vendor_id=exactly(16),
 )
 BODIES = exactly(384).map(ReportBody.parse)
@@ -61,7 +61,7 @@ def test_fields_lie_where_the_format_says(genuine):
     header, signature = quote.header, quote.signature
     assert (quote.encode(), quote.trailing) == (data, b"")
     assert len(signature.certification.encode()) == 6 + len(data) - 1052
-    assert (header.version, header.att_key_type, header.att_key_data_0) == (3, 2, 0)
+    assert (header.version, header.att_key_type, header.tee_type) == (3, 2, 0)
     assert header.qe_svn == int.from_bytes(data[8:10], "little")
     assert header.pce_svn == int.from_bytes(data[10:12], "little")
     assert header.vendor_id == data[12:28] == INTEL_QE_VENDOR_ID
@@ -123,7 +123,7 @@ def refusal_of(code, data):
 
 @pytest.mark.parametrize(
     ("code", "offset", "known", "unknown"),
-    [("unsupported-quote-version", 0, (1, 2, 4, 5), (0, 0x7B)), ("unsupported-key-type", 2, (0, 1, 3), (4, 5))],
+    [("unsupported-quote-version", 0, (1, 2), (0, 0x7B)), ("unsupported-key-type", 2, (0, 1, 3), (4, 5))],
 )
 def test_other_versions_and_key_types_are_named(ppid_quote, code, offset, known, unknown):
     reasons = {}
@@ -147,7 +147,7 @@ def test_what_the_sdks_stubs_give_is_named():
         refusal_of("sdk-stub-quote", data)
     epid = bytearray(stub_quote())
     epid[8] = 0xEE
-    for data in (bytes(epid), b"\x04\x00"):
+    for data in (bytes(epid), b"\x06\x00"):
         refusal_of("unsupported-quote-version", data)
 
 

@@ -10,6 +10,7 @@ from confcom.sgx.key_id import AttKeyId
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import QuoteHeader
 from confcom.sgx.report import AttributeFlag, ReportBody, TargetInfo
+from confcom.sgx.td_report import TdAttribute, TdReport15Ex
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "quote-format.md").read_text()
 
@@ -25,6 +26,7 @@ def rows(heading, pattern):
     [
         ("Header", QuoteHeader, 48),
         ("Report body", ReportBody, 384),
+        ("TD report", TdReport15Ex, 885),
         ("Target info", TargetInfo, 512),
         ("Attestation key id", AttKeyId, 256),
     ],
@@ -41,8 +43,9 @@ def test_layout_tables_hold(heading, codec, size):
 
 
 def test_other_tables_are_complete():
-    attributes = {name: int(bit, 16) for bit, name in rows("Attributes", r"^\| (0x\w+) \| `(\w+)` \|")}
-    assert attributes == {flag.name: flag.value for flag in AttributeFlag}
+    for heading, flags in (("Attributes", AttributeFlag), ("TD attributes", TdAttribute)):
+        attributes = {name: int(bit, 16) for bit, name in rows(heading, r"^\| (0x\w+) \| `(\w+)` \|")}
+        assert attributes == {flag.name: flag.value for flag in flags}
     types = {name: int(number) for number, name in rows("Certification data", r"^\| (\d) \| `(\w+)` \|")}
     assert types == {kind.name: kind.value for kind in CertificationDataType}
     members = rows("The PCK certificate's SGX extension", r"^\| \.(\d) \| `(\w+)` \|")

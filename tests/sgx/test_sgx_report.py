@@ -16,6 +16,7 @@ from confcom.sgx.report import (
     mr_enclave_of,
     report_data,
 )
+from confcom.sgx.td_report import TdReport10, TdReport15, TdReport15Ex
 from testkit.expected_errors import raises
 
 CODECS = [
@@ -25,6 +26,9 @@ CODECS = [
     (QeReportInfo, 960, "qe_report_info"),
     (AttKeyId, 256, "an attestation key id"),
     (QuoteHeader, 48, "a quote header"),
+    (TdReport10, 584, "a TD report 1.0"),
+    (TdReport15, 648, "a TD report 1.5"),
+    (TdReport15Ex, 885, "an extended TD report 1.5"),
 ]
 
 

@@ -142,7 +142,7 @@ def test_unreadable_parts_show_everything_before(lab, evidence):
     data = replace(evidence.parsed.signature.certification, data=b"no chain")
     inspection = inspect_quote(lab.edit_signature(evidence, certification=data).quote)
     assert (section_keys(inspection), inspection.stopped.error_code) == (WHOLE[:5], "not-pem")
-    inspection = inspect_quote(b"\4\0" + evidence.quote[2:])
+    inspection = inspect_quote(b"\6\0" + evidence.quote[2:])
     assert (section_keys(inspection), inspection.stopped.error_code) == (["header"], "unsupported-quote-version")
     inspection = inspect_quote(lab.edit_signature(evidence, certification=CertificationData(99, b"?")).quote)
     assert section_keys(inspection) == [*WHOLE[:5], "marks"]

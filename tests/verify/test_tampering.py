@@ -53,6 +53,10 @@ CODES = {
     "QE MRSIGNER another, signed": "qe-identity",
     "QE attributes: DEBUG, signed": "qe-identity",
     "vendor id not Intel's, signed": "qe-vendor",
+    "version 4 of a TD, signed": "tee",
+    "version 5 of a TD, signed": "tee",
+    "version 4 of an enclave, signed": "unsupported-quote-version",
+    "version 5 of an enclave, signed": "unsupported-quote-version",
     "auth data of 31 bytes, bound and signed": "signatures",
     "unknown critical extension in the leaf": "signatures",
 }

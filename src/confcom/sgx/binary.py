@@ -77,6 +77,10 @@ class ByteReader:
         self._structure = structure
 
     @property
+    def offset(self) -> int:
+        return self._offset
+
+    @property
     def remaining(self) -> int:
         return len(self._data) - self._offset
 
@@ -86,7 +90,7 @@ class ByteReader:
             raise MalformedError(
                 f"{self._structure} ends inside {field}",
                 error_code="truncated",
-                why=f"{field} takes {size} bytes and {self.remaining} are left",
+                why=f"{field} begins at byte {start} and takes {size} bytes, and {self.remaining} are left",
                 remedy="pass all of it; it may have been cut on its way here",
             )
         self._offset = end
@@ -104,5 +108,5 @@ class ByteReader:
             raise MalformedError(
                 f"{self._structure} has {self.remaining} bytes too many",
                 error_code="excess-bytes",
-                why="the sizes declared in it add up to less than its own size",
+                why=f"the sizes declared in it end at byte {self.offset}, before its own size does",
             )

@@ -1,24 +1,35 @@
-"""Parsing and encoding of ECDSA quotes of version 3.
+"""Parsing and encoding of ECDSA quotes: version 3 is of SGX, and versions 4 and 5 are of TDX or SGX.
 
-Layout: sgx_quote3_t and sgx_ql_ecdsa_sig_data_t in Intel's sgx_quote_3.h. Integers are little-endian;
-signatures (r, s) and public keys (X, Y) are pairs of 32-byte big-endian numbers.
+An SGX enclave makes the quotes of TDX too, and an SGX PCK certifies its key: only the bodies of the quotes differ.
+
+Layouts: sgx_quote3_t and sgx_ql_ecdsa_sig_data_t in Intel's sgx_quote_3.h, and their successors in sgx_quote_4.h and
+sgx_quote_5.h. Integers are little-endian; signatures (r, s) and public keys (X, Y) are pairs of 32-byte big-endian
+numbers.
 """
 
 import hashlib
 from dataclasses import dataclass, fields
+from enum import IntEnum
 from typing import Self
 
 from confcom.errors import MalformedError
 from confcom.sgx.binary import ByteReader, Layout, require_length, require_range
-from confcom.sgx.certification import CertificationData
+from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.key_id import ATT_KEY_TYPES, AttKeyAlgorithm
 from confcom.sgx.report import REPORT_BODY_SIZE, ReportBody
+from confcom.sgx.td_report import TdReport10, TdReport15, TdReport15Ex
 
-QUOTE_VERSION = 3
+SGX_QUOTE_VERSION = 3
+"""The only version of SGX quotes that can be verified, since dcap-qvl refuses SGX quotes of later versions."""
+TDX_QUOTE_VERSION = 4
+TYPED_BODY_VERSION = 5
+"""The version in which the body's type and size precede the body."""
+QUOTE_VERSIONS = (SGX_QUOTE_VERSION, TDX_QUOTE_VERSION, TYPED_BODY_VERSION)
 QUOTE_HEADER_SIZE = 48
 SIGNED_PART_SIZE = QUOTE_HEADER_SIZE + REPORT_BODY_SIZE
+"""Bytes of header and report body in an SGX quote of version 3."""
 REPORT_BODY = slice(QUOTE_HEADER_SIZE, SIGNED_PART_SIZE)
-"""Position of the report body in a quote."""
+"""Position of the report body in an SGX quote of version 3."""
 SIGNATURE_SIZE = 64
 PUBLIC_KEY_SIZE = 64
 MAX_AUTH_DATA_SIZE = 0xFFFF
@@ -29,8 +40,6 @@ INTEL_QE_VENDOR_ID = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 _OTHER_VERSIONS = {
     1: "version 1 is an EPID quote; EPID attestation ended in 2025",
     2: "version 2 is an EPID quote; EPID attestation ended in 2025",
-    4: "version 4 is the format of TDX, and of newer SGX quoting enclaves",
-    5: "version 5 is the format of TDX 1.5",
 }
 
 OPEN_ENCLAVE_HEADER_SIZE = 16
@@ -46,14 +55,40 @@ SVN of QE and PCE, and the extended EPID group (sdk/simulation/uae_service_sim/q
 enclave uses these values."""
 
 
+class TeeType(IntEnum):
+    """Values of a quote's TEE type (sgx_quote_4.h)."""
+
+    SGX = 0
+    TDX = 0x81
+
+
+class BodyType(IntEnum):
+    """Values of the body type that quotes of version 5 declare (sgx_quote_5.h)."""
+
+    SGX_ENCLAVE_REPORT = 1
+    TD_REPORT_1_0 = 2
+    TD_REPORT_1_5 = 3
+    TD_REPORT_1_5_EX = 4
+
+
+QuoteBody = ReportBody | TdReport10
+_BODIES: dict[BodyType, tuple[type[QuoteBody], int]] = {
+    BodyType.SGX_ENCLAVE_REPORT: (ReportBody, REPORT_BODY_SIZE),
+    BodyType.TD_REPORT_1_0: (TdReport10, 584),
+    BodyType.TD_REPORT_1_5: (TdReport15, 648),
+    BodyType.TD_REPORT_1_5_EX: (TdReport15Ex, 885),
+}
+"""The codec and the size in bytes of each type of body."""
+
+
 @dataclass(frozen=True, slots=True)
 class QuoteHeader:
-    """The first 48 bytes of a quote. The attestation key signs the header together with the report body."""
+    """The first 48 bytes of a quote. The attestation key signs the header together with the body."""
 
-    version: int = QUOTE_VERSION
+    version: int = SGX_QUOTE_VERSION
     att_key_type: int = AttKeyAlgorithm.ECDSA_P256
-    att_key_data_0: int = 0
-    """Reserved in quotes of version 3; the TEE type in later versions."""
+    tee_type: int = TeeType.SGX
+    """The kind of TEE; reserved in version 3, whose quotes are always of SGX."""
     qe_svn: int = 0
     pce_svn: int = 0
     vendor_id: bytes = INTEL_QE_VENDOR_ID
@@ -77,7 +112,7 @@ class EcdsaSignatureData:
     """A quote's signature data: the attestation key signed the quote, and the PCK signed the QE's report."""
 
     isv_signature: bytes
-    """r and s of the attestation key's signature over the quote's first 432 bytes."""
+    """r and s of the attestation key's signature over the quote's signed part: header and body."""
     attestation_key: bytes
     """X and Y of a point on P-256."""
     qe_report_body: ReportBody
@@ -87,11 +122,19 @@ class EcdsaSignatureData:
     certification: CertificationData
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
+    def parse(cls, data: bytes, version: int = SGX_QUOTE_VERSION) -> Self:
+        """Parse the signature data of a quote of this version.
+
+        Since version 4, the QE's report and what follows it stand inside certification data of type 6.
+        """
         reader = ByteReader(data, "the quote's signature data")
+        isv_signature = reader.take(SIGNATURE_SIZE, "the enclave report's signature")
+        attestation_key = reader.take(PUBLIC_KEY_SIZE, "the attestation key")
+        if version != SGX_QUOTE_VERSION:
+            reader = _qe_report_certification(reader)
         parsed = cls(
-            isv_signature=reader.take(SIGNATURE_SIZE, "the enclave report's signature"),
-            attestation_key=reader.take(PUBLIC_KEY_SIZE, "the attestation key"),
+            isv_signature=isv_signature,
+            attestation_key=attestation_key,
             qe_report_body=ReportBody.parse(reader.take(REPORT_BODY_SIZE, "the QE report body")),
             qe_report_signature=reader.take(SIGNATURE_SIZE, "the QE report's signature"),
             auth_data=reader.take(reader.integer(2, "the QE authentication data's size"), "the QE authentication data"),
@@ -100,15 +143,13 @@ class EcdsaSignatureData:
         reader.finish()
         return parsed
 
-    def encode(self) -> bytes:
+    def encode(self, version: int = SGX_QUOTE_VERSION) -> bytes:
         require_length(self.isv_signature, SIGNATURE_SIZE, "an enclave report's signature")
         require_length(self.attestation_key, PUBLIC_KEY_SIZE, "an attestation key")
         require_length(self.qe_report_signature, SIGNATURE_SIZE, "a QE report's signature")
         require_range(len(self.auth_data), MAX_AUTH_DATA_SIZE, "the QE authentication data's size")
-        return b"".join(
+        certifying = b"".join(
             (
-                self.isv_signature,
-                self.attestation_key,
                 self.qe_report_body.encode(),
                 self.qe_report_signature,
                 len(self.auth_data).to_bytes(2, "little"),
@@ -116,6 +157,9 @@ class EcdsaSignatureData:
                 self.certification.encode(),
             )
         )
+        if version != SGX_QUOTE_VERSION:
+            certifying = CertificationData(CertificationDataType.QE_REPORT_CERTIFICATION_DATA, certifying).encode()
+        return self.isv_signature + self.attestation_key + certifying
 
     @property
     def pub_key_id(self) -> bytes:
@@ -131,18 +175,97 @@ def attestation_pub_key_id(attestation_key: bytes, auth_data: bytes) -> bytes:
     return hashlib.sha256(attestation_key + auth_data).digest()
 
 
+def _qe_report_certification(reader: ByteReader) -> ByteReader:
+    offset, outer = reader.offset, CertificationData.read(reader)
+    reader.finish()
+    expected = CertificationDataType.QE_REPORT_CERTIFICATION_DATA
+    if outer.type != expected:
+        raise MalformedError(
+            f"signature data with certification data of type {outer.type} cannot be read",
+            error_code="unsupported-certification-type",
+            why=f"byte {offset} declares it; since version 4 it is type {expected.value}, which contains the QE report",
+            remedy="check that the quote was not altered",
+        )
+    return ByteReader(outer.data, "the QE report certification data")
+
+
+def read_body(reader: ByteReader, header: QuoteHeader) -> QuoteBody:
+    """Read the body that follows the header of a quote of version 3, 4 or 5.
+
+    In version 5, the body's type and size precede the body.
+    """
+    kind, declared = _implied_body_type(header), None
+    if kind is None:
+        number, declared = reader.integer(2, "the body type"), reader.integer(4, "the body size")
+        if number not in _BODIES:
+            known = ", ".join(f"{one.value} {one.name}" for one in BodyType)
+            raise MalformedError(
+                f"a quote with body type {number} cannot be read",
+                error_code="unsupported-body-type",
+                why=f"byte {QUOTE_HEADER_SIZE} declares it; the known types are {known}",
+                remedy="check that the quote was not altered; a newer type needs a newer confcom",
+            )
+        kind = BodyType(number)
+    _require_tee_type(header, kind)
+    codec, size = _BODIES[kind]
+    if declared not in {None, size}:
+        raise MalformedError(
+            f"the quote declares a body of {declared} bytes, and the body of type {kind.value} has {size}",
+            error_code="wrong-size",
+            why=f"byte {QUOTE_HEADER_SIZE + 2} declares the body size",
+            remedy="check that the quote was not altered",
+        )
+    return codec.parse(reader.take(size, "the report body"))
+
+
+def _encoded_body(header: QuoteHeader, body: QuoteBody) -> bytes:
+    kind, encoded = body_type(body), body.encode()
+    implied = _implied_body_type(header)
+    if implied not in {None, kind}:
+        what = f"a quote of version {header.version} cannot have the body type {kind.name}"
+        raise MalformedError(what, error_code="unsupported-body-type")
+    _require_tee_type(header, kind)
+    declared = kind.to_bytes(2, "little") + len(encoded).to_bytes(4, "little") if implied is None else b""
+    return declared + encoded
+
+
+def body_type(body: QuoteBody) -> BodyType:
+    return next(kind for kind, (codec, _) in _BODIES.items() if codec is type(body))
+
+
+def _implied_body_type(header: QuoteHeader) -> BodyType | None:
+    """Return the type of a body that has no declared type; None in version 5, which declares types."""
+    if header.version == TYPED_BODY_VERSION:
+        return None
+    of_sgx = header.version == SGX_QUOTE_VERSION or header.tee_type == TeeType.SGX
+    return BodyType.SGX_ENCLAVE_REPORT if of_sgx else BodyType.TD_REPORT_1_0
+
+
+def _require_tee_type(header: QuoteHeader, kind: BodyType) -> None:
+    expected = TeeType.SGX if kind is BodyType.SGX_ENCLAVE_REPORT else TeeType.TDX
+    if header.version != SGX_QUOTE_VERSION and header.tee_type != expected:
+        raise MalformedError(
+            f"a quote with TEE type 0x{header.tee_type:x} and body type {kind.name} cannot be read",
+            error_code="unsupported-tee-type",
+            why="byte 4 declares the TEE type: 0 is SGX and 0x81 is TDX, and the body must be of the same TEE",
+            remedy="check that the quote was not altered",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class QuoteFrame:
     """A quote whose signature data is not parsed, and the bytes after the quote."""
 
     header: QuoteHeader
-    body: ReportBody
+    body: QuoteBody
+    signed_part: bytes
+    """The quote's bytes from the header to the body's end, which the attestation key signs."""
     signature_data: bytes
     trailing: bytes
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse a quote of version 3 with an ECDSA P-256 signature, except for its signature data."""
+        """Parse a quote with an ECDSA P-256 signature, except for its signature data."""
         _require_version(data)
         reader = ByteReader(data, "the quote")
         header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))
@@ -154,20 +277,21 @@ class QuoteFrame:
                 why=f"type {header.att_key_type} is {name}" if name else "this type is unknown",
                 remedy=f"ask for type {AttKeyAlgorithm.ECDSA_P256.value}, ECDSA P-256",
             )
-        body = ReportBody.parse(reader.take(REPORT_BODY_SIZE, "the report body"))
+        body = read_body(reader, header)
+        signed_part = data[: reader.offset]
         signature_size = reader.integer(4, "the signature data's size")
-        if signature_size == 0:
+        if signature_size == 0 and header.version == SGX_QUOTE_VERSION:
             raise _sdk_stub("its signature data is declared empty, as Intel's libsgx_quote_ex_sim leaves it")
-        return cls(header, body, reader.take(signature_size, "the signature data"), reader.rest())
+        return cls(header, body, signed_part, reader.take(signature_size, "the signature data"), reader.rest())
 
     @property
     def size(self) -> int:
         """Size of the quote in bytes, without trailing bytes."""
-        return SIGNED_PART_SIZE + 4 + len(self.signature_data)
+        return len(self.signed_part) + 4 + len(self.signature_data)
 
     @property
     def isv_signature(self) -> bytes:
-        """The attestation key's signature (r, s) over the quote's first 432 bytes."""
+        """The attestation key's signature (r, s) over the signed part."""
         return self.signature_data[:SIGNATURE_SIZE]
 
     @property
@@ -179,7 +303,7 @@ class QuoteFrame:
 @dataclass(frozen=True, slots=True)
 class Quote:
     header: QuoteHeader
-    body: ReportBody
+    body: QuoteBody
     signature: EcdsaSignatureData
     trailing: bytes = b""
     """Bytes after the quote. AESM pads quotes with zeros to the size of the client's buffer, and some clients
@@ -187,22 +311,48 @@ class Quote:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse a quote of version 3 with an ECDSA P-256 signature.
+        """Parse a quote of SGX or TDX, version 3, 4 or 5, with an ECDSA P-256 signature.
 
         Every size that the quote declares is checked against the data. Bytes after the quote are accepted and
         kept in `trailing`.
         """
         frame = QuoteFrame.parse(data)
-        return cls(frame.header, frame.body, EcdsaSignatureData.parse(frame.signature_data), frame.trailing)
+        signature = EcdsaSignatureData.parse(frame.signature_data, frame.header.version)
+        return cls(frame.header, frame.body, signature, frame.trailing)
 
     def encode(self) -> bytes:
-        signature = self.signature.encode()
+        signature = self.signature.encode(self.header.version)
         return self.signed_part + len(signature).to_bytes(4, "little") + signature + self.trailing
 
     @property
     def signed_part(self) -> bytes:
-        """Header and report body: the 432 bytes that the attestation key signs."""
-        return self.header.encode() + self.body.encode()
+        """Header and body (in version 5 with the body's type and size), which the attestation key signs."""
+        return self.header.encode() + _encoded_body(self.header, self.body)
+
+
+def require_sgx(quote: Quote | QuoteFrame) -> ReportBody:
+    """Return the enclave's report body of an SGX quote of version 3.
+
+    Raises:
+        MalformedError: `tee` if the quote is one of TDX, `unsupported-quote-version` if it is an SGX quote of version 4
+            or 5.
+    """
+    version = quote.header.version
+    if not isinstance(quote.body, ReportBody):
+        raise MalformedError(
+            "this is a quote of TDX",
+            error_code="tee",
+            why="it is about a trust domain (TD), a virtual machine; needed is an SGX quote, about an enclave",
+            remedy="pass the SGX quote of an enclave; `confcom inspect` shows the fields of TDX quotes",
+        )
+    if version != SGX_QUOTE_VERSION:
+        raise MalformedError(
+            f"an SGX quote of version {version} is not supported",
+            error_code="unsupported-quote-version",
+            why="dcap-qvl verifies no SGX quote of this version, so that no second judgement could confirm ours",
+            remedy=f"ask the quoting service for an SGX quote of version {SGX_QUOTE_VERSION}",
+        )
+    return quote.body
 
 
 def has_open_enclave_header(data: bytes) -> bool:
@@ -231,9 +381,9 @@ def _open_enclave(why: str, remedy: str) -> MalformedError:
 
 
 def _require_version(data: bytes) -> None:
-    """Reject every other format or version with a specific error, before lengths of version 3 are checked."""
+    """Reject every other format or version with a specific error, before lengths of known versions are checked."""
     version = ByteReader(data, "the quote").integer(2, "the version")
-    if version == QUOTE_VERSION:
+    if version in QUOTE_VERSIONS:
         return
     if has_open_enclave_header(data):
         raise _open_enclave(
@@ -250,8 +400,8 @@ def _require_version(data: bytes) -> None:
     raise MalformedError(
         f"a quote of version {version} cannot be read",
         error_code="unsupported-quote-version",
-        why=_OTHER_VERSIONS.get(version, "no SGX quote has this version: these bytes are probably not a quote"),
-        remedy=f"pass an SGX quote of version {QUOTE_VERSION}",
+        why=_OTHER_VERSIONS.get(version, "no quote has this version: these bytes are probably not a quote"),
+        remedy="pass a quote of SGX (version 3) or TDX (version 4 or 5)",
     )
 
 

@@ -41,14 +41,14 @@ class AttributeFlag(IntFlag):
     AEX_NOTIFY = 0x400
 
 
-def attribute_names(flags: int) -> tuple[str, ...]:
-    """Return the names of the flags, lowest bit first; a bit without a name is shown as its value.
+def attribute_names(flags: int, kind: type[IntFlag] = AttributeFlag) -> tuple[str, ...]:
+    """Return the names of the flags in `kind`, lowest bit first; a bit without a name is shown as its value.
 
     >>> attribute_names(0x8000_0005)
     ('INITTED', 'MODE64BIT', '0x80000000')
     """
     bits = (1 << shift for shift in range(flags.bit_length()) if flags >> shift & 1)
-    return tuple(AttributeFlag(bit).name or f"0x{bit:x}" for bit in bits)
+    return tuple(kind(bit).name or f"0x{bit:x}" for bit in bits)
 
 
 def report_data(challenge: bytes) -> bytes:

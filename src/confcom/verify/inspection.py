@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 
 from cryptography import x509
 
 from confcom.errors import MalformedError, as_data, printable
+from confcom.sgx.binary import ByteReader
 from confcom.sgx.certificates import key_id, name_text
 from confcom.sgx.certification import CertificationDataType
 from confcom.sgx.key_id import ATT_KEY_TYPES
@@ -23,15 +26,21 @@ from confcom.sgx.quote import (
     INTEL_QE_VENDOR_ID,
     OPEN_ENCLAVE_HEADER_SIZE,
     QUOTE_HEADER_SIZE,
-    QUOTE_VERSION,
-    SIGNED_PART_SIZE,
+    QUOTE_VERSIONS,
+    SGX_QUOTE_VERSION,
+    TYPED_BODY_VERSION,
     Quote,
+    QuoteBody,
     QuoteHeader,
+    TeeType,
+    body_type,
     has_open_enclave_header,
+    read_body,
     strip_open_enclave_header,
 )
 from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, ReportBody, attribute_names
 from confcom.sgx.simulation_marks import SIMULATION_CPU_SVNS, root_is_marked
+from confcom.sgx.td_report import INTEL_TD_QE_MRSIGNER, TdAttribute, TdReport10
 from confcom.verify.checks.marks import CertifyingMarks, present_marks
 from confcom.verify.trust import Platform, platform_of
 from confcom.verify.verdict import utc_text
@@ -43,6 +52,12 @@ _PLATFORM_NOTES = {
     Platform.SIMULATED: "a simulated platform's root, by its own marks",
     Platform.UNKNOWN: "neither Intel's nor marked as simulated",
 }
+_SIGNER_NOTES = {
+    INTEL_QE_MRSIGNER: "Intel's quoting enclave signer",
+    INTEL_TD_QE_MRSIGNER: "Intel's TD quoting enclave signer",
+}
+_UNDERSCORED = ("tee_", "td_id", "dev_", "init_", "cur_")
+"""Beginnings of the names of TD report fields that Intel writes with underscores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +125,11 @@ def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
         yield from _fixed_part(data)
         raise
     yield _header(quote.header)
-    yield from _report_body("report_body", "Enclave report (what is attested)", quote.body)
-    if quote.body.debug:
+    yield from _body(quote.header, quote.body)
+    if isinstance(quote.body, TdReport10):
+        if quote.body.under_debug:
+            yield "TD under debug: its host can look into it; it proves nothing"
+    elif quote.body.debug:
         yield "DEBUG enclave: its host can read and change its memory; it proves nothing"
     yield _signature_data(quote)
     yield from _report_body("qe_report", "Quoting enclave's report", quote.signature.qe_report_body)
@@ -122,13 +140,49 @@ def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
 
 
 def _fixed_part(data: bytes) -> Iterator[Section]:
-    """Decode a malformed quote's header and, in version 3, its report body; both have fixed offsets."""
-    if len(data) >= QUOTE_HEADER_SIZE:
-        header = QuoteHeader.parse(data[:QUOTE_HEADER_SIZE])
-        yield _header(header)
-        if len(data) >= SIGNED_PART_SIZE and header.version == QUOTE_VERSION:
-            body = ReportBody.parse(data[QUOTE_HEADER_SIZE:SIGNED_PART_SIZE])
-            yield from _report_body("report_body", "Enclave report (what is attested)", body)
+    """Decode a malformed quote's header and, in known versions, its body; both come before everything of any size."""
+    if len(data) < QUOTE_HEADER_SIZE:
+        return
+    reader = ByteReader(data, "the quote")
+    header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))
+    yield _header(header)
+    if header.version in QUOTE_VERSIONS:
+        with contextlib.suppress(MalformedError):
+            yield from _body(header, read_body(reader, header))
+
+
+def _body(header: QuoteHeader, body: QuoteBody) -> Iterator[Section]:
+    if header.version == TYPED_BODY_VERSION:
+        kind = body_type(body)
+        size = Field("body_size", "body size", len(body.encode()))
+        yield Section("body_type", "Body type", (Field("body_type", "body type", kind.value, kind.name), size))
+    if isinstance(body, TdReport10):
+        yield _td_report(body)
+    else:
+        yield from _report_body("report_body", "Enclave report (what is attested)", body)
+
+
+def _td_report(body: TdReport10) -> Section:
+    notes = {
+        "td_attributes": ", ".join(attribute_names(body.td_attributes, TdAttribute)),
+        "mr_signer_seam": "" if any(body.mr_signer_seam) else "Intel",
+        "report_data": _as_text(body.report_data),
+    }
+    fields = []
+    for name in (field.name for field in dataclass_fields(body)):
+        label = (name if name.startswith(_UNDERSCORED) else name.replace("_", "")).upper()
+        value, note = getattr(body, name), notes.get(name, "")
+        if name.startswith("tee_tcb_svn"):
+            note = f"TDX module version {value[1]}, SVN {value[0]}"
+        elif name == "mr_service_td" and any(value):
+            note = "a service TD, such as a migration TD, is bound"
+        if isinstance(value, bytes):
+            value = value.hex()
+        elif name != "vmid":
+            value = f"{value:016x}"
+        fields.append(Field(name, label, value, note))
+    fields.append(Field("debug", "debug", body.under_debug))
+    return Section("td_report", "TD report (what is attested)", tuple(fields))
 
 
 def _open_enclave_header(data: bytes) -> Section:
@@ -142,8 +196,10 @@ def _open_enclave_header(data: bytes) -> Section:
 
 def _header(header: QuoteHeader) -> Section:
     vendor = "Intel's quoting enclave" if header.vendor_id == INTEL_QE_VENDOR_ID else "not Intel's"
+    tee = next((tee.name for tee in TeeType if tee == header.tee_type), "unknown")
     fields = (
         Field("version", "version", header.version),
+        Field("tee_type", "TEE type", header.tee_type, "reserved" if header.version == SGX_QUOTE_VERSION else tee),
         Field("att_key_type", "attestation key type", header.att_key_type, ATT_KEY_TYPES.get(header.att_key_type, "")),
         Field("qe_svn", "QE SVN", header.qe_svn),
         Field("pce_svn", "PCE SVN", header.pce_svn),
@@ -154,7 +210,7 @@ def _header(header: QuoteHeader) -> Section:
 
 
 def _report_body(key: str, title: str, body: ReportBody) -> Iterator[Section]:
-    signer = "Intel's quoting enclave signer" if body.mr_signer == INTEL_QE_MRSIGNER else ""
+    signer = _SIGNER_NOTES.get(body.mr_signer, "")
     cpu = "Intel's SDK simulation mode, no processor" if body.cpu_svn in SIMULATION_CPU_SVNS else ""
     fields = [
         Field("mr_enclave", "MRENCLAVE", body.mr_enclave.hex()),
@@ -195,6 +251,9 @@ def _certification(quote: Quote) -> Iterator[Section | str]:
     certification = quote.signature.certification
     name = certification.kind.name if certification.kind else "not named in Intel's documents"
     fields = [Field("type", "type", certification.type, name), Field("size", "size", len(certification.data))]
+    if quote.header.version != SGX_QUOTE_VERSION:
+        outer = CertificationDataType.QE_REPORT_CERTIFICATION_DATA
+        fields.insert(0, Field("outer_type", "is inside type", outer.value, outer.name))
     if ppid := certification.ppid_data():
         encrypted = certification.kind is not CertificationDataType.PPID_CLEARTEXT
         fields += [

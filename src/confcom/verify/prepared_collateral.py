@@ -15,7 +15,7 @@ from confcom.sgx.collateral_bundle import CollateralBundle
 from confcom.sgx.collateral_json import PlatformKind, decode_json, encode_json
 from confcom.sgx.pck.chain import PckChain, common_name
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import Quote, QuoteFrame
+from confcom.sgx.quote import Quote, QuoteFrame, require_sgx
 from confcom.verify import argument_types
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks.authenticity import KeyCertification
@@ -138,11 +138,13 @@ def platform_kind(quote: bytes) -> PlatformKind:
     """Return the kind of platform that made a quote, according to the quote's PCK certificate.
 
     Raises:
-        MalformedError: the quote has no readable PCK certificate.
+        MalformedError: the quote has no readable PCK certificate, or is none of SGX in version 3.
     """
     if not isinstance(quote, bytes):
         raise WrongTypeError("the quote", "bytes", quote)
-    leaf = PckChain.from_quote(Quote.parse(quote)).leaf
+    parsed = Quote.parse(quote)
+    require_sgx(parsed)
+    leaf = PckChain.from_quote(parsed).leaf
     return PlatformKind(PckExtension.from_certificate(leaf).fmspc, pck_ca(leaf.issuer))
 
 

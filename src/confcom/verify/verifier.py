@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
-from confcom.sgx.quote import REPORT_BODY, SIGNED_PART_SIZE, Quote, QuoteFrame
+from confcom.sgx.quote import REPORT_BODY, Quote, QuoteFrame, require_sgx
+from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import authenticity, authorisation, dcap_qvl_appraisal
@@ -31,6 +32,7 @@ from confcom.verify.verdict import (
     Verdict,
     VerdictKind,
     failed,
+    failed_by,
     kind_of,
     not_checked,
     passed,
@@ -38,6 +40,7 @@ from confcom.verify.verdict import (
 )
 
 _FORMAT = "an SGX quote of version 3 with the PCK certificate chain in it"
+_TEE = "an SGX quote of version 3"
 _UNDECIDABLE = frozenset({VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE})
 _APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TCB info and QE identity"
 
@@ -155,6 +158,11 @@ def verify_quote(
                 remedy="pass the quote alone",
             )
         frame = QuoteFrame.parse(quote)
+        try:
+            body = require_sgx(frame)
+        except MalformedError as error:
+            Quote.parse(quote)
+            return _unsupported(frame, error)
         certification = (
             usable.certification(quote, frame) if usable else KeyCertification.of(Quote.parse(quote), root, None)
         )
@@ -163,11 +171,11 @@ def verify_quote(
 
     at = _judged_at(now, root, certification, usable, policy.clock_leeway)
     root_result = certification.root_check
-    signatures = authenticity.signatures_check(quote[:SIGNED_PART_SIZE], frame.isv_signature, certification, at)
+    signatures = authenticity.signatures_check(frame.signed_part, frame.isv_signature, certification, at)
     platform = Platform.UNKNOWN
     if root_result.status is signatures.status is CheckStatus.PASSED:
         platform = root.platform
-    claims = Claims.of(frame.body)
+    claims = Claims.of(body)
     marks = present_marks(frame, certification.marks)
     checks = [
         passed(_FORMAT, f"version {frame.header.version}, {frame.size} bytes", code="format"),
@@ -205,6 +213,16 @@ def verify_quote(
     checks += _policy_checks(platform, claims, certification.tcb, policy, now)
     status, advisories = certification.tcb.status, certification.tcb.advisory_ids
     return Verdict(kind_of(checks), platform, tuple(checks), claims, status, advisories, names)
+
+
+def _unsupported(frame: QuoteFrame, error: MalformedError) -> Verdict:
+    """Return the verdict on a well-formed quote of TDX, or of SGX in version 4 or 5."""
+    if isinstance(frame.body, ReportBody):
+        check = failed_by(_TEE, error, code="unsupported-quote-version")
+    else:
+        check = failed_by(_TEE, error, code="tee")
+    checks = authenticity.trailing_bytes_check(frame), check
+    return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, checks)
 
 
 def _judged_at(

@@ -64,15 +64,16 @@ def from_quote(quote: Path) -> None:
     from confcom.errors import MalformedError
     from confcom.sgx.pck.chain import PckChain
     from confcom.sgx.pck.extension import PckExtension
-    from confcom.sgx.quote import Quote
+    from confcom.sgx.quote import Quote, require_sgx
     from confcom.verify.files import read_quote
 
     parsed = Quote.parse(read_quote(quote))
+    body = require_sgx(parsed)
     try:
         extension = PckExtension.from_certificate(PckChain.from_quote(parsed).leaf)
     except MalformedError:
         extension = None
-    click.echo("\n".join(_policy_lines(parsed.body, extension)))
+    click.echo("\n".join(_policy_lines(body, extension)))
 
 
 def _demands(found: SgxPolicy | Identity) -> dict[str, object]:

@@ -15,9 +15,10 @@ from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import EcdsaSignatureData, Quote, QuoteFrame
-from confcom.sgx.report import INTEL_QE_MRSIGNER
+from confcom.sgx.report import INTEL_QE_MRSIGNER, ReportBody
 from confcom.sgx.simulation_marks import Mark
 from confcom.sgx.tcb_documents import TcbStatus
+from confcom.sgx.td_report import INTEL_TD_QE_MRSIGNER
 from confcom.verify.trust import Platform
 from confcom.verify.verdict import Check, VerdictKind, judged
 
@@ -64,7 +65,7 @@ def present_collateral_marks(collateral: CollateralDocuments) -> frozenset[Mark]
 
 
 def _signed_marks(quote: Quote | QuoteFrame) -> Iterable[Mark]:
-    if quote.body.cpu_svn in marks.SIMULATION_CPU_SVNS:
+    if isinstance(quote.body, ReportBody) and quote.body.cpu_svn in marks.SIMULATION_CPU_SVNS:
         yield Mark.CPU_SVN
     if quote.header.user_data == marks.HEADER_USER_DATA:
         yield Mark.HEADER_USER_DATA
@@ -73,7 +74,7 @@ def _signed_marks(quote: Quote | QuoteFrame) -> Iterable[Mark]:
 def _signature_marks(signature: EcdsaSignatureData) -> Iterable[Mark]:
     if signature.auth_data == marks.QE_AUTH_DATA:
         yield Mark.QE_AUTH_DATA
-    if signature.qe_report_body.mr_signer != INTEL_QE_MRSIGNER:
+    if signature.qe_report_body.mr_signer not in {INTEL_QE_MRSIGNER, INTEL_TD_QE_MRSIGNER}:
         yield Mark.QE_MRSIGNER
 
 

@@ -1,0 +1,192 @@
+"""Quotes of TDX, and SGX quotes of versions 4 and 5: `inspect` shows all of them, and `verify` says which they are."""
+
+import json
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dcap_qvl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from confcom.errors import ExitCode, MalformedError
+from confcom.sgx.quote import Quote
+from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15
+from confcom.verify import INTEL, Collateral, SgxPolicy, VerdictKind, read_collateral, verify
+from confcom.verify.inspection import inspect_quote
+from confcom.verify.prepared_collateral import platform_kind
+from confcom.verify.ratls import Form, verify_certificate
+from confcom.verify.verifier import refusal_without_collateral
+from testkit.expected_errors import raises
+from testkit.programs import run_confcom
+from testkit.verify.ratls_lab import KEY, certificate_with, interoperable
+from testkit.verify.verify_lab import NOW, failed_codes
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
+NAMES = ("tdx_quote", "tdx_quote_outdated", "tdx_quote_td15ex")
+TD_QUOTES = {name: (VECTORS / name).read_bytes() for name in NAMES}
+TIMES = dict(zip(NAMES, [datetime(2025, 7, 1), datetime(2026, 3, 1), datetime(2026, 10, 20)], strict=True))  # noqa: DTZ001
+ANY_TD = SgxPolicy(mr_enclave=bytes(32), report_data=bytes(64))
+each_td = pytest.mark.parametrize("name", NAMES)
+
+
+def section(inspection, key):
+    (found,) = [part for part in inspection.sections if part.key == key]
+    return {field.key: field for field in found.fields}
+
+
+def reframed(quote, version):
+    parsed = Quote.parse(quote)
+    return replace(parsed, header=replace(parsed.header, version=version)).encode()
+
+
+@each_td
+def test_a_td_is_no_enclave(evidence, name):
+    quote = TD_QUOTES[name]
+    for collateral in (None, evidence.collateral, evidence.collateral.prepared(evidence.trusted, NOW)):
+        root = None if collateral else INTEL
+        verdict = verify(quote, ANY_TD, collateral, root=root or evidence.trusted, now=NOW)
+        assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["tee"])
+        assert verdict.claims is None
+    longer = verify(quote + bytes(70), ANY_TD, None, now=NOW)
+    assert (longer.kind, failed_codes(longer)) == (VerdictKind.UNUSABLE, ["trailing-bytes", "tee"])
+
+
+@each_td
+def test_its_collateral_was_made_for_it(name):
+    """dcap-qvl judges each vector with its collateral, at its time, under Intel's root; one has no TCB level."""
+    text = (VECTORS / f"{name}_collateral.json").read_text()
+    arguments = TD_QUOTES[name], dcap_qvl.QuoteCollateralV3.from_json(text)
+    seconds = int(TIMES[name].replace(tzinfo=UTC).timestamp())
+    if name == "tdx_quote_outdated":
+        with pytest.raises(ValueError, match="No matching TCB level"):
+            dcap_qvl.verify(*arguments, seconds)
+    else:
+        assert dcap_qvl.verify(*arguments, seconds).status == "UpToDate"
+    with raises("document-for-tdx", MalformedError):
+        Collateral.from_json(text)
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_reframed_sgx_quotes_are_unusable(lab, evidence, version):
+    quote = (VECTORS / "sgx_quote").read_bytes()
+    collateral, then = read_collateral(VECTORS / "sgx_quote_collateral.json"), datetime(2025, 7, 1, tzinfo=UTC)
+    simulated = lab.edit_signed(evidence, header={"version": version})
+    with pytest.raises(ValueError, match="SGX TEE quote must have version 3"):
+        dcap_qvl.verify(
+            reframed(quote, version), dcap_qvl.QuoteCollateralV3.from_json(collateral.to_json()), int(then.timestamp())
+        )
+    for verdict in (verify(reframed(quote, version), ANY_TD, collateral, now=then), simulated.verdict(lab.policy)):
+        assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["unsupported-quote-version"])
+        assert verdict.claims is None
+
+
+@pytest.mark.parametrize(
+    ("quote", "code"),
+    [(TD_QUOTES[name], "tee") for name in NAMES]
+    + [(reframed((VECTORS / "sgx_quote").read_bytes(), version), "unsupported-quote-version") for version in (4, 5)],
+)
+def test_no_collateral_is_fetched_for_them(evidence, quote, code, tmp_path):
+    assert failed_codes(refusal_without_collateral(quote, ANY_TD, evidence.trusted, NOW)) == [code]
+    with raises(code, MalformedError, "why", "remedy"):
+        platform_kind(quote)
+    (tmp_path / "q").write_bytes(quote)
+    result = run_confcom("policy", "from-quote", tmp_path / "q")
+    assert (result.exit_code, result.stdout) == (ExitCode.UNUSABLE, "")
+
+
+def test_a_peer_with_a_tds_quote_is_unusable(lab, evidence, peer):
+    def quote_over(claims):
+        body = TdReport10(bytes(16), report_data=Quote.parse(peer.quote_over(claims)).body.report_data)
+        return lab.td_quote(evidence, version=4, body=body).quote
+
+    certificate = certificate_with({Form.INTEROPERABLE: interoperable(quote_over, KEY)}, KEY)
+    verdict = verify_certificate(certificate, peer.policy, pytest.fail, peer.root, NOW)
+    assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["tee"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(st.lists(st.tuples(st.integers(0, 1400), st.integers(0, 255)), min_size=1, max_size=4))
+def test_changed_td_quotes_stay_unusable(name, changes):
+    quote = bytearray(TD_QUOTES[name])
+    for offset, value in changes:
+        quote[offset] = value
+    assert inspect_quote(bytes(quote)).size == len(quote)
+    assert verify(bytes(quote), ANY_TD, None, now=NOW).kind is VerdictKind.UNUSABLE
+
+
+@each_td
+def test_inspect_shows_every_register(name):
+    inspection = inspect_quote(TD_QUOTES[name])
+    body = Quote.parse(TD_QUOTES[name]).body
+    assert (inspection.stopped, inspection.warnings) == (None, ())
+    shown = section(inspection, "td_report")
+    assert [*shown] == [*(field.name for field in fields(body)), "debug"]
+    for field in fields(body):
+        value = getattr(body, field.name)
+        expected = value.hex() if isinstance(value, bytes) else value if field.name == "vmid" else f"{value:016x}"
+        assert shown[field.name].value == expected
+    assert shown["td_attributes"].note == "SEPT_VE_DISABLE"
+    assert section(inspection, "header")["tee_type"].value == 0x81
+    assert section(inspection, "certification")["outer_type"].value == 6
+    assert section(inspection, "certification")["type"].value == 5
+    assert all(section(inspection, "signature")[key].value for key in ("signature_valid", "bound_to_qe_report"))
+    assert section(inspection, "pck_certificate")["signs_qe_report"].value is True
+    assert section(inspection, "root_certificate")["platform"].value == "genuine"
+    assert section(inspection, "marks")["found"].value == []
+    keys = [part.key for part in inspection.sections]
+    assert ("body_type" in keys) == (body.encode() != TD_QUOTES[name][48:632])
+
+
+@each_td
+def test_the_command_shows_every_register(name):
+    body = Quote.parse(TD_QUOTES[name]).body
+    shown = json.loads(run_confcom("inspect", VECTORS / name, "--output", "json").stdout)["sections"]["td_report"]
+    assert (shown["mr_td"], shown["rtmr2"], shown["debug"]) == (body.mr_td.hex(), body.rtmr2.hex(), False)
+    text = run_confcom("inspect", VECTORS / name).stdout
+    joined = "".join(text.split())
+    for label in ("MRTD", "MRSEAM", "MRSIGNERSEAM", "SEAMATTRIBUTES", "TDATTRIBUTES", "XFAM", "RTMR0", "REPORTDATA"):
+        assert f" {label}:" in text
+    for value in (body.mr_td, body.mr_seam, body.rtmr3, body.report_data):
+        assert value.hex() in joined
+
+
+def test_inspect_warns_of_what_lays_a_td_open(lab, evidence):
+    def inspected(**registers):
+        return inspect_quote(lab.td_quote(evidence, version=5, body=TdReport15(bytes(16), **registers)).quote)
+
+    assert inspected().warnings == ()
+    for bit in (TdAttribute.DEBUG, TdAttribute.PERF_PROF, 0x80):
+        found = inspected(td_attributes=bit)
+        assert len(found.warnings) == 1
+        assert section(found, "td_report")["debug"].value is True
+    assert section(inspected(mr_service_td=b"s" * 48), "td_report")["mr_service_td"].note
+    (warning,) = inspect_quote(TD_QUOTES["tdx_quote"] + bytes(70)).warnings
+    assert warning.startswith("70 zero ")
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_inspect_shows_reframed_sgx_quotes(evidence, version):
+    inspection = inspect_quote(reframed(evidence.quote, version))
+    original = inspect_quote(evidence.quote)
+    assert inspection.stopped is None
+    assert section(inspection, "report_body") == section(original, "report_body")
+    assert section(inspection, "header")["version"].value == version
+    assert ("body_type" in {part.key for part in inspection.sections}) == (version == 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "keys"),
+    [
+        ("tdx_quote", 631, ["header"]),
+        ("tdx_quote", 632, ["header", "td_report"]),
+        ("tdx_quote_td15ex", 938, ["header"]),
+        ("tdx_quote_td15ex", 939, ["header", "body_type", "td_report"]),
+        ("tdx_quote_outdated", 5005, ["header", "body_type", "td_report"]),
+    ],
+)
+def test_a_cut_quote_shows_what_stands_before_the_cut(name, size, keys):
+    inspection = inspect_quote(TD_QUOTES[name][:size])
+    assert [part.key for part in inspection.sections] == keys
+    assert inspection.stopped.error_code == "truncated"
