@@ -252,8 +252,8 @@ INNER = 128 + 6 + 384 + 64 + 2 + 32
 """Offset of the inner certification data in the signature data of genuine quotes."""
 CHANGES = {
     "no such TEE": ("tdx_quote", 4, u32(7), "unsupported-tee-type", "byte 4 "),
-    "a TD's body in an SGX quote": ("tdx_quote_outdated", 4, u32(0), "unsupported-tee-type", "byte 4 "),
-    "an enclave's body in a TDX quote": ("tdx_quote_outdated", 48, u16(1), "unsupported-tee-type", "byte 4 "),
+    "a TD's body in an SGX quote": ("tdx_quote_outdated", 4, u32(0), "unsupported-body-type", "byte 48 "),
+    "an enclave's body in a TDX quote": ("tdx_quote_outdated", 48, u16(1), "unsupported-body-type", "byte 48 "),
     "body type 0": ("tdx_quote_outdated", 48, u16(0), "unsupported-body-type", "byte 48 "),
     "body type 5": ("tdx_quote_outdated", 48, u16(5), "unsupported-body-type", "byte 48 "),
     "body type 1.0 with the size of 1.5": ("tdx_quote_outdated", 48, u16(2), "wrong-size", "byte 50 "),
@@ -315,7 +315,7 @@ MISFITS = [
     (4, TeeType.SGX, TdReport10, "unsupported-body-type"),
     (4, TeeType.TDX, TdReport15, "unsupported-body-type"),
     (4, 7, TdReport10, "unsupported-tee-type"),
-    (5, TeeType.SGX, TdReport15, "unsupported-tee-type"),
+    (5, TeeType.SGX, TdReport15, "unsupported-body-type"),
 ]
 
 

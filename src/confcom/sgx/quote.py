@@ -194,61 +194,47 @@ def read_body(reader: ByteReader, header: QuoteHeader) -> QuoteBody:
 
     In version 5, the body's type and size precede the body.
     """
-    kind, declared = _implied_body_type(header), None
-    if kind is None:
+    number, declared = _body_types(header)[0].value, None
+    if header.version == TYPED_BODY_VERSION:
         number, declared = reader.integer(2, "the body type"), reader.integer(4, "the body size")
-        if number not in _BODIES:
-            known = ", ".join(f"{one.value} {one.name}" for one in BodyType)
-            raise MalformedError(
-                f"a quote with body type {number} cannot be read",
-                error_code="unsupported-body-type",
-                why=f"byte {QUOTE_HEADER_SIZE} declares it; the known types are {known}",
-                remedy="check that the quote was not altered; a newer type needs a newer confcom",
-            )
-        kind = BodyType(number)
-    _require_tee_type(header, kind)
-    codec, size = _BODIES[kind]
+    _require_body_type(header, number)
+    codec, size = _BODIES[BodyType(number)]
     if declared not in {None, size}:
         raise MalformedError(
-            f"the quote declares a body of {declared} bytes, and the body of type {kind.value} has {size}",
+            f"a quote whose body has {declared} bytes instead of {size} cannot be read",
             error_code="wrong-size",
-            why=f"byte {QUOTE_HEADER_SIZE + 2} declares the body size",
+            why=f"byte {QUOTE_HEADER_SIZE + 2} declares the body size, and bodies of type {number} have {size} bytes",
             remedy="check that the quote was not altered",
         )
     return codec.parse(reader.take(size, "the report body"))
-
-
-def _encoded_body(header: QuoteHeader, body: QuoteBody) -> bytes:
-    kind, encoded = body_type(body), body.encode()
-    implied = _implied_body_type(header)
-    if implied not in {None, kind}:
-        what = f"a quote of version {header.version} cannot have the body type {kind.name}"
-        raise MalformedError(what, error_code="unsupported-body-type")
-    _require_tee_type(header, kind)
-    declared = kind.to_bytes(2, "little") + len(encoded).to_bytes(4, "little") if implied is None else b""
-    return declared + encoded
 
 
 def body_type(body: QuoteBody) -> BodyType:
     return next(kind for kind, (codec, _) in _BODIES.items() if codec is type(body))
 
 
-def _implied_body_type(header: QuoteHeader) -> BodyType | None:
-    """Return the type of a body that has no declared type; None in version 5, which declares types."""
-    if header.version == TYPED_BODY_VERSION:
-        return None
-    of_sgx = header.version == SGX_QUOTE_VERSION or header.tee_type == TeeType.SGX
-    return BodyType.SGX_ENCLAVE_REPORT if of_sgx else BodyType.TD_REPORT_1_0
-
-
-def _require_tee_type(header: QuoteHeader, kind: BodyType) -> None:
-    expected = TeeType.SGX if kind is BodyType.SGX_ENCLAVE_REPORT else TeeType.TDX
-    if header.version != SGX_QUOTE_VERSION and header.tee_type != expected:
+def _body_types(header: QuoteHeader) -> tuple[BodyType, ...]:
+    """Return the types of body that quotes with this version and TEE type can have."""
+    if header.version == SGX_QUOTE_VERSION or header.tee_type == TeeType.SGX:
+        return (BodyType.SGX_ENCLAVE_REPORT,)
+    if header.tee_type != TeeType.TDX:
         raise MalformedError(
-            f"a quote with TEE type 0x{header.tee_type:x} and body type {kind.name} cannot be read",
+            f"a quote with TEE type 0x{header.tee_type:x} cannot be read",
             error_code="unsupported-tee-type",
-            why="byte 4 declares the TEE type: 0 is SGX and 0x81 is TDX, and the body must be of the same TEE",
+            why="byte 4 declares it; 0 is SGX, and 0x81 is TDX",
             remedy="check that the quote was not altered",
+        )
+    of_tds = (BodyType.TD_REPORT_1_0, BodyType.TD_REPORT_1_5, BodyType.TD_REPORT_1_5_EX)
+    return of_tds if header.version == TYPED_BODY_VERSION else of_tds[:1]
+
+
+def _require_body_type(header: QuoteHeader, number: int) -> None:
+    if number not in (known := _body_types(header)):
+        raise MalformedError(
+            f"a quote of version {header.version} and TEE type 0x{header.tee_type:x} has no body of type {number}",
+            error_code="unsupported-body-type",
+            why=f"its type can be {', '.join(map(str, known))}; byte {QUOTE_HEADER_SIZE} declares it",
+            remedy="check that the quote was not altered; a newer type of body needs a newer confcom",
         )
 
 
@@ -327,7 +313,11 @@ class Quote:
     @property
     def signed_part(self) -> bytes:
         """Header and body (in version 5 with the body's type and size), which the attestation key signs."""
-        return self.header.encode() + _encoded_body(self.header, self.body)
+        kind, body, typed = body_type(self.body), self.body.encode(), b""
+        _require_body_type(self.header, kind)
+        if self.header.version == TYPED_BODY_VERSION:
+            typed = kind.to_bytes(2, "little") + len(body).to_bytes(4, "little")
+        return self.header.encode() + typed + body
 
 
 def require_sgx(quote: Quote | QuoteFrame) -> ReportBody:
@@ -337,17 +327,16 @@ def require_sgx(quote: Quote | QuoteFrame) -> ReportBody:
         MalformedError: `tee` if the quote is one of TDX, `unsupported-quote-version` if it is an SGX quote of version 4
             or 5.
     """
-    version = quote.header.version
     if not isinstance(quote.body, ReportBody):
         raise MalformedError(
             "this is a quote of TDX",
             error_code="tee",
-            why="it is about a trust domain (TD), a virtual machine; needed is an SGX quote, about an enclave",
+            why="it is about a trust domain (TD), a virtual machine, and not about an enclave",
             remedy="pass the SGX quote of an enclave; `confcom inspect` shows the fields of TDX quotes",
         )
-    if version != SGX_QUOTE_VERSION:
+    if quote.header.version != SGX_QUOTE_VERSION:
         raise MalformedError(
-            f"an SGX quote of version {version} is not supported",
+            f"an SGX quote of version {quote.header.version} is not supported",
             error_code="unsupported-quote-version",
             why="dcap-qvl verifies no SGX quote of this version, so that no second judgement could confirm ours",
             remedy=f"ask the quoting service for an SGX quote of version {SGX_QUOTE_VERSION}",

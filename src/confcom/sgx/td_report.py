@@ -1,7 +1,7 @@
 """Parsing and encoding of TD reports: the bodies of TDX quotes, with the measurements of a trust domain (TD).
 
 Layouts: sgx_report2_body_t, its versions 1.5 and 1.5ex, in Intel's sgx_quote_4.h and sgx_quote_5.h. Each longer body
-begins with the shorter one. All integers are little-endian.
+begins with the shorter one. All integers are little-endian. docs/reference/quote-format.md says what each field is.
 """
 
 from dataclasses import dataclass, fields
@@ -41,13 +41,11 @@ class TdReport10:
     tee_tcb_svn: bytes
     """16 SVNs of the TDX module: byte 1 is the module's version, byte 0 its SVN within this version."""
     mr_seam: bytes = bytes(48)
-    """The measurement of the TDX module."""
     mr_signer_seam: bytes = bytes(48)
     """The signer of the TDX module; zeros mean Intel."""
     seam_attributes: int = 0
     td_attributes: int = 0
     xfam: int = 0
-    """Extended processor features that the TD may use, in the format of XCR0."""
     mr_td: bytes = bytes(48)
     """The measurement of what the host put into the TD at its creation, usually the virtual firmware."""
     mr_config_id: bytes = bytes(48)
@@ -89,20 +87,14 @@ class TdReport15Ex(TdReport15):
     """The extended TD report of TDX 1.5, 885 bytes. The fields of service TDs are zero without SERVTD_EXT."""
 
     vmid: int = 0
-    """0 for the TD itself or its L1 hypervisor, 1 to 3 for the virtual machines in a partitioned TD."""
     td_id: bytes = bytes(32)
-    """A random id of this launch of the TD; a migrated TD keeps its id."""
     dev_info: bytes = bytes(48)
-    """The hash of the information on the TD's devices."""
     init_service_td_hash: bytes = bytes(48)
-    """The hash of the service TDs that were bound when the TD was created."""
     init_service_td_attributes: int = 0
     init_cpu_svn: bytes = bytes(16)
-    """CPUSVN of the platform on which the TD was created."""
     init_tee_tcb_svn: bytes = bytes(16)
     init_tee_fmspc: bytes = bytes(12)
     cur_service_td_hash: bytes = bytes(48)
-    """The hash of the service TDs that are bound now."""
     cur_service_td_attributes: int = 0
 
 

@@ -221,8 +221,7 @@ def _unsupported(frame: QuoteFrame, error: MalformedError) -> Verdict:
         check = failed_by(_TEE, error, code="unsupported-quote-version")
     else:
         check = failed_by(_TEE, error, code="tee")
-    checks = authenticity.trailing_bytes_check(frame), check
-    return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, checks)
+    return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, (authenticity.trailing_bytes_check(frame), check))
 
 
 def _judged_at(
