@@ -79,6 +79,7 @@ _BODIES: dict[BodyType, tuple[type[QuoteBody], int]] = {
     BodyType.TD_REPORT_1_5_EX: (TdReport15Ex, 885),
 }
 """The codec and the size in bytes of each type of body."""
+_SGX_BODIES, _TD_BODIES = tuple(BodyType)[:1], tuple(BodyType)[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +195,13 @@ def read_body(reader: ByteReader, header: QuoteHeader) -> QuoteBody:
 
     In version 5, the body's type and size precede the body.
     """
-    number, declared = _body_types(header)[0].value, None
-    if header.version == TYPED_BODY_VERSION:
-        number, declared = reader.integer(2, "the body type"), reader.integer(4, "the body size")
+    if header.version != TYPED_BODY_VERSION:
+        codec, size = _BODIES[_body_types(header)[0]]
+        return codec.parse(reader.take(size, "the report body"))
+    number, declared = reader.integer(2, "the body type"), reader.integer(4, "the body size")
     _require_body_type(header, number)
     codec, size = _BODIES[BodyType(number)]
-    if declared not in {None, size}:
+    if declared != size:
         raise MalformedError(
             f"a quote whose body has {declared} bytes instead of {size} cannot be read",
             error_code="wrong-size",
@@ -216,7 +218,7 @@ def body_type(body: QuoteBody) -> BodyType:
 def _body_types(header: QuoteHeader) -> tuple[BodyType, ...]:
     """Return the types of body that quotes with this version and TEE type can have."""
     if header.version == SGX_QUOTE_VERSION or header.tee_type == TeeType.SGX:
-        return (BodyType.SGX_ENCLAVE_REPORT,)
+        return _SGX_BODIES
     if header.tee_type != TeeType.TDX:
         raise MalformedError(
             f"a quote with TEE type 0x{header.tee_type:x} cannot be read",
@@ -224,8 +226,7 @@ def _body_types(header: QuoteHeader) -> tuple[BodyType, ...]:
             why="byte 4 declares it; 0 is SGX, and 0x81 is TDX",
             remedy="check that the quote was not altered",
         )
-    of_tds = (BodyType.TD_REPORT_1_0, BodyType.TD_REPORT_1_5, BodyType.TD_REPORT_1_5_EX)
-    return of_tds if header.version == TYPED_BODY_VERSION else of_tds[:1]
+    return _TD_BODIES if header.version == TYPED_BODY_VERSION else _TD_BODIES[:1]
 
 
 def _require_body_type(header: QuoteHeader, number: int) -> None:
