@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from testkit.worker_processes import FAULTY, workers_of
 ATTESTATION = Attestation.create()
 EVIDENCE = ATTESTATION.quote(b"challenge")
 POLICY = ATTESTATION.policy(b"challenge")
+VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 EXPECTED = b"challenge".ljust(64, b"\0")
 
 
@@ -59,6 +61,7 @@ REFUSED = {
     "a changed certificate": (changed(EVIDENCE.quote, 2000), "signatures"),
     "another root's": (Attestation.create().quote(b"challenge").quote, "root"),
     "bytes after it": (EVIDENCE.quote + b"\0", "trailing-bytes"),
+    "a TD's": ((VECTORS / "tdx_quote").read_bytes(), "tee"),
 }
 
 

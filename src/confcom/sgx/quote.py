@@ -129,7 +129,7 @@ class EcdsaSignatureData:
         Since version 4, the QE's report and what follows it stand inside certification data of type 6.
         """
         reader = ByteReader(data, "the quote's signature data")
-        isv_signature = reader.take(SIGNATURE_SIZE, "the enclave report's signature")
+        isv_signature = reader.take(SIGNATURE_SIZE, "the signature of header and body")
         attestation_key = reader.take(PUBLIC_KEY_SIZE, "the attestation key")
         if version != SGX_QUOTE_VERSION:
             reader = _qe_report_certification(reader)
@@ -145,7 +145,7 @@ class EcdsaSignatureData:
         return parsed
 
     def encode(self, version: int = SGX_QUOTE_VERSION) -> bytes:
-        require_length(self.isv_signature, SIGNATURE_SIZE, "an enclave report's signature")
+        require_length(self.isv_signature, SIGNATURE_SIZE, "a signature of header and body")
         require_length(self.attestation_key, PUBLIC_KEY_SIZE, "an attestation key")
         require_length(self.qe_report_signature, SIGNATURE_SIZE, "a QE report's signature")
         require_range(len(self.auth_data), MAX_AUTH_DATA_SIZE, "the QE authentication data's size")
