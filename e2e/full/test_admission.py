@@ -18,6 +18,7 @@ from e2e.admission.pattern import (
     BYTES,
     ENCLAVE,
     MIB,
+    PROVIDER,
     PROVISION,
     SIMULATED_MIB,
     Made,
@@ -74,8 +75,10 @@ def asking(cluster: Cluster, asking_namespace: str) -> Tenant:
 @pytest.fixture(autouse=True)
 def trusted(cluster: Cluster, trusted_namespace: str, asking: Tenant) -> Tenant:
     """The trusted namespace, when an earlier case's extra policies are no longer in force."""
-    template_of_both = template("Job", app({BYTES: "10Mi", PROVISION: 1}))
-    until(lambda: len(dry_run(asking, template_of_both).warnings) == 1, "only the release's policies are in force")
+    asks = template("Job", app({BYTES: "10Mi", PROVISION: 1}))
+    until(lambda: len(dry_run(asking, asks).warnings) == 1, "only the release's validating policies are in force")
+    annotated = pod(container("app", {BYTES: "10Mi"}), annotations={PROVIDER: "app"})
+    until(lambda: dry_run(asking, annotated).made, "only the release's mutating policy is in force")
     return Tenant(cluster, trusted_namespace)
 
 
