@@ -21,7 +21,7 @@ from confcom.errors import MalformedError
 from confcom.sgx.quote import QuoteFrame
 from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
 from confcom.verify.policy import SgxPolicy
-from confcom.verify.prepared_collateral import MAX_KNOWN_KEYS, MAX_KNOWN_PART, Collateral, PreparedCollateral
+from confcom.verify.prepared_collateral import MAX_KNOWN_KEYS, Collateral, PreparedCollateral
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Verdict
 from confcom.verify.verifier import refusal_without_collateral, verify_quote
@@ -71,17 +71,13 @@ class QuoteWorker:
         prepared, until = self._held.get(part, (None, 0.0))
         if collateral is not None:
             prepared = self._prepared(collateral)
-            self._hold(part, prepared)
+            self._held[part] = (prepared, self._clock() + HOLD_SECONDS)
+            self._held.move_to_end(part)
+            if len(self._held) > MAX_KNOWN_KEYS:  # keys have under 64 KiB, as the quotes
+                self._held.popitem(last=False)
         elif self._clock() >= until:
             return refusal_without_collateral(quote, policy, self._root, now)
         return verify_quote(quote, self._root, prepared, policy, now)
-
-    def _hold(self, part: bytes, prepared: PreparedCollateral) -> None:
-        if len(part) <= MAX_KNOWN_PART:
-            self._held[part] = (prepared, self._clock() + HOLD_SECONDS)
-            self._held.move_to_end(part)
-            if len(self._held) > MAX_KNOWN_KEYS:
-                self._held.popitem(last=False)
 
 
 def serve(connection: Connection) -> None:

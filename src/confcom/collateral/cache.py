@@ -43,10 +43,7 @@ LAST_DAYS: Final = timedelta(days=2)
 LAST_DAYS_WAIT_SECONDS: Final = 2.0
 """What a call waits in the last days: longer than a good source takes, shorter than a peer's patience."""
 _FMSPC_SIZE: Final = 6
-
-
-def _present() -> datetime:
-    return datetime.now(UTC)
+_PRESENT: Final = partial(datetime.now, UTC)
 
 
 def _random() -> float:
@@ -98,7 +95,7 @@ class CollateralCache:
         early: bool = False,
         evaluation: int | None = None,
         seconds: float = FETCH_SECONDS,
-        clock: Callable[[], datetime] = _present,
+        clock: Callable[[], datetime] = _PRESENT,
         jitter: Callable[[], float] = _random,
     ) -> None:
         if not isinstance(source, Source):
