@@ -101,7 +101,8 @@ class CollateralCache:
         if not isinstance(source, Source):
             raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
         require_set(early, evaluation)
-        self._options: dict[str, Any] = {"early": early, "evaluation": evaluation, "seconds": time_limit(seconds)}
+        self._options: dict[str, Any] = {"early": early, "evaluation": evaluation}
+        self._options["seconds"] = time_limit(seconds)
         self._source, self._clock, self._jitter = source, clock, jitter
         self._files = CacheDirectory(path_argument("the cache's directory", directory), trusted_root(root))
         self._kinds: dict[bytes, PlatformKind] = {}  # by the part of a quote that certifies its attestation key
@@ -187,7 +188,7 @@ class CollateralCache:
         return held, self._files.read_backoff(path)
 
     def _due(self, kind: PlatformKind) -> tuple[Future[None] | None, float | None]:
-        """Return the renewal that is due, and the seconds to wait for it; None: until it ends by its own time limit."""
+        """Return the renewal that is due, and the seconds to wait for it; None: until it ends."""
         self._files.require_private()
         now = self._clock()
         held, backoff = self._stored(kind, now)
@@ -200,13 +201,14 @@ class CollateralCache:
         return renewal, LAST_DAYS_WAIT_SECONDS if held.prepared.documents.expires - now <= LAST_DAYS else 0.0
 
     def _kept(self, kind: PlatformKind, renewal: Future[None] | None = None) -> CachedCollateral:
-        """Return the set that is stored now, or raise the error of the renewal for which the caller waited."""
+        """Return the set that is stored now, or raise the error of the caller's renewal."""
         now = self._clock()
         held, backoff = self._stored(kind, now)
         error = renewal.exception() if renewal is not None and renewal.done() else None
         if held is not None:
             problem = "" if held.is_fresh(now) else str(error or (backoff.problem if backoff else ""))
-            return CachedCollateral(held.collateral, held.prepared, now - held.prepared.documents.issued[1], problem)
+            age = now - held.prepared.documents.issued[1]
+            return CachedCollateral(held.collateral, held.prepared, age, problem)
         if error is not None:
             raise copy.copy(error) from error  # several threads may wait for one renewal
         if backoff is not None:

@@ -133,10 +133,10 @@ async def _fetch_once(
     check: Callable[[Collateral], None],
 ) -> Collateral:
     source = requests.source
-    tcb_info, tcb_headers = await requests.get("tcb", {"fmspc": kind.fmspc.hex(), **chosen}, MAX_DOCUMENT_SIZE)
+    platform, ca = {"fmspc": kind.fmspc.hex(), **chosen}, {"ca": kind.ca.lower(), "encoding": "der"}
+    tcb_info, tcb_headers = await requests.get("tcb", platform, MAX_DOCUMENT_SIZE)
     identity, qe_headers = await requests.get("qe/identity", chosen, MAX_DOCUMENT_SIZE)
-    names = {"ca": kind.ca.lower(), "encoding": "der"}
-    pck_crl, crl_headers = await requests.get("pckcrl", names, MAX_COLLATERAL_FILE_SIZE)
+    pck_crl, crl_headers = await requests.get("pckcrl", ca, MAX_COLLATERAL_FILE_SIZE)
     root_crl, _ = await requests.get(source.root_crl, {}, MAX_COLLATERAL_FILE_SIZE)
     collateral = Collateral(
         tcb_info=tcb_info,

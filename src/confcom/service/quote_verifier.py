@@ -159,7 +159,8 @@ class QuoteVerifier:
                 kept = await self._cache.aget(quote)
             except MalformedError as error:
                 return unusable("a PCK certificate that names its platform", error, code="format")
-            verdict = await workers.run(Request(quote, report_data, require_instant(self._clock()), kept.collateral))
+            now = require_instant(self._clock())
+            verdict = await workers.run(Request(quote, report_data, now, kept.collateral))
             assert verdict is not None
         faults = [check for check in verdict.failures if check.consequence is VerdictKind.UNUSABLE]
         if verdict.kind is VerdictKind.UNUSABLE and all(check.code.startswith("collateral") for check in faults):
