@@ -5,6 +5,7 @@ The worker fetches nothing and writes no file. If a verification exceeds its tim
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import pickle
@@ -102,10 +103,8 @@ def main(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    try:
+    with contextlib.suppress(EOFError, ConnectionError):
         serve(Connection(descriptor))
-    except (EOFError, ConnectionError):
-        return
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from confcom.collateral.detached_call import call_detached, run_apart
 from confcom.collateral.fetch_errors import REVOKED, FetchError
 from confcom.collateral.pcs_client import FETCH_SECONDS, difference, fetch_set, require_set
 from confcom.collateral.source import Source
-from confcom.errors import MalformedError, WrongTypeError
+from confcom.errors import MalformedError
 from confcom.sgx.collateral_json import PlatformKind
+from confcom.sgx.pck.extension import FMSPC_SIZE
 from confcom.sgx.quote import QuoteFrame
 from confcom.verify.argument_types import path_argument, time_limit
 from confcom.verify.prepared_collateral import (
@@ -42,7 +43,6 @@ LAST_DAYS: Final = timedelta(days=2)
 """Before this time of a set's validity no call waits for the source: two weeks of attempts are left, or two days."""
 LAST_DAYS_WAIT_SECONDS: Final = 2.0
 """What a call waits in the last days: longer than a good source takes, shorter than a peer's patience."""
-_FMSPC_SIZE: Final = 6
 _PRESENT: Final = partial(datetime.now, UTC)
 
 
@@ -98,9 +98,7 @@ class CollateralCache:
         clock: Callable[[], datetime] = _PRESENT,
         jitter: Callable[[], float] = _random,
     ) -> None:
-        if not isinstance(source, Source):
-            raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
-        require_set(early, evaluation)
+        require_set(source, early, evaluation)
         self._options: dict[str, Any] = {"early": early, "evaluation": evaluation}
         self._options["seconds"] = time_limit(seconds)
         self._source, self._clock, self._jitter = source, clock, jitter
@@ -122,16 +120,14 @@ class CollateralCache:
             FetchError: no set that verifies is stored or can be fetched; or the directory cannot be used.
             MalformedError: the quote has no readable PCK certificate.
         """
-        kind = self._kind(bytes_of(quote))
-        renewal, seconds = self._due(kind)
+        kind, renewal, seconds = self._due(quote)
         if renewal is not None:
             wait([renewal], seconds)
         return self._kept(kind, renewal)
 
     async def aget(self, quote: QuoteInput) -> CachedCollateral:
         """Return collateral like `get`, in asyncio programs. A new set takes milliseconds of the event loop to read."""
-        kind = self._kind(bytes_of(quote))
-        renewal, seconds = self._due(kind)
+        kind, renewal, seconds = self._due(quote)
         if renewal is not None:
             with contextlib.suppress(TimeoutError, FetchError):
                 await asyncio.wait_for(asyncio.wrap_future(renewal), seconds)
@@ -162,7 +158,7 @@ class CollateralCache:
             MalformedError: the quote has no readable PCK certificate.
         """
         data = bytes_of(quote)
-        kinds = [PlatformKind(data, ca) for ca in PCK_CAS] if len(data) == _FMSPC_SIZE else [self._kind(data)]
+        kinds = [PlatformKind(data, ca) for ca in PCK_CAS] if len(data) == FMSPC_SIZE else [self._kind(data)]
         for kind in kinds:
             self._files.discard(self._path(kind))
 
@@ -187,18 +183,19 @@ class CollateralCache:
         held = self._files.read(path, now, lambda collateral: not difference(collateral, kind, evaluation))
         return held, self._files.read_backoff(path)
 
-    def _due(self, kind: PlatformKind) -> tuple[Future[None] | None, float | None]:
+    def _due(self, quote: QuoteInput) -> tuple[PlatformKind, Future[None] | None, float | None]:
         """Return the renewal that is due, and the seconds to wait for it; None: until it ends."""
+        kind = self._kind(bytes_of(quote))
         self._files.require_private()
         now = self._clock()
         held, backoff = self._stored(kind, now)
         fresh = held is not None and held.is_fresh(now)
         if fresh or (backoff is not None and backoff.holds(now, held=held is not None)):
-            return None, None
-        renewal = self._renewal(kind)
+            return kind, None, None
         if held is None:
-            return renewal, None
-        return renewal, LAST_DAYS_WAIT_SECONDS if held.prepared.documents.expires - now <= LAST_DAYS else 0.0
+            return kind, self._renewal(kind), None
+        last_days = held.prepared.documents.expires - now <= LAST_DAYS
+        return kind, self._renewal(kind), LAST_DAYS_WAIT_SECONDS if last_days else 0.0
 
     def _kept(self, kind: PlatformKind, renewal: Future[None] | None = None) -> CachedCollateral:
         """Return the set that is stored now, or raise the error of the caller's renewal."""

@@ -8,7 +8,6 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from confcom.collateral.detached_call import run_apart
@@ -92,9 +91,7 @@ async def fetch_collateral_async(
     seconds: float = FETCH_SECONDS,
 ) -> Collateral:
     """Fetch collateral as `fetch_collateral` does, but for asyncio programs."""
-    if not isinstance(source, Source):
-        raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
-    require_set(early, evaluation)
+    require_set(source, early, evaluation)
     kind = platform_kind(bytes_of(quote))
     return await fetch_set(kind, source, early=early, evaluation=evaluation, seconds=seconds)
 
@@ -115,47 +112,14 @@ async def fetch_set(
     if evaluation is not None:
         chosen = {"tcbEvaluationDataNumber": str(evaluation)}
     async with _client(source) as client:
-        attempt = partial(_fetch_once, _Requests(client, source, deadline), kind, chosen, evaluation, check)
+        requests = _Requests(client, source, deadline, kind, chosen, evaluation)
         try:
-            return await attempt()
+            return await requests.fetch(check)
         except FetchError as error:
             if error.lasting or loop.time() + RETRY_SECONDS >= deadline:
                 raise
         await asyncio.sleep(RETRY_SECONDS)
-        return await attempt()
-
-
-async def _fetch_once(
-    requests: _Requests,
-    kind: PlatformKind,
-    chosen: Mapping[str, str],
-    evaluation: int | None,
-    check: Callable[[Collateral], None],
-) -> Collateral:
-    source = requests.source
-    platform, ca = {"fmspc": kind.fmspc.hex(), **chosen}, {"ca": kind.ca.lower(), "encoding": "der"}
-    tcb_info, tcb_headers = await requests.get("tcb", platform, MAX_DOCUMENT_SIZE)
-    identity, qe_headers = await requests.get("qe/identity", chosen, MAX_DOCUMENT_SIZE)
-    pck_crl, crl_headers = await requests.get("pckcrl", ca, MAX_COLLATERAL_FILE_SIZE)
-    root_crl, _ = await requests.get(source.root_crl, {}, MAX_COLLATERAL_FILE_SIZE)
-    collateral = Collateral(
-        tcb_info=tcb_info,
-        tcb_info_issuer_chain=_chain(tcb_headers, source, *TCB_CHAINS),
-        qe_identity=identity,
-        qe_identity_issuer_chain=_chain(qe_headers, source, QE_CHAIN),
-        pck_crl=_der(pck_crl),
-        pck_crl_issuer_chain=_chain(crl_headers, source, CRL_CHAIN),
-        root_ca_crl=_der(root_crl),
-    )
-    try:
-        collateral.require_well_formed()
-        why = difference(collateral, kind, evaluation)
-    except MalformedError as error:
-        raise unreadable(error, source.base, tcb_info, identity) from error
-    if why:
-        raise ANOTHER_SET.error(f"{source.base} served another set", why)
-    check(collateral)
-    return collateral
+        return await requests.fetch(check)
 
 
 def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | None) -> str:
@@ -177,8 +141,10 @@ def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | Non
     return ""
 
 
-def require_set(early: object, evaluation: object) -> None:
-    """Raise SettingsError unless `early` and `evaluation` are valid and select one set of collateral."""
+def require_set(source: object, early: object, evaluation: object) -> None:
+    """Raise SettingsError unless the arguments are valid and select one set of collateral."""
+    if not isinstance(source, Source):
+        raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
     boolean("early", early)
     number("the evaluation number", evaluation, MAX_INTEGER)
     if early and evaluation is not None:
@@ -191,6 +157,36 @@ class _Requests:
     source: Source
     deadline: float
     """The instant of the event loop's clock at which all requests end."""
+    kind: PlatformKind
+    chosen: Mapping[str, str]
+    """The parameters that choose a set."""
+    evaluation: int | None
+
+    async def fetch(self, check: Callable[[Collateral], None]) -> Collateral:
+        source, ca = self.source, {"ca": self.kind.ca.lower(), "encoding": "der"}
+        platform = {"fmspc": self.kind.fmspc.hex(), **self.chosen}
+        tcb_info, tcb_headers = await self.get("tcb", platform, MAX_DOCUMENT_SIZE)
+        identity, qe_headers = await self.get("qe/identity", self.chosen, MAX_DOCUMENT_SIZE)
+        pck_crl, crl_headers = await self.get("pckcrl", ca, MAX_COLLATERAL_FILE_SIZE)
+        root_crl, _ = await self.get(source.root_crl, {}, MAX_COLLATERAL_FILE_SIZE)
+        collateral = Collateral(
+            tcb_info=tcb_info,
+            tcb_info_issuer_chain=_chain(tcb_headers, source, *TCB_CHAINS),
+            qe_identity=identity,
+            qe_identity_issuer_chain=_chain(qe_headers, source, QE_CHAIN),
+            pck_crl=_der(pck_crl),
+            pck_crl_issuer_chain=_chain(crl_headers, source, CRL_CHAIN),
+            root_ca_crl=_der(root_crl),
+        )
+        try:
+            collateral.require_well_formed()
+            why = difference(collateral, self.kind, self.evaluation)
+        except MalformedError as error:
+            raise unreadable(error, source.base, tcb_info, identity) from error
+        if why:
+            raise ANOTHER_SET.error(f"{source.base} served another set", why)
+        check(collateral)
+        return collateral
 
     async def get(self, path: str, parameters: Mapping[str, str], limit: int) -> tuple[bytes, httpx2.Headers]:
         url = path if "://" in path else self.source.base + path

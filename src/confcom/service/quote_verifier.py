@@ -12,7 +12,7 @@ from typing import Final, Self
 from confcom.collateral import CollateralCache, FetchError, Source
 from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError
 from confcom.quote_worker import Request, Setup
-from confcom.service.workers import WorkerError, Workers
+from confcom.service.workers import Workers
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.verify.argument_types import binary, number, require_instant
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
@@ -92,29 +92,20 @@ class QuoteVerifier:
         if not number("the number of callers", max_callers, MAX_CALLERS):
             raise WrongValueError("a verifier without callers verifies nothing", remedy="pass at least one")
         self._policy, self._root = policy, trusted_root(root)
+        self._workers = Workers(processes, Setup(policy, self._root, VERIFY_SECONDS))
         chosen = _default_directory() if directory is None else directory
         self._cache = CollateralCache(chosen, source, root=root, seconds=seconds, clock=clock)
-        self._processes, self._max_callers, self._clock = processes, max_callers, clock
-        self._workers: Workers | None = None
+        self._max_callers, self._clock = max_callers, clock
         self._callers = 0
 
     async def __aenter__(self) -> Self:
         """Start the workers. Raises WorkerError if one cannot be started."""
-        if self._workers is not None:
-            raise WrongValueError("the verifier runs already", remedy="make a verifier for each `async with`")
-        self._workers = Workers(self._processes, Setup(self._policy, self._root, VERIFY_SECONDS))
-        try:
-            await self._workers.start()
-        except BaseException:
-            await self.__aexit__()
-            raise
+        await self._workers.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """End the workers. Calls that still wait raise WorkerError."""
-        workers, self._workers = self._workers, None
-        if workers is not None:
-            await workers.stop()
+        await self._workers.stop()
 
     async def verify(self, quote: QuoteInput, *, report_data: bytes | None = None) -> Verdict:
         """Return the verdict on a quote.
@@ -135,8 +126,6 @@ class QuoteVerifier:
         """
         data = bytes_of(quote)
         wanted = binary("the report data", report_data, REPORT_DATA_SIZE)
-        if self._workers is None:
-            raise WorkerError("the verifier does not run", remedy="call it in its `async with` block")
         if self._callers >= self._max_callers:
             raise BusyError(
                 f"{self._callers} callers wait for verdicts",
@@ -145,14 +134,14 @@ class QuoteVerifier:
             )
         self._callers += 1
         try:
-            return await self._verdict(data, wanted, self._workers)
+            return await self._verdict(data, wanted)
         finally:
             self._callers -= 1
 
-    async def _verdict(self, quote: bytes, report_data: bytes | None, workers: Workers) -> Verdict:
+    async def _verdict(self, quote: bytes, report_data: bytes | None) -> Verdict:
         if len(quote) > MAX_QUOTE_SIZE:  # this verdict needs no worker
             return verify_quote(quote, self._root, None, self._policy, require_instant(self._clock()))
-        verdict = await workers.run(Request(quote, report_data, require_instant(self._clock())))
+        verdict = await self._workers.run(Request(quote, report_data, require_instant(self._clock())))
         if verdict is None:
             # Only now, since the quote's own signatures hold, the source may be asked.
             try:
@@ -160,7 +149,7 @@ class QuoteVerifier:
             except MalformedError as error:
                 return unusable("a PCK certificate that names its platform", error, code="format")
             now = require_instant(self._clock())
-            verdict = await workers.run(Request(quote, report_data, now, kept.collateral))
+            verdict = await self._workers.run(Request(quote, report_data, now, kept.collateral))
             assert verdict is not None
         faults = [check for check in verdict.failures if check.consequence is VerdictKind.UNUSABLE]
         if verdict.kind is VerdictKind.UNUSABLE and all(check.code.startswith("collateral") for check in faults):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from confcom.errors import UnavailableError
+from confcom.errors import UnavailableError, WrongValueError
 from confcom.quote_worker import Request, Setup
 from confcom.verify.trust import Platform
 from confcom.verify.verdict import Verdict, VerdictKind, failed
@@ -109,14 +109,20 @@ class Workers:
 
     def __init__(self, number: int, setup: Setup) -> None:
         self._number, self._setup = number, setup
-        self._queue: asyncio.Queue[_Job] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start all workers, and wait until they are ready. Raises WorkerError if one cannot be started."""
+        if self._tasks:
+            raise WrongValueError("the verifier runs already", remedy="make a verifier for each `async with`")
+        self._queue: asyncio.Queue[_Job] = asyncio.Queue()
         starts = [asyncio.get_running_loop().create_future() for _ in range(self._number)]
         self._tasks = [asyncio.create_task(self._serve(started)) for started in starts]
-        await asyncio.gather(*starts)
+        try:
+            await asyncio.gather(*starts)
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """End all workers. Callers that still wait get a WorkerError."""
@@ -124,16 +130,16 @@ class Workers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._refuse(_closed())
+        self._refuse(_not_running())
 
     async def run(self, request: Request) -> Verdict | None:
         """Return a worker's answer, or the verdict `verifier-ended` if each worker that tried the request ended.
 
         Raises:
-            WorkerError: no worker can be started, or the workers were stopped.
+            WorkerError: no worker can be started, or the workers do not run.
         """
-        if not self._tasks:  # stopped while the caller waited for collateral
-            raise _closed()
+        if not self._tasks:
+            raise _not_running()
         job = _Job(request, asyncio.get_running_loop().create_future())
         self._queue.put_nowait(job)
         return await job.answer
@@ -178,8 +184,9 @@ class Workers:
             self._queue.get_nowait().finish(error)
 
 
-def _closed() -> WorkerError:
-    return WorkerError("the verifier was closed", why="its `async with` block ended", remedy="close it last")
+def _not_running() -> WorkerError:
+    why = "its `async with` block has not begun, or has ended"
+    return WorkerError("the verifier does not run", why=why, remedy="call it in the block")
 
 
 def _not_started(why: str) -> WorkerError:
