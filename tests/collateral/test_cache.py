@@ -209,6 +209,26 @@ def test_a_failure_is_discarded(tmp_path, clock):
         assert cache.get(EVIDENCE.quote).problem == ""
 
 
+def test_a_failure_that_cannot_be_written_is_remembered_until_the_source_answers(tmp_path, clock):
+    with serving({}) as (service, url):
+        cache = cache_of(tmp_path, url, clock)
+        with raises("source-unknown-platform", FetchError):
+            cache.get(EVIDENCE.quote)
+        (failure,) = tmp_path.glob("*.source")
+        failure.unlink()
+        failure.mkdir()
+        for _ in range(2):
+            with raises("source-unknown-platform", FetchError):
+                cache.get(EVIDENCE.quote)
+        assert len(service.asked) == 2
+        failure.rmdir()
+        clock.now += HOUR
+        service.answers = answers_of(EVIDENCE.collateral)
+        cache.get(EVIDENCE.quote)
+        clock.now = HALF
+        assert cache.get(EVIDENCE.quote).problem == ""
+
+
 def get(arguments):
     directory, url, turns = arguments
     cache = cache_of(directory, url, Clock())

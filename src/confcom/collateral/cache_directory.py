@@ -108,6 +108,7 @@ class CacheDirectory:
             self._replace(path, collateral.to_json().encode())
             os.utime(path, (int(now.timestamp()),) * 2)  # file systems round times
             _backoff_path(path).unlink(missing_ok=True)
+        self._backoffs.pop(path, None)
 
     def read_backoff(self, path: Path) -> Backoff | None:
         """Return the source's last failure since it answered; None if it has none."""

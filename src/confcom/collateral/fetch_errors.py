@@ -16,10 +16,6 @@ require("httpx2", "collateral")
 
 import httpx2  # noqa: E402 # require() must run first: its error names the extra
 
-_WRONG_NAME: Final = frozenset({62, 64})
-"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH (x509_vfy.h)."""
-_WRONG_DATES: Final = frozenset({9, 10})
-"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 REVOKED: Final = "collateral-revoked"
 """The code of collateral whose signer or CA the root has revoked."""
 _HEADERS_TOO_LARGE: Final = 431
@@ -103,6 +99,9 @@ _TLS_AUTHORITY = _Fault(
     code="source-tls-authority",
     remedy="give the authority of its certificate by --ca (Source.ca_file)",
 )
+_CERTIFICATE_FAULTS: Final = {9: _TLS_DATES, 10: _TLS_DATES, 62: _TLS_NAME, 64: _TLS_NAME}
+"""Keyed by OpenSSL's X509_V_ERR_ (x509_vfy.h): CERT_NOT_YET_VALID, CERT_HAS_EXPIRED, HOSTNAME_MISMATCH, and
+IP_ADDRESS_MISMATCH."""
 
 _TRY_AGAIN: Final = "try again; `curl -v` to the same address shows where it waits"
 _SILENT = _Fault("it did not begin an answer within the time limit", code="source-silent", remedy=_TRY_AGAIN)
@@ -129,9 +128,9 @@ _NO_CRL = _Fault("a revocation list cannot be read", code="source-crl")
 _CONTENT = _Fault("a part has a wrong form", code="source-content")
 _UNREADABLE: Final = {"not-signed-json": _UNSIGNED, "not-a-crl": _NO_CRL}
 
-_TLS_FAULTS: Final = (_TLS_NAME, _TLS_DATES, _TLS_AUTHORITY)
-_FAULTS: Final = (_REFUSED, _REDIRECT, _HEADERS, TOO_LARGE, COMPRESSED, *_STATUSES.values(), *_TLS_FAULTS)
-_LASTING: Final = {REVOKED, *(fault.code for fault in _FAULTS)}
+_REFUSALS: Final = (*_STATUSES.values(), _REFUSED, _REDIRECT, _HEADERS, TOO_LARGE, COMPRESSED)
+_FAULTS: Final = (*_REFUSALS, *_CERTIFICATE_FAULTS.values(), _TLS_AUTHORITY)
+_LASTING: Final = {REVOKED} | {fault.code for fault in _FAULTS}
 
 
 def refusal(response: httpx2.Response, url: str) -> FetchError:
@@ -163,9 +162,7 @@ def unreadable(error: MalformedError, source: str, *documents: bytes) -> FetchEr
 def _fault(errors: list[BaseException]) -> _Fault:
     for error in errors:
         if isinstance(error, ssl.SSLCertVerificationError):
-            if error.verify_code in _WRONG_NAME:
-                return _TLS_NAME
-            return _TLS_DATES if error.verify_code in _WRONG_DATES else _TLS_AUTHORITY
+            return _CERTIFICATE_FAULTS.get(error.verify_code, _TLS_AUTHORITY)
         if getattr(error, "error_status_hint", 0) == _HEADERS_TOO_LARGE:
             return _HEADERS
     kinds = (
