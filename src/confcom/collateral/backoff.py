@@ -56,8 +56,7 @@ class Backoff:
         demanded = retry_after_seconds(error.retry_after, now)
         if error.error_code == "source-unknown-platform":
             demanded = max(demanded, UNKNOWN_PLATFORM_SECONDS)
-        failures = min(failures + 1, MAX_INTEGER)
-        return cls(now.timestamp(), failures, pause, demanded, error.error_code, shortened(str(error)))
+        return cls(now.timestamp(), failures + 1, pause, demanded, error.error_code, shortened(str(error)))
 
     @classmethod
     def decode(cls, data: bytes) -> Self | None:

@@ -10,19 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from confcom.collateral import fetch_errors
 from confcom.collateral.detached_call import run_apart
-from confcom.collateral.fetch_errors import (
-    ANOTHER_SET,
-    CA_FILE,
-    COMPRESSED,
-    NO_CHAIN,
-    PROXY,
-    TOO_LARGE,
-    FetchError,
-    failure,
-    refusal,
-    unreadable,
-)
+from confcom.collateral.fetch_errors import FetchError
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.extras import require
@@ -108,11 +98,8 @@ async def fetch_set(
     """Fetch a set that `check` accepts; fetch it once more after a FetchError that may pass."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + time_limit(seconds)
-    chosen = {"update": "early"} if early else {}
-    if evaluation is not None:
-        chosen = {"tcbEvaluationDataNumber": str(evaluation)}
     async with _client(source) as client:
-        requests = _Requests(client, source, deadline, kind, chosen, evaluation)
+        requests = _Requests(client, source, deadline, kind, early, evaluation)
         try:
             return await requests.fetch(check)
         except FetchError as error:
@@ -158,15 +145,17 @@ class _Requests:
     deadline: float
     """The instant of the event loop's clock at which all requests end."""
     kind: PlatformKind
-    chosen: Mapping[str, str]
-    """The parameters that choose a set."""
+    early: bool
     evaluation: int | None
 
     async def fetch(self, check: Callable[[Collateral], None]) -> Collateral:
         source, ca = self.source, {"ca": self.kind.ca.lower(), "encoding": "der"}
-        platform = {"fmspc": self.kind.fmspc.hex(), **self.chosen}
+        chosen = {"update": "early"} if self.early else {}
+        if self.evaluation is not None:
+            chosen = {"tcbEvaluationDataNumber": str(self.evaluation)}
+        platform = {"fmspc": self.kind.fmspc.hex(), **chosen}
         tcb_info, tcb_headers = await self.get("tcb", platform, MAX_DOCUMENT_SIZE)
-        identity, qe_headers = await self.get("qe/identity", self.chosen, MAX_DOCUMENT_SIZE)
+        identity, qe_headers = await self.get("qe/identity", chosen, MAX_DOCUMENT_SIZE)
         pck_crl, crl_headers = await self.get("pckcrl", ca, MAX_COLLATERAL_FILE_SIZE)
         root_crl, _ = await self.get(source.root_crl, {}, MAX_COLLATERAL_FILE_SIZE)
         collateral = Collateral(
@@ -182,9 +171,9 @@ class _Requests:
             collateral.require_well_formed()
             why = difference(collateral, self.kind, self.evaluation)
         except MalformedError as error:
-            raise unreadable(error, source.base, tcb_info, identity) from error
+            raise fetch_errors.unreadable(error, source.base, tcb_info, identity) from error
         if why:
-            raise ANOTHER_SET.error(f"{source.base} served another set", why)
+            raise fetch_errors.ANOTHER_SET.error(f"{source.base} served another set", why)
         check(collateral)
         return collateral
 
@@ -201,21 +190,21 @@ class _Requests:
             ):
                 answering = True
                 if response.status_code != httpx2.codes.OK:
-                    raise refusal(response, url)
+                    raise fetch_errors.refusal(response, url)
                 return await _body(response, url, limit), response.headers
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:  # OSError: a damaged record of TLS
-            raise failure(error, url, answering=answering) from error
+            raise fetch_errors.failure(error, url, answering=answering) from error
 
 
 async def _body(response: httpx2.Response, url: str, limit: int) -> bytes:
     # Nothing is decompressed: a small answer cannot become a large one.
     if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
-        raise COMPRESSED.error(f"the answer of {url} cannot be read", encoding)
+        raise fetch_errors.COMPRESSED.error(f"the answer of {url} cannot be read", encoding)
     data = bytearray()
     async for chunk in response.aiter_raw(_CHUNK):
         data += chunk
         if len(data) > limit:
-            raise TOO_LARGE.error(f"the answer of {url} has more than {limit} bytes")
+            raise fetch_errors.TOO_LARGE.error(f"the answer of {url} has more than {limit} bytes")
     return bytes(data)
 
 
@@ -223,7 +212,7 @@ def _client(source: Source) -> httpx2.AsyncClient:
     try:
         context = ssl.create_default_context(cafile=None if source.ca_file is None else str(source.ca_file))
     except (OSError, ValueError) as error:
-        raise CA_FILE.error(f"{source.ca_file} holds no authority", str(error)) from error
+        raise fetch_errors.CA_FILE.error(f"{source.ca_file} holds no authority", str(error)) from error
     try:
         return httpx2.AsyncClient(
             verify=context,
@@ -233,13 +222,16 @@ def _client(source: Source) -> httpx2.AsyncClient:
             trust_env=source.base.startswith("https:"),  # plain http is local and takes no proxy
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
-        raise PROXY.error(f"{source.base} cannot be asked", str(error).partition(". ")[0]) from error
+        why = str(error).partition(". ")[0]
+        raise fetch_errors.PROXY.error(f"{source.base} cannot be asked", why) from error
 
 
 def _chain(headers: httpx2.Headers, source: Source, *names: str) -> bytes:
     text = next((headers[name] for name in names if name in headers), "")
     if not text or len(text) > MAX_HEADER_CHAIN:
-        raise NO_CHAIN.error(f"{source.base} gives no issuer chain", f"{names[0]} has {len(text)} characters")
+        raise fetch_errors.NO_CHAIN.error(
+            f"{source.base} gives no issuer chain", f"{names[0]} has {len(text)} characters"
+        )
     return decode_chain(text)
 
 
