@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.collateral_bundle import CollateralBundle
+from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb_documents import (
     QE_IDENTITY_NAME,
@@ -104,7 +105,6 @@ def sign_collateral(
     number: int,
     status: TcbStatus,
     *,
-    fmspc: bytes = marks.FMSPC,
     advisories: Iterable[str] = (),
     revoked: tuple[int, ...] = (),
 ) -> CollateralBundle:
@@ -115,6 +115,7 @@ def sign_collateral(
     root_crl = create_crl(pki.root, last_update=begin, next_update=end)
     pck_crl = create_crl(pki.pck_ca, last_update=begin, next_update=end, revoked=revoked)
     tcb_date = pki.root.certificate.not_valid_before_utc
+    fmspc = PckExtension.from_certificate(pki.pck.certificate).fmspc
     info = tcb_info(validity, tcb_date, number, status, fmspc=fmspc, advisories=advisories)
     return CollateralBundle(
         tcb_info=sign_document(TCB_INFO_NAME, info, key),

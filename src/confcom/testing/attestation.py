@@ -105,7 +105,7 @@ class Attestation:
         chosen = enclave or self.enclave
         if debug:
             chosen = replace(chosen, flags=chosen.flags | AttributeFlag.DEBUG)
-        simulated, _ = self._platform(platform, fmspc)
+        simulated = self._platform(platform, fmspc)
         quoting_enclave = simulated.quoting_enclave()
         report = chosen.create_report(quoting_enclave.target_info, with_zeros(report_data))
         quote, _ = quoting_enclave.quote(report, None)
@@ -138,21 +138,19 @@ class Attestation:
         if tcb not in set(TcbStatus):
             raise WrongValueError(f"{tcb!r} is not a TCB status", remedy=f"pass one of {', '.join(TcbStatus)}")
         number("the evaluation number", evaluation, MAX_INTEGER)
-        simulated, kind = self._platform(platform, fmspc)
-        pki, staging = simulated.pki, Staging.EXPIRED if expired else Staging.NONE
+        pki, staging = self._platform(platform, fmspc).pki, Staging.EXPIRED if expired else Staging.NONE
         made = sign_collateral(
             pki,
             DEFAULT_QE_IDENTITY,
             staged_validity(pki, now or datetime.now(UTC), staging),
             evaluation,
             TcbStatus(tcb),
-            fmspc=kind,
             advisories=tuple(map(advisory_id, advisories)),
             revoked=(pki.pck.certificate.serial_number,) if revoked else (),
         )
         return Collateral.from_files(made.to_files())
 
-    def _platform(self, name: str, fmspc: bytes | str | None) -> tuple[SimulatedPlatform, bytes]:
+    def _platform(self, name: str, fmspc: bytes | str | None) -> SimulatedPlatform:
         own = FMSPC_PREFIX + hashlib.sha256(name.encode()).digest()[: FMSPC_SIZE - len(FMSPC_PREFIX)] if name else FMSPC
         kind = binary("the FMSPC", fmspc, FMSPC_SIZE) or own
         if not kind.startswith(FMSPC_PREFIX):
@@ -161,4 +159,4 @@ class Attestation:
                 why="under a simulated root, verifiers accept no other",
                 remedy=f"let it begin with {FMSPC_PREFIX.hex()}",
             )
-        return SimulatedPlatform.of_root(self._seed, name, kind), kind
+        return SimulatedPlatform.of_root(self._seed, name, kind)
