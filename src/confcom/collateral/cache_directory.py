@@ -112,10 +112,9 @@ class CacheDirectory:
 
     def read_backoff(self, path: Path) -> Backoff | None:
         """Return the source's last failure since it answered; None if it has none."""
-        if (known := self._backoffs.get(path)) is not None:
-            return known
+        known = self._backoffs.get(path)
         try:
-            return Backoff.decode(read_regular_file(_backoff_path(path), MAX_BACKOFF_SIZE))
+            return known or Backoff.decode(read_regular_file(_backoff_path(path), MAX_BACKOFF_SIZE))
         except UnreadableInputError:
             return None
 

@@ -110,9 +110,17 @@ _TRUNCATED = _Fault("the connection ended before the answer", code="source-trunc
 _PROTOCOL = _Fault("its answer is not HTTP", code="source-protocol", remedy="check the port, and that it speaks https")
 _HEADERS = _Fault("its answer has headers without end", code="source-headers")
 TOO_LARGE = _Fault("no such document is that large", code="source-too-large")
-COMPRESSED = _Fault("the answer is compressed, and identity was asked for", code="source-compressed")
+COMPRESSED = _Fault(
+    "the answer is compressed, and Accept-Encoding: identity was asked for",
+    code="source-compressed",
+    remedy="let the service, or the proxy before it, obey Accept-Encoding",
+)
 
-NO_CHAIN = _Fault("a header with an issuer chain is missing, or too long", code="source-chain")
+NO_CHAIN = _Fault(
+    "a header with an issuer chain is missing, or too long",
+    code="source-chain",
+    remedy="check that no proxy drops headers, and that it is a service of collateral",
+)
 ANOTHER_SET = _Fault(
     "it is not the one that was asked for",
     code="collateral-of-another-set",

@@ -18,8 +18,7 @@ from typing import Any, Final
 
 from confcom.errors import UnavailableError, WrongValueError
 from confcom.quote_worker import Request, Setup
-from confcom.verify.trust import Platform
-from confcom.verify.verdict import Verdict, VerdictKind, failed
+from confcom.verify.verdict import Verdict, unusable
 
 JOBS_PER_WORKER: Final = 2
 """Jobs that a worker has at most: it verifies one while the next waits in its socket, so that it never idles."""
@@ -194,7 +193,6 @@ def _not_started(why: str) -> WorkerError:
 
 
 def _ended_verdict() -> Verdict:
-    required, found = "a verification that ends by itself", f"it ended {TRIES} worker processes"
     why = "the quote makes dcap-qvl crash, or exceed its time limit"
-    check = failed(required, found, why, VerdictKind.UNUSABLE, code="verifier-ended")
-    return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, (check,))
+    error = WorkerError(f"it ended {TRIES} worker processes", why=why)
+    return unusable("a verification that ends by itself", error, code="verifier-ended")
