@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.collateral_bundle import CollateralBundle
-from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb_documents import (
     QE_IDENTITY_NAME,
@@ -93,32 +92,16 @@ def create_collateral(
     early: bool = False,
 ) -> CollateralBundle:
     """Create all collateral that a verifier needs. `now` (with a time zone) only selects the validity period."""
+    validity = staged_validity(pki, now, staging)
     number = staging.number(early=early)
     status = TcbStatus.UP_TO_DATE if number == FIRST_NUMBER else _STAGED_STATUS[staging]
-    return sign_collateral(pki, identity, staged_validity(pki, now, staging), number, status)
-
-
-def sign_collateral(
-    pki: Pki,
-    identity: QuotingEnclaveIdentity,
-    validity: Validity,
-    number: int,
-    status: TcbStatus,
-    *,
-    advisories: Iterable[str] = (),
-    revoked: tuple[int, ...] = (),
-) -> CollateralBundle:
-    """Create collateral with a TCB status, further advisories, and the serial numbers of revoked PCKs."""
     signer_chain = pki.tcb_signer.pem + pki.root.pem
     key = pki.tcb_signer.private_key
-    begin, end = validity.issue_date, validity.next_update
-    root_crl = create_crl(pki.root, last_update=begin, next_update=end)
-    pck_crl = create_crl(pki.pck_ca, last_update=begin, next_update=end, revoked=revoked)
+    root_crl = create_crl(pki.root, last_update=validity.issue_date, next_update=validity.next_update)
+    pck_crl = create_crl(pki.pck_ca, last_update=validity.issue_date, next_update=validity.next_update)
     tcb_date = pki.root.certificate.not_valid_before_utc
-    fmspc = PckExtension.from_certificate(pki.pck.certificate).fmspc
-    info = tcb_info(validity, tcb_date, number, status, fmspc=fmspc, advisories=advisories)
     return CollateralBundle(
-        tcb_info=sign_document(TCB_INFO_NAME, info, key),
+        tcb_info=sign_document(TCB_INFO_NAME, tcb_info(validity, tcb_date, number, status), key),
         tcb_info_issuer_chain=signer_chain,
         qe_identity=sign_document(QE_IDENTITY_NAME, qe_identity(identity, validity, tcb_date, number), key),
         qe_identity_issuer_chain=signer_chain,
@@ -173,8 +156,8 @@ def tcb_info(
     number: int,
     status: TcbStatus,
     *,
-    fmspc: bytes,
-    advisories: Iterable[str],
+    fmspc: bytes = marks.FMSPC,
+    advisories: Iterable[str] = (),
 ) -> Document:
     """Return TCB info with the platform's own level, which has `status`, and a lowest level, which is out of date.
 

@@ -9,19 +9,27 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from confcom.errors import WrongValueError
 from confcom.sgx.pck.extension import FMSPC_SIZE, PckExtension
 from confcom.sgx.report import AttributeFlag
 from confcom.sgx.report import report_data as with_zeros
 from confcom.sgx.signed_json import MAX_INTEGER
 from confcom.sgx.simulation_marks import FMSPC, FMSPC_PREFIX
-from confcom.sgx.tcb_documents import TcbStatus
+from confcom.sgx.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME, TcbStatus
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
-from confcom.simulation.simulated_collateral import sign_collateral, staged_validity
+from confcom.simulation.simulated_collateral import (
+    create_crl,
+    qe_identity,
+    sign_document,
+    staged_validity,
+    tcb_info,
+)
 from confcom.verify.argument_types import binary, number
 from confcom.verify.policy import SgxPolicy, advisory_id
 from confcom.verify.prepared_collateral import Collateral
@@ -105,7 +113,7 @@ class Attestation:
         chosen = enclave or self.enclave
         if debug:
             chosen = replace(chosen, flags=chosen.flags | AttributeFlag.DEBUG)
-        simulated = self._platform(platform, fmspc)
+        simulated, _ = self._platform(platform, fmspc)
         quoting_enclave = simulated.quoting_enclave()
         report = chosen.create_report(quoting_enclave.target_info, with_zeros(report_data))
         quote, _ = quoting_enclave.quote(report, None)
@@ -138,19 +146,22 @@ class Attestation:
         if tcb not in set(TcbStatus):
             raise WrongValueError(f"{tcb!r} is not a TCB status", remedy=f"pass one of {', '.join(TcbStatus)}")
         number("the evaluation number", evaluation, MAX_INTEGER)
-        pki, staging = self._platform(platform, fmspc).pki, Staging.EXPIRED if expired else Staging.NONE
-        made = sign_collateral(
-            pki,
-            DEFAULT_QE_IDENTITY,
-            staged_validity(pki, now or datetime.now(UTC), staging),
-            evaluation,
-            TcbStatus(tcb),
-            advisories=tuple(map(advisory_id, advisories)),
-            revoked=(pki.pck.certificate.serial_number,) if revoked else (),
-        )
-        return Collateral.from_files(made.to_files())
+        simulated, kind = self._platform(platform, fmspc)
+        staging, pki, now = Staging.EXPIRED if expired else Staging.NONE, simulated.pki, now or datetime.now(UTC)
+        validity, date = staged_validity(pki, now, staging), pki.root.certificate.not_valid_before_utc
+        applying = tuple(map(advisory_id, advisories))
+        info = tcb_info(validity, date, evaluation, TcbStatus(tcb), fmspc=kind, advisories=applying)
+        identity = qe_identity(DEFAULT_QE_IDENTITY, validity, date, evaluation)
+        signed = {"tcb_info": (TCB_INFO_NAME, info), "qe_identity": (QE_IDENTITY_NAME, identity)}
+        key = pki.tcb_signer.private_key
+        parts = {part: sign_document(name, document, key) for part, (name, document) in signed.items()}
+        if revoked:
+            dates = {"last_update": validity.issue_date, "next_update": validity.next_update}
+            crl = create_crl(pki.pck_ca, **dates, revoked=(pki.pck.certificate.serial_number,))
+            parts["pck_crl"] = crl.public_bytes(Encoding.DER)
+        return replace(Collateral.from_files(simulated.collateral(now, staging=staging).to_files()), **parts)
 
-    def _platform(self, name: str, fmspc: bytes | str | None) -> SimulatedPlatform:
+    def _platform(self, name: str, fmspc: bytes | str | None) -> tuple[SimulatedPlatform, bytes]:
         own = FMSPC_PREFIX + hashlib.sha256(name.encode()).digest()[: FMSPC_SIZE - len(FMSPC_PREFIX)] if name else FMSPC
         kind = binary("the FMSPC", fmspc, FMSPC_SIZE) or own
         if not kind.startswith(FMSPC_PREFIX):
@@ -159,4 +170,4 @@ class Attestation:
                 why="under a simulated root, verifiers accept no other",
                 remedy=f"let it begin with {FMSPC_PREFIX.hex()}",
             )
-        return SimulatedPlatform.of_root(self._seed, name, kind)
+        return SimulatedPlatform.of_root(self._seed, name, kind), kind
