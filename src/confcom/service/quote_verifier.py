@@ -84,7 +84,7 @@ class QuoteVerifier:
         clock: Callable[[], datetime] = _PRESENT,
     ) -> None:
         if not isinstance(policy, SgxPolicy):
-            raise WrongTypeError("the policy", "a SgxPolicy", policy)
+            raise WrongTypeError("the policy", "an SgxPolicy", policy)
         if not policy.names_identity:
             raise WrongValueError("the policy names no enclave, so it accepts nothing", remedy="name an identity in it")
         if not number("the number of processes", processes, MAX_PROCESSES):
