@@ -18,6 +18,7 @@ from e2e.admission.pattern import (
     BYTES,
     ENCLAVE,
     MIB,
+    PROVIDER,
     PROVISION,
     SIMULATED_MIB,
     Made,
@@ -66,14 +67,19 @@ def asking_namespace(cluster: Cluster) -> Iterator[str]:
         yield name
 
 
-@pytest.fixture(autouse=True)
-def trusted(cluster: Cluster, trusted_namespace: str) -> Tenant:
-    return Tenant(cluster, trusted_namespace)
-
-
 @pytest.fixture
 def asking(cluster: Cluster, asking_namespace: str) -> Tenant:
     return Tenant(cluster, asking_namespace)
+
+
+@pytest.fixture(autouse=True)
+def trusted(cluster: Cluster, trusted_namespace: str, asking: Tenant) -> Tenant:
+    """The trusted namespace, when an earlier case's extra policies are no longer in force."""
+    asks = template("Job", app({BYTES: "10Mi", PROVISION: 1}))
+    until(lambda: len(dry_run(asking, asks).warnings) == 1, "only the release's validating policies are in force")
+    annotated = pod(container("app", {BYTES: "10Mi"}), annotations={PROVIDER: "app"})
+    until(lambda: dry_run(asking, annotated).made, "only the release's mutating policy is in force")
+    return Tenant(cluster, trusted_namespace)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
@@ -94,14 +100,6 @@ def test_names_of_simulated_nodes_beside_hardware(cluster: Cluster, asking: Tena
             check(asking, pattern)
 
 
-@pytest.fixture
-def release_alone(asking: Tenant) -> None:
-    """Wait until an earlier case's extra policies are no longer in force."""
-    template_of_both = template("Job", app({BYTES: "10Mi", PROVISION: 1}))
-    until(lambda: len(dry_run(asking, template_of_both).warnings) == 1, "only the release's policies are in force")
-
-
-@pytest.mark.usefixtures("release_alone")
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_a_template_is_warned_of_what_its_pods_meet(asking: Tenant, trusted: Tenant, kind: str) -> None:
     answer = dry_run(asking, template(kind, app({BYTES: "10Mi", PROVISION: 1})))

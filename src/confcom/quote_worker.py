@@ -5,6 +5,7 @@ The worker fetches nothing and writes no file. If a verification exceeds its tim
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import pickle
@@ -21,7 +22,7 @@ from confcom.errors import MalformedError
 from confcom.sgx.quote import QuoteFrame
 from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
 from confcom.verify.policy import SgxPolicy
-from confcom.verify.prepared_collateral import MAX_KNOWN_KEYS, MAX_KNOWN_PART, Collateral, PreparedCollateral
+from confcom.verify.prepared_collateral import MAX_KNOWN_KEYS, Collateral, PreparedCollateral
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Verdict
 from confcom.verify.verifier import refusal_without_collateral, verify_quote
@@ -71,17 +72,13 @@ class QuoteWorker:
         prepared, until = self._held.get(part, (None, 0.0))
         if collateral is not None:
             prepared = self._prepared(collateral)
-            self._hold(part, prepared)
+            self._held[part] = (prepared, self._clock() + HOLD_SECONDS)
+            self._held.move_to_end(part)
+            if len(self._held) > MAX_KNOWN_KEYS:  # keys have under 64 KiB, as the quotes
+                self._held.popitem(last=False)
         elif self._clock() >= until:
             return refusal_without_collateral(quote, policy, self._root, now)
         return verify_quote(quote, self._root, prepared, policy, now)
-
-    def _hold(self, part: bytes, prepared: PreparedCollateral) -> None:
-        if len(part) <= MAX_KNOWN_PART:
-            self._held[part] = (prepared, self._clock() + HOLD_SECONDS)
-            self._held.move_to_end(part)
-            if len(self._held) > MAX_KNOWN_KEYS:
-                self._held.popitem(last=False)
 
 
 def serve(connection: Connection) -> None:
@@ -106,10 +103,8 @@ def main(descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    try:
+    with contextlib.suppress(EOFError, ConnectionError):
         serve(Connection(descriptor))
-    except (EOFError, ConnectionError):
-        return
 
 
 if __name__ == "__main__":

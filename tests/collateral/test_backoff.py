@@ -12,7 +12,6 @@ from confcom.collateral.backoff import (
     LONGEST_PAUSE_SECONDS,
     LONGEST_PAUSE_WITHOUT_SET_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
-    SAME_SET_SECONDS,
     UNKNOWN_PLATFORM_SECONDS,
     Backoff,
     retry_after_seconds,
@@ -32,7 +31,7 @@ def failed(times, *, code="source-failed", retry_after="", jitter=0.0):
 
 
 def seconds(backoff, *, held):
-    return (backoff.until(held=held) - NOW).total_seconds()
+    return backoff.until(held=held) - NOW.timestamp()
 
 
 def test_pauses_double_between_floor_and_ceiling():
@@ -70,14 +69,13 @@ def test_a_demand_is_bounded_and_a_404_has_a_known_time():
     for held in (True, False):
         assert seconds(failed(1, retry_after="999999999"), held=held) == LONGEST_RETRY_AFTER_SECONDS
         assert seconds(failed(1, code="source-unknown-platform"), held=held) == UNKNOWN_PLATFORM_SECONDS
-    assert seconds(Backoff.after_answer(NOW), held=True) == SAME_SET_SECONDS
 
 
 def test_a_record_of_the_future_holds_nothing():
     backoff = failed(5)
     assert backoff.holds(NOW, held=True)
     assert not backoff.holds(NOW - timedelta(seconds=1), held=True)
-    assert not backoff.holds(backoff.until(held=True), held=True)
+    assert not backoff.holds(datetime.fromtimestamp(backoff.until(held=True), UTC), held=True)
 
 
 GOOD = json.loads(failed(2).encode())
@@ -97,6 +95,7 @@ HOSTILE = {
             "demanded": (-1, float("nan"), {}),
             "code": ("", "A", "a b", "x" * 65, "a\n", 3),
             "problem": (3, None),
+            "other": (1,),
         }.items()
         for value in values
     },
@@ -116,12 +115,12 @@ def test_no_file_is_an_error(data):
 
 @given(
     st.integers(1, 2**31 - 1),
-    st.floats(0, 1e300),
-    st.floats(0, 1e300),
-    st.integers(0, 2**33).map(lambda at: datetime.fromtimestamp(at, UTC)),
+    st.floats(0, 1e11),
+    st.floats(0, 1e11),
+    st.floats(0, 1e11),
     st.text(max_size=100),
 )
 def test_round_trip(failures, pause, demanded, at, problem):
     backoff = Backoff(at, failures, pause, demanded, "source-busy", problem)
     assert Backoff.decode(backoff.encode()) == backoff
-    assert backoff.until(held=True) <= at + timedelta(seconds=3600)
+    assert backoff.until(held=True) <= at + 3600

@@ -47,7 +47,7 @@ def test_it_is_fetched_once_until_half_of_its_time(tmp_path, clock):
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
     files = list((tmp_path / "a" / "b").iterdir())
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-    assert sorted(file.suffix for file in files) == [".json", ".lock", ".source"]
+    assert sorted(file.suffix for file in files) == [".json", ".lock"]
 
 
 def test_it_is_prepared_for_the_caches_root(tmp_path, clock):
@@ -158,10 +158,11 @@ def test_a_set_at_hand_outlives_a_directory_that_cannot_be_written(tmp_path, clo
         lock.unlink()
         lock.mkdir()
         clock.now = HALF
-        for told in (False, True):
+        for _ in range(2):
             found = cache.get(EVIDENCE.quote)
-            assert (found.collateral, bool(found.problem)) == (EVIDENCE.collateral, told)
+            assert found.collateral == EVIDENCE.collateral
             settle()
+        assert found.problem
 
 
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777])
@@ -205,6 +206,26 @@ def test_a_failure_is_discarded(tmp_path, clock):
         assert len(service.asked) == 1
         service.answers = answers_of(EVIDENCE.collateral)
         cache.discard(FMSPC)
+        assert cache.get(EVIDENCE.quote).problem == ""
+
+
+def test_a_failure_that_cannot_be_written_is_remembered_until_the_source_answers(tmp_path, clock):
+    with serving({}) as (service, url):
+        cache = cache_of(tmp_path, url, clock)
+        with raises("source-unknown-platform", FetchError):
+            cache.get(EVIDENCE.quote)
+        (failure,) = tmp_path.glob("*.source")
+        failure.unlink()
+        failure.mkdir()
+        for _ in range(2):
+            with raises("source-unknown-platform", FetchError):
+                cache.get(EVIDENCE.quote)
+        assert len(service.asked) == 2
+        failure.rmdir()
+        clock.now += HOUR
+        service.answers = answers_of(EVIDENCE.collateral)
+        cache.get(EVIDENCE.quote)
+        clock.now = HALF
         assert cache.get(EVIDENCE.quote).problem == ""
 
 

@@ -67,6 +67,12 @@ def list_of_version_6(der):
     return der[: version + 2] + b"\x05" + der[version + 3 :]
 
 
+def list_with_a_long_country(der):
+    """Organisations become countries. cryptography warns of a country that has not two letters."""
+    assert b"\x55\x04\x0a" in der
+    return der.replace(b"\x55\x04\x0a", b"\x55\x04\x06")
+
+
 @pytest.mark.parametrize(
     ("field", "change", "code"),
     [
@@ -77,6 +83,7 @@ def list_of_version_6(der):
         *((name, certificate_of_version_6, "not-a-certificate") for name in CHAINS),
         *((name, JUNK, "not-a-crl") for name in CRLS),
         *((name, list_of_version_6, "not-a-crl") for name in CRLS),
+        *((name, list_with_a_long_country, "not-a-crl") for name in CRLS),
         ("root_ca_crl", lambda der: der.hex().encode(), "not-a-crl"),
     ],
 )

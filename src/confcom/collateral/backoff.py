@@ -1,12 +1,12 @@
-"""When a source is asked again, after a failure or after an answer: decided without I/O, and kept in a small file."""
+"""When a source is asked again after a failure: decided without I/O, and kept in a small file."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, Self
 
@@ -22,36 +22,31 @@ LONGEST_PAUSE_SECONDS: Final = 3600.0
 """While a set is at hand: 48 attempts remain in the last two days of its validity."""
 LONGEST_PAUSE_WITHOUT_SET_SECONDS: Final = 60.0
 """While no set is at hand, and every quote waits for the source to come back."""
-SAME_SET_SECONDS: Final = 3600.0
-"""A set that was just served counts as fresh for this time, however old it is: the source has no newer one."""
 UNKNOWN_PLATFORM_SECONDS: Final = 600.0
 """After a 404: a PCCS learns of a new platform when somebody registers it, not by being asked."""
 LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
 """Bound of an obeyed Retry-After: no answer may silence a cache until its set has expired."""
 MAX_BACKOFF_SIZE: Final = 16 * 1024
 """Bytes of the file; it has under 3 KiB."""
-
+_MOST_SECONDS: Final = 1e12
+"""Of an instant or a pause: 30,000 years."""
 _CODE = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The last answer or failure of a source, for one kind of platform."""
+    """The last failure of a source, for one kind of platform."""
 
-    at: datetime
+    at: float
+    """In seconds of Unix time."""
     failures: int
-    """Failures since the last answer; 0 after an answer."""
+    """Failures since the last answer."""
     pause: float
     """Our own pause, in seconds."""
-    demanded: float = 0.0
+    demanded: float
     """The pause that the source demanded, in seconds."""
-    code: str = ""
-    problem: str = ""
-
-    @classmethod
-    def after_answer(cls, now: datetime) -> Self:
-        """Return the pause after an answer, which may be the set that was served before."""
-        return cls(now, 0, SAME_SET_SECONDS)
+    code: str
+    problem: str
 
     @classmethod
     def after_failure(cls, error: FetchError, before: Self | None, now: datetime, jitter: Callable[[], float]) -> Self:
@@ -61,45 +56,40 @@ class Backoff:
         demanded = retry_after_seconds(error.retry_after, now)
         if error.error_code == "source-unknown-platform":
             demanded = max(demanded, UNKNOWN_PLATFORM_SECONDS)
-        return cls(now, min(failures + 1, MAX_INTEGER), pause, demanded, error.error_code, shortened(str(error)))
+        return cls(now.timestamp(), failures + 1, pause, demanded, error.error_code, shortened(str(error)))
 
     @classmethod
     def decode(cls, data: bytes) -> Self | None:
         """Return what a file says, which is untrusted; None if it says nothing that could be meant."""
         try:
-            found = json.loads(data)
-            at = datetime.fromtimestamp(found["at"], UTC)
-            failures, pause, demanded = found["failures"], float(found["pause"]), float(found["demanded"])
-            code, problem = found["code"], found["problem"]
-        except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
+            found = cls(**json.loads(data))
+            seconds = all(0 <= number < _MOST_SECONDS for number in (found.at, found.pause, found.demanded))
+            failures = isinstance(found.failures, int) and 0 < found.failures <= MAX_INTEGER
+            texts = _CODE.fullmatch(found.code) and isinstance(found.problem, str)
+        except (ValueError, TypeError, RecursionError):
             return None
-        numbers = isinstance(failures, int) and 0 <= failures <= MAX_INTEGER and pause >= 0 and demanded >= 0
-        texts = isinstance(code, str) and (not code or _CODE.fullmatch(code)) and isinstance(problem, str)
-        if not numbers or not texts or bool(failures) != bool(code):
-            return None
-        return cls(at, failures, pause, demanded, code, shortened(problem))
+        return found if seconds and failures and texts else None
 
     def encode(self) -> bytes:
         """Return the content of the file."""
-        members = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps(members | {"at": self.at.timestamp()}).encode()
+        return json.dumps(asdict(self)).encode()
 
-    def until(self, *, held: bool) -> datetime:
-        """Return when the source is asked again, with or without a set at hand."""
+    def until(self, *, held: bool) -> float:
+        """Return the Unix time when the source is asked again, with or without a set at hand."""
         longest = LONGEST_PAUSE_SECONDS if held else LONGEST_PAUSE_WITHOUT_SET_SECONDS
-        seconds = max(min(self.pause, longest), min(self.demanded, LONGEST_RETRY_AFTER_SECONDS))
-        return self.at + timedelta(seconds=seconds)
+        return self.at + max(min(self.pause, longest), min(self.demanded, LONGEST_RETRY_AFTER_SECONDS))
 
     def holds(self, now: datetime, *, held: bool) -> bool:
         """Return whether the source is not asked yet. A record of the future is of a clock that was wrong."""
-        return self.at <= now < self.until(held=held)
+        return self.at <= now.timestamp() < self.until(held=held)
 
     def error(self, source: str, *, held: bool) -> FetchError:
         """Return the error for a call that needs the source before it is asked again."""
+        at, until = (utc_text(datetime.fromtimestamp(time, UTC)) for time in (self.at, self.until(held=held)))
         return FetchError(
-            f"{source} is not asked before {utc_text(self.until(held=held))}",
+            f"{source} is not asked before {until}",
             error_code=self.code,
-            why=f"it failed {self.failures} times, at last at {utc_text(self.at)}: {self.problem}",
+            why=f"it failed {self.failures} times, at last at {at}: {self.problem}",
             remedy="mend the cause; CollateralCache.discard forgets the pause",
         )
 

@@ -23,8 +23,9 @@ from confcom.collateral.detached_call import call_detached, run_apart
 from confcom.collateral.fetch_errors import REVOKED, FetchError
 from confcom.collateral.pcs_client import FETCH_SECONDS, difference, fetch_set, require_set
 from confcom.collateral.source import Source
-from confcom.errors import MalformedError, WrongTypeError
+from confcom.errors import MalformedError
 from confcom.sgx.collateral_json import PlatformKind
+from confcom.sgx.pck.extension import FMSPC_SIZE
 from confcom.sgx.quote import QuoteFrame
 from confcom.verify.argument_types import path_argument, time_limit
 from confcom.verify.prepared_collateral import (
@@ -42,11 +43,7 @@ LAST_DAYS: Final = timedelta(days=2)
 """Before this time of a set's validity no call waits for the source: two weeks of attempts are left, or two days."""
 LAST_DAYS_WAIT_SECONDS: Final = 2.0
 """What a call waits in the last days: longer than a good source takes, shorter than a peer's patience."""
-_FMSPC_SIZE: Final = 6
-
-
-def _present() -> datetime:
-    return datetime.now(UTC)
+_PRESENT: Final = partial(datetime.now, UTC)
 
 
 def _random() -> float:
@@ -98,24 +95,21 @@ class CollateralCache:
         early: bool = False,
         evaluation: int | None = None,
         seconds: float = FETCH_SECONDS,
-        clock: Callable[[], datetime] = _present,
+        clock: Callable[[], datetime] = _PRESENT,
         jitter: Callable[[], float] = _random,
     ) -> None:
-        if not isinstance(source, Source):
-            raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
-        require_set(early, evaluation)
-        self._arguments: dict[str, Any] = {"root": root, "early": early, "evaluation": evaluation, "seconds": seconds}
-        self._arguments |= {"clock": clock, "jitter": jitter}
-        self._source = source
-        self._early, self._evaluation, self._seconds = early, evaluation, time_limit(seconds)
-        self._clock, self._jitter = clock, jitter
+        require_set(source, early, evaluation)
+        self._options: dict[str, Any] = {"early": early, "evaluation": evaluation}
+        self._options["seconds"] = time_limit(seconds)
+        self._source, self._clock, self._jitter = source, clock, jitter
         self._files = CacheDirectory(path_argument("the cache's directory", directory), trusted_root(root))
         self._kinds: dict[bytes, PlatformKind] = {}  # by the part of a quote that certifies its attestation key
-        self._renewals: dict[tuple[int, Path], Future[FetchError | None]] = {}
+        self._renewals: dict[tuple[int, PlatformKind], Future[None]] = {}
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return partial(CollateralCache, **self._arguments), (self._files.directory, self._source)
+        options = self._options | {"root": self._files.root, "clock": self._clock, "jitter": self._jitter}
+        return partial(CollateralCache, **options), (self._files.directory, self._source)
 
     def get(self, quote: QuoteInput) -> CachedCollateral:
         """Return the collateral of a quote's platform from disk or the source. `quote` has any form of QuoteInput.
@@ -126,20 +120,18 @@ class CollateralCache:
             FetchError: no set that verifies is stored or can be fetched; or the directory cannot be used.
             MalformedError: the quote has no readable PCK certificate.
         """
-        kind = self._kind(bytes_of(quote))
-        at_hand = self._at_hand(kind)
-        if at_hand.renewal is not None:
-            wait([at_hand.renewal], at_hand.patience)
-        return self._outcome(kind, at_hand)
+        kind, renewal, seconds = self._due(quote)
+        if renewal is not None:
+            wait([renewal], seconds)
+        return self._kept(kind, renewal)
 
     async def aget(self, quote: QuoteInput) -> CachedCollateral:
         """Return collateral like `get`, in asyncio programs. A new set takes milliseconds of the event loop to read."""
-        kind = self._kind(bytes_of(quote))
-        at_hand = self._at_hand(kind)
-        if at_hand.renewal is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.wrap_future(at_hand.renewal), at_hand.patience)
-        return self._outcome(kind, at_hand)
+        kind, renewal, seconds = self._due(quote)
+        if renewal is not None:
+            with contextlib.suppress(TimeoutError, FetchError):
+                await asyncio.wait_for(asyncio.wrap_future(renewal), seconds)
+        return self._kept(kind, renewal)
 
     def renew(self, quote: QuoteInput) -> CachedCollateral:
         """Fetch the collateral of a quote's platform now, and wait for it: for a timer or a job.
@@ -153,10 +145,8 @@ class CollateralCache:
         kind = self._kind(bytes_of(quote))
         self._files.require_private()
         # In a thread, because the caller's may run an event loop.
-        renewal = call_detached(self._renew, kind, forced=True)
-        if (error := renewal.result()) is not None:
-            raise error
-        return self._outcome(kind, _AtHand(None, renewal))
+        call_detached(self._renew, kind, forced=True).result()
+        return self._kept(kind)
 
     def discard(self, quote: QuoteInput) -> None:
         """Remove the collateral of a quote's platform, or of an FMSPC (6 bytes, or 12 hexadecimal digits).
@@ -168,7 +158,7 @@ class CollateralCache:
             MalformedError: the quote has no readable PCK certificate.
         """
         data = bytes_of(quote)
-        kinds = [PlatformKind(data, ca) for ca in PCK_CAS] if len(data) == _FMSPC_SIZE else [self._kind(data)]
+        kinds = [PlatformKind(data, ca) for ca in PCK_CAS] if len(data) == FMSPC_SIZE else [self._kind(data)]
         for kind in kinds:
             self._files.discard(self._path(kind))
 
@@ -184,91 +174,72 @@ class CollateralCache:
         return kind
 
     def _path(self, kind: PlatformKind) -> Path:
-        chosen = (self._source.base, self._source.root_crl, kind.fmspc.hex(), kind.ca, self._early, self._evaluation)
+        early, evaluation = self._options["early"], self._options["evaluation"]
+        chosen = (self._source.base, self._source.root_crl, kind.fmspc.hex(), kind.ca, early, evaluation)
         return self._files.directory / f"{hashlib.sha256(repr(chosen).encode()).hexdigest()}.json"
 
-    def _read(self, path: Path, kind: PlatformKind, now: datetime) -> CachedSet | None:
-        return self._files.read(path, now, lambda collateral: not difference(collateral, kind, self._evaluation))
+    def _stored(self, kind: PlatformKind, now: datetime) -> tuple[CachedSet | None, Backoff | None]:
+        path, evaluation = self._path(kind), self._options["evaluation"]
+        held = self._files.read(path, now, lambda collateral: not difference(collateral, kind, evaluation))
+        return held, self._files.read_backoff(path)
 
-    def _at_hand(self, kind: PlatformKind) -> _AtHand:
+    def _due(self, quote: QuoteInput) -> tuple[PlatformKind, Future[None] | None, float | None]:
+        """Return the renewal that is due, and the seconds to wait for it; None: until it ends."""
+        kind = self._kind(bytes_of(quote))
         self._files.require_private()
-        path, now = self._path(kind), self._clock()
-        held = self._read(path, kind, now)
-        if held is not None and held.prepared.documents.is_fresh(now):
-            return _AtHand(held)
-        backoff = self._files.read_backoff(path)
-        if backoff is not None and backoff.holds(now, held=held is not None):
-            if held is not None:
-                return _AtHand(held, problem=backoff.problem)
-            if backoff.failures:
-                raise backoff.error(self._source.base, held=False)
-        renewal, problem = self._renewal(path, kind)
+        now = self._clock()
+        held, backoff = self._stored(kind, now)
+        fresh = held is not None and held.is_fresh(now)
+        if fresh or (backoff is not None and backoff.holds(now, held=held is not None)):
+            return kind, None, None
         if held is None:
-            return _AtHand(None, renewal)
-        waits = held.prepared.documents.expires - now <= LAST_DAYS
-        problem = (backoff.problem if backoff else "") or problem
-        return _AtHand(held, renewal if waits else None, LAST_DAYS_WAIT_SECONDS, problem)
+            return kind, self._renewal(kind), None
+        last_days = held.prepared.documents.expires - now <= LAST_DAYS
+        return kind, self._renewal(kind), LAST_DAYS_WAIT_SECONDS if last_days else 0.0
 
-    def _outcome(self, kind: PlatformKind, at_hand: _AtHand) -> CachedCollateral:
-        held, problem, error = at_hand.held, at_hand.problem, None
-        if at_hand.renewal is not None:
-            if at_hand.renewal.done():
-                error = _error_of(at_hand.renewal)
-                problem = "" if error is None else str(error)
-            held = self._read(self._path(kind), kind, self._clock())
+    def _kept(self, kind: PlatformKind, renewal: Future[None] | None = None) -> CachedCollateral:
+        """Return the set that is stored now, or raise the error of the caller's renewal."""
+        now = self._clock()
+        held, backoff = self._stored(kind, now)
+        error = renewal.exception() if renewal is not None and renewal.done() else None
         if held is not None:
-            age = self._clock() - held.prepared.documents.issued[1]
+            problem = "" if held.is_fresh(now) else str(error or (backoff.problem if backoff else ""))
+            age = now - held.prepared.documents.issued[1]
             return CachedCollateral(held.collateral, held.prepared, age, problem)
         if error is not None:
             raise copy.copy(error) from error  # several threads may wait for one renewal
+        if backoff is not None:
+            raise backoff.error(self._source.base, held=False)
         raise FetchError("no collateral is at hand", why="the set was discarded, or expired", remedy="try again")
 
-    def _renewal(self, path: Path, kind: PlatformKind) -> tuple[Future[FetchError | None], str]:
-        """Start the renewal of a set, or return the one that runs in this process; and why the one before failed."""
-        key = (os.getpid(), path)  # renewals of the process that forked this one do not run here
+    def _renewal(self, kind: PlatformKind) -> Future[None]:
+        """Start the renewal of a set, or return the one that runs in this process."""
+        key = (os.getpid(), kind)  # renewals of the process that forked this one do not run here
         with self._lock:
-            last = self._renewals.get(key)
-            if last is not None and not last.done():
-                return last, ""
-            try:
-                renewal = self._renewals[key] = call_detached(self._renew, kind)
-            except RuntimeError as error:
-                renewal = Future()
-                renewal.set_result(FetchError("no thread can be started", why=str(error), remedy="raise its limit"))
-        return renewal, str(_error_of(last) or "") if last is not None else ""
+            if key not in self._renewals or self._renewals[key].done():
+                self._renewals[key] = call_detached(self._renew, kind)
+            return self._renewals[key]
 
-    def _renew(self, kind: PlatformKind, *, forced: bool = False) -> FetchError | None:
+    def _renew(self, kind: PlatformKind, *, forced: bool = False) -> None:
         path = self._path(kind)
         try:
-            with self._files.locked(path, self._seconds):
-                now, backoff = self._clock(), self._files.read_backoff(path)
-                held = self._read(path, kind, now)
-                if backoff is not None and backoff.failures and backoff.holds(now, held=held is not None):
-                    return backoff.error(self._source.base, held=held is not None)
-                if held is not None and not forced:
-                    # Another process renewed it while this one waited for the lock.
-                    answered = backoff is not None and backoff.holds(now, held=True)
-                    if answered or held.prepared.documents.is_fresh(now):
-                        return None
-                return self._fetch(path, kind, held, backoff)
-        except FetchError as error:  # the directory or its lock
-            return error
-
-    def _fetch(
-        self, path: Path, kind: PlatformKind, held: CachedSet | None, backoff: Backoff | None
-    ) -> FetchError | None:
-        options: dict[str, Any] = {"early": self._early, "evaluation": self._evaluation, "seconds": self._seconds}
-        try:
-            collateral = run_apart(fetch_set(kind, self._source, partial(self._verified, path, held), **options))
-            self._files.write(path, collateral)
+            with self._files.locked(path, self._options["seconds"]):
+                now = self._clock()
+                held, backoff = self._stored(kind, now)
+                paused = backoff is not None and backoff.holds(now, held=held is not None)
+                # Another process may have renewed the set while this one waited for the lock.
+                if not paused and (forced or held is None or not held.is_fresh(now)):
+                    verified = partial(self._require_verified, path, held)
+                    collateral = run_apart(fetch_set(kind, self._source, verified, **self._options))
+                    self._files.write(path, collateral, self._clock())
         except FetchError as error:
-            failed = Backoff.after_failure(error, backoff, self._clock(), self._jitter)
-            self._files.write_backoff(path, failed)
-            return error
-        self._files.write_backoff(path, Backoff.after_answer(self._clock()))
-        return None
+            before = self._files.read_backoff(path)
+            self._files.write_backoff(path, Backoff.after_failure(error, before, self._clock(), self._jitter))
+            raise
+        if paused and backoff is not None:
+            raise backoff.error(self._source.base, held=held is not None)
 
-    def _verified(self, path: Path, held: CachedSet | None, collateral: Collateral) -> Collateral:
+    def _require_verified(self, path: Path, held: CachedSet | None, collateral: Collateral) -> None:
         try:
             collateral.prepared(self._files.root, self._clock())
         except MalformedError as error:
@@ -281,7 +252,6 @@ class CollateralCache:
                 why=error.why or error.what,
                 remedy="check the cache's root; ask another service: Azure's cache, for one, serves expired sets",
             ) from error
-        return collateral
 
     def _revokes(self, root_ca_crl: bytes, held: CachedSet) -> bool:
         """Return whether a list that the root signed revokes a signer of the set at hand."""
@@ -290,17 +260,3 @@ class CollateralCache:
         except MalformedError as error:
             return error.error_code == REVOKED
         return False
-
-
-def _error_of(renewal: Future[FetchError | None]) -> BaseException | None:
-    return renewal.exception() or renewal.result()
-
-
-@dataclass(frozen=True, slots=True)
-class _AtHand:
-    held: CachedSet | None
-    renewal: Future[FetchError | None] | None = None
-    """The renewal for which the caller waits."""
-    patience: float | None = None
-    """Seconds that it waits; None means until the renewal ends, which has a time limit of its own."""
-    problem: str = ""

@@ -27,6 +27,8 @@ MAX_PREPARED: Final = 16
 """Sets in memory: more kinds of platforms than a service meets. Each has at most 14 MiB, with its known keys."""
 CHECK_INTERVAL: Final = timedelta(hours=1)
 """A set in memory is read and checked again after this time: the certificates of its signers expire, too."""
+SAME_SET: Final = timedelta(hours=1)
+"""A set that was just served counts as fresh for this time, however old it is: the source has no newer one."""
 LOCK_POLL_SECONDS: Final = 0.05
 """flock has no time limit of its own."""
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -40,7 +42,14 @@ class CachedSet:
     prepared: PreparedCollateral
     checked: datetime
     stamp: tuple[int, int, int]
-    """The file's time of change, inode and size."""
+    """The file's last change, inode and size."""
+    served: float
+    """When the source served the set; the file's time of modification."""
+
+    def is_fresh(self, now: datetime) -> bool:
+        """Return whether no renewal is due."""
+        just_served = 0 <= now.timestamp() - self.served < SAME_SET.total_seconds()
+        return just_served or self.prepared.documents.is_fresh(now)
 
 
 class CacheDirectory:
@@ -73,14 +82,15 @@ class CacheDirectory:
         """Return the set of a file if it verifies, matches, and is current."""
         try:
             status = path.stat()
-            stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
+            stamp = (status.st_ctime_ns, status.st_ino, status.st_size)
             with self._lock:
                 found = self._sets.get(path)
             if found is None or found.stamp != stamp or not found.checked <= now < found.checked + CHECK_INTERVAL:
                 limit = min(2 * status.st_size, MAX_JSON_SIZE)  # a read takes this memory, whatever the file's size
                 collateral = Collateral.from_json(read_regular_file(path, limit))
                 prepared = collateral.prepared(self.root, now)
-                found = CachedSet(collateral, prepared, now, stamp) if matches(collateral) else None
+                served = status.st_mtime
+                found = CachedSet(collateral, prepared, now, stamp, served) if matches(collateral) else None
         except (OSError, UnreadableInputError, MalformedError):
             found = None
         with self._lock:
@@ -92,22 +102,24 @@ class CacheDirectory:
                 self._sets.popitem(last=False)
         return found
 
-    def write(self, path: Path, collateral: Collateral) -> None:
-        """Write a set, under the lock of its path."""
+    def write(self, path: Path, collateral: Collateral, now: datetime) -> None:
+        """Write a set that was served now, under the lock of its path, and forget the source's failures."""
         with self._writing():
             self._replace(path, collateral.to_json().encode())
+            os.utime(path, (int(now.timestamp()),) * 2)  # file systems round times
+            _backoff_path(path).unlink(missing_ok=True)
+        self._backoffs.pop(path, None)
 
     def read_backoff(self, path: Path) -> Backoff | None:
-        """Return when the source is asked again; None if nothing says so."""
-        if (known := self._backoffs.get(path)) is not None:
-            return known
+        """Return the source's last failure since it answered; None if it has none."""
+        known = self._backoffs.get(path)
         try:
-            return Backoff.decode(read_regular_file(_backoff_path(path), MAX_BACKOFF_SIZE))
+            return known or Backoff.decode(read_regular_file(_backoff_path(path), MAX_BACKOFF_SIZE))
         except UnreadableInputError:
             return None
 
     def write_backoff(self, path: Path, backoff: Backoff) -> None:
-        """Write when the source is asked again; where that is impossible, this process alone knows it."""
+        """Write the source's last failure; where that is impossible, this process alone knows it."""
         try:
             self._replace(_backoff_path(path), backoff.encode())
             self._backoffs.pop(path, None)

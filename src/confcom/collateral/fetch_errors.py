@@ -16,10 +16,6 @@ require("httpx2", "collateral")
 
 import httpx2  # noqa: E402 # require() must run first: its error names the extra
 
-_WRONG_NAME: Final = frozenset({62, 64})
-"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH (x509_vfy.h)."""
-_WRONG_DATES: Final = frozenset({9, 10})
-"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 REVOKED: Final = "collateral-revoked"
 """The code of collateral whose signer or CA the root has revoked."""
 _HEADERS_TOO_LARGE: Final = 431
@@ -47,14 +43,13 @@ class FetchError(UnavailableError):
 class _Fault:
     why: str
     code: str
-    remedy: str
+    remedy: str = "check that the address is that of a service of collateral, and no proxy's page"
 
     def error(self, what: str, message: str = "") -> FetchError:
         why = f"{self.why}: {shortened(message).rstrip('.')}" if message else self.why
         return FetchError(what, error_code=self.code, why=why, remedy=self.remedy)
 
 
-_CHECK_ADDRESS: Final = "check that the address is that of a service of collateral, and no proxy's page"
 _KEY = _Fault("the service requires a key", code="source-key", remedy="give a key by --api-key-file (Source.api_key)")
 _UNKNOWN = _Fault(
     "the service does not know this platform or this set",
@@ -68,8 +63,13 @@ _FAILED = _Fault(
     code="source-failed",
     remedy="read the service's log, or ask its operator; a PCCS fails so if it cannot reach Intel",
 )
-_REFUSED = _Fault("the service does not take this request", code="source-refused", remedy=_CHECK_ADDRESS)
+_REFUSED = _Fault("the service does not take this request", code="source-refused")
 _STATUSES: Final = {401: _KEY, 403: _KEY, 404: _UNKNOWN, 410: _GONE, 429: _BUSY}
+_REDIRECT = _Fault(
+    "redirects are not followed, since they could lead to another host",
+    code="source-redirect",
+    remedy="give the address that the service really has",
+)
 
 _NAME = _Fault("its host name has no address", code="source-name", remedy="check the address, and DNS")
 _NOT_REACHED = _Fault(
@@ -77,9 +77,12 @@ _NOT_REACHED = _Fault(
     code="source-not-reached",
     remedy="check that the service runs, the network, and HTTPS_PROXY",
 )
-_PROXY = _Fault("the proxy refused", code="source-proxy", remedy="check HTTPS_PROXY and NO_PROXY")
-_HEADERS = _Fault("its answer has headers without end", code="source-headers", remedy=_CHECK_ADDRESS)
-_PROTOCOL = _Fault("its answer is not HTTP", code="source-protocol", remedy="check the port, and that it speaks https")
+PROXY = _Fault(
+    "the proxy of the environment cannot be used, or refused",
+    code="source-proxy",
+    remedy="correct HTTPS_PROXY, which takes http://HOST:PORT, or name the service in NO_PROXY",
+)
+CA_FILE = _Fault("it is no file of certificates", code="source-ca-file", remedy="give a file of PEM")
 _TLS = _Fault("TLS failed", code="source-tls", remedy="check the port, and that it speaks TLS 1.2 or 1.3")
 _TLS_NAME = _Fault(
     "its certificate is for another host",
@@ -96,17 +99,17 @@ _TLS_AUTHORITY = _Fault(
     code="source-tls-authority",
     remedy="give the authority of its certificate by --ca (Source.ca_file)",
 )
+_CERTIFICATE_FAULTS: Final = {9: _TLS_DATES, 10: _TLS_DATES, 62: _TLS_NAME, 64: _TLS_NAME}
+"""Keyed by OpenSSL's X509_V_ERR_ (x509_vfy.h): CERT_NOT_YET_VALID, CERT_HAS_EXPIRED, HOSTNAME_MISMATCH, and
+IP_ADDRESS_MISMATCH."""
 
 _TRY_AGAIN: Final = "try again; `curl -v` to the same address shows where it waits"
 _SILENT = _Fault("it did not begin an answer within the time limit", code="source-silent", remedy=_TRY_AGAIN)
 _SLOW = _Fault("it did not end its answer within the time limit", code="source-slow", remedy=_TRY_AGAIN)
 _TRUNCATED = _Fault("the connection ended before the answer", code="source-truncated", remedy=_TRY_AGAIN)
-_REDIRECT = _Fault(
-    "redirects are not followed, since they could lead to another host",
-    code="source-redirect",
-    remedy="give the address that the service really has",
-)
-TOO_LARGE = _Fault("no such document is that large", code="source-too-large", remedy=_CHECK_ADDRESS)
+_PROTOCOL = _Fault("its answer is not HTTP", code="source-protocol", remedy="check the port, and that it speaks https")
+_HEADERS = _Fault("its answer has headers without end", code="source-headers")
+TOO_LARGE = _Fault("no such document is that large", code="source-too-large")
 COMPRESSED = _Fault(
     "the answer is compressed, and Accept-Encoding: identity was asked for",
     code="source-compressed",
@@ -123,18 +126,19 @@ ANOTHER_SET = _Fault(
     code="collateral-of-another-set",
     remedy="try again, since sets may change between two requests; else ask Intel's own service",
 )
-_NOT_JSON = _Fault("a document is not JSON, or was cut off", code="source-not-json", remedy=_CHECK_ADDRESS)
+_NOT_JSON = _Fault("a document is not JSON, or was cut off", code="source-not-json")
 _UNSIGNED = _Fault(
     "a document has no signature in Intel's form",
     code="source-unsigned",
     remedy="let nothing between format documents again: each must come byte for byte as Intel signed it",
 )
-_NO_CRL = _Fault("a revocation list cannot be read", code="source-crl", remedy=_CHECK_ADDRESS)
-_CONTENT = _Fault("a part has a wrong form", code="source-content", remedy=_CHECK_ADDRESS)
+_NO_CRL = _Fault("a revocation list cannot be read", code="source-crl")
+_CONTENT = _Fault("a part has a wrong form", code="source-content")
 _UNREADABLE: Final = {"not-signed-json": _UNSIGNED, "not-a-crl": _NO_CRL}
 
-_FAULTS: Final = (_KEY, _REFUSED, *_STATUSES.values(), _HEADERS, _TLS_NAME, _TLS_DATES, _TLS_AUTHORITY)
-_LASTING: Final = {REVOKED} | {fault.code for fault in (*_FAULTS, _REDIRECT, TOO_LARGE, COMPRESSED)}
+_REFUSALS: Final = (*_STATUSES.values(), _REFUSED, _REDIRECT, _HEADERS, TOO_LARGE, COMPRESSED)
+_FAULTS: Final = (*_REFUSALS, *_CERTIFICATE_FAULTS.values(), _TLS_AUTHORITY)
+_LASTING: Final = {REVOKED} | {fault.code for fault in _FAULTS}
 
 
 def refusal(response: httpx2.Response, url: str) -> FetchError:
@@ -166,16 +170,14 @@ def unreadable(error: MalformedError, source: str, *documents: bytes) -> FetchEr
 def _fault(errors: list[BaseException]) -> _Fault:
     for error in errors:
         if isinstance(error, ssl.SSLCertVerificationError):
-            if error.verify_code in _WRONG_NAME:
-                return _TLS_NAME
-            return _TLS_DATES if error.verify_code in _WRONG_DATES else _TLS_AUTHORITY
+            return _CERTIFICATE_FAULTS.get(error.verify_code, _TLS_AUTHORITY)
         if getattr(error, "error_status_hint", 0) == _HEADERS_TOO_LARGE:
             return _HEADERS
     kinds = (
         (TimeoutError, _SILENT),
         (ssl.SSLError, _TLS),
         (socket.gaierror | httpx2.InvalidURL, _NAME),
-        (httpx2.ProxyError, _PROXY),
+        (httpx2.ProxyError, PROXY),
         (httpx2.NetworkError | httpx2.TimeoutException | OSError, _NOT_REACHED),
     )
     return next((fault for kind, fault in kinds if any(isinstance(error, kind) for error in errors)), _PROTOCOL)

@@ -8,19 +8,11 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
+from confcom.collateral import fetch_errors
 from confcom.collateral.detached_call import run_apart
-from confcom.collateral.fetch_errors import (
-    ANOTHER_SET,
-    COMPRESSED,
-    NO_CHAIN,
-    TOO_LARGE,
-    FetchError,
-    failure,
-    refusal,
-    unreadable,
-)
+from confcom.collateral.fetch_errors import FetchError
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.extras import require
@@ -43,14 +35,6 @@ RETRY_SECONDS: Final = 0.5
 MAX_HEADER_CHAIN: Final = 16 * 1024
 """Greatest length of an issuer chain in a header. Two percent-encoded certificates take 3 KiB."""
 _CHUNK: Final = 64 * 1024
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    body: bytes
-    headers: Mapping[str, str]
 
 
 def fetch_collateral(
@@ -97,66 +81,32 @@ async def fetch_collateral_async(
     seconds: float = FETCH_SECONDS,
 ) -> Collateral:
     """Fetch collateral as `fetch_collateral` does, but for asyncio programs."""
-    if not isinstance(source, Source):
-        raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
-    require_set(early, evaluation)
+    require_set(source, early, evaluation)
     kind = platform_kind(bytes_of(quote))
-    return await fetch_set(kind, source, lambda found: found, early=early, evaluation=evaluation, seconds=seconds)
+    return await fetch_set(kind, source, early=early, evaluation=evaluation, seconds=seconds)
 
 
 async def fetch_set(
     kind: PlatformKind,
     source: Source,
-    accept: Callable[[Collateral], _T],
+    check: Callable[[Collateral], None] = lambda _: None,
     *,
     early: bool,
     evaluation: int | None,
     seconds: float,
-) -> _T:
-    """Fetch a set and return what `accept` makes of it; fetch it once more after a transient FetchError."""
+) -> Collateral:
+    """Fetch a set that `check` accepts; fetch it once more after a FetchError that may pass."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + time_limit(seconds)
-    chosen = {"update": "early"} if early else {}
-    if evaluation is not None:
-        chosen = {"tcbEvaluationDataNumber": str(evaluation)}
     async with _client(source) as client:
-        requests = _Requests(client, source, deadline)
-        for last in (False, True):
-            try:
-                return accept(await _fetch_once(requests, kind, chosen, evaluation))
-            except FetchError as error:
-                if last or error.lasting or loop.time() + RETRY_SECONDS >= deadline:
-                    raise
-            await asyncio.sleep(RETRY_SECONDS)
-    raise AssertionError
-
-
-async def _fetch_once(
-    requests: _Requests, kind: PlatformKind, chosen: Mapping[str, str], evaluation: int | None
-) -> Collateral:
-    source = requests.source
-    tcb_info = await requests.get("tcb", {"fmspc": kind.fmspc.hex(), **chosen}, MAX_DOCUMENT_SIZE)
-    identity = await requests.get("qe/identity", chosen, MAX_DOCUMENT_SIZE)
-    names = {"ca": kind.ca.lower(), "encoding": "der"}
-    pck_crl = await requests.get("pckcrl", names, MAX_COLLATERAL_FILE_SIZE)
-    root_crl = await requests.get(source.root_crl, {}, MAX_COLLATERAL_FILE_SIZE)
-    collateral = Collateral(
-        tcb_info=tcb_info.body,
-        tcb_info_issuer_chain=_chain(tcb_info, source, *TCB_CHAINS),
-        qe_identity=identity.body,
-        qe_identity_issuer_chain=_chain(identity, source, QE_CHAIN),
-        pck_crl=_der(pck_crl.body),
-        pck_crl_issuer_chain=_chain(pck_crl, source, CRL_CHAIN),
-        root_ca_crl=_der(root_crl.body),
-    )
-    try:
-        collateral.require_well_formed()
-        why = difference(collateral, kind, evaluation)
-    except MalformedError as error:
-        raise unreadable(error, source.base, tcb_info.body, identity.body) from error
-    if why:
-        raise ANOTHER_SET.error(f"{source.base} served another set", why)
-    return collateral
+        requests = _Requests(client, source, deadline, kind, early, evaluation)
+        try:
+            return await requests.fetch(check)
+        except FetchError as error:
+            if error.lasting or loop.time() + RETRY_SECONDS >= deadline:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)
+        return await requests.fetch(check)
 
 
 def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | None) -> str:
@@ -178,8 +128,10 @@ def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | Non
     return ""
 
 
-def require_set(early: object, evaluation: object) -> None:
-    """Raise SettingsError unless `early` and `evaluation` are valid and select one set of collateral."""
+def require_set(source: object, early: object, evaluation: object) -> None:
+    """Raise SettingsError unless the arguments are valid and select one set of collateral."""
+    if not isinstance(source, Source):
+        raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
     boolean("early", early)
     number("the evaluation number", evaluation, MAX_INTEGER)
     if early and evaluation is not None:
@@ -192,8 +144,40 @@ class _Requests:
     source: Source
     deadline: float
     """The instant of the event loop's clock at which all requests end."""
+    kind: PlatformKind
+    early: bool
+    evaluation: int | None
 
-    async def get(self, path: str, parameters: Mapping[str, str], limit: int) -> _Answer:
+    async def fetch(self, check: Callable[[Collateral], None]) -> Collateral:
+        source, ca = self.source, {"ca": self.kind.ca.lower(), "encoding": "der"}
+        chosen = {"update": "early"} if self.early else {}
+        if self.evaluation is not None:
+            chosen = {"tcbEvaluationDataNumber": str(self.evaluation)}
+        platform = {"fmspc": self.kind.fmspc.hex(), **chosen}
+        tcb_info, tcb_headers = await self.get("tcb", platform, MAX_DOCUMENT_SIZE)
+        identity, qe_headers = await self.get("qe/identity", chosen, MAX_DOCUMENT_SIZE)
+        pck_crl, crl_headers = await self.get("pckcrl", ca, MAX_COLLATERAL_FILE_SIZE)
+        root_crl, _ = await self.get(source.root_crl, {}, MAX_COLLATERAL_FILE_SIZE)
+        collateral = Collateral(
+            tcb_info=tcb_info,
+            tcb_info_issuer_chain=_chain(tcb_headers, source, *TCB_CHAINS),
+            qe_identity=identity,
+            qe_identity_issuer_chain=_chain(qe_headers, source, QE_CHAIN),
+            pck_crl=_der(pck_crl),
+            pck_crl_issuer_chain=_chain(crl_headers, source, CRL_CHAIN),
+            root_ca_crl=_der(root_crl),
+        )
+        try:
+            collateral.require_well_formed()
+            why = difference(collateral, self.kind, self.evaluation)
+        except MalformedError as error:
+            raise fetch_errors.unreadable(error, source.base, tcb_info, identity) from error
+        if why:
+            raise fetch_errors.ANOTHER_SET.error(f"{source.base} served another set", why)
+        check(collateral)
+        return collateral
+
+    async def get(self, path: str, parameters: Mapping[str, str], limit: int) -> tuple[bytes, httpx2.Headers]:
         url = path if "://" in path else self.source.base + path
         # Send the API key to the service only, not to the host of the root's revocation list.
         own = self.source.api_key and url.startswith(self.source.base)
@@ -206,25 +190,21 @@ class _Requests:
             ):
                 answering = True
                 if response.status_code != httpx2.codes.OK:
-                    raise refusal(response, url)
-                return _Answer(await _body(response, url, limit), dict(response.headers))
-        except (
-            httpx2.HTTPError,
-            httpx2.InvalidURL,
-            OSError,
-        ) as error:  # ssl.SSLError: the server sent a damaged TLS record
-            raise failure(error, url, answering=answering) from error
+                    raise fetch_errors.refusal(response, url)
+                return await _body(response, url, limit), response.headers
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:  # OSError: a damaged record of TLS
+            raise fetch_errors.failure(error, url, answering=answering) from error
 
 
 async def _body(response: httpx2.Response, url: str, limit: int) -> bytes:
     # Nothing is decompressed: a small answer cannot become a large one.
     if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
-        raise COMPRESSED.error(f"the answer of {url} cannot be read", encoding)
+        raise fetch_errors.COMPRESSED.error(f"the answer of {url} cannot be read", encoding)
     data = bytearray()
     async for chunk in response.aiter_raw(_CHUNK):
         data += chunk
         if len(data) > limit:
-            raise TOO_LARGE.error(f"the answer of {url} has more than {limit} bytes")
+            raise fetch_errors.TOO_LARGE.error(f"the answer of {url} has more than {limit} bytes")
     return bytes(data)
 
 
@@ -232,12 +212,7 @@ def _client(source: Source) -> httpx2.AsyncClient:
     try:
         context = ssl.create_default_context(cafile=None if source.ca_file is None else str(source.ca_file))
     except (OSError, ValueError) as error:
-        raise FetchError(
-            f"{source.ca_file} holds no authority",
-            error_code="source-ca-file",
-            why=str(error),
-            remedy="give a file of PEM",
-        ) from error
+        raise fetch_errors.CA_FILE.error(f"{source.ca_file} holds no authority", str(error)) from error
     try:
         return httpx2.AsyncClient(
             verify=context,
@@ -247,18 +222,16 @@ def _client(source: Source) -> httpx2.AsyncClient:
             trust_env=source.base.startswith("https:"),  # plain http is local and takes no proxy
         )
     except (ValueError, ImportError, httpx2.InvalidURL) as error:
-        raise FetchError(
-            "the proxy of the environment cannot be used",
-            error_code="source-proxy",
-            why=str(error).partition(". ")[0],
-            remedy="correct HTTPS_PROXY, which takes http://HOST:PORT, or name the service in NO_PROXY",
-        ) from error
+        why = str(error).partition(". ")[0]
+        raise fetch_errors.PROXY.error(f"{source.base} cannot be asked", why) from error
 
 
-def _chain(answer: _Answer, source: Source, *names: str) -> bytes:
-    text = next((answer.headers[name.lower()] for name in names if name.lower() in answer.headers), "")
+def _chain(headers: httpx2.Headers, source: Source, *names: str) -> bytes:
+    text = next((headers[name] for name in names if name in headers), "")
     if not text or len(text) > MAX_HEADER_CHAIN:
-        raise NO_CHAIN.error(f"{source.base} gives no issuer chain", f"{names[0]} has {len(text)} characters")
+        raise fetch_errors.NO_CHAIN.error(
+            f"{source.base} gives no issuer chain", f"{names[0]} has {len(text)} characters"
+        )
     return decode_chain(text)
 
 

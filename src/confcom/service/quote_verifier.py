@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from confcom.collateral import CollateralCache, FetchError, Source
 from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError
 from confcom.quote_worker import Request, Setup
-from confcom.service.workers import WorkerError, Workers
+from confcom.service.workers import Workers
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.verify.argument_types import binary, number, require_instant
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
@@ -31,6 +31,7 @@ MAX_CALLERS: Final = 1_000_000
 MAX_PROCESSES: Final = 256
 """Greatest numbers of callers and of workers. More is a mistake: most machines have fewer cores, and a worker takes
 about 40 MB."""
+_PRESENT: Final = partial(datetime.now, UTC)
 
 
 class BusyError(UnavailableError):
@@ -40,17 +41,12 @@ class BusyError(UnavailableError):
 
 
 def _default_directory() -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not home.is_absolute():  # XDG Base Directory Specification
-        home = Path(os.environ.get("HOME", ""), ".cache")
-    if not home.is_absolute():
-        why = "neither HOME nor XDG_CACHE_HOME is set"
-        raise WrongValueError("the cache of collateral has no directory", why=why, remedy="pass `directory`")
-    return home / "confcom" / "collateral"
-
-
-def _present() -> datetime:
-    return datetime.now(UTC)
+    # XDG Base Directory Specification: a path that is not absolute counts as missing.
+    for home in (Path(os.environ.get("XDG_CACHE_HOME", "")), Path(os.environ.get("HOME", ""), ".cache")):
+        if home.is_absolute():
+            return home / "confcom" / "collateral"
+    why = "neither HOME nor XDG_CACHE_HOME is set"
+    raise WrongValueError("the cache of collateral has no directory", why=why, remedy="pass `directory`")
 
 
 class QuoteVerifier:
@@ -85,10 +81,10 @@ class QuoteVerifier:
         processes: int = 2,
         max_callers: int = DEFAULT_CALLERS,
         seconds: float = SOURCE_SECONDS,
-        clock: Callable[[], datetime] = _present,
+        clock: Callable[[], datetime] = _PRESENT,
     ) -> None:
         if not isinstance(policy, SgxPolicy):
-            raise WrongTypeError("the policy", "a SgxPolicy", policy)
+            raise WrongTypeError("the policy", "an SgxPolicy", policy)
         if not policy.names_identity:
             raise WrongValueError("the policy names no enclave, so it accepts nothing", remedy="name an identity in it")
         if not number("the number of processes", processes, MAX_PROCESSES):
@@ -96,31 +92,20 @@ class QuoteVerifier:
         if not number("the number of callers", max_callers, MAX_CALLERS):
             raise WrongValueError("a verifier without callers verifies nothing", remedy="pass at least one")
         self._policy, self._root = policy, trusted_root(root)
+        self._workers = Workers(processes, Setup(policy, self._root, VERIFY_SECONDS))
         chosen = _default_directory() if directory is None else directory
         self._cache = CollateralCache(chosen, source, root=root, seconds=seconds, clock=clock)
-        self._processes, self._max_callers, self._clock = processes, max_callers, clock
-        self._workers: Workers | None = None
+        self._max_callers, self._clock = max_callers, clock
         self._callers = 0
 
     async def __aenter__(self) -> Self:
         """Start the workers. Raises WorkerError if one cannot be started."""
-        if self._workers is not None:
-            raise WrongValueError("the verifier runs already", remedy="make a verifier for each `async with`")
-        self._workers = Workers(self._processes, Setup(self._policy, self._root, VERIFY_SECONDS))
-        try:
-            await self._workers.start()
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
+        await self._workers.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """End the workers. Calls that still wait raise WorkerError."""
-        workers, self._workers = self._workers, None
-        if workers is not None:
-            await workers.stop()
+        await self._workers.stop()
 
     async def verify(self, quote: QuoteInput, *, report_data: bytes | None = None) -> Verdict:
         """Return the verdict on a quote.
@@ -141,8 +126,6 @@ class QuoteVerifier:
         """
         data = bytes_of(quote)
         wanted = binary("the report data", report_data, REPORT_DATA_SIZE)
-        if self._workers is None:
-            raise WorkerError("the verifier does not run", remedy="call it in its `async with` block")
         if self._callers >= self._max_callers:
             raise BusyError(
                 f"{self._callers} callers wait for verdicts",
@@ -151,24 +134,22 @@ class QuoteVerifier:
             )
         self._callers += 1
         try:
-            return await self._verdict(data, wanted, self._workers)
+            return await self._verdict(data, wanted)
         finally:
             self._callers -= 1
 
-    async def _verdict(self, quote: bytes, report_data: bytes | None, workers: Workers) -> Verdict:
-        def now() -> datetime:
-            return require_instant(self._clock())
-
+    async def _verdict(self, quote: bytes, report_data: bytes | None) -> Verdict:
         if len(quote) > MAX_QUOTE_SIZE:  # this verdict needs no worker
-            return verify_quote(quote, self._root, None, self._policy, now())
-        verdict = await workers.run(Request(quote, report_data, now()))
+            return verify_quote(quote, self._root, None, self._policy, require_instant(self._clock()))
+        verdict = await self._workers.run(Request(quote, report_data, require_instant(self._clock())))
         if verdict is None:
             # Only now, since the quote's own signatures hold, the source may be asked.
             try:
                 kept = await self._cache.aget(quote)
             except MalformedError as error:
                 return unusable("a PCK certificate that names its platform", error, code="format")
-            verdict = await workers.run(Request(quote, report_data, now(), kept.collateral))
+            now = require_instant(self._clock())
+            verdict = await self._workers.run(Request(quote, report_data, now, kept.collateral))
             assert verdict is not None
         faults = [check for check in verdict.failures if check.consequence is VerdictKind.UNUSABLE]
         if verdict.kind is VerdictKind.UNUSABLE and all(check.code.startswith("collateral") for check in faults):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import socket
@@ -10,14 +11,14 @@ import struct
 import subprocess
 import sys
 from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from confcom.errors import UnavailableError
+from confcom.errors import UnavailableError, WrongValueError
 from confcom.quote_worker import Request, Setup
-from confcom.verify.trust import Platform
-from confcom.verify.verdict import Verdict, VerdictKind, failed
+from confcom.verify.verdict import Verdict, unusable
 
 JOBS_PER_WORKER: Final = 2
 """Jobs that a worker has at most: it verifies one while the next waits in its socket, so that it never idles."""
@@ -53,35 +54,8 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    process: subprocess.Popen[bytes]
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-
-    @classmethod
-    async def start(cls, setup: Setup) -> Self:
-        """Start a process and wait until it is ready. Raises WorkerError if it cannot be started."""
-        # The parent's end is not inherited: it closes with the parent, and so ends the worker, however the parent ends.
-        ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
-        try:
-            with theirs:
-                process = _spawned(theirs)
-        except OSError as error:
-            writer.close()
-            raise _not_started(str(error)) from error
-        worker = cls(process, reader, writer)
-        try:
-            worker.send(setup)
-            async with asyncio.timeout(START_SECONDS):
-                await worker.receive()
-        except BaseException as error:
-            await worker.end()
-            if isinstance(error, TimeoutError):
-                raise _not_started(f"it was not ready after {START_SECONDS:g} s") from error
-            if isinstance(error, _ENDS):
-                raise _not_started("it ended at once, and its standard error says why") from error
-            raise
-        return worker
 
     def send(self, message: Setup | Request) -> None:
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
@@ -91,11 +65,31 @@ class _Worker:
         (size,) = _SIZE.unpack(await self.reader.readexactly(_SIZE.size))
         return pickle.loads(await self.reader.readexactly(size))  # noqa: S301 # from our own program
 
-    async def end(self) -> None:
-        """Kill the process, which has nothing to save, and wait for its end."""
-        self.writer.close()
-        self.process.kill()
-        await asyncio.to_thread(self.process.wait)
+
+@contextlib.asynccontextmanager
+async def _running(setup: Setup) -> AsyncIterator[_Worker]:
+    """Start a worker that is ready, and kill it at the end. Raises WorkerError if it cannot be started."""
+    # The parent's end is not inherited: it closes with the parent, and so ends the worker, however the parent ends.
+    ours, theirs = socket.socketpair()
+    worker = _Worker(*await asyncio.open_unix_connection(sock=ours))
+    with contextlib.closing(worker.writer):
+        try:
+            with theirs:
+                process = _spawned(theirs)
+        except OSError as error:
+            raise _not_started(str(error)) from error
+        try:
+            try:
+                worker.send(setup)
+                async with asyncio.timeout(START_SECONDS):
+                    await worker.receive()
+            except (TimeoutError, *_ENDS) as error:
+                why = f"it ended, or was not ready after {START_SECONDS:g} s; its standard error says why"
+                raise _not_started(why) from error
+            yield worker
+        finally:
+            process.kill()  # it has nothing to save
+            await asyncio.to_thread(process.wait)
 
 
 def _spawned(end: socket.socket) -> subprocess.Popen[bytes]:
@@ -114,93 +108,84 @@ class Workers:
 
     def __init__(self, number: int, setup: Setup) -> None:
         self._number, self._setup = number, setup
-        self._queue: asyncio.Queue[_Job] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
-        self._stopped = False
 
     async def start(self) -> None:
         """Start all workers, and wait until they are ready. Raises WorkerError if one cannot be started."""
+        if self._tasks:
+            raise WrongValueError("the verifier runs already", remedy="make a verifier for each `async with`")
+        self._queue: asyncio.Queue[_Job] = asyncio.Queue()
         starts = [asyncio.get_running_loop().create_future() for _ in range(self._number)]
         self._tasks = [asyncio.create_task(self._serve(started)) for started in starts]
-        await asyncio.gather(*starts)
+        try:
+            await asyncio.gather(*starts)
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """End all workers. Callers that still wait get a WorkerError."""
-        self._stopped = True
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        _finish(self._queued(), _closed())
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._refuse(_not_running())
 
     async def run(self, request: Request) -> Verdict | None:
         """Return a worker's answer, or the verdict `verifier-ended` if each worker that tried the request ended.
 
         Raises:
-            WorkerError: no worker can be started, or the workers were stopped.
+            WorkerError: no worker can be started, or the workers do not run.
         """
-        if self._stopped:  # while the caller waited for collateral
-            raise _closed()
+        if not self._tasks:
+            raise _not_running()
         job = _Job(request, asyncio.get_running_loop().create_future())
         self._queue.put_nowait(job)
         return await job.answer
 
     async def _serve(self, started: asyncio.Future[None]) -> None:
-        """Keep one worker. The jobs of a worker that ended go to the worker in its place."""
+        """Keep one worker."""
+        while True:
+            try:
+                async with _running(self._setup) as worker:
+                    if not started.done():
+                        started.set_result(None)
+                    await self._feed(worker)
+            except WorkerError as error:
+                if not started.done():
+                    started.set_exception(error)
+                    return
+                self._refuse(error)
+                self._queue.put_nowait(await self._queue.get())  # without demand, there is no other try
+
+    async def _feed(self, worker: _Worker) -> None:
+        """Pass jobs to a worker, and its answers to the callers, until it ends."""
         jobs: deque[_Job] = deque()
         try:
             while True:
-                try:
-                    worker = await _Worker.start(self._setup)
-                except WorkerError as error:
-                    if not started.done():
-                        started.set_exception(error)
-                        return
-                    _finish([*jobs, *self._queued()], error)
-                    jobs.clear()
-                    jobs.append(await self._queue.get())  # without demand, there is no other try
-                    continue
-                if not started.done():
-                    started.set_result(None)
-                try:
-                    await self._feed(worker, jobs)
-                finally:
-                    await worker.end()
-        finally:
-            _finish(jobs, _closed())
-
-    async def _feed(self, worker: _Worker, jobs: deque[_Job]) -> None:
-        """Pass jobs to a worker, and its answers to the callers, until it ends."""
-        for job in jobs:
-            worker.send(job.request)
-        while True:
-            if not jobs:
-                jobs.append(await self._queue.get())
-                if worker.reader.at_eof():
-                    return
-                worker.send(jobs[0].request)
-            while len(jobs) < JOBS_PER_WORKER and not self._queue.empty():
-                jobs.append(self._queue.get_nowait())
-                worker.send(jobs[-1].request)
-            try:
+                while not jobs or (len(jobs) < JOBS_PER_WORKER and not self._queue.empty()):
+                    jobs.append(await self._queue.get())
+                    if len(jobs) == 1 and worker.reader.at_eof():
+                        return  # it ended without a job
+                    worker.send(jobs[-1].request)
                 answer = await worker.receive()
-            except _ENDS:
-                jobs[0].ended_workers += 1
-                if jobs[0].ended_workers == TRIES:
-                    jobs.popleft().finish(_ended_verdict())
-                return
-            jobs.popleft().finish(answer)
+                jobs.popleft().finish(answer)
+        except _ENDS:
+            jobs[0].ended_workers += 1
+            if jobs[0].ended_workers == TRIES:
+                jobs.popleft().finish(_ended_verdict())
+        finally:
+            for job in jobs:
+                self._queue.put_nowait(job)
 
-    def _queued(self) -> list[_Job]:
-        return [self._queue.get_nowait() for _ in range(self._queue.qsize())]
-
-
-def _finish(jobs: list[_Job] | deque[_Job], error: WorkerError) -> None:
-    for job in jobs:
-        job.finish(error)
+    def _refuse(self, error: WorkerError) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait().finish(error)
 
 
-def _closed() -> WorkerError:
-    return WorkerError("the verifier was closed", why="its `async with` block ended", remedy="close it last")
+def _not_running() -> WorkerError:
+    why = "its `async with` block has not begun, or has ended"
+    return WorkerError("the verifier does not run", why=why, remedy="call it in the block")
 
 
 def _not_started(why: str) -> WorkerError:
@@ -208,7 +193,6 @@ def _not_started(why: str) -> WorkerError:
 
 
 def _ended_verdict() -> Verdict:
-    required, found = "a verification that ends by itself", f"it ended {TRIES} worker processes"
     why = "the quote makes dcap-qvl crash, or exceed its time limit"
-    check = failed(required, found, why, VerdictKind.UNUSABLE, code="verifier-ended")
-    return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, (check,))
+    error = WorkerError(f"it ended {TRIES} worker processes", why=why)
+    return unusable("a verification that ends by itself", error, code="verifier-ended")

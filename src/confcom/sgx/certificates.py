@@ -1,8 +1,10 @@
 """Reading, names and key ids of X.509 certificates of SGX's PKI. Intel's root key is pinned here."""
 
+import contextlib
 import hashlib
 import re
 import warnings
+from collections.abc import Iterator
 from typing import cast
 
 from cryptography import x509
@@ -30,9 +32,7 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
     """
     load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
     try:
-        with warnings.catch_warnings():
-            # Filters are global, and other threads may restore this filter, so it matches only this module.
-            warnings.filterwarnings("error", module=f"{re.escape(__name__)}$")
+        with warnings_as_errors(__name__):
             certificate = load(data)
             key = certificate.public_key()
             _decode_all_fields(certificate)
@@ -51,6 +51,15 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
             remedy="check that it is an SGX certificate",
         )
     return certificate
+
+
+@contextlib.contextmanager
+def warnings_as_errors(module: str) -> Iterator[None]:
+    """Raise what cryptography warns about when this module calls it, whatever the program's warning filters are."""
+    with warnings.catch_warnings():
+        # Filters are global, and other threads may restore this filter, so it matches only one module.
+        warnings.filterwarnings("error", module=f"{re.escape(module)}$")
+        yield
 
 
 def _decode_all_fields(certificate: x509.Certificate) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ from typing import Self
 from cryptography import x509
 
 from confcom.errors import MalformedError
-from confcom.sgx.certificates import load_certificate, name_text
+from confcom.sgx.certificates import load_certificate, name_text, warnings_as_errors
 from confcom.sgx.certification import UNREADABLE_X509, split_pem_chain
 from confcom.sgx.tcb_documents import QeIdentity, TcbInfo
 
@@ -147,12 +147,14 @@ class CollateralBundle:
 def _crl(name: str, der: bytes) -> tuple[x509.CertificateRevocationList, tuple[str, datetime, datetime]]:
     """Parse a list with the fields that cryptography decodes at first use, so that these cannot raise later."""
     try:
-        crl = x509.load_der_x509_crl(der)
-        _ = crl.issuer, crl.extensions, crl.signature_hash_algorithm, crl.get_revoked_certificate_by_serial_number(0)
-        begin, end = crl.last_update_utc, crl.next_update_utc
+        with warnings_as_errors(__name__):
+            crl = x509.load_der_x509_crl(der)
+            _ = crl.issuer, crl.extensions, crl.signature_hash_algorithm
+            _ = crl.get_revoked_certificate_by_serial_number(0)
+            begin, end = crl.last_update_utc, crl.next_update_utc
         if end is None:
             raise ValueError("it has no next update, and would be valid forever")
-    except UNREADABLE_X509 as error:
+    except (Warning, *UNREADABLE_X509) as error:
         raise MalformedError(
             f"{name} is not a certificate revocation list in DER",
             error_code="not-a-crl",
