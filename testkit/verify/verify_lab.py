@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.certification import CertificationData, CertificationDataType
-from confcom.sgx.quote import Quote, TeeType
+from confcom.sgx.quote import Quote
 from confcom.sgx.report import ReportBody
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, sign
 from confcom.simulation.platform import SimulatedPlatform

@@ -17,9 +17,10 @@ from confcom.sgx.pck.chain import (
     is_signed_by,
     qe_report_is_certified,
 )
-from confcom.sgx.quote import EcdsaSignatureData, Quote, QuoteFrame, QuoteHeader, TeeType, body_type, require_sgx
+from confcom.sgx.quote import EcdsaSignatureData, Quote, QuoteFrame, QuoteHeader, body_type, require_sgx
 from confcom.sgx.report import ReportBody
 from confcom.sgx.td_report import INTEL_TD_QE_MRSIGNER, TdAttribute, TdReport10, TdReport15, TdReport15Ex
+from confcom.sgx.tee_type import TeeType
 from testkit.expected_errors import raises
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"

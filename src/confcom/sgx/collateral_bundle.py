@@ -115,6 +115,13 @@ class CollateralBundle:
     def read(self) -> CollateralDocuments:
         """Parse every part. MalformedError if a part cannot be parsed."""
         tcb_info, qe_identity = TcbInfo.parse(self.tcb_info), QeIdentity.parse(self.qe_identity)
+        if tcb_info.tee != qe_identity.tee:
+            raise MalformedError(
+                "the parts of the collateral are of different TEEs",
+                error_code="collateral-mixed",
+                why=f"the TCB info is for {tcb_info.tee.name}, and the QE identity for {qe_identity.tee.name}",
+                remedy="fetch both from the service's paths for one TEE",
+            )
         pck_crl, pck_crl_period = _crl("the PCK revocation list", self.pck_crl)
         root_ca_crl, root_ca_crl_period = _crl("the root's revocation list", self.root_ca_crl)
         tcb_info_issuers = self._issuers("tcb_info_issuer_chain")

@@ -18,6 +18,7 @@ from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.key_id import ATT_KEY_TYPES, AttKeyAlgorithm
 from confcom.sgx.report import REPORT_BODY_SIZE, ReportBody
 from confcom.sgx.td_report import TdReport10, TdReport15, TdReport15Ex
+from confcom.sgx.tee_type import TeeType
 
 SGX_QUOTE_VERSION = 3
 """The only version of SGX quotes that can be verified, since dcap-qvl refuses SGX quotes of later versions."""
@@ -53,13 +54,6 @@ _STUB_SVNS_AND_GROUP = b"\xef\x00\xef\x00\xef\xef\xef\xef"
 """Bytes 8 to 15 of the placeholder that the simulation libraries of Intel's SDK return instead of a quote:
 SVN of QE and PCE, and the extended EPID group (sdk/simulation/uae_service_sim/quoting_sim.cpp). No quoting
 enclave uses these values."""
-
-
-class TeeType(IntEnum):
-    """Values of a quote's TEE type (sgx_quote_4.h)."""
-
-    SGX = 0
-    TDX = 0x81
 
 
 class BodyType(IntEnum):
@@ -209,6 +203,10 @@ def read_body(reader: ByteReader, header: QuoteHeader) -> QuoteBody:
             remedy="check that the quote was not altered",
         )
     return codec.parse(reader.take(size, "the report body"))
+
+
+def tee_of(body: QuoteBody) -> TeeType:
+    return TeeType.SGX if isinstance(body, ReportBody) else TeeType.TDX
 
 
 def body_type(body: QuoteBody) -> BodyType:

@@ -1,13 +1,14 @@
 """Strict parsing of TCB info and QE identity, Intel's statements about platforms and quoting enclaves.
 
-Formats: PCS API v4, TCB info version 3 and QE identity version 2, both for SGX. This module only parses the
+Formats: PCS API v4, TCB info version 3 and QE identity version 2, for SGX and for TDX. This module only parses the
 documents; the verifier compares a platform with their TCB levels.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Self
@@ -16,6 +17,8 @@ from confcom.errors import MalformedError
 from confcom.sgx.pck.extension import FMSPC_SIZE, MAX_COMPONENT_SVN, MAX_PCE_SVN, PCE_ID_SIZE, TCB_COMPONENT_COUNT
 from confcom.sgx.signed_json import JsonObject, SignedJson
 from confcom.sgx.simulation_marks import SIMULATION_MEMBER
+from confcom.sgx.td_report import SEAM_ATTRIBUTES_SIZE, TD_MEASUREMENT_SIZE
+from confcom.sgx.tee_type import TeeType
 
 TCB_INFO_NAME = "tcbInfo"
 TCB_INFO_VERSION = 3
@@ -26,7 +29,7 @@ MAX_ISV_SVN = 0xFFFF
 
 
 class TcbStatus(StrEnum):
-    """The status of a platform's TCB level (tcbStatus of Intel's PCS API v4)."""
+    """The status of a platform's TCB level (tcbStatus of Intel's PCS API v4), or of a quote."""
 
     UP_TO_DATE = "UpToDate"
     """All updates are installed."""
@@ -40,6 +43,10 @@ class TcbStatus(StrEnum):
     """Updates are missing."""
     OUT_OF_DATE_CONFIGURATION_NEEDED = "OutOfDateConfigurationNeeded"
     """Updates are missing, and the platform may need another configuration."""
+    TD_RELAUNCH_ADVISED = "TDRelaunchAdvised"
+    """Only of TDX quotes: updates were missing when the TD was launched, and the TDX module has them now."""
+    TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED = "TDRelaunchAdvisedConfigurationNeeded"
+    """TDRelaunchAdvised, and the platform may need another configuration."""
     REVOKED = "Revoked"
     """The platform's keys are known to be compromised. No policy accepts this status."""
 
@@ -52,17 +59,48 @@ OUT_OF_DATE = {
 }
 """A quote's status if the quoting enclave is out of date, keyed by the platform's status (QVL's TCB convergence)."""
 QE_STATUSES = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
-"""Statuses of a quoting enclave's levels (PCS API v4, enclave identity); dcap-qvl treats other statuses as
-UpToDate."""
+"""Statuses of the levels of a quoting enclave or TDX module (PCS API v4, enclave identity); dcap-qvl treats other
+statuses of a quoting enclave as UpToDate."""
+PLATFORM_STATUSES = frozenset(TcbStatus) - {
+    TcbStatus.TD_RELAUNCH_ADVISED,
+    TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED,
+}
+"""Statuses of a platform's levels (PCS API v4, TCB info)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentKind:
+    """What raises the SVN of a TCB component; both texts are empty in components without a meaning."""
+
+    category: str
+    """The one who installs it: `BIOS` or `OS/VMM`."""
+    type: str
+    """What is installed, such as `SGX Late Microcode Update`; collateral before 2025 may have no types."""
 
 
 @dataclass(frozen=True, slots=True)
 class TcbLevel:
     svns: tuple[int, ...]
-    """The SVNs of a platform's 16 components and PCE, or the ISVSVN of a quoting enclave."""
+    """The SVNs of a platform's 16 SGX components, its PCE, and in TDX its 16 TDX components; or the ISVSVN of a quoting
+    enclave or TDX module."""
     date: datetime
     status: TcbStatus
     advisory_ids: tuple[str, ...]
+    component_kinds: tuple[ComponentKind, ...] = field(default=(), compare=False)
+    """The kinds of a platform's SGX components, then of its TDX components."""
+
+
+@dataclass(frozen=True, slots=True)
+class TdxModule:
+    """The TDX modules of one version: who signs them, and their TCB levels."""
+
+    mr_signer: bytes
+    """MRSIGNERSEAM, 48 bytes."""
+    attributes: bytes
+    """SEAMATTRIBUTES, 8 bytes."""
+    attributes_mask: bytes
+    levels: tuple[TcbLevel, ...]
+    """None for version 0, whose SVN is a component of the platform's levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +108,7 @@ class TcbInfo:
     """TCB info of one family of platforms (FMSPC)."""
 
     signed: SignedJson
+    tee: TeeType
     issue_date: datetime
     next_update: datetime
     fmspc: bytes
@@ -77,6 +116,8 @@ class TcbInfo:
     tcb_type: int
     tcb_evaluation_data_number: int
     levels: tuple[TcbLevel, ...]
+    tdx_modules: Mapping[int, TdxModule]
+    """The TDX modules, keyed by their version; empty in TCB info for SGX."""
     simulation: Mapping[str, object] | None
     """The additional object that marks a simulated platform's collateral; None in Intel's collateral."""
 
@@ -84,16 +125,18 @@ class TcbInfo:
     def parse(cls, document: bytes) -> Self:
         signed = SignedJson.parse(document, TCB_INFO_NAME)
         info = signed.read()
-        _require(info, "SGX", TCB_INFO_VERSION)
+        tee = _tee(info, {tee.tcb_info_id: tee for tee in TeeType}, TCB_INFO_VERSION)
         return cls(
             signed=signed,
+            tee=tee,
             issue_date=info.date("issueDate"),
             next_update=info.date("nextUpdate"),
             fmspc=info.hexadecimal("fmspc", FMSPC_SIZE),
             pce_id=info.hexadecimal("pceId", PCE_ID_SIZE),
             tcb_type=info.integer("tcbType"),
             tcb_evaluation_data_number=info.integer("tcbEvaluationDataNumber"),
-            levels=tuple(_tcb_level(level) for level in info.children("tcbLevels")),
+            levels=tuple(_tcb_level(level, tee) for level in info.children("tcbLevels")),
+            tdx_modules=_tdx_modules(info) if tee is TeeType.TDX else {},
             simulation=_simulation(info),
         )
 
@@ -103,6 +146,8 @@ class QeIdentity:
     """QE identity: which quoting enclave is trusted, and its TCB levels."""
 
     signed: SignedJson
+    tee: TeeType
+    """The kind of the quotes that the quoting enclave makes."""
     issue_date: datetime
     next_update: datetime
     tcb_evaluation_data_number: int
@@ -120,9 +165,10 @@ class QeIdentity:
     def parse(cls, document: bytes) -> Self:
         signed = SignedJson.parse(document, QE_IDENTITY_NAME)
         identity = signed.read()
-        _require(identity, "QE", QE_IDENTITY_VERSION)
+        tee = _tee(identity, {tee.qe_identity_id: tee for tee in TeeType}, QE_IDENTITY_VERSION)
         return cls(
             signed=signed,
+            tee=tee,
             issue_date=identity.date("issueDate"),
             next_update=identity.date("nextUpdate"),
             tcb_evaluation_data_number=identity.integer("tcbEvaluationDataNumber"),
@@ -132,17 +178,19 @@ class QeIdentity:
             attributes_mask=identity.hexadecimal("attributesMask", 16),
             mr_signer=identity.hexadecimal("mrsigner", 32),
             isv_prod_id=identity.integer("isvprodid", MAX_ISV_SVN),
-            levels=tuple(_qe_tcb_level(level) for level in identity.children("tcbLevels")),
+            levels=tuple(_isv_level(level, MAX_ISV_SVN) for level in identity.children("tcbLevels")),
             simulation=_simulation(identity),
         )
 
 
-def _require(document: JsonObject, kind: str, version: int) -> None:
-    if document.text("id") != kind:
+def _tee(document: JsonObject, ids: Mapping[str, TeeType], version: int) -> TeeType:
+    kind = document.text("id")
+    if kind not in ids:
         raise MalformedError(
-            f"this {document.path} is for {document.text('id')}, not for {kind}",
-            error_code="document-for-tdx",
-            remedy="fetch it from the service's paths for SGX, not from those for TDX",
+            f"{document.path} with the id {kind[:40]!r} cannot be read",
+            error_code="unsupported-document-id",
+            why=f"its id can be {' or '.join(ids)}",
+            remedy="fetch it from the service's paths for SGX, or from those for TDX",
         )
     if document.integer("version") != version:
         raise MalformedError(
@@ -150,19 +198,62 @@ def _require(document: JsonObject, kind: str, version: int) -> None:
             error_code="unsupported-document-version",
             remedy=f"fetch version {version}, which API v4 serves",
         )
+    return ids[kind]
 
 
-def _tcb_level(level: JsonObject) -> TcbLevel:
+def _tcb_level(level: JsonObject, tee: TeeType) -> TcbLevel:
     tcb = level.child("tcb")
-    components = tuple(c.integer("svn", MAX_COMPONENT_SVN) for c in tcb.children("sgxtcbcomponents"))
+    components = _components(tcb, "sgxtcbcomponents")
+    svns = [*(svn for svn, _ in components), tcb.integer("pcesvn", MAX_PCE_SVN)]
+    if tee is TeeType.TDX:
+        tdx_components = _components(tcb, "tdxtcbcomponents")
+        svns += [svn for svn, _ in tdx_components]
+        components += tdx_components
+    return TcbLevel(tuple(svns), *_rating(level, PLATFORM_STATUSES), tuple(kind for _, kind in components))
+
+
+def _components(tcb: JsonObject, name: str) -> list[tuple[int, ComponentKind]]:
+    components = tcb.children(name)
     if len(components) != TCB_COMPONENT_COUNT:
-        what = f"{tcb.path} has {len(components)} components, not {TCB_COMPONENT_COUNT}"
+        what = f"{tcb.path}.{name} has {len(components)} components, not {TCB_COMPONENT_COUNT}"
         raise MalformedError(what, error_code="wrong-member")
-    return TcbLevel((*components, tcb.integer("pcesvn", MAX_PCE_SVN)), *_rating(level, frozenset(TcbStatus)))
+    return [
+        (each.integer("svn", MAX_COMPONENT_SVN), ComponentKind(_optional(each, "category"), _optional(each, "type")))
+        for each in components
+    ]
 
 
-def _qe_tcb_level(level: JsonObject) -> TcbLevel:
-    return TcbLevel((level.child("tcb").integer("isvsvn", MAX_ISV_SVN),), *_rating(level, QE_STATUSES))
+def _optional(component: JsonObject, name: str) -> str:
+    return component.text(name) if component.has(name) else ""
+
+
+def _tdx_modules(info: JsonObject) -> Mapping[int, TdxModule]:
+    modules = {0: _tdx_module(info.child("tdxModule"), ())}
+    for identity in info.children("tdxModuleIdentities") if info.has("tdxModuleIdentities") else ():
+        matched = _MODULE_ID.fullmatch(identity.text("id"))
+        version = int(matched[1], 16) if matched else 0
+        if version in modules:
+            why = "it is TDX_ and a version of the module from 01 to FF, and each version has one identity"
+            raise MalformedError(f"{identity.path}.id is not an id", error_code="wrong-member", why=why)
+        levels = tuple(_isv_level(level, MAX_COMPONENT_SVN) for level in identity.children("tcbLevels"))
+        modules[version] = _tdx_module(identity, levels)
+    return modules
+
+
+_MODULE_ID = re.compile("TDX_([0-9A-F]{2})", re.IGNORECASE)
+
+
+def _tdx_module(module: JsonObject, levels: tuple[TcbLevel, ...]) -> TdxModule:
+    return TdxModule(
+        mr_signer=module.hexadecimal("mrsigner", TD_MEASUREMENT_SIZE),
+        attributes=module.hexadecimal("attributes", SEAM_ATTRIBUTES_SIZE),
+        attributes_mask=module.hexadecimal("attributesMask", SEAM_ATTRIBUTES_SIZE),
+        levels=levels,
+    )
+
+
+def _isv_level(level: JsonObject, most: int) -> TcbLevel:
+    return TcbLevel((level.child("tcb").integer("isvsvn", most),), *_rating(level, QE_STATUSES))
 
 
 def _rating(level: JsonObject, statuses: frozenset[TcbStatus]) -> tuple[datetime, TcbStatus, tuple[str, ...]]:

@@ -10,6 +10,9 @@ from typing import Self
 
 from confcom.sgx.binary import Layout
 
+TD_MEASUREMENT_SIZE = 48
+"""Bytes of MRTD, of each RTMR and of the other measurements, which are SHA-384 digests."""
+SEAM_ATTRIBUTES_SIZE = 8
 TUD_BITS = 0xFF
 """TDATTRIBUTES' first byte, "TD under debug": a TD with any of these bits protects nothing from its host."""
 INTEL_TD_QE_MRSIGNER = bytes.fromhex("dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5")

@@ -32,7 +32,6 @@ from confcom.sgx.quote import (
     Quote,
     QuoteBody,
     QuoteHeader,
-    TeeType,
     body_type,
     has_open_enclave_header,
     read_body,
@@ -41,6 +40,7 @@ from confcom.sgx.quote import (
 from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, ReportBody, attribute_names
 from confcom.sgx.simulation_marks import SIMULATION_CPU_SVNS, root_is_marked
 from confcom.sgx.td_report import INTEL_TD_QE_MRSIGNER, TdAttribute, TdReport10
+from confcom.sgx.tee_type import TeeType
 from confcom.verify.checks.marks import CertifyingMarks, present_marks
 from confcom.verify.trust import Platform, platform_of
 from confcom.verify.verdict import utc_text

@@ -21,8 +21,7 @@ from confcom.sgx.pck.chain import (
     qe_report_is_certified,
 )
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import INTEL_QE_VENDOR_ID, Quote, QuoteFrame
-from confcom.sgx.report import ReportBody
+from confcom.sgx.quote import INTEL_QE_VENDOR_ID, Quote, QuoteFrame, tee_of
 from confcom.verify.checks.collateral import platform_match_check
 from confcom.verify.checks.marks import CertifyingMarks
 from confcom.verify.checks.revocation import pck_revocation_check
@@ -119,21 +118,21 @@ class KeyCertification:
         if problem is None and not attestation_key_is_bound(quote):
             problem = "the quoting enclave's report names another attestation key"
         marks = CertifyingMarks.of(quote.signature, chain, extension)
-        qe = quote.signature.qe_report_body
-        checks, tcb = _judged_by(collateral, chain, extension, qe) if collateral else ((), None)
+        checks, tcb = _judged_by(collateral, chain, extension, quote) if collateral else ((), None)
         root_result = root_check(chain, root)
         return cls(chain, chain.period, extension, marks, attestation_key(quote), problem, root_result, checks, tcb)
 
 
 def _judged_by(
-    collateral: CollateralDocuments, chain: PckChain, extension: PckExtension | MalformedError, qe: ReportBody
+    collateral: CollateralDocuments, chain: PckChain, extension: PckExtension | MalformedError, quote: Quote
 ) -> tuple[tuple[Check, ...], PlatformTcb | None]:
+    qe, tee = quote.signature.qe_report_body, tee_of(quote.body)
     checks = [
-        platform_match_check(collateral, chain, extension),
+        platform_match_check(collateral, tee, chain, extension),
         pck_revocation_check(chain, collateral),
         qe_identity_check(qe, collateral.qe_identity),
     ]
-    if isinstance(extension, MalformedError):
+    if isinstance(extension, MalformedError) or collateral.tcb_info.tee is not tee:
         return tuple(checks), None
     tcb = platform_tcb(collateral.tcb_info, collateral.qe_identity, extension, qe)
     return (*checks, tcb_level_check(tcb)), tcb

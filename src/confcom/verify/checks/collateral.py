@@ -16,6 +16,7 @@ from confcom.sgx.certificates import name_text
 from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.pck.chain import PckChain, common_name, is_issued_by, is_signed_by
 from confcom.sgx.pck.extension import PckExtension
+from confcom.sgx.tee_type import TeeType
 from confcom.verify.checks.revocation import is_crl_of
 from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed, utc_text
 
@@ -56,18 +57,20 @@ def nearest_valid(now: datetime, periods: Iterable[tuple[datetime, datetime]], l
 
 
 def platform_match_check(
-    collateral: CollateralDocuments, chain: PckChain, extension: PckExtension | MalformedError
+    collateral: CollateralDocuments, tee: TeeType, chain: PckChain, extension: PckExtension | MalformedError
 ) -> Check:
-    """Check that TCB info and PCK revocation list are for the platform whose PCK certificate leads the chain."""
+    """Check that the collateral is for the quote's TEE, and for the platform whose PCK certificate leads the chain."""
     tcb_info, crl = collateral.tcb_info, collateral.pck_crl
     if isinstance(extension, MalformedError):
         return failed_by("a PCK certificate that names its platform", extension, code="collateral-platform")
     issuers = " and ".join(name_text(issuer.subject) for issuer in chain.intermediates)
-    required = f"TCB info for FMSPC {extension.fmspc.hex()}, PCE id {extension.pce_id.hex()}; PCK CRL by {issuers}"
-    found = f"for FMSPC {tcb_info.fmspc.hex()}, PCE id {tcb_info.pce_id.hex()}; by {name_text(crl.issuer)}"
-    same = (tcb_info.fmspc, tcb_info.pce_id) == (extension.fmspc, extension.pce_id)
+    fmspc, pce_id = extension.fmspc.hex(), extension.pce_id.hex()
+    required = f"TCB info for {tee.name}, FMSPC {fmspc}, PCE id {pce_id}; PCK CRL by {issuers}"
+    found = f"for {tcb_info.tee.name}, FMSPC {tcb_info.fmspc.hex()}, PCE id {tcb_info.pce_id.hex()}; "
+    found += f"by {name_text(crl.issuer)}"
+    same = (tcb_info.tee, tcb_info.fmspc, tcb_info.pce_id) == (tee, extension.fmspc, extension.pce_id)
     holds = same and all(is_crl_of(crl, issuer) for issuer in chain.intermediates)
-    why = "this collateral says nothing about the platform of this quote; get the one for its FMSPC and PCK CA"
+    why = "this collateral says nothing about this quote; get the collateral for its TEE, FMSPC and PCK CA"
     return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-platform", holds=holds)
 
 
