@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
 WORKERS ?= 2
 
-.PHONY: help setup demo test format node lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz fuzz-verifiers bench bench-e2e soak lock protos clean
+.PHONY: help setup demo test format node lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz fuzz-verifiers vectors bench bench-e2e soak lock protos clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z].*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,9 @@ fuzz: $(VENV)/.dev ## the AESM session, a live helper, and six parsers by atheri
 
 fuzz-verifiers: $(VENV)/.dev ## confcom, dcap-qvl and Intel's QVL over 20,000 mutations each of genuine and simulated evidence
 	$(BIN)/python -m fuzz.verifiers $(ARGS)
+
+vectors: $(VENV)/.dev ## good and bad quotes with their verdicts, for other verifiers; ARGS=folder (default: .vectors)
+	@$(BIN)/python -m vectors $(ARGS)
 
 bench: $(VENV)/.dev ## how fast the daemons are, as a table and JSON; ARGS="--goals" fails if a goal is missed by far
 	@$(BIN)/python -m bench $(ARGS)

@@ -177,7 +177,7 @@ class Lab:
             builder = builder.add_extension(value, extension.critical)
         if adding is not None:
             builder = builder.add_extension(adding, critical)
-        return builder.sign(signer or issuer.private_key, hashes.SHA256())
+        return builder.sign(signer or issuer.private_key, hashes.SHA256(), ecdsa_deterministic=True)
 
     def edit_json(self, evidence, part, edit, *, key=None, sign_again=True):
         """Change TCB info or QE identity; sign again (with the real signer's key unless another is given) or do not."""
