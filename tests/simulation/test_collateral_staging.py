@@ -86,7 +86,7 @@ def test_a_recovery_needs_components_of_different_kinds():
     newer, own, _ = tcb_info.levels
     pairs = zip(newer.svns, own.svns, strict=True)
     raised = [number for number, (needed, present) in enumerate(pairs) if needed > present]
-    kinds = newer.component_kinds[:16] + (None,) + newer.component_kinds[16:]  # the PCE has no kind
+    kinds = (*newer.component_kinds[:16], None, *newer.component_kinds[16:])  # the PCE has no kind
     assert [(kinds[number].category, kinds[number].type) for number in raised] == [
         ("BIOS", "Early Microcode Update"),
         ("OS/VMM", "SGX Late Microcode Update"),
@@ -115,7 +115,8 @@ def test_expired_is_expired_at_any_time(age):
 @pytest.mark.parametrize("tee", TeeType)
 @pytest.mark.parametrize("staging", Staging)
 def test_the_list_of_numbers_is_signed_and_of_intels_form(staging, tee):
-    signed = SignedJson.parse(create_evaluation_numbers(LAB.platform.pki, NOW, staging, tee), "tcbEvaluationDataNumbers")
+    numbers = create_evaluation_numbers(LAB.platform.pki, NOW, staging, tee)
+    signed = SignedJson.parse(numbers, "tcbEvaluationDataNumbers")
     halves = (int.from_bytes(signed.signature[:32], "big"), int.from_bytes(signed.signature[32:], "big"))
     key = LAB.platform.pki.tcb_signer.private_key.public_key()
     key.verify(utils.encode_dss_signature(*halves), signed.body, ec.ECDSA(SHA256()))

@@ -47,9 +47,7 @@ def dcap_qvls_word(quote, collateral, root_der, now=None):
         qe_identity_signature=documents.qe_identity.signed.signature,
     )
     try:
-        report = dcap_qvl.verify_with_root_ca(
-            quote, prepared, root_der, int((now or datetime.now(UTC)).timestamp())
-        )
+        report = dcap_qvl.verify_with_root_ca(quote, prepared, root_der, int((now or datetime.now(UTC)).timestamp()))
     except ValueError as error:
         return "refused", str(error)
     return report.status, report.advisory_ids
@@ -81,7 +79,7 @@ def test_marks_and_signatures(attestation, body):
     assert qe_report_is_certified(quote, chain.leaf)
     certifying = CertifyingMarks.of(quote.signature, chain, chain.extension())
     assert REQUIRED_MARKS | {Mark.QE_MRSIGNER} <= present_marks(quote, certifying)
-    assert REQUIRED_MARKS <= certifying.all | {Mark.HEADER_USER_DATA}
+    assert REQUIRED_MARKS - certifying.all == {Mark.HEADER_USER_DATA}
     assert len(present_collateral_marks(evidence.collateral.read())) == 2
     assert quote.body.mr_signer_seam not in {bytes(48), quote.body.mr_seam}
     assert quote.signature.qe_report_body.isv_prod_id == evidence.collateral.read().qe_identity.isv_prod_id == 2
@@ -106,12 +104,12 @@ REFUSALS = {
     "no SEPT_VE_DISABLE": ({"td_attributes": 0}, "SEPT_VE_DISABLE"),
     "reserved": ({"td_attributes": TdAttribute.SEPT_VE_DISABLE | 1 << 40}, "Reserved bits"),
     "service TD": ({"service_td": True}, "Invalid MR service TD"),
-    "another module signer": ({"mr_signer_seam": bytes(48)}, "TDX module"),
-    "module attributes": ({"seam_attributes": 1}, "TDX module"),
-    "an unknown module": ({"tee_tcb_svn": bytes((2, 2, 2)).ljust(16, b"\0")}, "TDX module"),
-    "no such current module": ({"tee_tcb_svn2": bytes((3, 2, 2)).ljust(16, b"\0")}, "TDX"),
-    "another root": ({"revoked": True}, "certificate chain"),
-    "expired": ({"expired": True}, ""),
+    "another module signer": ({"mr_signer_seam": bytes(48)}, "TDX module MRSIGNER mismatch"),
+    "module attributes": ({"seam_attributes": 1}, "TDX module SEAMATTRIBUTES mismatch"),
+    "an unknown module": ({"tee_tcb_svn": bytes((2, 2, 2)).ljust(16, b"\0")}, "No TDX module identity"),
+    "no such current module": ({"tee_tcb_svn2": bytes((3, 2, 2)).ljust(16, b"\0")}, "(TEE_TCB_SVN2)"),
+    "revoked": ({"revoked": True}, "CertRevoked"),
+    "expired": ({"expired": True}, "CrlExpired"),
 }
 
 
@@ -119,7 +117,7 @@ REFUSALS = {
 def test_what_dcap_qvl_refuses(attestation, defect, text):
     found, why = word(attestation.td_quote(b"c", **defect))
     assert found == "refused"
-    assert text in why or "Certificate" in why or "Cert" in why
+    assert text in why
 
 
 OLD, TDX_03 = bytes((1, 1, 2)).ljust(16, b"\0"), bytes((2, 3, 2)).ljust(16, b"\0")

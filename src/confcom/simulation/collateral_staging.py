@@ -19,8 +19,8 @@ class Staging(StrEnum):
     CONFIGURATION_NEEDED = "configuration-needed"
     SW_HARDENING_NEEDED = "sw-hardening-needed"
     RELAUNCH_ADVISED = "relaunch-advised"
-    """A TCB recovery is in force that raises the TDX module alone: TDs that were launched before the module's last update
-    should be launched again. SGX platforms stay UpToDate."""
+    """A TCB recovery is in force that raises the TDX module alone: TDs that were launched before the module's last
+    update should be launched again. SGX platforms stay UpToDate."""
     REVOKED = "revoked"
     """The platform's TCB level is revoked, but the platform's certificates are not."""
     EARLY = "early"

@@ -77,9 +77,7 @@ class SimulatedPlatform:
         # Only exports and services need this import; processes that make quotes do not.
         from confcom.simulation.simulated_collateral import create_collateral  # noqa: PLC0415 # see above
 
-        return create_collateral(
-            self.pki, identity or DEFAULT_IDENTITIES[tee], now, staging, early=early, tee=tee
-        )
+        return create_collateral(self.pki, identity or DEFAULT_IDENTITIES[tee], now, staging, early=early, tee=tee)
 
     def unusable(self, now: datetime) -> str:
         """Return why no verifier trusts the root at `now` (with time zone); empty if the root is valid."""

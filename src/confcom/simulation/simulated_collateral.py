@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import zip_longest
 from typing import Self
 
 from cryptography import x509
@@ -84,13 +83,15 @@ _SGX_KINDS: tuple[Document, ...] = (
     {"category": "BIOS"},
     {},
     {"category": "OS/VMM", "type": "SEAMLDR ACM"},
+    *({},) * 8,
 )
 _TDX_KINDS: tuple[Document, ...] = (
     {"category": "OS/VMM", "type": "TDX Module"},
     {"category": "OS/VMM", "type": "TDX Module"},
     {"category": "OS/VMM", "type": "TDX Late Microcode Update"},
+    *({},) * 13,
 )
-"""Who installs what raises the first components, as in Intel's TCB info of set 18 and later; the others have no kind."""
+"""Who installs what raises a component, as in Intel's TCB info of set 18 and later."""
 
 _RAISED_SGX = (TCB_COMPONENTS[0] + 1, TCB_COMPONENTS[1] + 1, *TCB_COMPONENTS[2:])
 _RAISED_MODULE_SVN = MODULE_SVN + 1
@@ -156,9 +157,7 @@ def staged_validity(pki: Pki, now: datetime, staging: Staging) -> Validity:
     return Validity.around(pki.root.certificate.not_valid_before_utc, now - age)
 
 
-def create_evaluation_numbers(
-    pki: Pki, now: datetime, staging: Staging, tee: TeeType = TeeType.SGX
-) -> bytes:
+def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging, tee: TeeType = TeeType.SGX) -> bytes:
     """Create the signed list of the sets' TCB evaluation data numbers, the newest first (PCS API v4)."""
     validity = staged_validity(pki, now, staging)
     first = pki.root.certificate.not_valid_before_utc - STANDARD_AGE
@@ -235,7 +234,7 @@ def _tcb(tee: TeeType, sgx: Iterable[int], tdx: Iterable[int], pce_svn: int) -> 
 
 
 def _components(svns: Iterable[int], kinds: Iterable[Document]) -> list[Document]:
-    return [{"svn": svn, **kind} for svn, kind in zip_longest(svns, kinds, fillvalue={})]
+    return [{"svn": svn, **kind} for svn, kind in zip(svns, kinds, strict=True)]
 
 
 def _tdx_modules(svn: int, date: datetime, lowest_date: datetime) -> Document:

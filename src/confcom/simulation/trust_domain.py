@@ -22,7 +22,6 @@ MR_SIGNER_SEAM = hashlib.sha384(b"confcom simulated TDX module signer").digest()
 MR_SERVICE_TD = hashlib.sha384(b"confcom simulated service TD").digest()
 
 _ZEROS = bytes(TD_MEASUREMENT_SIZE)
-_MEASURED = ("mr_td", "rtmr0", "rtmr1", "rtmr2")
 
 
 def _tee_tcb_svn(module_svn: int) -> bytes:
@@ -74,9 +73,11 @@ class SimulatedTd:
     @classmethod
     def from_name(cls, name: str) -> Self:
         """Create a TD whose MRTD and RTMR0 to RTMR2 depend only on a name; RTMR3 is zeros, as before its first use."""
-        return cls(
-            **{each: hashlib.sha384(f"confcom simulated TD, {each}: {name}".encode()).digest() for each in _MEASURED}
+        mr_td, rtmr0, rtmr1, rtmr2 = (
+            hashlib.sha384(f"confcom simulated TD, {register}: {name}".encode()).digest()
+            for register in ("MRTD", "RTMR0", "RTMR1", "RTMR2")
         )
+        return cls(mr_td, rtmr0, rtmr1, rtmr2)
 
     def report(self, report_data: bytes, version: type[TdReport10] = TdReport15) -> TdReport10:
         """Return a TD report of this version, with the caller's 64 bytes of report data."""

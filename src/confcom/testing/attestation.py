@@ -159,20 +159,15 @@ class Attestation:
         now: datetime | None = None,
         **fields: Any,  # noqa: ANN401 # those of SimulatedTd
     ) -> Evidence:
-        """Return a TDX quote, its collateral and the root.
+        """Return a quote of a trust domain (TD), its collateral and the root.
 
-        `fields` are fields of SimulatedTd that differ from those of the TD, such as `mr_td` and `rtmr0`. The arguments
-        that are not described here are those of `quote`.
+        `td` is the quoted TD; None means this Attestation's TD. `fields` are fields of SimulatedTd that differ from
+        those of the TD, such as `mr_td=` and `rtmr0=`. `body` is the version of the TD report: the quote has version 4
+        with a TD report 1.0, and otherwise version 5. With `debug`, the TD is a debug TD. With `service_td`, a service
+        TD, such as a migration TD, is bound to it. All other arguments are those of `quote`.
 
-        Args:
-            report_data: the first 1 to 64 bytes of the report data; zeros follow.
-            td: the quoted trust domain; None means this Attestation's TD.
-            body: the version of the TD report. The quote has version 4 for a TD report 1.0, and otherwise version 5.
-            tcb: the status of the quote: a TcbStatus, or its name. TDRelaunchAdvised and
-                TDRelaunchAdvisedConfigurationNeeded need a TD that was launched before the TDX module's last update, as
-                the default TD was, and a body other than 1.0.
-            debug: whether the TD is a debug TD.
-            service_td: whether a service TD, such as a migration TD, is bound to the TD; not with body 1.0.
+        The statuses TDRelaunchAdvised and TDRelaunchAdvisedConfigurationNeeded need a TD that was launched before the
+        TDX module's last update, as the default TD was. These two statuses and `service_td` need a body other than 1.0.
 
         Raises:
             SettingsError: the report data is empty or too long, or another argument has a value that cannot be meant.
@@ -220,10 +215,9 @@ class Attestation:
         fmspc: bytes | str | None = None,
         now: datetime | None = None,
     ) -> Collateral:
-        """Return the collateral of a platform; arguments and errors are those of `quote` or `td_quote`.
+        """Return the collateral of a platform for quotes of SGX or, with `tee=TeeType.TDX`, of TDX.
 
-        Args:
-            tee: the kind of the quotes that the collateral is about: TeeType.SGX or TeeType.TDX.
+        The other arguments and the errors are those of `quote`.
         """
         statuses = [status for status in TcbStatus if tee is TeeType.TDX or status in PLATFORM_STATUSES]
         if tcb not in statuses:

@@ -36,8 +36,8 @@ def serve_collateral(
 
     This is a context manager, whose value is the Source for `fetch_collateral` and caches. `settings` are arguments of
     `Attestation.collateral` except `tee`, `platform` and `fmspc`, which requests choose. `revoked` is about the machine
-    without a name, and without `now` each answer is current when it is sent. With a `tcb` of TDX alone, collateral of SGX
-    is not found.
+    without a name, and without `now` each answer is current when it is sent. With a `tcb` of TDX alone, collateral for
+    SGX is not found.
 
     Raises:
         SettingsError: an argument has a value that cannot be meant.
@@ -52,7 +52,7 @@ def serve_collateral(
 def _answer(target: str, attestation: Attestation, settings: dict[str, Any]) -> Answer:
     parts = urlsplit(target)
     parameters = dict(parse_qsl(parts.query))
-    tee = TeeType.TDX if parts.path.startswith(TDX_API_PATH) else TeeType.SGX
+    tee, path = (TeeType.TDX, TDX_API_PATH) if parts.path.startswith(TDX_API_PATH) else (TeeType.SGX, API_PATH)
     try:
         fmspc = bytes.fromhex(parameters.get("fmspc", FMSPC.hex()))
         collateral = attestation.collateral(tee=tee, fmspc=fmspc, **settings)
@@ -68,7 +68,7 @@ def _answer(target: str, attestation: Attestation, settings: dict[str, Any]) -> 
         "tcb": (collateral.tcb_info, TCB_CHAINS[0], collateral.tcb_info_issuer_chain),
         "qe/identity": (collateral.qe_identity, QE_CHAIN, collateral.qe_identity_issuer_chain),
     }
-    name, number = parts.path.removeprefix(TDX_API_PATH if tee is TeeType.TDX else API_PATH), str(collateral.evaluation_number)
+    name, number = parts.path.removeprefix(path), str(collateral.evaluation_number)
     if name not in answers or parameters.get("tcbEvaluationDataNumber", number) != number:
         return Answer(HTTPStatus.NOT_FOUND, b"")
     body, header, chain = answers[name]
