@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.collateral_bundle import CollateralBundle
+from confcom.sgx.pck.extension import TCB_COMPONENT_COUNT
 from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb_documents import (
     QE_IDENTITY_NAME,
@@ -98,6 +99,8 @@ _RAISED_MODULE_SVN = MODULE_SVN + 1
 _RAISED_TDX = (_RAISED_MODULE_SVN, *TDX_COMPONENTS[1:])
 """SVNs that a staged recovery demands. Different people install what raises them: firmware, the operating system, and
 the TDX module."""
+
+_NO_SVNS = (0,) * TCB_COMPONENT_COUNT
 
 _MODULE_VERSIONS = (3, 1)
 """Versions of the TDX module that Intel's TCB info has identities for."""
@@ -205,7 +208,7 @@ def tcb_info(
     If `status` is OutOfDate or Revoked, there is also a newer level, which is up to date. The statuses that advise to
     launch a TD again come from the levels of the TDX module; SGX platforms do not get them.
     """
-    current, lowest = _tcb(tee, TCB_COMPONENTS, TDX_COMPONENTS, PCE_SVN), _tcb(tee, bytes(16), bytes(16), 0)
+    current, lowest = _tcb(tee, TCB_COMPONENTS, TDX_COMPONENTS, PCE_SVN), _tcb(tee, _NO_SVNS, _NO_SVNS, 0)
     own = _RELAUNCH_ADVISED.get(status, status)
     levels = [_level(current, tcb_date, own, advisories), _level(lowest, tcb_date, TcbStatus.OUT_OF_DATE)]
     module_svn, module_date = LAUNCH_MODULE_SVN, tcb_date
