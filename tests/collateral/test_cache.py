@@ -156,7 +156,7 @@ def test_each_tee_has_a_set_of_its_own(tmp_path, clock):
 def test_the_other_tees_set_is_not_kept(tmp_path, clock):
     swapped = answers_of(EVIDENCE.collateral)
     swapped |= {f"{TDX_API_PATH}{name}": swapped[name] for name in ("tcb", "qe/identity")}
-    with serving(swapped) as (service, url):
+    with serving(swapped) as (_, url):
         cache = cache_of(tmp_path, url, clock)
         with raises("collateral-of-another-set", FetchError, "why", "remedy"):
             cache.get(TD_QUOTE)

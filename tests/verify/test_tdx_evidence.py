@@ -99,7 +99,7 @@ def test_a_chain_in_the_place_of_the_quotes_is_never_used(lab, evidence):
         passed_on = dcap_qvl.QuoteCollateralV3.from_json(collateral.to_json())
         assert dcap_qvl.verify(TD_QUOTES[name], passed_on, seconds).status == "UpToDate"
         if chain != own:
-            with pytest.raises(ValueError, match="."):
+            with pytest.raises(ValueError, match=r"[Cc]ertificate chain"):
                 dcap_qvl.verify(TD_QUOTES[name], dcap_qvl.QuoteCollateralV3.from_json(text), seconds)
     strangers = lab.evidence(platform=lab.stranger).parsed.signature.certification.data.decode()
     text = json.dumps(json.loads(evidence.collateral.to_json()) | {member: strangers})
