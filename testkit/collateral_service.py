@@ -9,8 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, urlsplit
 
 from confcom.collateral.source import API_PATH
-
-TDX_API_PATH = "/tdx/certification/v4/"
+from confcom.simulated_pcs.answers import TDX_API_PATH
 
 
 def answers_of(collateral, *, pccs=True):

@@ -16,11 +16,12 @@ from confcom.collateral import CollateralCache, FetchError, Source
 from confcom.collateral import cache as cache_module
 from confcom.errors import MalformedError, SettingsError
 from confcom.sgx.td_report import TdReport10
+from confcom.simulated_pcs.answers import TDX_API_PATH
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
 from testkit.collateral_caches import DAY, EVIDENCE, EXPIRES, HALF, HOUR, LAB, SECOND, Clock, cache_of, settle
-from testkit.collateral_service import TDX_API_PATH, answers_of, serving
+from testkit.collateral_service import answers_of, serving
 from testkit.expected_errors import raises
 from testkit.verify.verify_lab import NOW, SEED
 

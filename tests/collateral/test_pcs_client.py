@@ -23,12 +23,12 @@ from confcom.collateral.source import INTEL_ROOT_CRL_URL, SourceError
 from confcom.errors import MalformedError, SettingsError
 from confcom.sgx.td_report import TdReport10
 from confcom.sgx.tee_type import TeeType
+from confcom.simulated_pcs.answers import TDX_API_PATH
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
 from testkit.certificates import own_authority
 from testkit.collateral_service import (
-    TDX_API_PATH,
     answers_of,
     bomb,
     cut_off,
