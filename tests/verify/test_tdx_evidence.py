@@ -7,12 +7,14 @@ from pathlib import Path
 
 import dcap_qvl
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import ExitCode, MalformedError
 from confcom.sgx.quote import Quote
 from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15
+from confcom.sgx.tee_type import TeeType
 from confcom.verify import INTEL, Collateral, SgxPolicy, VerdictKind, read_collateral, verify
 from confcom.verify.inspection import inspect_quote
 from confcom.verify.prepared_collateral import platform_kind
@@ -64,8 +66,44 @@ def test_its_collateral_was_made_for_it(name):
             dcap_qvl.verify(*arguments, seconds)
     else:
         assert dcap_qvl.verify(*arguments, seconds).status == "UpToDate"
-    with raises("document-for-tdx", MalformedError):
-        Collateral.from_json(text)
+    collateral = Collateral.from_json(text)
+    documents = collateral.prepared(INTEL, TIMES[name].replace(tzinfo=UTC)).documents
+    kind = platform_kind(TD_QUOTES[name])
+    assert (documents.tcb_info.tee, kind.tee, kind.ca) == (TeeType.TDX, TeeType.TDX, "PLATFORM")
+    assert documents.tcb_info.fmspc == kind.fmspc
+    assert Collateral.from_json(collateral.to_json()) == collateral == Collateral.from_files(collateral.to_files())
+    assert "tee=TDX" in repr(collateral)
+
+
+def test_collateral_of_the_other_tee_says_nothing(lab, evidence):
+    for_tdx = lab.td_collateral(evidence)
+    assert for_tdx.prepared(evidence.trusted, NOW).documents.tcb_info.fmspc == platform_kind(evidence.quote).fmspc
+    for collateral in (for_tdx, for_tdx.prepared(evidence.trusted, NOW)):
+        verdict = verify(evidence.quote, lab.policy, collateral, root=evidence.trusted, now=NOW)
+        assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["collateral-platform"])
+        assert "TDX" in verdict.failures[0].found
+
+
+def test_a_chain_in_the_place_of_the_quotes_is_never_used(lab, evidence):
+    """dcap-qvl prefers the collateral's `pck_certificate_chain` to the chain in the quote."""
+    name, member = "tdx_quote_td15ex", "pck_certificate_chain"
+    kept = json.loads((VECTORS / f"{name}_collateral.json").read_text())
+    own, forged = kept.pop(member), "".join(cert.public_bytes(Encoding.PEM).decode() for cert in lab.chain)
+    without = Collateral.from_json(json.dumps(kept))
+    seconds = int(TIMES[name].replace(tzinfo=UTC).timestamp())
+    for chain in (own, forged, "junk"):
+        text = json.dumps(kept | {member: chain})
+        collateral = Collateral.from_json(text)
+        assert collateral == without
+        assert member not in json.loads(collateral.to_json())
+        passed_on = dcap_qvl.QuoteCollateralV3.from_json(collateral.to_json())
+        assert dcap_qvl.verify(TD_QUOTES[name], passed_on, seconds).status == "UpToDate"
+        if chain != own:
+            with pytest.raises(ValueError, match=r"[Cc]ertificate chain"):
+                dcap_qvl.verify(TD_QUOTES[name], dcap_qvl.QuoteCollateralV3.from_json(text), seconds)
+    strangers = lab.evidence(platform=lab.stranger).parsed.signature.certification.data.decode()
+    text = json.dumps(json.loads(evidence.collateral.to_json()) | {member: strangers})
+    assert verify(evidence.quote, lab.policy, Collateral.from_json(text), root=evidence.trusted, now=NOW).ok
 
 
 @pytest.mark.parametrize("version", [4, 5])
@@ -89,8 +127,9 @@ def test_reframed_sgx_quotes_are_unusable(lab, evidence, version):
 )
 def test_no_collateral_is_fetched_for_them(evidence, quote, code, tmp_path):
     assert failed_codes(refusal_without_collateral(quote, ANY_TD, evidence.trusted, NOW)) == [code]
-    with raises(code, MalformedError, "why", "remedy"):
-        platform_kind(quote)
+    if code != "tee":
+        with raises(code, MalformedError, "why", "remedy"):
+            platform_kind(quote)
     (tmp_path / "q").write_bytes(quote)
     result = run_confcom("policy", "from-quote", tmp_path / "q")
     assert (result.exit_code, result.stdout) == (ExitCode.UNUSABLE, "")
