@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from confcom.collateral import Source
@@ -18,13 +18,11 @@ from confcom.errors import WrongValueError
 from confcom.sgx.collateral_json import CRL_CHAIN, QE_CHAIN, TCB_CHAINS
 from confcom.sgx.simulation_marks import FMSPC
 from confcom.sgx.tee_type import TeeType
-from confcom.simulated_pcs.answers import API_PATH, Answer
+from confcom.simulated_pcs.answers import API_PATH, TDX_API_PATH, Answer
 from confcom.simulated_pcs.server import Server
 from confcom.testing.attestation import Attestation
 
 __all__ = ["serve_collateral"]
-
-TDX_API_PATH: Final = "/tdx/certification/v4/"
 
 
 @contextlib.contextmanager
