@@ -31,8 +31,9 @@ from confcom.simulation.simulated_collateral import (
     tcb_info,
 )
 from confcom.verify.argument_types import binary, number
-from confcom.verify.policy import SgxPolicy, advisory_id
+from confcom.verify.policy import advisory_id
 from confcom.verify.prepared_collateral import Collateral
+from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 
 DEFAULT_ENCLAVE: Final = SimulatedEnclave.from_name("confcom.testing")

@@ -11,7 +11,8 @@ from typing import Any, Final
 from confcom.errors import SettingsError, WrongTypeError, WrongValueError
 from confcom.verify.argument_types import path_argument
 from confcom.verify.files import input_name, read_input
-from confcom.verify.policy import Identity, SgxPolicy, platform_id
+from confcom.verify.policy import platform_id
+from confcom.verify.sgx_policy import Identity, SgxPolicy
 
 MAX_POLICY_FILE_SIZE: Final = 4 * 1024 * 1024
 """Largest policy file in bytes, enough for 40,000 platforms with a comment each."""

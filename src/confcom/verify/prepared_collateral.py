@@ -15,7 +15,8 @@ from confcom.sgx.collateral_bundle import CollateralBundle
 from confcom.sgx.collateral_json import PlatformKind, decode_json, encode_json
 from confcom.sgx.pck.chain import PckChain, common_name
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import Quote, QuoteFrame, require_sgx
+from confcom.sgx.quote import Quote, QuoteFrame, require_sgx, tee_of
+from confcom.sgx.tee_type import TeeType
 from confcom.verify import argument_types
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks.authenticity import KeyCertification
@@ -174,7 +175,7 @@ class PreparedCollateral:
             collateral_marks_check(self.documents, root.platform),
         )
         self.appraiser = Appraiser(root.der, collateral, self.documents)
-        self._known: OrderedDict[bytes, KeyCertification] = OrderedDict()
+        self._known: OrderedDict[tuple[TeeType, bytes], KeyCertification] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -190,14 +191,15 @@ class PreparedCollateral:
             MalformedError: the quote has malformed signature data, or no readable certificate chain.
         """
         part = frame.certifying_part
+        key = tee_of(frame.body), part
         with self._lock:
-            if (known := self._known.get(part)) is not None:
-                self._known.move_to_end(part)
+            if (known := self._known.get(key)) is not None:
+                self._known.move_to_end(key)
                 return known
         certification = KeyCertification.of(Quote.parse(data), self.root, self.documents)
         if certification.problem is None and len(part) <= MAX_KNOWN_PART:  # forged keys must not evict genuine entries
             with self._lock:
-                self._known[part] = certification
+                self._known[key] = certification
                 if len(self._known) > MAX_KNOWN_KEYS:
                     self._known.popitem(last=False)
         return certification
