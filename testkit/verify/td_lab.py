@@ -1,6 +1,6 @@
 """Evidence of TDX under the lab's keys: a TD's quote, and the SGX platform's collateral turned into that of TDX."""
 
-from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15
+from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15, TdReport15Ex
 from confcom.verify import TdxPolicy
 from testkit.verify.verify_lab import CHALLENGE
 
@@ -10,7 +10,7 @@ MODULE = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF" 
 MEASURED = {"mr_td": b"t" * 48} | {f"rtmr{number}": bytes([number]) * 48 for number in range(4)}
 SEPT_VE_DISABLE = TdAttribute.SEPT_VE_DISABLE
 POLICY = TdxPolicy(**MEASURED, report_data=CHALLENGE, allow_simulated=True)
-BODIES = {"TD 1.0": (4, TdReport10), "TD 1.5": (5, TdReport15)}
+BODIES = {"TD 1.0": (4, TdReport10), "TD 1.5": (5, TdReport15), "extended TD 1.5": (5, TdReport15Ex)}
 
 
 def td_body(codec=TdReport15, **registers):
@@ -20,7 +20,7 @@ def td_body(codec=TdReport15, **registers):
     return codec(**(known | registers))
 
 
-def td_evidence(lab, body=None, version=5, *, edit_info=None, edit_qe=None):
+def td_evidence(lab, body=None, version=5, *, edit_info=None, edit_qe=None, platform=None):
     """A good quote of a TD with its collateral, or one with another body or other collateral."""
 
     def info_of_tdx(info):
@@ -36,8 +36,10 @@ def td_evidence(lab, body=None, version=5, *, edit_info=None, edit_qe=None):
         if edit_qe:
             edit_qe(identity)
 
-    evidence = lab.edit_json(lab.evidence(), "tcb_info", info_of_tdx)
-    evidence = lab.edit_json(evidence, "qe_identity", identity_of_tdx)
+    platform = platform or lab.platform
+    key, evidence = platform.pki.tcb_signer.private_key, lab.evidence(platform=platform)
+    evidence = lab.edit_json(evidence, "tcb_info", info_of_tdx, key=key)
+    evidence = lab.edit_json(evidence, "qe_identity", identity_of_tdx, key=key)
     return lab.td_quote(evidence, version, body or td_body())
 
 

@@ -292,7 +292,7 @@ MODULES = {
 def test_every_case_of_tdx_modules(lab, body_kind, case, monkeypatch):
     svns, registers, edit, kind, codes = MODULES[case]
     version, codec = BODIES[body_kind]
-    registers = {"tee_tcb_svn2": svns} | registers if codec is TdReport15 else registers
+    registers = {"tee_tcb_svn2": svns} | registers if issubclass(codec, TdReport15) else registers
     evidence = td_evidence(lab, td_body(codec, tee_tcb_svn=svns, **registers), version, edit_info=edit)
     verdict, theirs = evidence.verdict(POLICY), evidence.appraisal()
     assert (verdict.kind, failed_codes(verdict)) == (kind, codes)
