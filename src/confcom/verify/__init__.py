@@ -9,6 +9,7 @@ claims = verdict.require_ok()
 from confcom.errors import ConfcomError, MalformedError, SettingsError, WrongTypeError, WrongValueError
 from confcom.sgx.report import report_data
 from confcom.sgx.tcb_documents import TcbStatus
+from confcom.sgx.tee_type import TeeType
 from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
 from confcom.verify.policy import Policy
 from confcom.verify.policy_file import PolicyFileError, read_platforms, read_policy
@@ -52,6 +53,7 @@ __all__ = [
     "TdImage",
     "TdxClaims",
     "TdxPolicy",
+    "TeeType",
     "TrustedRoot",
     "UnreadableInputError",
     "Verdict",
