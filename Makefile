@@ -62,7 +62,7 @@ e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
 fuzz: $(VENV)/.dev ## the AESM session, a live helper, and six parsers by atheris for 30 s each; five minutes
 	$(BIN)/python -m fuzz $(ARGS)
 
-fuzz-verifiers: $(VENV)/.dev ## confcom, dcap-qvl and Intel's QVL over 20,000 mutations each of genuine and simulated evidence
+fuzz-verifiers: $(VENV)/.dev ## confcom, dcap-qvl and Intel's QVL over 20,000 mutations each of genuine and simulated quotes
 	$(BIN)/python -m fuzz.verifiers $(ARGS)
 
 bench: $(VENV)/.dev ## how fast the daemons are, as a table and JSON; ARGS="--goals" fails if a goal is missed by far

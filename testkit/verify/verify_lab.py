@@ -18,8 +18,8 @@ from confcom.simulation.keys import derive_private_key, sign
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.simulated_collateral import create_crl, sign_document
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
-from confcom.verify.policy import SgxPolicy
 from confcom.verify.prepared_collateral import Collateral
+from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verifier import verify_quote
 

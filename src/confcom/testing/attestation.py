@@ -35,8 +35,9 @@ from confcom.simulation.simulated_collateral import (
 from confcom.simulation.td_quoting_enclave import TdQuotingEnclave
 from confcom.simulation.trust_domain import MR_SERVICE_TD, SimulatedTd
 from confcom.verify.argument_types import binary, number
-from confcom.verify.policy import SgxPolicy, advisory_id
+from confcom.verify.policy import advisory_id
 from confcom.verify.prepared_collateral import Collateral
+from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 
 DEFAULT_ENCLAVE: Final = SimulatedEnclave.from_name("confcom.testing")

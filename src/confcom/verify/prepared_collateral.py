@@ -178,7 +178,7 @@ class PreparedCollateral:
             collateral_marks_check(self.documents, root.platform),
         )
         self.appraiser = Appraiser(root.der, collateral, self.documents)
-        self._known: OrderedDict[bytes, KeyCertification] = OrderedDict()
+        self._known: OrderedDict[tuple[TeeType, bytes], KeyCertification] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -194,14 +194,15 @@ class PreparedCollateral:
             MalformedError: the quote has malformed signature data, or no readable certificate chain.
         """
         part = frame.certifying_part
+        key = tee_of(frame.body), part
         with self._lock:
-            if (known := self._known.get(part)) is not None:
-                self._known.move_to_end(part)
+            if (known := self._known.get(key)) is not None:
+                self._known.move_to_end(key)
                 return known
         certification = KeyCertification.of(Quote.parse(data), self.root, self.documents)
         if certification.problem is None and len(part) <= MAX_KNOWN_PART:  # forged keys must not evict genuine entries
             with self._lock:
-                self._known[part] = certification
+                self._known[key] = certification
                 if len(self._known) > MAX_KNOWN_KEYS:
                     self._known.popitem(last=False)
         return certification
