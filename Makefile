@@ -62,7 +62,7 @@ e2e-slow: $(VENV)/.dev ## the cases on real Kubernetes that wait for minutes
 fuzz: $(VENV)/.dev ## the AESM session, a live helper, and six parsers by atheris for 30 s each; five minutes
 	$(BIN)/python -m fuzz $(ARGS)
 
-fuzz-verifiers: $(VENV)/.dev ## confcom, dcap-qvl and Intel's QVL over 20,000 mutations each of genuine and simulated evidence
+fuzz-verifiers: $(VENV)/.dev ## confcom, dcap-qvl and Intel's QVL over 20,000 mutations each of genuine and simulated quotes
 	$(BIN)/python -m fuzz.verifiers $(ARGS)
 
 vectors: $(VENV)/.dev ## good and bad quotes with their verdicts, for other verifiers; ARGS=folder (default: .vectors)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from confcom.verify.files import read_collateral, read_root
-from confcom.verify.policy import SgxPolicy
+from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.verifier import verify_quote
 from e2e.add_on import HERE
 from e2e.cluster import Cluster

@@ -1,4 +1,4 @@
-"""Good evidence to mutate: a simulated and a genuine quote, with collateral, root and a policy that accepts them."""
+"""Good evidence to mutate: simulated and genuine quotes, with collateral, root and a policy that accepts them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -16,19 +16,37 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.sgx.binary import SEQUENCE, der_element
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.pck.chain import PckChain
-from confcom.sgx.quote import Quote, require_sgx
+from confcom.sgx.quote import Quote
+from confcom.sgx.report import ReportBody
 from confcom.sgx.signed_json import SignedJson
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import sign
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.simulated_collateral import create_crl
-from confcom.verify import INTEL, Collateral, KnownRoot, SgxPolicy, TrustedRoot, Verdict, read_collateral, verify
+from confcom.verify import (
+    INTEL,
+    Collateral,
+    KnownRoot,
+    SgxPolicy,
+    TdxPolicy,
+    TrustedRoot,
+    Verdict,
+    read_collateral,
+    verify,
+)
+from testkit.verify import td_lab
+from testkit.verify.verify_lab import Lab
 
 VECTORS: Final = Path(__file__).parents[1] / "tests" / "vectors"
 CHALLENGE: Final = bytes(range(64))
 SIMULATED_NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
-GENUINE_NOW: Final = datetime(2025, 7, 1, tzinfo=UTC)
-"""The genuine collateral is current from 2025-06-19 to 2025-07-19 (tests/vectors/PROVENANCE.md)."""
+GENUINE_NOW: Final = {
+    "sgx_quote": datetime(2025, 7, 1, tzinfo=UTC),
+    "tdx_quote": datetime(2025, 7, 1, tzinfo=UTC),
+    "tdx_quote_outdated": datetime(2026, 3, 1, tzinfo=UTC),
+    "tdx_quote_td15ex": datetime(2026, 10, 20, tzinfo=UTC),
+}
+"""Times at which the genuine collateral is current (tests/vectors/PROVENANCE.md)."""
 SIGNED_PARTS: Final = ("tcb_info", "qe_identity")
 CRLS: Final = ("pck_crl", "root_ca_crl")
 _BIT_STRING: Final = 0x03
@@ -41,22 +59,24 @@ class GoodEvidence:
     quote: bytes
     collateral: Collateral
     root: TrustedRoot | KnownRoot
-    policy: SgxPolicy
+    policy: SgxPolicy | TdxPolicy
     now: datetime
 
     @classmethod
-    def genuine(cls) -> Self:
+    def genuine(cls, name: str = "sgx_quote") -> Self:
         folder = VECTORS / "genuine-quotes"
-        quote = (folder / "sgx_quote").read_bytes()
-        body = require_sgx(Quote.parse(quote))
-        policy = SgxPolicy(
-            mr_enclave=body.mr_enclave,
-            report_data=body.report_data,
-            accepted_tcb_statuses=["ConfigurationAndSWHardeningNeeded"],
+        quote = (folder / name).read_bytes()
+        body = Quote.parse(quote).body
+        demands: dict[str, Any] = {"report_data": body.report_data}
+        demands["accepted_tcb_statuses"] = ["UpToDate", "ConfigurationAndSWHardeningNeeded"]
+        policy = (
+            SgxPolicy(mr_enclave=body.mr_enclave, **demands)
+            if isinstance(body, ReportBody)
+            else TdxPolicy(mr_td=body.mr_td, **demands)
         )
-        return cls(quote, read_collateral(folder / "sgx_quote_collateral.json"), INTEL, policy, GENUINE_NOW)
+        return cls(quote, read_collateral(folder / f"{name}_collateral.json"), INTEL, policy, GENUINE_NOW[name])
 
-    def verdict(self, quote: bytes | None = None, **parts: bytes) -> Verdict:
+    def verdict(self, quote: bytes | None = None, **parts: bytes) -> Verdict[Any]:
         """Verify with another quote, or with other parts of the collateral."""
         collateral = replace(self.collateral, **parts) if parts else self.collateral
         return verify(self.quote if quote is None else quote, self.policy, collateral, self.root, self.now)
@@ -82,6 +102,13 @@ class SimulatedEvidence(GoodEvidence):
             platform=platform,
             enclave=enclave,
         )
+
+    @classmethod
+    def of_a_td(cls, kind: str) -> Self:
+        lab = Lab()
+        version, codec = td_lab.BODIES[kind]
+        found = td_lab.td_evidence(lab, td_lab.td_body(codec), version)
+        return cls(found.quote, found.collateral, found.trusted, td_lab.POLICY, found.now, lab.platform, lab.enclave)
 
     def quote_for(self, report_data: bytes) -> bytes:
         return _quote(self.platform, self.enclave, report_data)

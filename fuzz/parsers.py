@@ -241,6 +241,7 @@ class TcbDocumentsTarget(Target):
     max_size = MAX_DOCUMENT_INPUT
     words = (
         *(status.value.encode() for status in TcbStatus),
+        *(b'"tdxModule"', b'"tdxModuleIdentities"', b'"tdxtcbcomponents"', b'"TDX_01"', b'"TDX"', b'"TD_QE"'),
         *(b'"tcbInfo"', b'"enclaveIdentity"', b'"simulation"', b'"advisoryIDs"', b'"collaterals"', b"1e400", b"NaN"),
         *(
             b"2147483648",
@@ -263,6 +264,7 @@ class TcbDocumentsTarget(Target):
     def seeds(self) -> Mapping[str, bytes]:
         parts = {name: getattr(self.good.collateral, name) for name in SIGNED_PARTS}
         intel = GoodEvidence.genuine().collateral
+        tdx = Collateral.from_json((VECTORS / "genuine-quotes" / "tdx_quote_collateral.json").read_bytes())
         short = {"root_ca_crl": "30", "pck_crl": "30", "tcb_info": "{}", "qe_identity": "{}"}
         chains = {f"{name}_issuer_chain": "PEM" for name in (*SIGNED_PARTS, "pck_crl")}
         signatures = {f"{name}_signature": "00" * 64 for name in SIGNED_PARTS}
@@ -270,6 +272,8 @@ class TcbDocumentsTarget(Target):
         return {
             **parts,
             "intel-qe-identity": intel.qe_identity,
+            "intel-tdx-tcb-info": tdx.tcb_info,
+            "intel-td-qe-identity": tdx.qe_identity,
             "json": json.dumps(short | chains | signatures).encode(),
             "json-intel": json.dumps(bare).encode(),
         }

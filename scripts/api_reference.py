@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import pairwise
 from types import ModuleType, UnionType
-from typing import Any, Self, TypeVar, get_args, get_type_hints
+from typing import Any, Self, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from generated_part import table, write_or_check
 
@@ -114,7 +114,8 @@ class Interface:
         if doc.arguments or (is_ours(initializer) and self.is_usable(initializer)):
             yield f"```text\n{self.signature(name, kind)}\n```\n\n"
         arguments = self.arguments(doc, kind)
-        fields = [(f"{one}: {hint}", text) for one, hint, text in self.fields(kind) if one not in doc.arguments]
+        told = {one for base in kind.__mro__[:-1] for one in Doc.of(base).arguments}
+        fields = [(f"{one}: {hint}", text) for one, hint, text in self.fields(kind) if one not in told]
         yield from described(name, doc, [*arguments, *fields])
         for one, value in own_members(kind):
             if (inspect.isfunction(value) or isinstance(value, classmethod)) and self.is_usable(getattr(kind, one)):
@@ -151,13 +152,18 @@ class Interface:
 
     def arguments(self, doc: Doc, function: Callable[..., Any]) -> list[tuple[str, str | None]]:
         """Names and texts of all arguments; empty where the text above says everything."""
-        return [(one.name, doc.arguments.get(one.name)) for one in self.parameters(function) if doc.arguments]
+        own = inspect.signature(function).parameters
+        named = {one.name for one in self.parameters(function)} | doc.arguments.keys()
+        return [(name, doc.arguments.get(name)) for name in own if name in named and doc.arguments]
 
     def parameters(self, function: Callable[..., Any]) -> list[inspect.Parameter]:
         """The parameters whose types are part of the interface, without `self`."""
         hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
         parameters = inspect.signature(function).parameters.values()
-        return [one for one in parameters if one.name in hints and self.has(hints[one.name])]
+        found = [one for one in parameters if one.name in hints and self.has(hints[one.name])]
+        # A class whose constructor passes keyword arguments on has those of its base.
+        passes_on = inspect.isclass(function) and any(get_origin(hint) is Unpack for hint in hints.values())
+        return [*found, *self.parameters(function.__base__)] if passes_on else found
 
     def signature(self, name: str, function: Callable[..., Any]) -> str:
         """A signature as programmers would write it, on one line or with a line for each parameter."""
@@ -225,7 +231,9 @@ def own_members(kind: type) -> Iterator[tuple[str, object]]:
     foreign = [base for base in kind.__mro__ if not is_ours(base)]
     for base in filter(is_ours, reversed(kind.__mro__)):
         for name, value in vars(base).items():
-            if not name.startswith("_") and not any(hasattr(one, name) for one in foreign):
+            if name.startswith("_") or inspect.getattr_static(kind, name) is not value:
+                continue
+            if not any(hasattr(one, name) for one in foreign):
                 yield name, value
 
 

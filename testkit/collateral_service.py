@@ -9,17 +9,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, urlsplit
 
 from confcom.collateral.source import API_PATH
+from confcom.simulated_pcs.answers import TDX_API_PATH
 
 
 def answers_of(collateral, *, pccs=True):
-    """Answers (status, headers, body) keyed by path. Like a PCCS, `pccs` gives revocation lists in hex."""
+    """Answers (status, headers, body) keyed by path; TDX's are keyed by the whole path.
+
+    Like a PCCS, `pccs` gives revocation lists in hex.
+    """
+    own = TDX_API_PATH if b'"id":"TDX"' in collateral.tcb_info else ""
     chain = {
         name: quote(getattr(collateral, f"{name}_issuer_chain")) for name in ("tcb_info", "qe_identity", "pck_crl")
     }
     crls = [der.hex().encode() if pccs else der for der in (collateral.pck_crl, collateral.root_ca_crl)]
     return {
-        "tcb": (200, {"TCB-Info-Issuer-Chain": chain["tcb_info"]}, collateral.tcb_info),
-        "qe/identity": (200, {"SGX-Enclave-Identity-Issuer-Chain": chain["qe_identity"]}, collateral.qe_identity),
+        f"{own}tcb": (200, {"TCB-Info-Issuer-Chain": chain["tcb_info"]}, collateral.tcb_info),
+        f"{own}qe/identity": (200, {"SGX-Enclave-Identity-Issuer-Chain": chain["qe_identity"]}, collateral.qe_identity),
         "pckcrl": (200, {"SGX-PCK-CRL-Issuer-Chain": chain["pck_crl"]}, crls[0]),
         "rootcacrl": (200, {}, crls[1]),
     }

@@ -21,8 +21,8 @@ from typing import Final, NamedTuple
 from confcom.errors import MalformedError
 from confcom.sgx.quote import QuoteFrame
 from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
-from confcom.verify.policy import SgxPolicy
 from confcom.verify.prepared_collateral import MAX_KNOWN_KEYS, Collateral, PreparedCollateral
+from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Verdict
 from confcom.verify.verifier import refusal_without_collateral, verify_quote

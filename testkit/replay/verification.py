@@ -6,7 +6,7 @@ from pathlib import Path
 from confcom.quote_provider.state_directory import open_platform
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclaveIdentity
-from confcom.verify.policy import SgxPolicy
+from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Verdict
 from confcom.verify.verifier import verify_quote

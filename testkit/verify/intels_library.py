@@ -9,6 +9,11 @@ ACCEPTED = "STATUS_OK"
 
 def intels_status(evidence):
     """Return the first status other than STATUS_OK of four: certificates, TCB info, QE identity, quote."""
+    return next((status for status in intels_statuses(evidence) if status != ACCEPTED), ACCEPTED)
+
+
+def intels_statuses(evidence):
+    """Return the statuses of certificates, TCB info, QE identity and quote."""
     why = "Intel's QVL (sgx-dcap-quote-verify-python) exists for CPython 3.11 on x86-64 Linux only"
     qvl = pytest.importorskip("sgx_dcap_quote_verify", reason=why)
     collateral = evidence.collateral
@@ -26,7 +31,7 @@ def intels_status(evidence):
         expiration_date=evidence.now.astimezone().replace(tzinfo=None),  # it reads naive time as the machine's local
     )
     parts = (result.pck_certificate_status, result.tcb_info_status, result.qe_identity_status, result.quote_status)
-    return next((part.name for part in parts if part.name != ACCEPTED), ACCEPTED)
+    return [part.name for part in parts]
 
 
 def _pem(one):

@@ -18,8 +18,8 @@ from confcom.simulation.keys import derive_private_key, sign
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.simulated_collateral import create_crl, sign_document
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
-from confcom.verify.policy import SgxPolicy
 from confcom.verify.prepared_collateral import Collateral
+from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verifier import verify_quote
 
@@ -100,6 +100,20 @@ class Lab:
         """A quote with the body of a TD, under the keys of the SGX platform."""
         header = replace(evidence.parsed.header, version=version, tee_type=TeeType.TDX)
         return self.sign_again(evidence, replace(evidence.parsed, header=header, body=body))
+
+    def td_collateral(self, evidence):
+        """The platform's collateral for TDX: of the SGX quoting enclave, and of modules whose registers are zero."""
+
+        def for_tdx(document):
+            module = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF" * 8}
+            levels = [{"tcb": {"isvsvn": 0}, "tcbDate": document["tcbLevels"][0]["tcbDate"], "tcbStatus": "UpToDate"}]
+            identities = [{"id": "TDX_01", **module, "tcbLevels": levels}]
+            document.update(id="TDX", tdxModule=module, tdxModuleIdentities=identities)
+            for level in document["tcbLevels"]:
+                level["tcb"]["tdxtcbcomponents"] = [{"svn": 0}] * 16
+
+        evidence = self.edit_json(evidence, "tcb_info", for_tdx)
+        return self.edit_json(evidence, "qe_identity", lambda document: document.update(id="TD_QE")).collateral
 
     def sign_again(self, evidence, quote):
         signature = replace(quote.signature, isv_signature=sign(self.attestation_key, quote.signed_part))

@@ -15,6 +15,8 @@ import pytest
 from confcom.collateral import CollateralCache, FetchError, Source
 from confcom.collateral import cache as cache_module
 from confcom.errors import MalformedError, SettingsError
+from confcom.sgx.td_report import TdReport10
+from confcom.simulated_pcs.answers import TDX_API_PATH
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
@@ -121,6 +123,58 @@ def test_sources_sets_and_kinds_do_not_mix(tmp_path, clock):
         with raises("collateral-of-another-set", FetchError, "why", "remedy"):
             cache_of(tmp_path, other, clock).get(EVIDENCE.quote)
     assert len(sets(tmp_path)) == 4
+
+
+TD_QUOTE = LAB.td_quote(EVIDENCE, version=4, body=TdReport10(bytes(16))).quote
+FOR_TDX = LAB.td_collateral(EVIDENCE)
+
+
+def test_each_tee_has_a_set_of_its_own(tmp_path, clock):
+    sgx, tdx = answers_of(EVIDENCE.collateral), answers_of(FOR_TDX)
+    with serving(sgx) as (service, url):
+        cache = cache_of(tmp_path, url, clock)
+        assert cache.get(EVIDENCE.quote).collateral == EVIDENCE.collateral
+        for _ in range(2):
+            with raises("source-unknown-platform", FetchError):
+                cache.get(TD_QUOTE)
+        assert cache.renew(EVIDENCE.quote).problem == ""
+        service.answers |= tdx
+        cache.discard(TD_QUOTE)
+        assert cache.get(TD_QUOTE).collateral == FOR_TDX
+        asked = len(service.asked)
+        for each in (cache, cache_of(tmp_path, url, clock)):
+            assert each.get(TD_QUOTE).collateral == FOR_TDX
+            assert each.get(EVIDENCE.quote).collateral == EVIDENCE.collateral
+        assert len(service.asked) == asked
+        assert len(sets(tmp_path)) == 2
+        cache.discard(TD_QUOTE)
+        assert len(sets(tmp_path)) == 1
+        cache.get(TD_QUOTE)
+        cache.discard(FMSPC)
+        assert not sets(tmp_path)
+
+
+def test_the_other_tees_set_is_not_kept(tmp_path, clock):
+    swapped = answers_of(EVIDENCE.collateral)
+    swapped |= {f"{TDX_API_PATH}{name}": swapped[name] for name in ("tcb", "qe/identity")}
+    with serving(swapped) as (_, url):
+        cache = cache_of(tmp_path, url, clock)
+        with raises("collateral-of-another-set", FetchError, "why", "remedy"):
+            cache.get(TD_QUOTE)
+        assert not sets(tmp_path)
+        cache.get(EVIDENCE.quote)
+        (file,) = sets(tmp_path)
+        file.write_text(FOR_TDX.to_json())
+        assert cache.get(EVIDENCE.quote).collateral == EVIDENCE.collateral
+
+
+def test_a_source_without_a_path_for_tdx(tmp_path, clock):
+    with serving({}) as (service, url):
+        for _ in range(2):
+            with raises("collateral-source", SettingsError, "why", "remedy"):
+                cache_of(tmp_path, f"{url}/pccs", clock).get(TD_QUOTE)
+        cache_of(tmp_path, f"{url}/pccs", clock).discard(FMSPC)
+        assert not service.asked
 
 
 def test_arguments_that_cannot_be_meant(tmp_path):

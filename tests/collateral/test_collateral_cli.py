@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from confcom.sgx.td_report import TdReport10
+from confcom.verify import read_collateral
 from testkit.collateral_service import answers_of, serving
 from testkit.programs import run_confcom
 from testkit.verify.verify_lab import CHALLENGE, NOW, Lab
@@ -25,7 +27,7 @@ def test_what_is_fetched_verifies(files):
         assert run_confcom(*keyed, "--api-key-file", files / "key").exit_code == 0
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
-    assert (facts["fmspc"], facts["evaluation_number"]) == ("53494d534758", 1)
+    assert (facts["tee"], facts["fmspc"], facts["evaluation_number"]) == ("SGX", "53494d534758", 1)
     keys = [headers.get("Ocp-Apim-Subscription-Key") for headers in service.headers]
     assert keys == [None] * 4 + ["of a variable"] * 4 + ["from a file"] * 4
     demands = ("--mrenclave", LAB.enclave.mr_enclave.hex(), "--report-data", CHALLENGE.hex(), "--allow-simulated")
@@ -33,6 +35,16 @@ def test_what_is_fetched_verifies(files):
         "verify", files / "q.bin", "--root", files / "root.pem", "--collateral", out, "--at", NOW, *demands
     )
     assert verified.exit_code == 0, verified.output
+
+
+def test_collateral_for_tdx_is_fetched_by_a_tds_quote(files):
+    (files / "td.bin").write_bytes(LAB.td_quote(EVIDENCE, version=4, body=TdReport10(bytes(16))).quote)
+    for_tdx = LAB.td_collateral(EVIDENCE)
+    with serving(answers_of(for_tdx)) as (_, url):
+        arguments = ("collateral", "fetch", files / "td.bin", "--from", url, "--out", files / "out")
+        done = run_confcom(*arguments, "--output", "json")
+    assert json.loads(done.stdout)["tee"] == "TDX"
+    assert read_collateral(files / "out") == for_tdx
 
 
 def test_expired_collateral_is_told(files):

@@ -6,6 +6,7 @@ import socket
 import socketserver
 import threading
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,9 @@ from confcom.collateral import (
 )
 from confcom.collateral.source import INTEL_ROOT_CRL_URL, SourceError
 from confcom.errors import MalformedError, SettingsError
+from confcom.sgx.td_report import TdReport10
+from confcom.sgx.tee_type import TeeType
+from confcom.simulated_pcs.answers import TDX_API_PATH
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
@@ -69,6 +73,54 @@ def test_what_is_fetched_verifies(lab, pccs, ca_type):
         ("pckcrl", {"ca": ca_type.value, "encoding": "der"}),
         ("rootcacrl", {}),
     ]
+
+
+@pytest.fixture(scope="module")
+def td(lab, evidence):
+    """A TD's quote and the collateral of its platform for TDX."""
+    quote = lab.td_quote(evidence, version=4, body=TdReport10(bytes(16))).quote
+    return SimpleNamespace(quote=quote, collateral=lab.td_collateral(evidence))
+
+
+@pytest.mark.parametrize("prefix", ["", "/pccs", "/sgx/pccs"])
+def test_tdxs_documents_have_paths_of_their_own(td, prefix):
+    sgx, tdx = f"{prefix}/sgx/certification/v4/", f"{prefix}/tdx/certification/v4/"
+    names = {f"{TDX_API_PATH}{name}": f"{tdx}{name}" for name in ("tcb", "qe/identity")}
+    answers = answers_of(td.collateral)
+    answers |= {names.get(name, f"{sgx}{name}"): answer for name, answer in answers.items()}
+    with serving(answers) as (service, url):
+        for path in (sgx, sgx.rstrip("/"), *([""] if not prefix else [])):
+            assert fetch_collateral(td.quote, Source(f"{url}{path}", api_key="secret")) == td.collateral
+    shown = "" if not prefix else sgx
+    assert service.asked[-4:] == [
+        (f"{tdx}tcb", {"fmspc": "53494d534758"}),
+        (f"{tdx}qe/identity", {}),
+        (f"{shown}pckcrl", {"ca": "platform", "encoding": "der"}),
+        (f"{shown}rootcacrl", {}),
+    ]
+    assert {headers["Ocp-Apim-Subscription-Key"] for headers in service.headers} == {"secret"}
+
+
+def test_an_address_without_a_path_for_tdx(evidence, td):
+    for path in ("/pccs", "/tdx/certification/v4"):
+        with serving({}) as (service, url):
+            with raises("collateral-source", SourceError, "why", "remedy"):
+                fetch_collateral(td.quote, Source(f"{url}{path}"))
+            assert not service.asked
+            with raises("source-unknown-platform", FetchError):
+                fetch_collateral(evidence.quote, Source(f"{url}{path}"))
+    assert Source("https://sgx/sgx/certification/v4").base_of(TeeType.TDX) == "https://sgx/tdx/certification/v4/"
+
+
+def test_the_other_tees_set_is_refused(lab, evidence, td):
+    sgx, tdx = answers_of(evidence.collateral), answers_of(td.collateral)
+    swapped = sgx | {f"{TDX_API_PATH}{name}": sgx[name] for name in ("tcb", "qe/identity")}
+    swapped |= {name: tdx[f"{TDX_API_PATH}{name}"] for name in ("tcb", "qe/identity")}
+    mixed = swapped | {"tcb": sgx["tcb"], f"{TDX_API_PATH}tcb": tdx[f"{TDX_API_PATH}tcb"]}
+    for answers in (swapped, mixed):
+        for quote in (evidence.quote, td.quote):
+            with serving(answers) as (_, url), raises("collateral-of-another-set", FetchError, "why", "remedy"):
+                fetch_collateral(quote, Source(url))
 
 
 def test_it_is_fetched_in_an_event_loop(evidence):

@@ -11,7 +11,7 @@ from confcom.sgx.certification import CertificationData
 from confcom.sgx.quote import Quote
 from confcom.sgx.tcb_documents import TcbInfo
 from confcom.verify import Verdict, VerdictKind
-from fuzz import guided, parsers
+from fuzz import guided, parsers, verifiers
 from fuzz.evidence import GoodEvidence, SimulatedEvidence
 from fuzz.mutations import bytes_mutated, der_mutated, elements_of, tokens_mutated
 from fuzz.verifiers import ACCEPTED, Mutated, judge, mutated
@@ -107,6 +107,16 @@ def test_three_verifiers_accept_good_evidence(good):
 def test_a_number_gives_one_mutation(good):
     assert mutated(good, 1, 5) == mutated(good, 1, 5)
     assert len({mutated(good, 1, index).quote for index in range(FEW)}) > FEW / 4
+
+
+@pytest.mark.parametrize("kind", [kind for kind in verifiers.GOOD if "td" in kind.lower()])
+def test_confcom_and_dcap_qvl_accept_good_quotes_of_tds(kind):
+    good = verifiers.GOOD[kind]()
+    result = judge(good, Mutated("nothing", good.quote, good.collateral))
+    accepted = kind != "tdx_quote_outdated"
+    assert (result.ours == ACCEPTED, result.dcap_qvl == ACCEPTED) == (accepted, accepted)
+    for index in range(FEW):
+        assert judge(good, mutated(good, 1, index)).ours in {ACCEPTED, *VerdictKind}
 
 
 def test_another_root_is_refused_by_all():

@@ -9,7 +9,7 @@ from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from confcom.simulation.root_seed import SEED
-from confcom.verify.policy import SgxPolicy
+from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verifier import verify_quote
 

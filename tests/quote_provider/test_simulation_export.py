@@ -13,6 +13,7 @@ from confcom.errors import ExitCode, OutputError, SettingsError
 from confcom.quote_provider.export import export_platform
 from confcom.quote_provider.state_directory import ROOT_FOLDER, exposure, open_or_create_platform, open_platform
 from confcom.sgx.collateral_bundle import COLLATERAL_FILES, CollateralBundle
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.root_seed import SEED
 from testkit.expected_errors import raises
 from testkit.programs import run_confcom
@@ -49,6 +50,16 @@ def test_what_is_exported_is_public_and_holds_no_secret(tmp_path, stored, now):
         assert stored.seed not in content
         assert stored.seed.hex().encode() not in content
         assert b"PRIVATE KEY" not in content
+
+
+def test_collateral_of_each_tee_is_exported(tmp_path, stored, run):
+    for tee in TeeType:
+        out = tmp_path / tee.name
+        done = run("export", "--state-dir", tmp_path / "state", "--tee", tee.name.lower(), out)
+        assert done.exit_code == 0, done.output
+        files = {path.name: path.read_bytes() for path in (out / "collateral").iterdir()}
+        assert CollateralBundle.from_files(files).read().tcb_info.tee is tee
+        assert (out / "root.pem").read_bytes() == stored.pki.root.pem
 
 
 def test_exporting_again_is_the_same_until_it_renews(tmp_path, stored, now):

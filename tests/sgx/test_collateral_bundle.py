@@ -1,6 +1,7 @@
 import ssl
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from confcom.errors import MalformedError
 from confcom.sgx.certification import split_pem_chain
 from confcom.sgx.collateral_bundle import COLLATERAL_FILES, CollateralBundle
+from confcom.sgx.collateral_json import decode_json
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.platform import SimulatedPlatform
 from testkit.expected_errors import raises
 
@@ -44,6 +47,17 @@ def test_files_come_back_as_the_same_collateral(collateral):
     assert CollateralBundle.from_files(collateral.to_files() | {"README": b"other"}) == collateral
     assert collateral.read().tcb_info.fmspc == b"SIMSGX"
     assert collateral.read().qe_identity.isv_prod_id == 1
+
+
+def test_a_set_is_of_one_tee(collateral):
+    vector = Path(__file__).parents[1] / "vectors/genuine-quotes/tdx_quote_collateral.json"
+    for_tdx = CollateralBundle(**decode_json(vector.read_bytes()))
+    files = for_tdx.to_files()
+    assert CollateralBundle.from_files(files) == for_tdx
+    assert for_tdx.read().tcb_info.tee is TeeType.TDX
+    for name in ("tcb_info.json", "qe_identity.json"):
+        with raises("collateral-mixed", MalformedError, "why", "remedy"):
+            CollateralBundle.from_files(files | {name: collateral.to_files()[name]})
 
 
 @pytest.mark.parametrize("missing", [*([name] for name in COLLATERAL_FILES), COLLATERAL_FILES], ids=" ".join)

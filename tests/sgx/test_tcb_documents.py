@@ -9,13 +9,25 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.report import INTEL_QE_MRSIGNER
-from confcom.sgx.tcb_documents import QeIdentity, TcbInfo, TcbLevel, TcbStatus
+from confcom.sgx.tcb_documents import ComponentKind, QeIdentity, TcbInfo, TcbLevel, TcbStatus, TdxModule
+from confcom.sgx.tee_type import TeeType
 from testkit.expected_errors import raises
 
 SIGNATURE = "ab" * 64
 ISSUED, NEXT = (datetime(2026, 10, day, 11, 12, 13, tzinfo=UTC) for day in (1, 31))
 TCB_INFO, QE_IDENTITY = json.loads(Path(__file__).with_name("tcb_documents.json").read_text()).values()
 KINDS = {"tcbInfo": (TcbInfo, TCB_INFO), "enclaveIdentity": (QeIdentity, QE_IDENTITY)}
+GENUINE = json.loads((Path(__file__).parents[1] / "vectors/genuine-quotes/tdx_quote_collateral.json").read_text())
+TDX_INFO, TD_QE_IDENTITY = json.loads(GENUINE["tcb_info"]), json.loads(GENUINE["qe_identity"])
+each_document = pytest.mark.parametrize(
+    ("name", "codec", "original"),
+    [
+        *((name, *kind) for name, kind in KINDS.items()),
+        ("tcbInfo", TcbInfo, TDX_INFO),
+        ("enclaveIdentity", QeIdentity, TD_QE_IDENTITY),
+    ],
+    ids=["TCB info", "QE identity", "TCB info of TDX", "QE identity of TDX"],
+)
 
 
 def document(name, value):
@@ -49,7 +61,10 @@ def test_tcb_info_is_read():
     info = tcb_info()
     assert (info.issue_date, info.next_update) == (ISSUED, NEXT)
     assert (info.fmspc.hex(), info.pce_id) == ("00906ea10000", b"\x00\x01")
-    assert (info.tcb_type, info.tcb_evaluation_data_number) == (0, 17)
+    assert (info.tee, info.tcb_type, info.tcb_evaluation_data_number) == (TeeType.SGX, 0, 17)
+    assert info.tdx_modules == {}
+    assert info.levels[0].component_kinds == (ComponentKind("BIOS", "Early Microcode Update"),) * 16
+    assert info.levels[1].component_kinds == (ComponentKind("", ""),) * 16
     hardened, advisories = datetime(2025, 11, 12, tzinfo=UTC), ("INTEL-SA-00334", "INTEL-SA-00615")
     assert info.levels == (
         TcbLevel((*range(16), 13), hardened, TcbStatus.SW_HARDENING_NEEDED, advisories),
@@ -62,7 +77,7 @@ def test_tcb_info_is_read():
 
 def test_qe_identity_is_read():
     identity = qe_identity()
-    assert (identity.issue_date, identity.next_update) == (ISSUED, NEXT)
+    assert (identity.tee, identity.issue_date, identity.next_update) == (TeeType.SGX, ISSUED, NEXT)
     assert (identity.tcb_evaluation_data_number, identity.isv_prod_id) == (18, 1)
     assert (identity.misc_select, identity.misc_select_mask) == (b"\x01\0\0\0", b"\xff" * 4)
     assert identity.attributes == b"\x11" + bytes(15)
@@ -76,20 +91,66 @@ def test_qe_identity_is_read():
     assert identity.signed.encode() == document("enclaveIdentity", QE_IDENTITY)
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_the_simulation_object_is_shown_other_extras_ignored(name):
-    codec, original = KINDS[name]
+def test_tcb_info_of_tdx_is_read():
+    info = TcbInfo.parse(document("tcbInfo", TDX_INFO))
+    assert (info.tee, info.fmspc.hex(), info.pce_id) == (TeeType.TDX, "b0c06f000000", bytes(2))
+    assert (info.issue_date, info.next_update) == (
+        datetime(2025, 6, 19, 10, 16, 3, tzinfo=UTC),
+        datetime(2025, 7, 19, 10, 16, 3, tzinfo=UTC),
+    )
+    assert (info.tcb_type, info.tcb_evaluation_data_number, info.simulation) == (0, 17, None)
+    sgx, tdx = (2, 2, 2, 2, 3, 1, 0, 5, *[0] * 8), (5, 0, 2, *[0] * 13)
+    newest = datetime(2024, 3, 13, tzinfo=UTC)
+    advisories = (106, 115, 135, 203, 220, 233, 270, 293, 320, 329, 381, 389, 477, 837)
+    assert info.levels == (
+        TcbLevel((*sgx, 11, *tdx), newest, TcbStatus.UP_TO_DATE, ()),
+        TcbLevel(
+            (*sgx, 5, *tdx),
+            datetime(2018, 1, 4, tzinfo=UTC),
+            TcbStatus.OUT_OF_DATE,
+            tuple(f"INTEL-SA-{number:05}" for number in advisories),
+        ),
+    )
+    kinds = {
+        0: ("BIOS", "Early Microcode Update"),
+        1: ("OS/VMM", "SGX Late Microcode Update"),
+        2: ("OS/VMM", "TXT SINIT"),
+        **dict.fromkeys((3, 4, 5), ("BIOS", "")),
+        7: ("OS/VMM", "SEAMLDR ACM"),
+        **dict.fromkeys((16, 17), ("OS/VMM", "TDX Module")),
+        18: ("OS/VMM", "TDX Late Microcode Update"),
+    }
+    expected = tuple(ComponentKind(*kinds.get(index, ("", ""))) for index in range(32))
+    assert [level.component_kinds for level in info.levels] == [expected] * 2
+    older = TcbLevel((2,), datetime(2023, 8, 9, tzinfo=UTC), TcbStatus.OUT_OF_DATE, ())
+    levels = {0: (), 1: (TcbLevel((4,), newest, TcbStatus.UP_TO_DATE, ()), older)}
+    levels[3] = (TcbLevel((3,), newest, TcbStatus.UP_TO_DATE, ()),)
+    assert info.tdx_modules == {
+        version: TdxModule(bytes(48), bytes(8), b"\xff" * 8, levels) for version, levels in levels.items()
+    }
+
+
+def test_qe_identity_of_tdx_is_read():
+    identity = QeIdentity.parse(document("enclaveIdentity", TD_QE_IDENTITY))
+    assert (identity.tee, identity.isv_prod_id, identity.tcb_evaluation_data_number) == (TeeType.TDX, 2, 17)
+    assert identity.mr_signer.hex() == "dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5"
+    assert identity.levels == (TcbLevel((4,), datetime(2024, 3, 13, tzinfo=UTC), TcbStatus.UP_TO_DATE, ()),)
+
+
+@each_document
+def test_the_simulation_object_is_shown_other_extras_ignored(name, codec, original):
     marked = original | {"simulation": {"genuine": False, "by": "confcom"}, "other": [1]}
     assert codec.parse(document(name, marked)).simulation == {"genuine": False, "by": "confcom"}
     with raises("wrong-member", MalformedError, naming=f"{name}.simulation"):
         codec.parse(document(name, original | {"simulation": "yes"}))
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_every_member_is_required_and_has_its_type(name):
-    codec, original = KINDS[name]
+@each_document
+def test_every_member_is_required_and_has_its_type(name, codec, original):
     level = original["tcbLevels"][0]
-    paths = [(key,) for key in original]
+    paths = [(key,) for key in original if key != "tdxModuleIdentities"]
+    paths += [("tdxModule", key) for key in original.get("tdxModule", ())]
+    paths += [("tdxModuleIdentities", 1, key) for key in original.get("tdxModuleIdentities", [()] * 2)[1]]
     paths += [("tcbLevels", 0, key) for key in ("tcb", "tcbDate", "tcbStatus")]
     paths += [("tcbLevels", 0, "tcb", key) for key in level["tcb"]]
     for path in paths:
@@ -111,8 +172,10 @@ def test_each_document_is_refused_in_the_others_place():
 @pytest.mark.parametrize(
     ("name", "member", "value", "code"),
     [
-        ("tcbInfo", "id", "TDX", "document-for-tdx"),
-        ("enclaveIdentity", "id", "TD_QE", "document-for-tdx"),
+        ("tcbInfo", "id", "TD_QE", "unsupported-document-id"),
+        ("tcbInfo", "id", "tdx", "unsupported-document-id"),
+        ("enclaveIdentity", "id", "QVE", "unsupported-document-id"),
+        ("enclaveIdentity", "id", "TDX", "unsupported-document-id"),
         ("tcbInfo", "version", 2, "unsupported-document-version"),
         ("tcbInfo", "version", 4, "unsupported-document-version"),
         ("enclaveIdentity", "version", 1, "unsupported-document-version"),
@@ -178,6 +241,63 @@ def test_a_level_of_another_form_is_refused_by_its_path(path, value, named):
         tcb_info(changed(TCB_INFO, path, value))
 
 
+def test_an_id_of_another_tee_asks_for_that_tees_members():
+    for name, codec, original, tdx in (
+        ("tcbInfo", TcbInfo, TCB_INFO, "TDX"),
+        ("enclaveIdentity", QeIdentity, QE_IDENTITY, "TD_QE"),
+    ):
+        changed_id = document(name, changed(original, ("id",), tdx))
+        if codec is QeIdentity:
+            assert codec.parse(changed_id).tee is TeeType.TDX
+        else:
+            with raises("wrong-member", MalformedError, naming="tdxtcbcomponents"):
+                codec.parse(changed_id)
+
+
+MODULES = "tdxModuleIdentities"
+TDX_COMPONENTS = ("tcbLevels", 1, "tcb", "tdxtcbcomponents")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        *(((MODULES, 0, "id"), value, f"{MODULES}[0].id ") for value in ("TDX_00", "TDX_1", "TDX_011", "TDX_0G", "QE")),
+        *(((MODULES, 1, "id"), value, f"{MODULES}[1].id ") for value in ("TDX_03", "tdx_03", "TDX_01\n", "\u0664")),
+        ((MODULES, 1, "id"), 1, f"{MODULES}[1].id "),
+        (MODULES, {}, f"{MODULES} "),
+        ((MODULES, 0, "mrsigner"), "00" * 32, ".mrsigner "),
+        ((MODULES, 0, "attributes"), "00" * 16, ".attributes "),
+        ((MODULES, 0, "tcbLevels", 0, "tcb", "isvsvn"), 256, ".isvsvn "),
+        (("tdxModule", "mrsigner"), "00" * 32, "tdxModule.mrsigner "),
+        (("tdxModule", "attributesMask"), "", "tdxModule.attributesMask "),
+        *((TDX_COMPONENTS, [{"svn": 1}] * count, "[1].tcb.tdxtcbcomponents ") for count in (0, 15, 17)),
+        ((*TDX_COMPONENTS, 4, "svn"), 256, "[4].svn "),
+        ((*TDX_COMPONENTS, 0, "category"), 1, ".category "),
+        ((*TDX_COMPONENTS, 0, "type"), ["TDX Module"], ".type "),
+        (("tcbLevels", 0, "tcb", "sgxtcbcomponents", 0, "category"), None, ".category "),
+    ],
+)
+def test_a_member_of_tdx_of_another_form_is_refused(path, value, named):
+    path = (path,) if isinstance(path, str) else path
+    with raises("wrong-member", MalformedError, naming=named):
+        tcb_info(changed(TDX_INFO, path, value))
+
+
+@pytest.mark.parametrize("status", ["TDRelaunchAdvised", "TDRelaunchAdvisedConfigurationNeeded"])
+def test_only_quotes_have_the_status_of_a_relaunch(status):
+    for path in (("tcbLevels", 0, "tcbStatus"), (MODULES, 0, "tcbLevels", 0, "tcbStatus")):
+        with raises("unknown-tcb-status", MalformedError, naming=status):
+            tcb_info(changed(TDX_INFO, path, status))
+    for path, value in (((MODULES, 0, "tcbLevels", 0, "tcbStatus"), "SWHardeningNeeded"), (("tcbLevels", 0), None)):
+        with pytest.raises(MalformedError):
+            tcb_info(changed(TDX_INFO, path, value))
+
+
+def test_tcb_info_of_tdx_may_have_no_identities_of_modules():
+    assert [*tcb_info(changed(TDX_INFO, (MODULES,), ...)).tdx_modules] == [0]
+    assert [*tcb_info(changed(TDX_INFO, (MODULES, 0, "id"), "tdx_ff")).tdx_modules] == [0, 255, 1]
+
+
 def test_the_largest_values_are_read():
     info = changed(TCB_INFO, ("tcbLevels", 0, "tcb", "sgxtcbcomponents", 3, "svn"), 255)
     assert tcb_info(changed(info, ("tcbLevels", 0, "tcb", "pcesvn"), 65535)).levels[0].svns[-1] == 65535
@@ -198,6 +318,8 @@ def test_statuses_are_intels():
         "ConfigurationAndSWHardeningNeeded",
         "OutOfDate",
         "OutOfDateConfigurationNeeded",
+        "TDRelaunchAdvised",
+        "TDRelaunchAdvisedConfigurationNeeded",
         "Revoked",
     ]
 
@@ -209,11 +331,10 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("name", KINDS)
+@each_document
 @settings(max_examples=50)
 @given(st.data())
-def test_any_json_in_any_place_is_refused_or_read(name, data):
-    codec, original = KINDS[name]
+def test_any_json_in_any_place_is_refused_or_read(name, codec, original, data):
     place, path = original, []
     while isinstance(place, dict | list) and place and (not path or data.draw(st.booleans())):
         path.append(data.draw(st.sampled_from(list(place) if isinstance(place, dict) else range(len(place)))))

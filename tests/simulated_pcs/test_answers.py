@@ -5,6 +5,8 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from cryptography import x509
 
+from confcom.sgx.tcb_documents import TcbInfo
+from confcom.sgx.tee_type import TeeType
 from confcom.simulated_pcs.answers import answer
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
@@ -18,7 +20,11 @@ V4 = "/sgx/certification/v4/"
 TCB = f"{V4}tcb?fmspc=53494d534758"
 QE = f"{V4}qe/identity"
 CRL = f"{V4}pckcrl?ca=platform"
+TDX_V4 = "/tdx/certification/v4/"
+TDX_TCB = f"{TDX_V4}tcb?fmspc=53494d534758"
+TDX_QE = f"{TDX_V4}qe/identity"
 PLAIN = PLATFORM.collateral(NOW)
+FOR_TDX = PLATFORM.collateral(NOW, tee=TeeType.TDX)
 SIGNER = PKI.tcb_signer.pem + PKI.root.pem
 
 
@@ -33,6 +39,8 @@ SERVED = {
         *("TCB-Info-Issuer-Chain", SIGNER),
     ),
     QE: (PLAIN.qe_identity, "application/json", "SGX-Enclave-Identity-Issuer-Chain", SIGNER),
+    TDX_TCB: (FOR_TDX.tcb_info, "application/json", "TCB-Info-Issuer-Chain", SIGNER),
+    TDX_QE: (FOR_TDX.qe_identity, "application/json", "SGX-Enclave-Identity-Issuer-Chain", SIGNER),
     f"{CRL}&encoding=der": (
         *(PLAIN.pck_crl, "application/pkix-crl"),
         *("SGX-PCK-CRL-Issuer-Chain", PKI.pck_ca.pem + PKI.root.pem),
@@ -97,7 +105,12 @@ def test_forms_of_the_pck_revocation_list(options, encoding, form):
         (f"{V4}crl?uri=https://certificates.trustedservices.intel.com/IntelSGXRootCA.der", 404),
         (f"{V4}pckcert?qeid=00", 404),
         (V4.replace("v4", "v3") + "tcb?fmspc=53494d534758", 404),
-        (V4.replace("sgx", "tdx") + "tcb?fmspc=53494d534758", 404),
+        (f"{TDX_V4}tcb", 400),
+        (f"{TDX_V4}tcb?fmspc=00906ed50000", 404),
+        (f"{TDX_V4}pckcrl?ca=platform", 404),
+        (f"{TDX_V4}rootcacrl", 404),
+        (f"{TDX_V4}crl?uri={ROOT_CRL_URL}", 404),
+        (V4.replace("sgx", "sev") + "tcb?fmspc=53494d534758", 404),
         ("/", 404),
         ("/metrics", 404),
         ("http://[", 400),
@@ -115,7 +128,7 @@ def number_of(found):
     return document["tcbEvaluationDataNumber"]
 
 
-@pytest.mark.parametrize("target", [f"{TCB}&", f"{QE}?"])
+@pytest.mark.parametrize("target", [f"{TCB}&", f"{QE}?", f"{TDX_TCB}&", f"{TDX_QE}?"])
 @pytest.mark.parametrize(
     ("staging", "asked", "number"),
     [
@@ -135,19 +148,27 @@ def test_which_set_is_served(target, staging, asked, number):
     assert number_of(ask(target + asked, staging)) == number
 
 
-@pytest.mark.parametrize("target", [f"{TCB}&", f"{QE}?"])
+def test_each_path_has_the_documents_of_its_tee():
+    assert TcbInfo.parse(ask(TCB).body).tee is TeeType.SGX
+    assert TcbInfo.parse(ask(TDX_TCB).body).tee is TeeType.TDX
+
+
+@pytest.mark.parametrize("target", [f"{TCB}&", f"{QE}?", f"{TDX_TCB}&", f"{TDX_QE}?"])
 def test_a_set_that_has_gone(target):
     assert ask(f"{target}tcbEvaluationDataNumber=1", Staging.REVOKED).status == 410
 
 
+@pytest.mark.parametrize(("base", "tee", "tcb"), [(V4, "SGX", TCB), (TDX_V4, "TDX", TDX_TCB)])
 @pytest.mark.parametrize(("staging", "numbers"), [(Staging.NONE, [1]), (Staging.EARLY, [2, 1]), (Staging.REVOKED, [2])])
-def test_the_numbers_that_are_listed_are_served(staging, numbers):
-    found = ask(f"{V4}tcbevaluationdatanumbers", staging)
-    rows = json.loads(found.body)["tcbEvaluationDataNumbers"]["tcbEvalNumbers"]
+def test_the_numbers_that_are_listed_are_served(staging, numbers, base, tee, tcb):
+    found = ask(f"{base}tcbevaluationdatanumbers", staging)
+    document = json.loads(found.body)["tcbEvaluationDataNumbers"]
+    rows = document["tcbEvalNumbers"]
+    assert document["id"] == tee
     assert [row["tcbEvaluationDataNumber"] for row in rows] == numbers
     assert unquote_to_bytes(found.headers["TCB-Evaluation-Data-Numbers-Issuer-Chain"]) == SIGNER
     for number in numbers:
-        assert number_of(ask(f"{TCB}&tcbEvaluationDataNumber={number}", staging)) == number
+        assert number_of(ask(f"{tcb}&tcbEvaluationDataNumber={number}", staging)) == number
 
 
 @pytest.mark.parametrize("own", PckCaType)
@@ -164,7 +185,7 @@ def test_each_kind_of_ca_has_its_own_list(own):
         assert x509.load_der_x509_crl(served.body).is_signature_valid(ca.public_key())
 
 
-@pytest.mark.parametrize("target", [TCB, QE, CRL, f"{V4}rootcacrl", f"{V4}tcbevaluationdatanumbers"])
+@pytest.mark.parametrize("target", [TCB, QE, TDX_TCB, TDX_QE, CRL, f"{V4}rootcacrl", f"{V4}tcbevaluationdatanumbers"])
 def test_one_period_has_the_same_bytes_and_the_next_others(target):
     bodies = [answer(target, PLATFORM, NOW + age).body for age in (timedelta(0), timedelta(days=14), RENEWAL_INTERVAL)]
     assert bodies[0] == bodies[1] != bodies[2]

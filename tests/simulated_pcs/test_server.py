@@ -17,6 +17,8 @@ import pytest
 from confcom.collateral import FetchError, Source, fetch_collateral
 from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_provider.state_directory import open_or_create_platform
+from confcom.sgx.td_report import TdReport10
+from confcom.sgx.tee_type import TeeType
 from confcom.simulated_pcs.answers import Answer, answer
 from confcom.simulated_pcs.server import Server, tls_context
 from confcom.simulation.collateral_staging import Staging
@@ -130,6 +132,17 @@ def test_what_dcap_qvl_fetches_verifies(serve, platform, quote, judged, pccs):
     collateral = Collateral.from_json(done.stdout)
     assert collateral.tcb_info == platform.collateral(datetime.now(UTC)).tcb_info
     assert judged(collateral).ok
+
+
+def test_what_is_fetched_for_a_td(serve, platform, evidence):
+    quote = Lab(platform=platform).td_quote(evidence, version=4, body=TdReport10(bytes(16))).quote
+    child = [sys.executable, "-c", DCAP_QVL, url := serve().url]
+    done = subprocess.run(child, input=quote.hex(), capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    made = platform.collateral(datetime.now(UTC), tee=TeeType.TDX)
+    for collateral in (Collateral.from_json(done.stdout), fetch_collateral(quote, Source(url))):
+        assert (collateral.tcb_info, collateral.qe_identity) == (made.tcb_info, made.qe_identity)
+        assert collateral.prepared(evidence.trusted).documents.tcb_info.tee is TeeType.TDX
 
 
 NODE = """

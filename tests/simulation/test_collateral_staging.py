@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, utils
@@ -9,6 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from confcom.quote_provider.state_directory import open_or_create_platform
 from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb_documents import TcbStatus
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL, create_evaluation_numbers
 from confcom.verify.checks.dcap_qvl_appraisal import Rejection
@@ -18,6 +20,7 @@ from testkit.verify.intels_library import intels_status
 from testkit.verify.verify_lab import NOW, Lab
 
 LAB = Lab()
+GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 REFUSED = "authentic-not-authorised"
 OUT_OF_DATE = (2, REFUSED, "OutOfDate", "STATUS_TCB_OUT_OF_DATE")
 TABLE = {
@@ -28,6 +31,7 @@ TABLE = {
     (Staging.OUT_OF_DATE, False): OUT_OF_DATE,
     (Staging.CONFIGURATION_NEEDED, False): (2, REFUSED, "ConfigurationNeeded", "STATUS_TCB_CONFIGURATION_NEEDED"),
     (Staging.SW_HARDENING_NEEDED, False): (2, REFUSED, "SWHardeningNeeded", "STATUS_TCB_SW_HARDENING_NEEDED"),
+    (Staging.RELAUNCH_ADVISED, False): (2, "verified", "UpToDate", "STATUS_OK"),
     (Staging.REVOKED, False): (2, "not-authentic", "refused", "STATUS_TCB_REVOKED"),
     (Staging.EXPIRED, False): (1, "unusable", "refused", "STATUS_SGX_CRL_EXPIRED"),
 }
@@ -64,16 +68,41 @@ def test_none_is_accepted_that_intels_library_refuses(staging, early):
     assert evidence.verdict(LAB.policy).ok is (found == "STATUS_OK")
 
 
-def test_staging_changes_only_what_the_collateral_says():
-    plain = LAB.platform.collateral(NOW)
+@pytest.mark.parametrize("tee", TeeType)
+def test_staging_changes_only_what_the_collateral_says(tee):
+    plain = LAB.platform.collateral(NOW, tee=tee)
     for staging in Staging:
-        collateral = LAB.platform.collateral(NOW, staging=staging)
+        collateral = LAB.platform.collateral(NOW, staging=staging, tee=tee)
         other_days = staging is Staging.EXPIRED
         assert (collateral.pck_crl == plain.pck_crl) is (collateral.root_ca_crl == plain.root_ca_crl) is not other_days
         assert collateral.tcb_info_issuer_chain == plain.tcb_info_issuer_chain
         later = NOW + RENEWAL_INTERVAL - timedelta(seconds=1)
-        assert LAB.platform.collateral(later, staging=staging) == collateral
-    assert LAB.platform.collateral(NOW, staging=Staging.EARLY) == plain
+        assert LAB.platform.collateral(later, staging=staging, tee=tee) == collateral
+    assert LAB.platform.collateral(NOW, staging=Staging.EARLY, tee=tee) == plain
+
+
+def test_a_recovery_needs_components_of_different_kinds():
+    tcb_info = LAB.platform.collateral(NOW, staging=Staging.OUT_OF_DATE, tee=TeeType.TDX).read().tcb_info
+    newer, own, _ = tcb_info.levels
+    pairs = zip(newer.svns, own.svns, strict=True)
+    raised = [number for number, (needed, present) in enumerate(pairs) if needed > present]
+    kinds = (*newer.component_kinds[:16], None, *newer.component_kinds[16:])  # the PCE has no kind
+    assert [(kinds[number].category, kinds[number].type) for number in raised] == [
+        ("BIOS", "Early Microcode Update"),
+        ("OS/VMM", "SGX Late Microcode Update"),
+        ("OS/VMM", "TDX Module"),
+    ]
+    for_sgx = LAB.platform.collateral(NOW, staging=Staging.OUT_OF_DATE).read().tcb_info
+    assert [(level.svns, level.component_kinds) for level in for_sgx.levels] == [
+        (level.svns[:17], level.component_kinds[:16]) for level in tcb_info.levels
+    ]
+
+
+def test_the_kinds_of_components_are_intels():
+    intels = Collateral.from_json((GENUINE / "tdx_quote_td15ex_collateral.json").read_bytes()).read().tcb_info
+    simulated = LAB.platform.collateral(NOW, tee=TeeType.TDX).read().tcb_info
+    assert {level.component_kinds for level in simulated.levels} == {intels.levels[0].component_kinds}
+    assert simulated.tdx_modules.keys() == intels.tdx_modules.keys()
 
 
 @pytest.mark.parametrize("age", [timedelta(0), timedelta(days=14), timedelta(days=400)])
@@ -83,14 +112,16 @@ def test_expired_is_expired_at_any_time(age):
     assert all(begin < end < now for _, begin, end in documents.periods)
 
 
+@pytest.mark.parametrize("tee", TeeType)
 @pytest.mark.parametrize("staging", Staging)
-def test_the_list_of_numbers_is_signed_and_of_intels_form(staging):
-    signed = SignedJson.parse(create_evaluation_numbers(LAB.platform.pki, NOW, staging), "tcbEvaluationDataNumbers")
+def test_the_list_of_numbers_is_signed_and_of_intels_form(staging, tee):
+    numbers = create_evaluation_numbers(LAB.platform.pki, NOW, staging, tee)
+    signed = SignedJson.parse(numbers, "tcbEvaluationDataNumbers")
     halves = (int.from_bytes(signed.signature[:32], "big"), int.from_bytes(signed.signature[32:], "big"))
     key = LAB.platform.pki.tcb_signer.private_key.public_key()
     key.verify(utils.encode_dss_signature(*halves), signed.body, ec.ECDSA(SHA256()))
     document = json.loads(signed.body)
-    assert (document["id"], document["version"]) == ("SGX", 1)
+    assert (document["id"], document["version"]) == (tee.name, 1)
     rows = [(row["tcbEvaluationDataNumber"], row["tcbRecoveryEventDate"]) for row in document["tcbEvalNumbers"]]
     assert [number for number, _ in rows] == list(staging.numbers)
     year_ago = (NOW - timedelta(days=365)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,6 +7,7 @@ import pytest
 from confcom.errors import SettingsError
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import INTEL_QE_MRSIGNER, REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody
+from confcom.sgx.td_report import INTEL_TD_QE_MRSIGNER
 from confcom.simulation.enclave import (
     SIMULATION_KEY_ID,
     UPGRADED_CPU_SVN,
@@ -100,6 +101,8 @@ def measurement(name):
         ("mr_signer", INTEL_QE_MRSIGNER),
         ("mr_enclave", measurement("quote_pck_cert_chain.bin")),
         ("mr_enclave", measurement("quote_raw_tcb.bin")),
+        ("mr_signer", INTEL_TD_QE_MRSIGNER),
+        *(("mr_enclave", measurement(name)) for name in ("tdx_quote", "tdx_quote_outdated", "tdx_quote_td15ex")),
     ],
 )
 def test_intels_identity_is_refused(field, value):

@@ -3,6 +3,7 @@
 import pytest
 
 from testkit.verify import tampering
+from testkit.verify.td_lab import BODIES, td_body, td_evidence
 from testkit.verify.verify_lab import Lab
 
 
@@ -20,6 +21,16 @@ def evidence(lab):
 def tampered(lab, evidence):
     """Evidence of each case by the case's name, made once for all verifiers."""
     return {case.name: case.tamper(lab, evidence) for case in tampering.cases()}
+
+
+@pytest.fixture(scope="session")
+def tampered_tds(lab):
+    """The same of a TD, by the body's kind and the case's name."""
+    return {
+        (kind, case.name): case.tamper(lab, td_evidence(lab, td_body(codec), version))
+        for kind, (version, codec) in BODIES.items()
+        for case in tampering.cases(of_a_td=True)
+    }
 
 
 @pytest.fixture(scope="session")

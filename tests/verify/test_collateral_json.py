@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
+from confcom.sgx.td_report import TdReport10
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import Collateral, SettingsError, read_collateral, verify
@@ -58,6 +59,38 @@ def test_intels_form_is_read(lab, ca_type, chain):
     for text in (json.dumps(document), json.dumps(document, indent=4)):
         for quote in (None, evidence.quote):
             assert Collateral.from_json(text, quote) == evidence.collateral
+
+
+def with_tdx(document, collateral, *, early=None):
+    """Intel's file with the members that PcsClientTool adds for TDX."""
+    collaterals = document["collaterals"]
+    for suffix, each in (("", collateral), ("_early", early)):
+        if each is not None:
+            collaterals["tcbinfos"][0][f"tdx_tcbinfo{suffix}"] = json.loads(each.tcb_info)
+            collaterals[f"tdqeidentity{suffix}"] = each.qe_identity.decode()
+    return document
+
+
+def test_intels_form_has_sets_of_both_tees(lab, evidence):
+    def newer(document):
+        document["tcbEvaluationDataNumber"] = 2
+
+    for_tdx = lab.td_collateral(evidence)
+    early = lab.td_collateral(lab.edit_json(lab.edit_json(evidence, "tcb_info", newer), "qe_identity", newer))
+    td_quote = lab.td_quote(evidence, version=4, body=TdReport10(bytes(16))).quote
+    for options, expected in (({}, for_tdx), ({"early": early}, early)):
+        text = json.dumps(with_tdx(intels(evidence.collateral), for_tdx, **options))
+        assert Collateral.from_json(text, evidence.quote, early=True) == evidence.collateral
+        assert Collateral.from_json(text, td_quote) == for_tdx
+        assert Collateral.from_json(text, td_quote, early=True) == expected
+        with raises("collateral-json", MalformedError, "why", "remedy"):
+            Collateral.from_json(text)
+    only = with_tdx(intels(evidence.collateral), for_tdx)
+    del only["collaterals"]["tcbinfos"][0]["sgx_tcbinfo"]
+    assert Collateral.from_json(json.dumps(only)) == for_tdx
+    for quote, document in ((evidence.quote, only), (td_quote, intels(evidence.collateral))):
+        with raises("wrong-member", MalformedError, naming="tcbinfo"):
+            Collateral.from_json(json.dumps(document), quote)
 
 
 def test_a_set_of_several_is_chosen_by_the_quote(lab, evidence):

@@ -1,6 +1,7 @@
 import json
 import re
 import tomllib
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,11 @@ import pytest
 from confcom.errors import SettingsError
 from confcom.verify import (
     Identity,
+    Policy,
     SgxPolicy,
+    TdImage,
+    TdxPolicy,
+    TeeType,
     UnreadableInputError,
     policy_file,
     read_platforms,
@@ -23,7 +28,7 @@ from testkit.verify.verify_lab import CHALLENGE, NOW
 
 SCHEMA = json.loads(Path(policy_file.__file__).with_name("policy.schema.json").read_text())
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "verify.md"
-EXAMPLE = re.search(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
+EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
 WHOLE = f"""
 mr_enclave = "{"0a" * 32}"
 mr_signer = "{"0B" * 32}"
@@ -92,11 +97,57 @@ def test_a_file_has_every_argument(write):
     )
 
 
-def test_the_pages_example_and_an_empty_file(write):
-    for text in (EXAMPLE, ""):
+OF_A_TD = f"""
+tee = "tdx"
+mr_td = "{"0a" * 48}"
+rtmr0 = "{"00" * 48}"
+rtmr1 = "{"01" * 48}"
+rtmr2 = "{"02" * 48}"
+rtmr3 = "{"03" * 48}"
+mr_seam = "{"0b" * 48}"
+td_attributes = "0000000010000000"
+td_attributes_mask = "00000000100000ff"
+xfam = "00000000000000e7"
+mr_config_id = "{"0c" * 48}"
+mr_owner = "{"0d" * 48}"
+mr_owner_config = "{"0e" * 48}"
+"""
+SHARED = WHOLE[WHOLE.index("allow_simulated") : WHOLE.index("[[")]
+IMAGES = f"""
+[[images]]
+mr_td = "{"01" * 48}"
+[[images]]
+mr_td = "{"02" * 48}"
+rtmr2 = "{"04" * 48}"
+"""
+
+
+def test_a_file_of_a_td_has_every_argument(write):
+    text = OF_A_TD + SHARED + IMAGES
+    document = tomllib.loads(text)
+    assert set(document) - {"tee"} | {"report_data"} == set(TdxPolicy.__dataclass_fields__)
+    jsonschema.validate(document, SCHEMA)
+    found, enclaves = read_policy(write(text), b"c", tee=TeeType.TDX), read_policy(write(WHOLE), b"c")
+    assert all(getattr(found, field.name) == getattr(enclaves, field.name) for field in fields(Policy))
+    assert (found.rtmr3, found.td_attributes_mask) == (b"\3" * 48, bytes.fromhex("00000000100000ff"))
+    assert found.images == (TdImage(mr_td=b"\1" * 48), TdImage(mr_td=b"\2" * 48, rtmr2=b"\4" * 48))
+
+
+def test_a_reader_of_one_tee_names_the_other(write):
+    for text, tee in ((OF_A_TD, TeeType.SGX), (WHOLE, TeeType.TDX), ("", TeeType.TDX), ('tee = "sgx"', TeeType.TDX)):
+        with raises("policy-tee", SettingsError, "why", "remedy") as caught:
+            read_policy(write(text), tee=tee)
+        assert f"tee=TeeType.{'TDX' if tee is TeeType.SGX else 'SGX'}" in caught.value.remedy
+    assert read_policy(write('tee = "sgx"')) == SgxPolicy()
+
+
+def test_the_pages_examples_and_an_empty_file(write):
+    for text in (EXAMPLES[0], ""):
         jsonschema.validate(tomllib.loads(text), SCHEMA)
         assert read_policy(write(text), b"c").report_data == report_data(b"c")
     assert read_policy(write("")) == SgxPolicy()
+    jsonschema.validate(tomllib.loads(EXAMPLES[1]), SCHEMA)
+    assert read_policy(write(EXAMPLES[1]), tee=TeeType.TDX).names_identity
 
 
 WRONG = {
@@ -122,13 +173,28 @@ WRONG = {
     'identities = ["x"]': "wrong-type",
     "[[identities]]\nisv_prod_id = 1": "wrong-value",
     f'[[identities]]\nmr_enclave = "{"00" * 32}"\nconfig_id = "00"': "policy-name-unknown",
+    'tee = "TDX"': "wrong-value",
+    "tee = 1": "wrong-type",
+    f'mr_td = "{"00" * 48}"': "policy-name-unknown",
+}
+WRONG_OF_A_TD = {
+    f'mr_enclave = "{"00" * 32}"': "policy-name-unknown",
+    f'mr_td = "{"00" * 32}"': "wrong-value",
+    'xfam = "e7"': "wrong-value",
+    'td_attributes_mask = "00000000000000ff"': "wrong-value",
+    "images = 1": "wrong-type",
+    "[[images]]": "wrong-type",
+    f'[[images]]\nmr_td = "{"00" * 48}"\nmr_seam = "{"00" * 48}"': "policy-name-unknown",
+    "[[identities]]": "policy-name-unknown",
 }
 
 
-@pytest.mark.parametrize(("text", "code"), WRONG.items())
+@pytest.mark.parametrize(
+    ("text", "code"), [*WRONG.items(), *((f'tee = "tdx"\n{text}', code) for text, code in WRONG_OF_A_TD.items())]
+)
 def test_the_parser_and_the_schema_refuse_the_same(write, text, code):
     with raises(code, SettingsError, "remedy") as caught:
-        read_policy(write(text))
+        read_policy(write(text), tee=TeeType.TDX if 'tee = "tdx"' in text else TeeType.SGX)
     assert "policy.toml" in str(caught.value)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(tomllib.loads(text), SCHEMA)

@@ -273,7 +273,7 @@ def test_the_longest_grace_period_is_no_error():
         (SgxPolicy, {"accepted_advisories": NEW}, "wrong-type"),
         (SgxPolicy, {"accepted_advisories": ["00615"]}, "wrong-value"),
         (Policy, {}, "wrong-type"),
-        (Policy, {"mr_enclave": bytes(32)}, "wrong-type"),
+        (Policy, {"report_data": bytes(64)}, "wrong-type"),
         (Identity, {}, "wrong-value"),
         (Identity, {"isv_prod_id": 3}, "wrong-value"),
         (Identity, {"mr_signer": bytes(31)}, "wrong-value"),

@@ -4,12 +4,13 @@ from unittest.mock import ANY
 import pytest
 
 from confcom.errors import MalformedError
-from confcom.sgx.quote import REPORT_BODY
+from confcom.sgx.quote import QuoteFrame
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser, Rejection
 from confcom.verify.verdict import VerdictKind
 from testkit.verify import tampering
 from testkit.verify.intels_library import ACCEPTED, intels_status
+from testkit.verify.td_lab import BODIES, POLICY
 from testkit.verify.verify_lab import failed_codes
 
 
@@ -27,9 +28,28 @@ def test_verifiers_and_our_verdict(lab, tampered, case):
 def test_a_dcap_qvl_that_always_agrees_makes_no_bad_quote_good(lab, tampered, case, monkeypatch):
     """Our own judgement refuses every row alone."""
     found = tampered[case.name]
-    agreeing = Appraisal(found.quote[REPORT_BODY], found.trusted.key_id, tcb=ANY)
-    monkeypatch.setattr(Appraiser, "appraise", lambda *_: agreeing)
+    monkeypatch.setattr(Appraiser, "appraise", lambda _, quote, _now: agreeing(found, quote))
     verdict = found.verdict(lab.policy)
+    assert verdict.kind is case.kind, [check.to_json() for check in verdict.failures]
+
+
+def agreeing(found, quote):
+    return Appraisal(QuoteFrame.parse(quote).body.encode(), found.trusted.key_id, tcb=ANY)
+
+
+@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize("case", tampering.cases(of_a_td=True), ids=lambda case: case.name)
+def test_the_same_of_a_td(tampered_tds, case, kind, monkeypatch):
+    found = tampered_tds[kind, case.name]
+    verdict = found.verdict(POLICY)
+    assert verdict.kind is case.kind, [check.to_json() for check in verdict.failures]
+    try:
+        accepted = isinstance(found.appraisal(), Appraisal)
+    except MalformedError:  # collateral that confcom cannot read is not passed to dcap-qvl
+        accepted = False
+    assert accepted == case.accepted
+    monkeypatch.setattr(Appraiser, "appraise", lambda _, quote, _now: agreeing(found, quote))
+    verdict = found.verdict(POLICY)
     assert verdict.kind is case.kind, [check.to_json() for check in verdict.failures]
 
 

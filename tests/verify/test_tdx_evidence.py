@@ -1,4 +1,4 @@
-"""Quotes of TDX, and SGX quotes of versions 4 and 5: `inspect` shows all of them, and `verify` says which they are."""
+"""Genuine quotes of TDX, and SGX quotes of versions 4 and 5: `inspect` shows all, and `verify` tells them apart."""
 
 import json
 from dataclasses import fields, replace
@@ -7,27 +7,32 @@ from pathlib import Path
 
 import dcap_qvl
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import ExitCode, MalformedError
 from confcom.sgx.quote import Quote
-from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15
-from confcom.verify import INTEL, Collateral, SgxPolicy, VerdictKind, read_collateral, verify
+from confcom.sgx.td_report import TdAttribute, TdReport15
+from confcom.sgx.tee_type import TeeType
+from confcom.verify import INTEL, Collateral, SgxPolicy, TdxPolicy, VerdictKind, read_collateral, verify
 from confcom.verify.inspection import inspect_quote
 from confcom.verify.prepared_collateral import platform_kind
 from confcom.verify.ratls import Form, verify_certificate
+from confcom.verify.trust import intel_root
 from confcom.verify.verifier import refusal_without_collateral
 from testkit.expected_errors import raises
 from testkit.programs import run_confcom
 from testkit.verify.ratls_lab import KEY, certificate_with, interoperable
+from testkit.verify.td_lab import POLICY, td_body, td_evidence
 from testkit.verify.verify_lab import NOW, failed_codes
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 NAMES = ("tdx_quote", "tdx_quote_outdated", "tdx_quote_td15ex")
 TD_QUOTES = {name: (VECTORS / name).read_bytes() for name in NAMES}
-TIMES = dict(zip(NAMES, [datetime(2025, 7, 1), datetime(2026, 3, 1), datetime(2026, 10, 20)], strict=True))  # noqa: DTZ001
-ANY_TD = SgxPolicy(mr_enclave=bytes(32), report_data=bytes(64))
+DATES = ((2025, 7, 1), (2026, 3, 1), (2026, 10, 20))
+TIMES = {name: datetime(*date, tzinfo=UTC) for name, date in zip(NAMES, DATES, strict=True)}
+ANY_ENCLAVE = SgxPolicy(mr_enclave=bytes(32), report_data=bytes(64))
 each_td = pytest.mark.parametrize("name", NAMES)
 
 
@@ -42,15 +47,15 @@ def reframed(quote, version):
 
 
 @each_td
-def test_a_td_is_no_enclave(evidence, name):
+def test_a_td_is_no_enclave(name):
+    """A policy of SGX says so, also without collateral; then nothing else can be decided."""
     quote = TD_QUOTES[name]
-    for collateral in (None, evidence.collateral, evidence.collateral.prepared(evidence.trusted, NOW)):
-        root = None if collateral else INTEL
-        verdict = verify(quote, ANY_TD, collateral, root=root or evidence.trusted, now=NOW)
-        assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["tee"])
-        assert verdict.claims is None
-    longer = verify(quote + bytes(70), ANY_TD, None, now=NOW)
-    assert (longer.kind, failed_codes(longer)) == (VerdictKind.UNUSABLE, ["trailing-bytes", "tee"])
+    verdict = verify(quote, ANY_ENCLAVE, None, now=TIMES[name])
+    assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["tee", "collateral"])
+    assert verdict.claims is None
+    longer = verify(quote + bytes(70), ANY_ENCLAVE, None, now=TIMES[name])
+    assert failed_codes(longer) == ["trailing-bytes", "tee", "collateral"]
+    assert refusal_without_collateral(quote, ANY_ENCLAVE, intel_root(), TIMES[name]) is None
 
 
 @each_td
@@ -58,14 +63,50 @@ def test_its_collateral_was_made_for_it(name):
     """dcap-qvl judges each vector with its collateral, at its time, under Intel's root; one has no TCB level."""
     text = (VECTORS / f"{name}_collateral.json").read_text()
     arguments = TD_QUOTES[name], dcap_qvl.QuoteCollateralV3.from_json(text)
-    seconds = int(TIMES[name].replace(tzinfo=UTC).timestamp())
+    seconds = int(TIMES[name].timestamp())
     if name == "tdx_quote_outdated":
         with pytest.raises(ValueError, match="No matching TCB level"):
             dcap_qvl.verify(*arguments, seconds)
     else:
         assert dcap_qvl.verify(*arguments, seconds).status == "UpToDate"
-    with raises("document-for-tdx", MalformedError):
-        Collateral.from_json(text)
+    collateral = Collateral.from_json(text)
+    documents = collateral.prepared(INTEL, TIMES[name].replace(tzinfo=UTC)).documents
+    kind = platform_kind(TD_QUOTES[name])
+    assert (documents.tcb_info.tee, kind.tee, kind.ca) == (TeeType.TDX, TeeType.TDX, "PLATFORM")
+    assert documents.tcb_info.fmspc == kind.fmspc
+    assert Collateral.from_json(collateral.to_json()) == collateral == Collateral.from_files(collateral.to_files())
+    assert "tee=TDX" in repr(collateral)
+
+
+def test_collateral_of_the_other_tee_says_nothing(lab, evidence):
+    for_tdx = lab.td_collateral(evidence)
+    assert for_tdx.prepared(evidence.trusted, NOW).documents.tcb_info.fmspc == platform_kind(evidence.quote).fmspc
+    for collateral in (for_tdx, for_tdx.prepared(evidence.trusted, NOW)):
+        verdict = verify(evidence.quote, lab.policy, collateral, root=evidence.trusted, now=NOW)
+        assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["collateral-platform"])
+        assert "TDX" in verdict.failures[0].found
+
+
+def test_a_chain_in_the_place_of_the_quotes_is_never_used(lab, evidence):
+    """dcap-qvl prefers the collateral's `pck_certificate_chain` to the chain in the quote."""
+    name, member = "tdx_quote_td15ex", "pck_certificate_chain"
+    kept = json.loads((VECTORS / f"{name}_collateral.json").read_text())
+    own, forged = kept.pop(member), "".join(cert.public_bytes(Encoding.PEM).decode() for cert in lab.chain)
+    without = Collateral.from_json(json.dumps(kept))
+    seconds = int(TIMES[name].replace(tzinfo=UTC).timestamp())
+    for chain in (own, forged, "junk"):
+        text = json.dumps(kept | {member: chain})
+        collateral = Collateral.from_json(text)
+        assert collateral == without
+        assert member not in json.loads(collateral.to_json())
+        passed_on = dcap_qvl.QuoteCollateralV3.from_json(collateral.to_json())
+        assert dcap_qvl.verify(TD_QUOTES[name], passed_on, seconds).status == "UpToDate"
+        if chain != own:
+            with pytest.raises(ValueError, match=r"[Cc]ertificate chain"):
+                dcap_qvl.verify(TD_QUOTES[name], dcap_qvl.QuoteCollateralV3.from_json(text), seconds)
+    strangers = lab.evidence(platform=lab.stranger).parsed.signature.certification.data.decode()
+    text = json.dumps(json.loads(evidence.collateral.to_json()) | {member: strangers})
+    assert verify(evidence.quote, lab.policy, Collateral.from_json(text), root=evidence.trusted, now=NOW).ok
 
 
 @pytest.mark.parametrize("version", [4, 5])
@@ -77,18 +118,17 @@ def test_reframed_sgx_quotes_are_unusable(lab, evidence, version):
         dcap_qvl.verify(
             reframed(quote, version), dcap_qvl.QuoteCollateralV3.from_json(collateral.to_json()), int(then.timestamp())
         )
-    for verdict in (verify(reframed(quote, version), ANY_TD, collateral, now=then), simulated.verdict(lab.policy)):
+    for verdict in (verify(reframed(quote, version), ANY_ENCLAVE, collateral, now=then), simulated.verdict(lab.policy)):
         assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["unsupported-quote-version"])
         assert verdict.claims is None
 
 
 @pytest.mark.parametrize(
     ("quote", "code"),
-    [(TD_QUOTES[name], "tee") for name in NAMES]
-    + [(reframed((VECTORS / "sgx_quote").read_bytes(), version), "unsupported-quote-version") for version in (4, 5)],
+    [(reframed((VECTORS / "sgx_quote").read_bytes(), version), "unsupported-quote-version") for version in (4, 5)],
 )
 def test_no_collateral_is_fetched_for_them(evidence, quote, code, tmp_path):
-    assert failed_codes(refusal_without_collateral(quote, ANY_TD, evidence.trusted, NOW)) == [code]
+    assert failed_codes(refusal_without_collateral(quote, ANY_ENCLAVE, evidence.trusted, NOW)) == [code]
     with raises(code, MalformedError, "why", "remedy"):
         platform_kind(quote)
     (tmp_path / "q").write_bytes(quote)
@@ -96,24 +136,26 @@ def test_no_collateral_is_fetched_for_them(evidence, quote, code, tmp_path):
     assert (result.exit_code, result.stdout) == (ExitCode.UNUSABLE, "")
 
 
-def test_a_peer_with_a_tds_quote_is_unusable(lab, evidence, peer):
+def test_a_peer_with_a_tds_quote_is_no_enclave(lab, peer):
     def quote_over(claims):
-        body = TdReport10(bytes(16), report_data=Quote.parse(peer.quote_over(claims)).body.report_data)
-        return lab.td_quote(evidence, version=4, body=body).quote
+        return td_evidence(lab, td_body(report_data=Quote.parse(peer.quote_over(claims)).body.report_data)).quote
 
     certificate = certificate_with({Form.INTEROPERABLE: interoperable(quote_over, KEY)}, KEY)
-    verdict = verify_certificate(certificate, peer.policy, pytest.fail, peer.root, NOW)
-    assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["tee"])
+    collateral = td_evidence(lab).collateral
+    verdict = verify_certificate(certificate, peer.policy, lambda _quote: collateral, peer.root, NOW)
+    assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.AUTHENTIC_NOT_AUTHORISED, ["tee"])
+    policy = replace(POLICY, report_data=None)
+    assert verify_certificate(certificate, policy, lambda _quote: collateral, peer.root, NOW).ok
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(st.lists(st.tuples(st.integers(0, 1400), st.integers(0, 255)), min_size=1, max_size=4))
-def test_changed_td_quotes_stay_unusable(name, changes):
+def test_no_changed_td_quote_raises(name, changes):
     quote = bytearray(TD_QUOTES[name])
     for offset, value in changes:
         quote[offset] = value
     assert inspect_quote(bytes(quote)).size == len(quote)
-    assert verify(bytes(quote), ANY_TD, None, now=NOW).kind is VerdictKind.UNUSABLE
+    assert not verify(bytes(quote), TdxPolicy(mr_td=bytes(48), report_data=bytes(64)), None, now=NOW).ok
 
 
 @each_td

@@ -12,11 +12,12 @@ from confcom.sgx.tcb_documents import TcbStatus
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.verify.checks import dcap_qvl_appraisal
 from confcom.verify.checks.authorisation import debug_check, platform_check
-from confcom.verify.checks.dcap_qvl_appraisal import DEBUG_TEXT, Rejection
+from confcom.verify.checks.dcap_qvl_appraisal import Rejection
 from confcom.verify.checks.marks import collateral_marks_check
-from confcom.verify.policy import SgxPolicy
+from confcom.verify.checks.trust_domain import Flaw
+from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import Platform, intel_root
-from confcom.verify.verdict import CheckStatus, Claims, failed, kind_of, not_checked, passed
+from confcom.verify.verdict import CheckStatus, SgxClaims, failed, kind_of, not_checked, passed
 from confcom.verify.verifier import verify_quote
 from testkit.expected_errors import raises
 from testkit.verify import tampering
@@ -118,7 +119,7 @@ def test_allowing_debug_lets_no_other_defect_through(lab):
 
 
 def test_debug_is_refused_on_hardware(lab):
-    claims = Claims.of(lab.evidence(enclave=DEBUG).parsed.body)
+    claims = SgxClaims.of(lab.evidence(enclave=DEBUG).parsed.body)
     for platform in (Platform.GENUINE, Platform.UNKNOWN):
         made = debug_check(claims, platform, replace(lab.policy, allow_debug=True))
         assert (made.status, made.consequence) == (CheckStatus.FAILED, REFUSED)
@@ -228,7 +229,7 @@ def test_two_readings_of_one_quote_are_not_authentic(lab, evidence, monkeypatch)
     for lie in (
         replace(honest, root_key_id=INTEL_ROOT_KEY_ID),
         replace(honest, report_body=bytes(384)),
-        Rejection(DEBUG_TEXT),
+        Rejection(Flaw.DEBUG.value),
         Rejection("something new"),
     ):
         monkeypatch.setattr(dcap_qvl_appraisal.Appraiser, "appraise", lambda *_arguments, lie=lie: lie)

@@ -26,7 +26,8 @@ from confcom.collateral.source import Source
 from confcom.errors import MalformedError
 from confcom.sgx.collateral_json import PlatformKind
 from confcom.sgx.pck.extension import FMSPC_SIZE
-from confcom.sgx.quote import QuoteFrame
+from confcom.sgx.quote import QuoteFrame, tee_of
+from confcom.sgx.tee_type import TeeType
 from confcom.verify.argument_types import path_argument, time_limit
 from confcom.verify.prepared_collateral import (
     MAX_KNOWN_KEYS,
@@ -103,7 +104,8 @@ class CollateralCache:
         self._options["seconds"] = time_limit(seconds)
         self._source, self._clock, self._jitter = source, clock, jitter
         self._files = CacheDirectory(path_argument("the cache's directory", directory), trusted_root(root))
-        self._kinds: dict[bytes, PlatformKind] = {}  # by the part of a quote that certifies its attestation key
+        # By a quote's TEE, and the part of the quote that certifies its attestation key.
+        self._kinds: dict[tuple[TeeType, bytes], PlatformKind] = {}
         self._renewals: dict[tuple[int, PlatformKind], Future[None]] = {}
         self._lock = threading.Lock()
 
@@ -119,6 +121,7 @@ class CollateralCache:
         Raises:
             FetchError: no set that verifies is stored or can be fetched; or the directory cannot be used.
             MalformedError: the quote has no readable PCK certificate.
+            SettingsError: the quote is of TDX, and the source's address has no path for TDX.
         """
         kind, renewal, seconds = self._due(quote)
         if renewal is not None:
@@ -158,24 +161,29 @@ class CollateralCache:
             MalformedError: the quote has no readable PCK certificate.
         """
         data = bytes_of(quote)
-        kinds = [PlatformKind(data, ca) for ca in PCK_CAS] if len(data) == FMSPC_SIZE else [self._kind(data)]
+        kinds = [PlatformKind(data, ca, tee) for ca in PCK_CAS for tee in TeeType]
+        if len(data) != FMSPC_SIZE:
+            kinds = [self._kind(data)]
         for kind in kinds:
             self._files.discard(self._path(kind))
 
     def _kind(self, quote: bytes) -> PlatformKind:
         """Return a quote's kind of platform; reading certificates takes longer than everything else in a call."""
-        part = QuoteFrame.parse(quote).certifying_part
-        if (kind := self._kinds.get(part)) is None:
+        frame = QuoteFrame.parse(quote)
+        key = tee_of(frame.body), frame.certifying_part
+        if (kind := self._kinds.get(key)) is None:
             kind = platform_kind(quote)
-            if len(part) <= MAX_KNOWN_PART:
+            self._source.base_of(kind.tee)  # an address without a path for the TEE is an error before anything is read
+            if len(frame.certifying_part) <= MAX_KNOWN_PART:
                 if len(self._kinds) >= MAX_KNOWN_KEYS:
                     self._kinds.clear()
-                self._kinds[part] = kind
+                self._kinds[key] = kind
         return kind
 
     def _path(self, kind: PlatformKind) -> Path:
         early, evaluation = self._options["early"], self._options["evaluation"]
-        chosen = (self._source.base, self._source.root_crl, kind.fmspc.hex(), kind.ca, early, evaluation)
+        platform = kind.fmspc.hex(), kind.ca, kind.tee.name
+        chosen = (self._source.base, self._source.root_crl, *platform, early, evaluation)
         return self._files.directory / f"{hashlib.sha256(repr(chosen).encode()).hexdigest()}.json"
 
     def _stored(self, kind: PlatformKind, now: datetime) -> tuple[CachedSet | None, Backoff | None]:

@@ -134,7 +134,7 @@ _UNSIGNED = _Fault(
 )
 _NO_CRL = _Fault("a revocation list cannot be read", code="source-crl")
 _CONTENT = _Fault("a part has a wrong form", code="source-content")
-_UNREADABLE: Final = {"not-signed-json": _UNSIGNED, "not-a-crl": _NO_CRL}
+_UNREADABLE: Final = {"not-signed-json": _UNSIGNED, "not-a-crl": _NO_CRL, "collateral-mixed": ANOTHER_SET}
 
 _REFUSALS: Final = (*_STATUSES.values(), _REFUSED, _REDIRECT, _HEADERS, TOO_LARGE, COMPRESSED)
 _FAULTS: Final = (*_REFUSALS, *_CERTIFICATE_FAULTS.values(), _TLS_AUTHORITY)

@@ -51,7 +51,7 @@ def fetch_collateral(
     they are only parsed here, and `verify` decides whether the collateral is authentic and current.
 
     Args:
-        quote: any form of QuoteInput; only the quote's PCK certificate is read.
+        quote: any form of QuoteInput, of SGX or TDX; only its TEE and its PCK certificate are read.
         source: INTEL_PCS, AZURE_CACHE, or another Source. After a failure that may pass, the set is fetched once more.
         early: fetch the early set (Intel: update=early), with the newest TCB recovery, not the standard set.
         evaluation: the TCB evaluation data number of the set to fetch.
@@ -60,7 +60,8 @@ def fetch_collateral(
     Raises:
         FetchError: the service did not answer, refused the request, or sent no collateral for the quote's platform.
         MalformedError: the quote has no readable PCK certificate.
-        SettingsError: an argument has a wrong type or value; or an event loop is running.
+        SettingsError: an argument has a wrong type or value, or the source's address has no path for TDX; or an event
+            loop is running.
     """
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
@@ -117,6 +118,8 @@ def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | Non
     """
     documents = collateral.read()
     numbers = (documents.tcb_info.tcb_evaluation_data_number, documents.qe_identity.tcb_evaluation_data_number)
+    if documents.tcb_info.tee is not kind.tee:
+        return f"its TCB info is for {documents.tcb_info.tee.name}, not for {kind.tee.name}"
     if documents.tcb_info.fmspc != kind.fmspc:
         return f"its TCB info is for FMSPC {documents.tcb_info.fmspc.hex()}, not for {kind.fmspc.hex()}"
     if (issuer := pck_ca(documents.pck_crl.issuer)) != kind.ca:
@@ -154,9 +157,9 @@ class _Requests:
         if self.evaluation is not None:
             chosen = {"tcbEvaluationDataNumber": str(self.evaluation)}
         platform = {"fmspc": self.kind.fmspc.hex(), **chosen}
-        tcb_info, tcb_headers = await self.get("tcb", platform, MAX_DOCUMENT_SIZE)
-        identity, qe_headers = await self.get("qe/identity", chosen, MAX_DOCUMENT_SIZE)
-        pck_crl, crl_headers = await self.get("pckcrl", ca, MAX_COLLATERAL_FILE_SIZE)
+        tcb_info, tcb_headers = await self.get(f"{self.documents}tcb", platform, MAX_DOCUMENT_SIZE)
+        identity, qe_headers = await self.get(f"{self.documents}qe/identity", chosen, MAX_DOCUMENT_SIZE)
+        pck_crl, crl_headers = await self.get(f"{source.base}pckcrl", ca, MAX_COLLATERAL_FILE_SIZE)
         root_crl, _ = await self.get(source.root_crl, {}, MAX_COLLATERAL_FILE_SIZE)
         collateral = Collateral(
             tcb_info=tcb_info,
@@ -177,10 +180,13 @@ class _Requests:
         check(collateral)
         return collateral
 
-    async def get(self, path: str, parameters: Mapping[str, str], limit: int) -> tuple[bytes, httpx2.Headers]:
-        url = path if "://" in path else self.source.base + path
+    @property
+    def documents(self) -> str:
+        return self.source.base_of(self.kind.tee)
+
+    async def get(self, url: str, parameters: Mapping[str, str], limit: int) -> tuple[bytes, httpx2.Headers]:
         # Send the API key to the service only, not to the host of the root's revocation list.
-        own = self.source.api_key and url.startswith(self.source.base)
+        own = self.source.api_key and url.startswith((self.source.base, self.documents))
         headers = {"Ocp-Apim-Subscription-Key": self.source.api_key} if own else {}
         answering = False
         try:

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from confcom.errors import SettingsError, WrongTypeError
+from confcom.sgx.tee_type import TeeType
 
 API_PATH: Final = "/sgx/certification/v4/"
 ENDED_VERSIONS: Final = ("/v1/", "/v2/", "/v3/")
@@ -29,7 +30,8 @@ class Source:
 
     Args:
         url: the service's address up to the API version: https://HOST[:PORT]/sgx/certification/v4/. The API
-            path may be omitted. Plain http is accepted only if HOST is this machine.
+            path may be omitted. Plain http is accepted only if HOST is this machine. The address for TDX is the
+            same with `tdx` in place of the path's last `sgx`.
         root_crl_url: URL of the root's revocation list; by default the service's path `rootcacrl`, as in a PCCS.
         api_key: a subscription key, sent as Ocp-Apim-Subscription-Key.
         ca_file: a PEM file of authorities that may certify the service; by default the system's authorities.
@@ -58,6 +60,24 @@ class Source:
         """The service's address with the API's path, ending in a slash."""
         path = urlsplit(self.url).path.rstrip("/")
         return self.url.rstrip("/") + (API_PATH if not path else "/")
+
+    def base_of(self, tee: TeeType) -> str:
+        """Return the service's address for a TEE's TCB info and QE identity, ending in a slash.
+
+        Raises:
+            SettingsError: the TEE is TDX, and the address has no path for SGX from which TDX's path could follow.
+        """
+        if tee is TeeType.SGX:
+            return self.base
+        path = urlsplit(self.base).path
+        before, sgx, after = path.rpartition("/sgx/")
+        if not sgx:
+            raise SourceError(
+                f"{self.base} has no path for TDX",
+                why="TDX's documents are at the path of SGX with tdx in place of sgx, and this path has no sgx",
+                remedy=f"write the address up to the version: https://HOST{API_PATH}, also for quotes of TDX",
+            )
+        return f"{self.base.removesuffix(path)}{before}/tdx/{after}"
 
     @property
     def root_crl(self) -> str:

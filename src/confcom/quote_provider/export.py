@@ -7,6 +7,7 @@ from pathlib import Path
 
 from confcom.errors import OutputError, SettingsError
 from confcom.quote_provider.state_directory import ROOT_FOLDER
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.platform import SimulatedPlatform
 
@@ -22,6 +23,7 @@ def export_platform(
     *,
     staging: Staging = Staging.NONE,
     early: bool = False,
+    tee: TeeType = TeeType.SGX,
 ) -> tuple[Path, ...]:
     """Write root, fingerprint and collateral, without secrets; return their paths, the root's path first.
 
@@ -34,7 +36,7 @@ def export_platform(
     """
     root = platform.pki.root.pem
     files = {ROOT_FILE: root, FINGERPRINT_FILE: f"{platform.root_fingerprint}\n".encode()}
-    for name, content in platform.collateral(now, staging=staging, early=early).to_files().items():
+    for name, content in platform.collateral(now, staging=staging, early=early, tee=tee).to_files().items():
         files[f"{COLLATERAL_DIRECTORY}/{name}"] = content
     try:
         _check_out_dir(out_dir, root)

@@ -16,7 +16,7 @@ from confcom.service.workers import Workers
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.verify.argument_types import binary, number, require_instant
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
-from confcom.verify.policy import SgxPolicy
+from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
 from confcom.verify.verdict import Verdict, VerdictKind, unusable
 from confcom.verify.verifier import QuoteInput, bytes_of, verify_quote

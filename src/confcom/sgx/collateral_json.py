@@ -2,8 +2,9 @@
 
 * dcap-qvl's `QuoteCollateralV3` (Rust, Python; npm reads it) has one set, with hexadecimal CRLs and signatures.
 * Intel's `platform_collaterals.json`, which PcsClientTool writes and a PCCS receives (PUT /platformcollateral), has
-  standard and early sets of many kinds of platforms. Chains are percent-encoded PEM. Revocation lists are hexadecimal
-  DER. TCB info is an object that must be serialized without white space to match Intel's signature.
+  standard and early sets of many kinds of platforms, for SGX and for TDX. Chains are percent-encoded PEM. Revocation
+  lists are hexadecimal DER. TCB info is an object that must be serialized without white space to match Intel's
+  signature.
 """
 
 import json
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 from confcom.errors import MalformedError
 from confcom.sgx.signed_json import SIGNATURE_SIZE, JsonObject, SignedJson
 from confcom.sgx.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME
+from confcom.sgx.tee_type import TeeType
 
 MAX_JSON_SIZE = 32 * 1024 * 1024
 """Largest file in bytes. Intel's form takes 30 KiB for each kind of platform and 2 KiB for each platform."""
@@ -25,14 +27,18 @@ QE_CHAIN = "SGX-Enclave-Identity-Issuer-Chain"
 CRL_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
 _PCK_CHAIN = "SGX-PCK-Certificate-Issuer-Chain"
 _CRLS = {"PLATFORM": "platformCrl", "PROCESSOR": "processorCrl"}
+_TCB_INFOS = {TeeType.SGX: "sgx_tcbinfo", TeeType.TDX: "tdx_tcbinfo"}
+_QE_IDENTITIES = {TeeType.SGX: "qeidentity", TeeType.TDX: "tdqeidentity"}
+"""Members of Intel's file for API version 4; those of early sets end in `_early`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformKind:
-    """Key of a set in a file of many sets: the FMSPC (6 bytes) and the PCK CA (PLATFORM or PROCESSOR)."""
+    """Key of a set in a file of many sets: the FMSPC (6 bytes), the PCK CA (PLATFORM or PROCESSOR), and the TEE."""
 
     fmspc: bytes
     ca: str
+    tee: TeeType
 
 
 def encode_json(parts: Mapping[str, bytes]) -> str:
@@ -79,19 +85,18 @@ def _dcap_qvl_parts(root: JsonObject) -> dict[str, bytes]:
 
 
 def _intel_parts(collaterals: JsonObject, kind: PlatformKind | None, *, early: bool) -> dict[str, bytes]:
-    suffix = "_early" if early else ""
     entry = _entry(collaterals, kind)
+    tee = kind.tee if kind else _only_tee(entry)
     certificates, lists = collaterals.child("certificates"), collaterals.child("pckcacrl")
     pck_chains = certificates.child(_PCK_CHAIN)
     ca = kind.ca if kind else next((name for name, member in _CRLS.items() if lists.members.get(member)), "PLATFORM")
-    # If the early and the standard set are the same, the entry has the standard set only.
-    info = entry.child(
-        next((name for name in (f"sgx_tcbinfo{suffix}", "sgx_tcbinfo", "tcbinfo") if entry.has(name)), "tcbinfo")
-    )
-    identity = next((name for name in (f"qeidentity{suffix}", "qeidentity") if collaterals.has(name)), "qeidentity")
+    info, identity = _TCB_INFOS[tee], _QE_IDENTITIES[tee]
+    # If the early and the standard set are the same, the file has the standard set only.
+    info = f"{info}_early" if early and entry.has(f"{info}_early") else info
+    identity = f"{identity}_early" if early and collaterals.has(f"{identity}_early") else identity
     tcb_chain = next((name for name in TCB_CHAINS if certificates.has(name)), TCB_CHAINS[0])
     return {
-        "tcb_info": json.dumps(info.members, separators=(",", ":")).encode(),
+        "tcb_info": json.dumps(entry.child(info).members, separators=(",", ":")).encode(),
         "tcb_info_issuer_chain": decode_chain(certificates.text(tcb_chain)),
         "qe_identity": collaterals.text(identity).encode(),
         "qe_identity_issuer_chain": decode_chain(certificates.text(QE_CHAIN)),
@@ -111,6 +116,13 @@ def _entry(collaterals: JsonObject, kind: PlatformKind | None) -> JsonObject:
     if kind.fmspc not in entries:
         raise _malformed(f"it has no TCB info for FMSPC {kind.fmspc.hex()}, but for {found}")
     return entries[kind.fmspc]
+
+
+def _only_tee(entry: JsonObject) -> TeeType:
+    tees = [tee for tee, name in _TCB_INFOS.items() if entry.has(name)]
+    if len(tees) > 1:
+        raise _malformed("it has a set for SGX and one for TDX, and none was chosen: pass the quote")
+    return tees[0] if tees else TeeType.SGX
 
 
 def decode_chain(text: str) -> bytes:

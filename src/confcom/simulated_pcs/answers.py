@@ -1,4 +1,4 @@
-"""Answers to the requests of Intel's PCS API version 4 for SGX, and to requests that a PCCS adds. No I/O."""
+"""Answers to the requests of Intel's PCS API version 4 for SGX and TDX, and to requests that a PCCS adds. No I/O."""
 
 import re
 from collections.abc import Mapping
@@ -14,12 +14,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.collateral_bundle import CollateralBundle
 from confcom.sgx.collateral_json import CRL_CHAIN, QE_CHAIN, TCB_CHAINS
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.simulated_collateral import create_evaluation_numbers
 
 API_PATH: Final = "/sgx/certification/v4/"
+TDX_API_PATH: Final = "/tdx/certification/v4/"
 MAX_PARAMETERS: Final = 8
 """Limit of query parameters in one request. The API has three parameters; further ones are ignored."""
 
@@ -67,7 +69,8 @@ def answer(
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
         return _refused(HTTPStatus.BAD_REQUEST, "a parameter is given twice")
-    return _Request(parameters, platform, now, staging, pccs).answer(parts.path.removeprefix(API_PATH), parts.path)
+    tee, base = (TeeType.TDX, TDX_API_PATH) if parts.path.startswith(TDX_API_PATH) else (TeeType.SGX, API_PATH)
+    return _Request(parameters, platform, now, staging, pccs, tee).answer(base, parts.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +80,23 @@ class _Request:
     now: datetime
     staging: Staging
     pccs: bool
+    tee: TeeType
 
-    def answer(self, name: str, path: str) -> Answer:
+    def answer(self, base: str, path: str) -> Answer:
         routes = {
             "tcb": self._tcb,
             "qe/identity": lambda: self._document("qe_identity", QE_CHAIN),
-            "pckcrl": self._pck_crl,
-            "rootcacrl": lambda: Answer(HTTPStatus.OK, self._collateral().root_ca_crl.hex().encode(), CRL),
-            "crl": self._crl,
             "tcbevaluationdatanumbers": self._evaluation_numbers,
         }
+        if self.tee is TeeType.SGX:  # revocation lists have no path of TDX
+            routes |= {
+                "pckcrl": self._pck_crl,
+                "rootcacrl": lambda: Answer(HTTPStatus.OK, self._collateral().root_ca_crl.hex().encode(), CRL),
+                "crl": self._crl,
+            }
+        name = path.removeprefix(base)
         if name == path or name not in routes:
-            return _refused(HTTPStatus.NOT_FOUND, f"unknown path; known under {API_PATH}: {' '.join(routes)}")
+            return _refused(HTTPStatus.NOT_FOUND, f"unknown path; known under {base}: {' '.join(routes)}")
         return routes[name]()
 
     def _tcb(self) -> Answer:
@@ -148,11 +156,11 @@ class _Request:
 
     def _evaluation_numbers(self) -> Answer:
         pki = self.platform.pki
-        body = create_evaluation_numbers(pki, self.now, self.staging)
+        body = create_evaluation_numbers(pki, self.now, self.staging, self.tee)
         return _signed(body, "TCB-Evaluation-Data-Numbers-Issuer-Chain", pki.tcb_signer.pem + pki.root.pem)
 
     def _collateral(self, *, early: bool = False) -> CollateralBundle:
-        return self.platform.collateral(self.now, staging=self.staging, early=early)
+        return self.platform.collateral(self.now, staging=self.staging, early=early, tee=self.tee)
 
 
 def _signed(body: bytes, header: str, chain: bytes) -> Answer:

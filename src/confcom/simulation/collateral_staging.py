@@ -18,6 +18,9 @@ class Staging(StrEnum):
     """A TCB recovery is in force: a newer TCB level exists, and the platform's own level is OutOfDate."""
     CONFIGURATION_NEEDED = "configuration-needed"
     SW_HARDENING_NEEDED = "sw-hardening-needed"
+    RELAUNCH_ADVISED = "relaunch-advised"
+    """A TCB recovery is in force that raises the TDX module alone: TDs that were launched before the module's last
+    update should be launched again. SGX platforms stay UpToDate."""
     REVOKED = "revoked"
     """The platform's TCB level is revoked, but the platform's certificates are not."""
     EARLY = "early"

@@ -8,9 +8,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from confcom.sgx.simulation_marks import FMSPC
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.pki import BACKDATE, PckCaType, Pki, issue_pki
-from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave, QuotingEnclaveIdentity
+from confcom.simulation.quoting_enclave import (
+    DEFAULT_IDENTITIES,
+    DEFAULT_QE_IDENTITY,
+    QuotingEnclave,
+    QuotingEnclaveIdentity,
+)
 
 if TYPE_CHECKING:
     from confcom.sgx.collateral_bundle import CollateralBundle
@@ -53,23 +59,25 @@ class SimulatedPlatform:
     def collateral(
         self,
         now: datetime,
-        identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY,
+        identity: QuotingEnclaveIdentity | None = None,
         *,
         staging: Staging = Staging.NONE,
         early: bool = False,
+        tee: TeeType = TeeType.SGX,
     ) -> CollateralBundle:
         """Create the collateral that a relying party needs, signed for the period that contains `now`.
 
         Args:
             now: the present, with its time zone.
-            identity: the trusted quoting enclave.
+            identity: the trusted quoting enclave; None means the default one for the TEE.
             staging: the platform's status in the collateral.
             early: return the early set, not the standard set; the two sets differ only with Staging.EARLY.
+            tee: the kind of the quotes that the collateral is about.
         """
         # Only exports and services need this import; processes that make quotes do not.
         from confcom.simulation.simulated_collateral import create_collateral  # noqa: PLC0415 # see above
 
-        return create_collateral(self.pki, identity, now, staging, early=early)
+        return create_collateral(self.pki, identity or DEFAULT_IDENTITIES[tee], now, staging, early=early, tee=tee)
 
     def unusable(self, now: datetime) -> str:
         """Return why no verifier trusts the root at `now` (with time zone); empty if the root is valid."""

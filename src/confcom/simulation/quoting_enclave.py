@@ -11,12 +11,16 @@ from confcom.sgx import simulation_marks as marks
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.quote import SIGNATURE_SIZE, SIGNED_PART_SIZE, EcdsaSignatureData, QuoteHeader, attestation_pub_key_id
 from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, QeReportInfo, Report, TargetInfo, report_data
+from confcom.sgx.td_report import INTEL_TD_QE_MRSIGNER
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.enclave import ReportChecker, SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, public_point, sign
 from confcom.simulation.pki import PCE_SVN, Pki
 
 QE_ISV_PROD_ID = 1
 """ISVPRODID of Intel's QE, as in the QE identity and in the attestation key id that clients ask for."""
+TD_QE_ISV_PROD_ID = 2
+"""ISVPRODID of Intel's TD QE, as in the QE identity TD_QE."""
 
 QE_FLAGS = AttributeFlag.INITTED | AttributeFlag.MODE64BIT | AttributeFlag.PROVISION_KEY
 """The flags of Intel's QE: 0x15."""
@@ -25,10 +29,13 @@ INTEL_QE_MRENCLAVES = frozenset(
     {
         bytes.fromhex("b08903e5d5e8d13128582a7b6746a8dd1f9718f05e26465a5aae58056a882562"),
         bytes.fromhex("d08a1ef2a01ff905050980140aa7d6ab1c06b27935cd0092ba20e3a876cad0c9"),
+        bytes.fromhex("e5a3a7b5d830c2953b98534c6c59a3a34fdc34e933f7f5898f0a85cf08846bca"),
+        bytes.fromhex("de1e1bbbc8edef08283e8ad51ce112b5b11af473050828543a0c73b914a33e71"),
+        bytes.fromhex("b7ae9ab69e76f7794a56b0db1915281d435d488c91d406ed33a7939caf8730f8"),
     }
 )
-"""MRENCLAVE of the two versions of Intel's QE of which we have genuine quotes (tests/vectors/PROVENANCE.md). The list
-may be incomplete: verifiers compare MRSIGNER, not MRENCLAVE, and the simulation never uses Intel's MRSIGNER."""
+"""MRENCLAVE of the versions of Intel's QE and TD QE of which we have genuine quotes (tests/vectors/PROVENANCE.md). The
+list may be incomplete: verifiers compare MRSIGNER, not MRENCLAVE, and the simulation never uses Intel's MRSIGNERs."""
 
 _SIZE_FIELD = 4
 """Size in bytes of the length field between the signed part and the signature data."""
@@ -45,10 +52,11 @@ class QuotingEnclaveIdentity:
     mr_enclave: bytes
     mr_signer: bytes
     isv_svn: int
+    isv_prod_id: int = QE_ISV_PROD_ID
 
     def __post_init__(self) -> None:
         for name, taken in (
-            ("MRSIGNER", self.mr_signer == INTEL_QE_MRSIGNER),
+            ("MRSIGNER", self.mr_signer in {INTEL_QE_MRSIGNER, INTEL_TD_QE_MRSIGNER}),
             ("MRENCLAVE", self.mr_enclave in INTEL_QE_MRENCLAVES),
         ):
             if taken:
@@ -64,7 +72,7 @@ class QuotingEnclaveIdentity:
             mr_enclave=self.mr_enclave,
             mr_signer=self.mr_signer,
             flags=QE_FLAGS,
-            isv_prod_id=QE_ISV_PROD_ID,
+            isv_prod_id=self.isv_prod_id,
             isv_svn=self.isv_svn,
         )
 
@@ -74,6 +82,36 @@ DEFAULT_QE_IDENTITY = QuotingEnclaveIdentity(
     mr_signer=hashlib.sha256(b"confcom simulated quoting enclave signer").digest(),
     isv_svn=1,
 )
+DEFAULT_TD_QE_IDENTITY = QuotingEnclaveIdentity(
+    mr_enclave=hashlib.sha256(b"confcom simulated TD quoting enclave, version 1").digest(),
+    mr_signer=hashlib.sha256(b"confcom simulated TD quoting enclave signer").digest(),
+    isv_svn=1,
+    isv_prod_id=TD_QE_ISV_PROD_ID,
+)
+DEFAULT_IDENTITIES = {TeeType.SGX: DEFAULT_QE_IDENTITY, TeeType.TDX: DEFAULT_TD_QE_IDENTITY}
+
+
+def certify_attestation_key(
+    seed: bytes, pki: Pki, identity: QuotingEnclaveIdentity
+) -> tuple[ec.EllipticCurvePrivateKey, EcdsaSignatureData]:
+    """Derive a quoting enclave's attestation key, and certify it with the PCK.
+
+    As on hardware, the key depends on the platform and on the QE's signer and SVN. So the key changes with the QE's
+    SVN, but not with a restart or with MRENCLAVE alone. The returned signature data has zeros as the quote's signature.
+    """
+    label = f"attestation key of {identity.mr_signer.hex()} {identity.isv_prod_id} {identity.isv_svn}"
+    attestation_key = derive_private_key(seed, label)
+    public_key = public_point(attestation_key)
+    pub_key_id = attestation_pub_key_id(public_key, marks.QE_AUTH_DATA)
+    qe_report_body = identity.enclave().report_body(report_data(pub_key_id))
+    return attestation_key, EcdsaSignatureData(
+        isv_signature=bytes(SIGNATURE_SIZE),
+        attestation_key=public_key,
+        qe_report_body=qe_report_body,
+        qe_report_signature=sign(pki.pck.private_key, qe_report_body.encode()),
+        auth_data=marks.QE_AUTH_DATA,
+        certification=CertificationData(CertificationDataType.PCK_CERT_CHAIN, pki.pck_chain),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,32 +131,15 @@ class QuotingEnclave:
 
     @classmethod
     def load(cls, seed: bytes, pki: Pki, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> Self:
-        """Derive the attestation key and certify it with the PCK.
-
-        As on hardware, the key depends on the platform and on the QE's signer and SVN. So the key changes
-        with the QE's SVN, but not with a restart or with MRENCLAVE alone.
-        """
         enclave = identity.enclave()
-        label = f"attestation key of {identity.mr_signer.hex()} {QE_ISV_PROD_ID} {identity.isv_svn}"
-        attestation_key = derive_private_key(seed, label)
-        public_key = public_point(attestation_key)
-        pub_key_id = attestation_pub_key_id(public_key, marks.QE_AUTH_DATA)
-        qe_report_body = enclave.report_body(report_data(pub_key_id))
-        signature_data = EcdsaSignatureData(
-            isv_signature=bytes(SIGNATURE_SIZE),
-            attestation_key=public_key,
-            qe_report_body=qe_report_body,
-            qe_report_signature=sign(pki.pck.private_key, qe_report_body.encode()),
-            auth_data=marks.QE_AUTH_DATA,
-            certification=CertificationData(CertificationDataType.PCK_CERT_CHAIN, pki.pck_chain),
-        )
+        attestation_key, signature_data = certify_attestation_key(seed, pki, identity)
         header = QuoteHeader(qe_svn=identity.isv_svn, pce_svn=PCE_SVN, user_data=marks.HEADER_USER_DATA)
         after_signature = signature_data.encode()[SIGNATURE_SIZE:]
         return cls(
             enclave,
             ReportChecker.of(enclave.target_info()),
             attestation_key,
-            pub_key_id,
+            signature_data.pub_key_id,
             header.encode(),
             (SIGNATURE_SIZE + len(after_signature)).to_bytes(_SIZE_FIELD, "little"),
             after_signature,

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.collateral_bundle import CollateralBundle
+from confcom.sgx.pck.extension import TCB_COMPONENT_COUNT
 from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb_documents import (
     QE_IDENTITY_NAME,
@@ -25,10 +26,13 @@ from confcom.sgx.tcb_documents import (
     TCB_INFO_VERSION,
     TcbStatus,
 )
+from confcom.sgx.td_report import SEAM_ATTRIBUTES_SIZE
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.keys import sign
 from confcom.simulation.pki import BACKDATE, PCE_ID, PCE_SVN, TCB_COMPONENTS, CertifiedKey, Pki
-from confcom.simulation.quoting_enclave import QE_ISV_PROD_ID, QuotingEnclaveIdentity
+from confcom.simulation.quoting_enclave import QuotingEnclaveIdentity
+from confcom.simulation.trust_domain import LAUNCH_MODULE_SVN, MODULE_SVN, MR_SIGNER_SEAM, TDX_COMPONENTS
 
 EVALUATION_NUMBERS_NAME = "tcbEvaluationDataNumbers"
 EVALUATION_NUMBERS_VERSION = 1
@@ -54,6 +58,7 @@ _STAGED_STATUS = {
     Staging.CONFIGURATION_NEEDED: TcbStatus.CONFIGURATION_NEEDED,
     Staging.SW_HARDENING_NEEDED: TcbStatus.SW_HARDENING_NEEDED,
     Staging.REVOKED: TcbStatus.REVOKED,
+    Staging.RELAUNCH_ADVISED: TcbStatus.TD_RELAUNCH_ADVISED,
     Staging.EARLY: TcbStatus.OUT_OF_DATE,
 }
 """The platform's status in the set that has the staged TCB recovery, keyed by the staging."""
@@ -61,7 +66,44 @@ _STAGED_STATUS = {
 _SUPERSEDED = frozenset({TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
 """Statuses that an update of the platform ends. TCB info then also has a newer, higher level."""
 
+_RELAUNCH_ADVISED = {
+    TcbStatus.TD_RELAUNCH_ADVISED: TcbStatus.UP_TO_DATE,
+    TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED: TcbStatus.CONFIGURATION_NEEDED,
+}
+"""The status of the platform's level that gives a TD a status of TDX alone, keyed by the TD's status. The SVN that
+collateral demands of the TDX module is then above the TD's launch SVN, and not above the running module's SVN."""
+
 Document = Mapping[str, object]
+
+_SGX_KINDS: tuple[Document, ...] = (
+    {"category": "BIOS", "type": "Early Microcode Update"},
+    {"category": "OS/VMM", "type": "SGX Late Microcode Update"},
+    {"category": "OS/VMM", "type": "TXT SINIT"},
+    {"category": "BIOS"},
+    {"category": "BIOS"},
+    {"category": "BIOS"},
+    {},
+    {"category": "OS/VMM", "type": "SEAMLDR ACM"},
+    *({},) * 8,
+)
+_TDX_KINDS: tuple[Document, ...] = (
+    {"category": "OS/VMM", "type": "TDX Module"},
+    {"category": "OS/VMM", "type": "TDX Module"},
+    {"category": "OS/VMM", "type": "TDX Late Microcode Update"},
+    *({},) * 13,
+)
+"""Who installs what raises a component, as in Intel's TCB info of set 18 and later."""
+
+_RAISED_SGX = (TCB_COMPONENTS[0] + 1, TCB_COMPONENTS[1] + 1, *TCB_COMPONENTS[2:])
+_RAISED_MODULE_SVN = MODULE_SVN + 1
+_RAISED_TDX = (_RAISED_MODULE_SVN, *TDX_COMPONENTS[1:])
+"""SVNs that a staged recovery demands. Different people install what raises them: firmware, the operating system, and
+the TDX module."""
+
+_NO_SVNS = (0,) * TCB_COMPONENT_COUNT
+
+_MODULE_VERSIONS = (3, 1)
+"""Versions of the TDX module that Intel's TCB info has identities for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +132,7 @@ def create_collateral(
     staging: Staging = Staging.NONE,
     *,
     early: bool = False,
+    tee: TeeType = TeeType.SGX,
 ) -> CollateralBundle:
     """Create all collateral that a verifier needs. `now` (with a time zone) only selects the validity period."""
     validity = staged_validity(pki, now, staging)
@@ -101,9 +144,9 @@ def create_collateral(
     pck_crl = create_crl(pki.pck_ca, last_update=validity.issue_date, next_update=validity.next_update)
     tcb_date = pki.root.certificate.not_valid_before_utc
     return CollateralBundle(
-        tcb_info=sign_document(TCB_INFO_NAME, tcb_info(validity, tcb_date, number, status), key),
+        tcb_info=sign_document(TCB_INFO_NAME, tcb_info(validity, tcb_date, number, status, tee=tee), key),
         tcb_info_issuer_chain=signer_chain,
-        qe_identity=sign_document(QE_IDENTITY_NAME, qe_identity(identity, validity, tcb_date, number), key),
+        qe_identity=sign_document(QE_IDENTITY_NAME, qe_identity(identity, validity, tcb_date, number, tee), key),
         qe_identity_issuer_chain=signer_chain,
         pck_crl=pck_crl.public_bytes(Encoding.DER),
         pck_crl_issuer_chain=pki.pck_ca.pem + pki.root.pem,
@@ -117,7 +160,7 @@ def staged_validity(pki: Pki, now: datetime, staging: Staging) -> Validity:
     return Validity.around(pki.root.certificate.not_valid_before_utc, now - age)
 
 
-def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging) -> bytes:
+def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging, tee: TeeType = TeeType.SGX) -> bytes:
     """Create the signed list of the sets' TCB evaluation data numbers, the newest first (PCS API v4)."""
     validity = staged_validity(pki, now, staging)
     first = pki.root.certificate.not_valid_before_utc - STANDARD_AGE
@@ -126,7 +169,7 @@ def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging) -> byte
         {"tcbEvaluationDataNumber": number, "tcbRecoveryEventDate": date, "tcbDate": date}
         for number, date in zip(staging.numbers, dates, strict=True)
     ]
-    document = _document("SGX", EVALUATION_NUMBERS_VERSION, validity, tcbEvalNumbers=sets)
+    document = _document(tee.tcb_info_id, EVALUATION_NUMBERS_VERSION, validity, tcbEvalNumbers=sets)
     return sign_document(EVALUATION_NUMBERS_NAME, document, pki.tcb_signer.private_key)
 
 
@@ -156,38 +199,71 @@ def tcb_info(
     number: int,
     status: TcbStatus,
     *,
+    tee: TeeType = TeeType.SGX,
     fmspc: bytes = marks.FMSPC,
     advisories: Iterable[str] = (),
 ) -> Document:
     """Return TCB info with the platform's own level, which has `status`, and a lowest level, which is out of date.
 
-    If `status` is OutOfDate or Revoked, there is also a newer level, which is up to date.
+    If `status` is OutOfDate or Revoked, there is also a newer level, which is up to date. The statuses that advise to
+    launch a TD again come from the levels of the TDX module; SGX platforms do not get them.
     """
-    current = {"sgxtcbcomponents": [{"svn": svn} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
-    lowest = {"sgxtcbcomponents": [{"svn": 0} for _ in TCB_COMPONENTS], "pcesvn": 0}
-    levels = [_level(current, tcb_date, status, advisories), _level(lowest, tcb_date, TcbStatus.OUT_OF_DATE)]
+    current, lowest = _tcb(tee, TCB_COMPONENTS, TDX_COMPONENTS, PCE_SVN), _tcb(tee, _NO_SVNS, _NO_SVNS, 0)
+    own = _RELAUNCH_ADVISED.get(status, status)
+    levels = [_level(current, tcb_date, own, advisories), _level(lowest, tcb_date, TcbStatus.OUT_OF_DATE)]
+    module_svn, module_date = LAUNCH_MODULE_SVN, tcb_date
+    if status in _RELAUNCH_ADVISED:
+        module_svn, module_date = MODULE_SVN, validity.issue_date
     if status in _SUPERSEDED:
-        newer = {"sgxtcbcomponents": [{"svn": svn + 1} for svn in TCB_COMPONENTS], "pcesvn": PCE_SVN}
+        newer = _tcb(tee, _RAISED_SGX, _RAISED_TDX, PCE_SVN)
         levels.insert(0, _level(newer, validity.issue_date, TcbStatus.UP_TO_DATE))
+        module_svn, module_date = _RAISED_MODULE_SVN, validity.issue_date
     return _document(
-        "SGX",
+        tee.tcb_info_id,
         TCB_INFO_VERSION,
         validity,
         fmspc=fmspc.hex().upper(),
         pceId=PCE_ID.hex(),
         tcbType=0,
         tcbEvaluationDataNumber=number,
+        **(_tdx_modules(module_svn, module_date, tcb_date) if tee is TeeType.TDX else {}),
         tcbLevels=levels,
     )
 
 
-def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime, number: int) -> Document:
+def _tcb(tee: TeeType, sgx: Iterable[int], tdx: Iterable[int], pce_svn: int) -> Document:
+    tcb = {"sgxtcbcomponents": _components(sgx, _SGX_KINDS), "pcesvn": pce_svn}
+    return tcb | {"tdxtcbcomponents": _components(tdx, _TDX_KINDS)} if tee is TeeType.TDX else tcb
+
+
+def _components(svns: Iterable[int], kinds: Iterable[Document]) -> list[Document]:
+    return [{"svn": svn, **kind} for svn, kind in zip(svns, kinds, strict=True)]
+
+
+def _tdx_modules(svn: int, date: datetime, lowest_date: datetime) -> Document:
+    """Return who signs the TDX modules, and their levels: `svn` is up to date, lower SVNs are out of date."""
+    module = {
+        "mrsigner": MR_SIGNER_SEAM.hex().upper(),
+        "attributes": "00" * SEAM_ATTRIBUTES_SIZE,
+        "attributesMask": "FF" * SEAM_ATTRIBUTES_SIZE,
+    }
+    levels = [
+        _level({"isvsvn": svn}, date, TcbStatus.UP_TO_DATE),
+        _level({"isvsvn": 0}, lowest_date, TcbStatus.OUT_OF_DATE),
+    ]
+    identities = [{"id": f"TDX_{version:02X}", **module, "tcbLevels": levels} for version in _MODULE_VERSIONS]
+    return {"tdxModule": module, "tdxModuleIdentities": identities}
+
+
+def qe_identity(
+    identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime, number: int, tee: TeeType = TeeType.SGX
+) -> Document:
     """Return the trusted quoting enclave's QE identity: its SVN is up to date, lower SVNs are out of date."""
     levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE)]
     if identity.isv_svn > 0:
         levels.append(_level({"isvsvn": 0}, tcb_date, TcbStatus.OUT_OF_DATE))
     return _document(
-        "QE",
+        tee.qe_identity_id,
         QE_IDENTITY_VERSION,
         validity,
         tcbEvaluationDataNumber=number,
@@ -196,7 +272,7 @@ def qe_identity(identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: 
         attributes=_QE_ATTRIBUTES,
         attributesMask=_QE_ATTRIBUTES_MASK,
         mrsigner=identity.mr_signer.hex().upper(),
-        isvprodid=QE_ISV_PROD_ID,
+        isvprodid=identity.isv_prod_id,
         tcbLevels=levels,
     )
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -17,11 +17,13 @@ from confcom.sgx.report import AttributeFlag
 from confcom.sgx.report import report_data as with_zeros
 from confcom.sgx.signed_json import MAX_INTEGER
 from confcom.sgx.simulation_marks import FMSPC, FMSPC_PREFIX
-from confcom.sgx.tcb_documents import QE_IDENTITY_NAME, TCB_INFO_NAME, TcbStatus
+from confcom.sgx.tcb_documents import PLATFORM_STATUSES, QE_IDENTITY_NAME, TCB_INFO_NAME, TcbStatus
+from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15, TdReport15Ex
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from confcom.simulation.quoting_enclave import DEFAULT_IDENTITIES
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 from confcom.simulation.simulated_collateral import (
     create_crl,
@@ -30,12 +32,19 @@ from confcom.simulation.simulated_collateral import (
     staged_validity,
     tcb_info,
 )
+from confcom.simulation.td_quoting_enclave import TdQuotingEnclave
+from confcom.simulation.trust_domain import MR_SERVICE_TD, SimulatedTd
 from confcom.verify.argument_types import binary, number
-from confcom.verify.policy import SgxPolicy, advisory_id
+from confcom.verify.policy import advisory_id
 from confcom.verify.prepared_collateral import Collateral
+from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 
 DEFAULT_ENCLAVE: Final = SimulatedEnclave.from_name("confcom.testing")
+DEFAULT_TD: Final = SimulatedTd.from_name("confcom.testing")
+
+TdBody = Literal["1.0", "1.5", "1.5ex"]
+_TD_REPORTS: Final = {"1.0": TdReport10, "1.5": TdReport15, "1.5ex": TdReport15Ex}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -43,7 +52,7 @@ class Evidence:
     """A quote, and the collateral, root and platform id with which a relying party verifies the quote."""
 
     quote: bytes
-    """The quote, of version 3, with its certificates."""
+    """The quote, with its certificates: of version 3 for SGX, of version 4 or 5 for TDX."""
     collateral: Collateral
     """The collateral of the quote's platform."""
     root: TrustedRoot
@@ -60,13 +69,17 @@ class Attestation:
     """The root of all quotes of this Attestation."""
     enclave: SimulatedEnclave
     """The enclave that is quoted if the call of `quote` names no other enclave."""
+    td: SimulatedTd
+    """The trust domain (TD) that is quoted if the call of `td_quote` names no other TD."""
     _seed: RootSeed
 
     @classmethod
-    def create(cls, enclave: SimulatedEnclave = DEFAULT_ENCLAVE, *, now: datetime | None = None) -> Self:
+    def create(
+        cls, enclave: SimulatedEnclave = DEFAULT_ENCLAVE, td: SimulatedTd = DEFAULT_TD, *, now: datetime | None = None
+    ) -> Self:
         """Return an Attestation whose new root is valid from a day before `now` (default: the present)."""
         seed = RootSeed(secrets.token_bytes(SEED_SIZE), int((now or datetime.now(UTC)).timestamp()))
-        return cls(TrustedRoot.load(SimulatedPlatform.of_root(seed).pki.root.der), enclave, seed)
+        return cls(TrustedRoot.load(SimulatedPlatform.of_root(seed).pki.root.der), enclave, td, seed)
 
     def policy(self, challenge: bytes, **demands: Any) -> SgxPolicy:  # noqa: ANN401 # SgxPolicy's arguments
         """Return a policy that accepts a good quote over the challenge; `demands` are other arguments of SgxPolicy."""
@@ -117,7 +130,6 @@ class Attestation:
         quoting_enclave = simulated.quoting_enclave()
         report = chosen.create_report(quoting_enclave.target_info, with_zeros(report_data))
         quote, _ = quoting_enclave.quote(report, None)
-        extension = PckExtension.from_certificate(simulated.pki.pck.certificate)
         collateral = self.collateral(
             tcb=tcb,
             advisories=advisories,
@@ -128,11 +140,73 @@ class Attestation:
             fmspc=fmspc,
             now=now,
         )
-        return Evidence(quote, collateral, self.root, extension.platform_instance_id or extension.ppid)
+        return self._evidence(quote, collateral, simulated)
+
+    def td_quote(
+        self,
+        report_data: bytes,
+        *,
+        td: SimulatedTd | None = None,
+        body: TdBody = "1.5",
+        tcb: TcbStatus | str = TcbStatus.UP_TO_DATE,
+        debug: bool = False,
+        service_td: bool = False,
+        advisories: Iterable[str] = (),
+        evaluation: int = FIRST_NUMBER,
+        revoked: bool = False,
+        expired: bool = False,
+        platform: str = "",
+        fmspc: bytes | str | None = None,
+        now: datetime | None = None,
+        **fields: Any,  # noqa: ANN401 # those of SimulatedTd
+    ) -> Evidence:
+        """Return a quote of a trust domain (TD), its collateral and the root.
+
+        `td` is the quoted TD; None means this Attestation's TD. `fields` are fields of SimulatedTd that differ from
+        those of the TD, such as `mr_td=` and `rtmr0=`. `body` is the version of the TD report: the quote has version 4
+        with a TD report 1.0, and otherwise version 5. With `debug`, the TD is a debug TD. With `service_td`, a service
+        TD, such as a migration TD, is bound to it. All other arguments are those of `quote`.
+
+        The statuses TDRelaunchAdvised and TDRelaunchAdvisedConfigurationNeeded need a TD that was launched before the
+        TDX module's last update, as the default TD was. These two statuses and `service_td` need a body other than 1.0.
+
+        Raises:
+            SettingsError: the report data is empty or too long, or another argument has a value that cannot be meant.
+            MalformedError: a field has the wrong size.
+        """
+        if body not in _TD_REPORTS:
+            raise WrongValueError(f"{body!r} is not a version of TD reports", remedy=f"pass {', '.join(_TD_REPORTS)}")
+        if body == "1.0" and (service_td or tcb not in PLATFORM_STATUSES):
+            raise WrongValueError(
+                f"a TD report {body} has no service TD and no status {tcb}",
+                why="it has neither MRSERVICETD nor TEE_TCB_SVN2",
+                remedy="choose the body 1.5 or 1.5ex",
+            )
+        chosen = replace(td or self.td, **fields)
+        if debug:
+            chosen = replace(chosen, td_attributes=chosen.td_attributes | TdAttribute.DEBUG)
+        if service_td:
+            chosen = replace(chosen, mr_service_td=MR_SERVICE_TD)
+        simulated, _ = self._platform(platform, fmspc)
+        report = chosen.report(with_zeros(report_data), _TD_REPORTS[body])
+        quote = TdQuotingEnclave.load(simulated.seed, simulated.pki).quote(report)
+        collateral = self.collateral(
+            tee=TeeType.TDX,
+            tcb=tcb,
+            advisories=advisories,
+            evaluation=evaluation,
+            revoked=revoked,
+            expired=expired,
+            platform=platform,
+            fmspc=fmspc,
+            now=now,
+        )
+        return self._evidence(quote, collateral, simulated)
 
     def collateral(
         self,
         *,
+        tee: TeeType = TeeType.SGX,
         tcb: TcbStatus | str = TcbStatus.UP_TO_DATE,
         advisories: Iterable[str] = (),
         evaluation: int = FIRST_NUMBER,
@@ -142,16 +216,22 @@ class Attestation:
         fmspc: bytes | str | None = None,
         now: datetime | None = None,
     ) -> Collateral:
-        """Return the collateral of a platform; arguments and errors are those of `quote`."""
-        if tcb not in set(TcbStatus):
-            raise WrongValueError(f"{tcb!r} is not a TCB status", remedy=f"pass one of {', '.join(TcbStatus)}")
+        """Return the collateral of a platform for quotes of SGX or, with `tee=TeeType.TDX`, of TDX.
+
+        The other arguments and the errors are those of `quote`.
+        """
+        statuses = [status for status in TcbStatus if tee is TeeType.TDX or status in PLATFORM_STATUSES]
+        if tcb not in statuses:
+            raise WrongValueError(
+                f"{tcb!r} is not a TCB status of {tee.name}", remedy=f"pass one of {', '.join(statuses)}"
+            )
         number("the evaluation number", evaluation, MAX_INTEGER)
         simulated, kind = self._platform(platform, fmspc)
         staging, pki, now = Staging.EXPIRED if expired else Staging.NONE, simulated.pki, now or datetime.now(UTC)
         validity, date = staged_validity(pki, now, staging), pki.root.certificate.not_valid_before_utc
         applying = tuple(map(advisory_id, advisories))
-        info = tcb_info(validity, date, evaluation, TcbStatus(tcb), fmspc=kind, advisories=applying)
-        identity = qe_identity(DEFAULT_QE_IDENTITY, validity, date, evaluation)
+        info = tcb_info(validity, date, evaluation, TcbStatus(tcb), tee=tee, fmspc=kind, advisories=applying)
+        identity = qe_identity(DEFAULT_IDENTITIES[tee], validity, date, evaluation, tee)
         signed = {"tcb_info": (TCB_INFO_NAME, info), "qe_identity": (QE_IDENTITY_NAME, identity)}
         key = pki.tcb_signer.private_key
         parts = {part: sign_document(name, document, key) for part, (name, document) in signed.items()}
@@ -159,7 +239,11 @@ class Attestation:
             dates = {"last_update": validity.issue_date, "next_update": validity.next_update}
             crl = create_crl(pki.pck_ca, **dates, revoked=(pki.pck.certificate.serial_number,))
             parts["pck_crl"] = crl.public_bytes(Encoding.DER)
-        return replace(Collateral.from_files(simulated.collateral(now, staging=staging).to_files()), **parts)
+        return replace(Collateral.from_files(simulated.collateral(now, staging=staging, tee=tee).to_files()), **parts)
+
+    def _evidence(self, quote: bytes, collateral: Collateral, simulated: SimulatedPlatform) -> Evidence:
+        extension = PckExtension.from_certificate(simulated.pki.pck.certificate)
+        return Evidence(quote, collateral, self.root, extension.platform_instance_id or extension.ppid)
 
     def _platform(self, name: str, fmspc: bytes | str | None) -> tuple[SimulatedPlatform, bytes]:
         own = FMSPC_PREFIX + hashlib.sha256(name.encode()).digest()[: FMSPC_SIZE - len(FMSPC_PREFIX)] if name else FMSPC

@@ -17,7 +17,8 @@ from confcom.collateral import Source
 from confcom.errors import WrongValueError
 from confcom.sgx.collateral_json import CRL_CHAIN, QE_CHAIN, TCB_CHAINS
 from confcom.sgx.simulation_marks import FMSPC
-from confcom.simulated_pcs.answers import API_PATH, Answer
+from confcom.sgx.tee_type import TeeType
+from confcom.simulated_pcs.answers import API_PATH, TDX_API_PATH, Answer
 from confcom.simulated_pcs.server import Server
 from confcom.testing.attestation import Attestation
 
@@ -32,13 +33,14 @@ def serve_collateral(
     """Serve the collateral of an Attestation's platforms on 127.0.0.1 in a thread, as Intel's PCS does.
 
     This is a context manager, whose value is the Source for `fetch_collateral` and caches. `settings` are arguments of
-    `Attestation.collateral` except `platform` and `fmspc`, which requests choose. `revoked` is about the machine
-    without a name, and without `now` each answer is current when it is sent.
+    `Attestation.collateral` except `tee`, `platform` and `fmspc`, which requests choose. `revoked` is about the machine
+    without a name, and without `now` each answer is current when it is sent. With a `tcb` of TDX alone, collateral for
+    SGX is not found.
 
     Raises:
         SettingsError: an argument has a value that cannot be meant.
     """
-    attestation.collateral(**settings)  # an argument that cannot be meant is told here
+    attestation.collateral(tee=TeeType.TDX, **settings)  # an argument that cannot be meant is told here
     log = logging.getLogger(__name__).error
     server = Server("127.0.0.1:0", lambda target: _answer(target, attestation, settings), log=log)
     with server.serving():
@@ -48,20 +50,23 @@ def serve_collateral(
 def _answer(target: str, attestation: Attestation, settings: dict[str, Any]) -> Answer:
     parts = urlsplit(target)
     parameters = dict(parse_qsl(parts.query))
+    tee, path = (TeeType.TDX, TDX_API_PATH) if parts.path.startswith(TDX_API_PATH) else (TeeType.SGX, API_PATH)
     try:
         fmspc = bytes.fromhex(parameters.get("fmspc", FMSPC.hex()))
-        collateral = attestation.collateral(fmspc=fmspc, **settings)
+        collateral = attestation.collateral(tee=tee, fmspc=fmspc, **settings)
     except WrongValueError:
         return Answer(HTTPStatus.NOT_FOUND, b"")
     except ValueError:
         return Answer(HTTPStatus.BAD_REQUEST, b"")
-    answers = {
-        "tcb": (collateral.tcb_info, TCB_CHAINS[0], collateral.tcb_info_issuer_chain),
-        "qe/identity": (collateral.qe_identity, QE_CHAIN, collateral.qe_identity_issuer_chain),
+    shared = {
         "pckcrl": (collateral.pck_crl, CRL_CHAIN, collateral.pck_crl_issuer_chain),
         "rootcacrl": (collateral.root_ca_crl.hex().encode(), "", b""),
     }
-    name, number = parts.path.removeprefix(API_PATH), str(collateral.evaluation_number)
+    answers = (shared if tee is TeeType.SGX else {}) | {
+        "tcb": (collateral.tcb_info, TCB_CHAINS[0], collateral.tcb_info_issuer_chain),
+        "qe/identity": (collateral.qe_identity, QE_CHAIN, collateral.qe_identity_issuer_chain),
+    }
+    name, number = parts.path.removeprefix(path), str(collateral.evaluation_number)
     if name not in answers or parameters.get("tcbEvaluationDataNumber", number) != number:
         return Answer(HTTPStatus.NOT_FOUND, b"")
     body, header, chain = answers[name]

@@ -1,4 +1,4 @@
-"""Verification of SGX quotes for relying parties. `verify` decides on a quote with a policy and collateral.
+"""Verification of quotes of SGX and TDX for relying parties. `verify` decides on a quote with a policy and collateral.
 
 Nothing is fetched over the network. A simulated quote is accepted only if the policy allows simulated platforms.
 
@@ -9,17 +9,21 @@ claims = verdict.require_ok()
 from confcom.errors import ConfcomError, MalformedError, SettingsError, WrongTypeError, WrongValueError
 from confcom.sgx.report import report_data
 from confcom.sgx.tcb_documents import TcbStatus
+from confcom.sgx.tee_type import TeeType
 from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
-from confcom.verify.policy import Identity, Policy, SgxPolicy
+from confcom.verify.policy import Policy
 from confcom.verify.policy_file import PolicyFileError, read_platforms, read_policy
 from confcom.verify.prepared_collateral import Collateral, CollateralError, PreparedCollateral
+from confcom.verify.sgx_policy import Identity, SgxPolicy
+from confcom.verify.tdx_policy import TdImage, TdxPolicy
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot
 from confcom.verify.verdict import (
     AmbiguousVerdictError,
     Check,
     CheckStatus,
-    Claims,
     NotVerifiedError,
+    SgxClaims,
+    TdxClaims,
     Verdict,
     VerdictKind,
 )
@@ -30,7 +34,6 @@ __all__ = [
     "AmbiguousVerdictError",
     "Check",
     "CheckStatus",
-    "Claims",
     "Collateral",
     "CollateralError",
     "ConfcomError",
@@ -44,8 +47,13 @@ __all__ = [
     "PreparedCollateral",
     "QuoteInput",
     "SettingsError",
+    "SgxClaims",
     "SgxPolicy",
     "TcbStatus",
+    "TdImage",
+    "TdxClaims",
+    "TdxPolicy",
+    "TeeType",
     "TrustedRoot",
     "UnreadableInputError",
     "Verdict",

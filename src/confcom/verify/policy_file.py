@@ -1,4 +1,4 @@
-"""Reads policies in TOML, whose keys are the names of SgxPolicy's arguments, and lists of platforms."""
+"""Reads policies in TOML, whose keys are the names of the policies' arguments, and lists of platforms."""
 
 from __future__ import annotations
 
@@ -6,41 +6,69 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal, overload
 
 from confcom.errors import SettingsError, WrongTypeError, WrongValueError
+from confcom.sgx.tee_type import TeeType
 from confcom.verify.argument_types import path_argument
 from confcom.verify.files import input_name, read_input
-from confcom.verify.policy import Identity, SgxPolicy, platform_id
+from confcom.verify.policy import platform_id
+from confcom.verify.sgx_policy import Identity, SgxPolicy
+from confcom.verify.tdx_policy import TdImage, TdxPolicy
 
 MAX_POLICY_FILE_SIZE: Final = 4 * 1024 * 1024
 """Largest policy file in bytes, enough for 40,000 platforms with a comment each."""
 DURATIONS: Final = ("platform_grace_period", "qe_grace_period", "max_collateral_age", "clock_leeway")
 DURATION_PATTERN: Final = r"([0-9]{1,6})([dhm])"
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
-_ARGUMENTS: Final = frozenset(SgxPolicy.__dataclass_fields__) - {"report_data"}
+_TEES: Final = {tee.name.lower(): tee for tee in TeeType}
+_POLICIES: Final[dict[TeeType, type[SgxPolicy | TdxPolicy]]] = {TeeType.SGX: SgxPolicy, TeeType.TDX: TdxPolicy}
+_ALTERNATIVES: Final[dict[TeeType, tuple[str, type[Identity | TdImage]]]] = {
+    TeeType.SGX: ("identities", Identity),
+    TeeType.TDX: ("images", TdImage),
+}
+"""The argument that is an array of tables, and the class that each table describes."""
 
 
 class PolicyFileError(SettingsError):
-    """A policy file is not TOML, or has an unknown name; or a file of platforms has a line with something else."""
+    """A policy file is not TOML, is of another TEE, or has an unknown name; or a file of platforms has a wrong line."""
 
     error_code = "policy-file"
 
 
-def read_policy(path: str | os.PathLike[str], challenge: bytes | None = None) -> SgxPolicy:
+@overload
+def read_policy(
+    path: str | os.PathLike[str], challenge: bytes | None = None, *, tee: Literal[TeeType.SGX] = TeeType.SGX
+) -> SgxPolicy: ...
+
+
+@overload
+def read_policy(
+    path: str | os.PathLike[str], challenge: bytes | None = None, *, tee: Literal[TeeType.TDX]
+) -> TdxPolicy: ...
+
+
+def read_policy(
+    path: str | os.PathLike[str], challenge: bytes | None = None, *, tee: TeeType = TeeType.SGX
+) -> SgxPolicy | TdxPolicy:
     """Read a policy from a TOML file; if a challenge is given, the policy also demands it as report data.
 
     Args:
         path: the file, or `-` for standard input; `confcom policy from-quote` writes such a file, and
             policy.schema.json beside this module describes its form.
-        challenge: 1 to 64 bytes that the enclave was asked to put into its report.
+        challenge: 1 to 64 bytes that the enclave or TD was asked to put into its report.
+        tee: the TEE of the policy, SGX or TDX. The file says `tee = "tdx"`, or nothing for SGX.
+
+    Returns:
+        An SgxPolicy, or for TeeType.TDX a TdxPolicy.
 
     Raises:
         UnreadableInputError: the file cannot be read.
-        SettingsError: the file is not TOML, or has an unknown name, or a value that no quote could have.
+        SettingsError: the file is not TOML, or has an unknown name, or a value that no quote could have, or is a policy
+            of the other TEE.
     """
-    demands = policy_arguments(path)
-    return SgxPolicy(**demands) if challenge is None else SgxPolicy.for_challenge(challenge, **demands)
+    demands, policy = policy_arguments(path, tee), _POLICIES[tee]
+    return policy(**demands) if challenge is None else policy.for_challenge(challenge, **demands)
 
 
 def read_platforms(path: str | os.PathLike[str]) -> frozenset[bytes]:
@@ -72,8 +100,8 @@ def read_platforms(path: str | os.PathLike[str]) -> frozenset[bytes]:
     return frozenset(platforms)
 
 
-def policy_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the arguments of SgxPolicy that a policy file sets; raises the errors of `read_policy`."""
+def policy_arguments(path: str | os.PathLike[str], tee: TeeType = TeeType.SGX) -> dict[str, Any]:
+    """Return the arguments of a TEE's policy that a policy file sets; raises the errors of `read_policy`."""
     import tomllib  # noqa: PLC0415 # a service whose policy is written in Python needs no TOML
 
     path = path_argument("the policy file", path)
@@ -85,28 +113,46 @@ def policy_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{name} is not TOML", why=str(error), remedy="`confcom policy from-quote` writes one to begin with"
         ) from error
     try:
-        return _arguments(document)
+        return _arguments(document, tee)
     except SettingsError as error:
         error.what = f"{name}: {error.what}"
         raise
 
 
-def _arguments(document: Mapping[str, Any]) -> dict[str, Any]:
-    _require_known(document, _ARGUMENTS, "a policy")
+def _arguments(document: dict[str, Any], tee: TeeType) -> dict[str, Any]:
     demands = dict(document)
+    _require_tee(demands.pop("tee", TeeType.SGX.name.lower()), tee)
+    policy = _POLICIES[tee]
+    _require_known(demands, frozenset(policy.__dataclass_fields__) - {"report_data"}, f"a policy of {tee.name}")
     for name in DURATIONS:
         if name in demands:
             demands[name] = _duration(name, demands[name])
-    if "identities" in demands:
-        tables = demands["identities"]
+    name, alternative = _ALTERNATIVES[tee]
+    if name in demands:
+        tables = demands[name]
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            raise WrongTypeError("identities", "tables: [[identities]]", tables)
-        known = frozenset(Identity.__dataclass_fields__)
+            raise WrongTypeError(name, f"tables: [[{name}]]", tables)
         for table in tables:
-            _require_known(table, known, "an identity")
-        demands["identities"] = [Identity(**table) for table in tables]
-    SgxPolicy(**demands)
+            _require_known(table, frozenset(alternative.__dataclass_fields__), f"one of the {name}")
+        required = {"mr_td": None} if alternative is TdImage else {}
+        demands[name] = [alternative(**(required | table)) for table in tables]
+    policy(**demands)
     return demands
+
+
+def _require_tee(found: object, tee: TeeType) -> None:
+    known = " or ".join(f'"{name}"' for name in _TEES)
+    if not isinstance(found, str):
+        raise WrongTypeError("tee", known, found)
+    if found not in _TEES:
+        raise WrongValueError(f"tee is {found!r}, which is no TEE", remedy=f"write {known}")
+    if (other := _TEES[found]) is not tee:
+        raise PolicyFileError(
+            f"it is a policy of {other.name}, and one of {tee.name} is asked for",
+            error_code="policy-tee",
+            why=f'the file has tee = "{found}"' if other is TeeType.TDX else "a file without `tee` is a policy of SGX",
+            remedy=f'read it with tee=TeeType.{other.name}, or write tee = "{tee.name.lower()}" if it is of {tee.name}',
+        )
 
 
 def _require_known(names: Mapping[str, Any], known: frozenset[str], what: str) -> None:

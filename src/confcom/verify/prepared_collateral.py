@@ -15,7 +15,8 @@ from confcom.sgx.collateral_bundle import CollateralBundle
 from confcom.sgx.collateral_json import PlatformKind, decode_json, encode_json
 from confcom.sgx.pck.chain import PckChain, common_name
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import Quote, QuoteFrame, require_sgx
+from confcom.sgx.quote import Quote, QuoteFrame, require_sgx, tee_of
+from confcom.sgx.tee_type import TeeType
 from confcom.verify import argument_types
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks.authenticity import KeyCertification
@@ -49,7 +50,7 @@ class CollateralError(MalformedError):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Collateral(CollateralBundle):
-    """TCB info, QE identity and revocation lists of one kind of platform, each byte for byte as served.
+    """TCB info, QE identity and revocation lists of one kind of platform and one TEE, each byte for byte as served.
 
     `read_collateral`, `Collateral.from_json` and `confcom.collateral` make Collateral objects.
     """
@@ -64,8 +65,10 @@ class Collateral(CollateralBundle):
             documents = self.read()
         except MalformedError as error:
             return f"Collateral(unreadable: {error.what})"
-        fmspc, number = documents.tcb_info.fmspc.hex(), documents.tcb_info.tcb_evaluation_data_number
-        return f"Collateral(fmspc={fmspc}, evaluation_number={number}, expires={utc_text(documents.expires)})"
+        tcb_info = documents.tcb_info
+        platform = f"tee={tcb_info.tee.name}, fmspc={tcb_info.fmspc.hex()}"
+        number, expires = tcb_info.tcb_evaluation_data_number, utc_text(documents.expires)
+        return f"Collateral({platform}, evaluation_number={number}, expires={expires})"
 
     @classmethod
     def from_json(cls, data: bytes | str, quote: bytes | None = None, *, early: bool = False) -> Self:
@@ -135,17 +138,18 @@ class Collateral(CollateralBundle):
 
 
 def platform_kind(quote: bytes) -> PlatformKind:
-    """Return the kind of platform that made a quote, according to the quote's PCK certificate.
+    """Return the kind of platform that made a quote, according to the quote's TEE type and PCK certificate.
 
     Raises:
-        MalformedError: the quote has no readable PCK certificate, or is none of SGX in version 3.
+        MalformedError: the quote has no readable PCK certificate, or is an SGX quote of version 4 or 5.
     """
     if not isinstance(quote, bytes):
         raise WrongTypeError("the quote", "bytes", quote)
     parsed = Quote.parse(quote)
-    require_sgx(parsed)
+    if (tee := tee_of(parsed.body)) is TeeType.SGX:
+        require_sgx(parsed)
     leaf = PckChain.from_quote(parsed).leaf
-    return PlatformKind(PckExtension.from_certificate(leaf).fmspc, pck_ca(leaf.issuer))
+    return PlatformKind(PckExtension.from_certificate(leaf).fmspc, pck_ca(leaf.issuer), tee)
 
 
 def pck_ca(name: x509.Name) -> str:
@@ -174,7 +178,7 @@ class PreparedCollateral:
             collateral_marks_check(self.documents, root.platform),
         )
         self.appraiser = Appraiser(root.der, collateral, self.documents)
-        self._known: OrderedDict[bytes, KeyCertification] = OrderedDict()
+        self._known: OrderedDict[tuple[TeeType, bytes], KeyCertification] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -190,14 +194,15 @@ class PreparedCollateral:
             MalformedError: the quote has malformed signature data, or no readable certificate chain.
         """
         part = frame.certifying_part
+        key = tee_of(frame.body), part
         with self._lock:
-            if (known := self._known.get(part)) is not None:
-                self._known.move_to_end(part)
+            if (known := self._known.get(key)) is not None:
+                self._known.move_to_end(key)
                 return known
         certification = KeyCertification.of(Quote.parse(data), self.root, self.documents)
         if certification.problem is None and len(part) <= MAX_KNOWN_PART:  # forged keys must not evict genuine entries
             with self._lock:
-                self._known[part] = certification
+                self._known[key] = certification
                 if len(self._known) > MAX_KNOWN_KEYS:
                     self._known.popitem(last=False)
         return certification

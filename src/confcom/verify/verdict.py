@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Protocol, Self, TypeVar
 
 from confcom.errors import ConfcomError, ExitCode, printable
 from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import TcbStatus
+from confcom.sgx.td_report import TdReport10
 from confcom.verify.trust import Platform
 
 
@@ -83,7 +84,7 @@ class Check(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The code with `_` in place of `-`, as in the names of SgxPolicy's arguments."""
+        """The code with `_` in place of `-`, as in the names of the policies' arguments."""
         return self.code.replace("-", "_")
 
     def to_json(self) -> dict[str, str]:
@@ -125,7 +126,7 @@ def failed_by(required: str, error: ConfcomError, *, code: str) -> Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class SgxClaims:
     """A quote's claims about its enclave; they are trustworthy only if the verdict's kind says the quote is authentic.
 
     The fields are those of a report (Intel SDM vol. 3D, "REPORT"). The last four fields are zero in enclaves
@@ -160,15 +161,111 @@ class Claims:
 
     def to_json(self) -> dict[str, object]:
         """Return plain values for `json.dumps`, with bytes in hexadecimal."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
+        return _plain(self)
 
 
-_CLAIMS = attrgetter(*(field.name for field in fields(Claims)))
+_CLAIMS = attrgetter(*(field.name for field in fields(SgxClaims)))
+
+
+@dataclass(frozen=True, slots=True)
+class TdxClaims:
+    """A quote's claims about its TD; they are trustworthy only if the verdict's kind says the quote is authentic.
+
+    The fields are those of a TD report. Attributes and XFAM are numbers of 8 bytes, the most significant byte first, as
+    `confcom inspect` shows them. Fields are None if the quote's TD report is of a version without them.
+    """
+
+    tee_tcb_svn: bytes
+    """TEE_TCB_SVN, 16 bytes: the SVNs of the TDX module that launched the TD."""
+    mr_seam: bytes
+    """MRSEAM, 48 bytes: the measurement of the TDX module."""
+    mr_signer_seam: bytes
+    """MRSIGNERSEAM, 48 bytes: the signer of the TDX module; zeros mean Intel."""
+    seam_attributes: bytes
+    """SEAMATTRIBUTES, 8 bytes."""
+    td_attributes: bytes
+    """TDATTRIBUTES, 8 bytes."""
+    xfam: bytes
+    """XFAM, 8 bytes: the extended features that the TD may use."""
+    mr_td: bytes
+    """MRTD, 48 bytes: the measurement of what the host put into the TD at its creation, usually the firmware."""
+    mr_config_id: bytes
+    """MRCONFIGID, 48 bytes: the configuration that the host gave to the TD."""
+    mr_owner: bytes
+    """MROWNER, 48 bytes: the owner that the host gave to the TD."""
+    mr_owner_config: bytes
+    """MROWNERCONFIG, 48 bytes: the owner's configuration that the host gave to the TD."""
+    rtmr0: bytes
+    """RTMR0, 48 bytes, which software in the TD extends, as it does the other three."""
+    rtmr1: bytes
+    """RTMR1, 48 bytes."""
+    rtmr2: bytes
+    """RTMR2, 48 bytes."""
+    rtmr3: bytes
+    """RTMR3, 48 bytes."""
+    report_data: bytes
+    """The 64 bytes of report data that the TD was asked to put into its report."""
+    debug: bool
+    """Whether the TD is debugged or profiled (any bit of TUD), so that the host can look into it."""
+    tee_tcb_svn2: bytes | None
+    """TEE_TCB_SVN2, 16 bytes: the SVNs of the TDX module that runs now."""
+    mr_service_td: bytes | None
+    """MRSERVICETD, 48 bytes: the hash of the service TDs that are bound to the TD; zeros mean none."""
+    vmid: int | None
+    """VMID, 0 to 3: which virtual machine of a partitioned TD asked for the report."""
+    td_id: bytes | None
+    """TD_ID, 32 bytes: another one after each launch."""
+    dev_info: bytes | None
+    """The hash of the TD's device information, 48 bytes."""
+    init_service_td_hash: bytes | None
+    """The hash of the service TDs that were bound at the TD's creation, 48 bytes."""
+    init_service_td_attributes: bytes | None
+    """The attributes of the service TD that was bound at the TD's creation, 8 bytes."""
+    init_cpu_svn: bytes | None
+    """CPUSVN at the TD's creation, 16 bytes."""
+    init_tee_tcb_svn: bytes | None
+    """TEE_TCB_SVN at the TD's creation, 16 bytes."""
+    init_tee_fmspc: bytes | None
+    """The kind of platform on which the TD was created, 12 bytes."""
+    cur_service_td_hash: bytes | None
+    """The hash of the service TDs that are bound now, 48 bytes."""
+    cur_service_td_attributes: bytes | None
+    """The attributes of the service TD that is bound now, 8 bytes."""
+
+    @classmethod
+    def of(cls, body: TdReport10) -> Self:
+        """Read the claims from a quote's TD report."""
+        values: dict[str, Any] = {name: getattr(body, name, None) for name in _TDX_FIELDS}
+        numbers = {name: value.to_bytes(8, "big") for name in _NUMBERS if (value := values[name]) is not None}
+        return cls(**(values | numbers), debug=body.under_debug)
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values for `json.dumps`, with bytes in hexadecimal."""
+        return _plain(self)
+
+
+_TDX_FIELDS: Final = tuple(field.name for field in fields(TdxClaims) if field.name != "debug")
+_NUMBERS: Final = frozenset(_TDX_FIELDS).intersection(
+    {"seam_attributes", "td_attributes", "xfam", "init_service_td_attributes", "cur_service_td_attributes"}
+)
+RTMRS: Final = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
+
+
+def _plain(claims: SgxClaims | TdxClaims) -> dict[str, object]:
+    values = {field.name: getattr(claims, field.name) for field in fields(claims)}
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 class TeeClaims(Protocol):
-    """What the claims of every kind of TEE have; the claims of SGX are `Claims`."""
+    """What the claims of every kind of TEE have; the claims of SGX are `SgxClaims`, those of TDX `TdxClaims`."""
+
+    @property
+    def report_data(self) -> bytes:
+        """The 64 bytes of report data."""
+
+    @property
+    def debug(self) -> bool:
+        """Whether the host can look into the enclave or TD."""
 
     def to_json(self) -> dict[str, object]:
         """Return plain values for `json.dumps`."""
@@ -177,8 +274,8 @@ class TeeClaims(Protocol):
 if TYPE_CHECKING:
     import typing_extensions
 
-    # Python itself knows `default` from 3.13 on; with it, type checkers read Verdict as Verdict[Claims].
-    ClaimsT_co = typing_extensions.TypeVar("ClaimsT_co", bound=TeeClaims, default=Claims, covariant=True)
+    # Python itself knows `default` from 3.13 on; with it, type checkers read Verdict as Verdict[SgxClaims].
+    ClaimsT_co = typing_extensions.TypeVar("ClaimsT_co", bound=TeeClaims, default=SgxClaims, covariant=True)
 else:
     ClaimsT_co = TypeVar("ClaimsT_co", covariant=True)
 
@@ -187,7 +284,7 @@ else:
 class Verdict(Generic[ClaimsT_co]):
     """The outcome of a verification. Use `ok` or `require_ok`; `kind` and `checks` give the reasons.
 
-    The type is generic in its claims, which differ between kinds of TEE; `Verdict` alone is `Verdict[Claims]`.
+    The type is generic in its claims, which differ between kinds of TEE; `Verdict` alone is `Verdict[SgxClaims]`.
     A verdict is neither true nor false: `if verdict:` raises AmbiguousVerdictError. `str(verdict)` is one short line.
     """
 
@@ -198,7 +295,7 @@ class Verdict(Generic[ClaimsT_co]):
     checks: tuple[Check, ...]
     """All checks, in order, including skipped ones."""
     claims: ClaimsT_co | None = None
-    """The quote's claims about its enclave; None unless the quote is authentic."""
+    """The quote's claims about its enclave or TD; None unless the quote is authentic and of the policy's TEE."""
     tcb_status: TcbStatus | None = None
     """The TCB status, from the collateral; None unless the quote is authentic, or only its revoked TCB is wrong."""
     advisory_ids: tuple[str, ...] = ()
@@ -291,6 +388,6 @@ def kind_of(checks: Iterable[Check]) -> VerdictKind:
     return min(consequences, key=_SEVERITY.index) if consequences else VerdictKind.VERIFIED
 
 
-def unusable(required: str, error: ConfcomError, *, code: str) -> Verdict:
+def unusable(required: str, error: ConfcomError, *, code: str) -> Verdict[Any]:
     """Return the verdict for input that could not be read, with one failed check."""
     return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, (failed_by(required, error, code=code),))

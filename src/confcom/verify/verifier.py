@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any, overload
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
-from confcom.sgx.quote import REPORT_BODY, Quote, QuoteFrame, require_sgx
+from confcom.sgx.quote import Quote, QuoteFrame, require_sgx, tee_of
 from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.argument_types import require_instant
@@ -20,15 +21,19 @@ from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
 from confcom.verify.checks.collateral import currency_check, nearest_valid
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection
 from confcom.verify.checks.marks import present_marks, quote_marks_check
-from confcom.verify.checks.tcb_level import PlatformTcb
+from confcom.verify.checks.tcb_level import PlatformTcb, TdxModuleReport
+from confcom.verify.checks.trust_domain import Flaw, flaws_of, soundness_checks, td_checks
 from confcom.verify.files import MAX_QUOTE_TEXT_SIZE, decoded, read_quote
-from confcom.verify.policy import SgxPolicy
+from confcom.verify.policy import Policy
 from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
+from confcom.verify.sgx_policy import SgxPolicy
+from confcom.verify.tdx_policy import TdxPolicy
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot, trusted_root
 from confcom.verify.verdict import (
     Check,
     CheckStatus,
-    Claims,
+    SgxClaims,
+    TdxClaims,
     Verdict,
     VerdictKind,
     failed,
@@ -39,8 +44,7 @@ from confcom.verify.verdict import (
     unusable,
 )
 
-_FORMAT = "an SGX quote of version 3 with the PCK certificate chain in it"
-_TEE = "an SGX quote of version 3"
+_FORMAT = "a quote of SGX (version 3) or TDX (version 4 or 5) with the PCK certificate chain in it"
 _UNDECIDABLE = frozenset({VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE})
 _APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TCB info and QE identity"
 
@@ -49,13 +53,43 @@ QuoteInput = bytes | bytearray | memoryview | str | os.PathLike[str]
 """A quote: bytes, hexadecimal or base64 text (either alphabet), or the path of a file with any of these forms."""
 
 
+@overload
 def verify(
     quote: QuoteInput,
     policy: SgxPolicy,
     collateral: Collateral | PreparedCollateral | None,
     root: TrustedRoot | KnownRoot | None = None,
     now: datetime | None = None,
-) -> Verdict:
+) -> Verdict[SgxClaims]: ...
+
+
+@overload
+def verify(
+    quote: QuoteInput,
+    policy: TdxPolicy,
+    collateral: Collateral | PreparedCollateral | None,
+    root: TrustedRoot | KnownRoot | None = None,
+    now: datetime | None = None,
+) -> Verdict[TdxClaims]: ...
+
+
+@overload
+def verify(
+    quote: QuoteInput,
+    policy: Policy,
+    collateral: Collateral | PreparedCollateral | None,
+    root: TrustedRoot | KnownRoot | None = None,
+    now: datetime | None = None,
+) -> Verdict[Any]: ...
+
+
+def verify(
+    quote: QuoteInput,
+    policy: Policy,
+    collateral: Collateral | PreparedCollateral | None,
+    root: TrustedRoot | KnownRoot | None = None,
+    now: datetime | None = None,
+) -> Verdict[Any]:
     """Decide whether to rely on a quote. Nothing is fetched, and no content of a quote raises an error.
 
     Threads may call `verify` concurrently. A call with prepared collateral takes about a millisecond, nearly all of it
@@ -65,7 +99,8 @@ def verify(
     Args:
         quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text, or a path
             (`pathlib.Path`) of a file.
-        policy: your demands on the quote.
+        policy: your demands on the quote: an SgxPolicy for quotes of enclaves, or a TdxPolicy for quotes of TDs. A
+            quote of the other TEE fails the check `tee`, and the verdict has no claims.
         collateral: TCB info, QE identity and revocation lists of the quote's platform, or what `Collateral.prepared`
             returned. Without collateral, no quote is verified: the verdict is unusable or not authentic.
         root: the root certificate that you trust: INTEL, or a simulated platform's (`read_root`). None means
@@ -74,7 +109,8 @@ def verify(
             `clock_leeway` tolerates an instant that is slightly wrong.
 
     Returns:
-        The verdict. `verdict.require_ok()` returns the claims or raises NotVerifiedError.
+        The verdict: a `Verdict[SgxClaims]` for an SgxPolicy, a `Verdict[TdxClaims]` for a TdxPolicy.
+        `verdict.require_ok()` returns the claims or raises NotVerifiedError.
 
     Raises:
         WrongTypeError: an argument has the wrong type.
@@ -83,8 +119,8 @@ def verify(
         UnreadableInputError: the quote is a path whose file cannot be read.
         UnavailableError: the package dcap-qvl is not installed.
     """
-    if not isinstance(policy, SgxPolicy):
-        raise WrongTypeError("the policy", "an SgxPolicy", policy)
+    if not isinstance(policy, Policy):
+        raise WrongTypeError("the policy", "an SgxPolicy or a TdxPolicy", policy)
     if not isinstance(collateral, Collateral | PreparedCollateral | None):
         raise WrongTypeError(
             "the collateral", "a Collateral (read_collateral makes one), prepared or not, or None", collateral
@@ -103,7 +139,7 @@ def verify(
     return verify_quote(data, trusted, collateral, policy, datetime.now(UTC) if now is None else now)
 
 
-def refusal_without_collateral(quote: bytes, policy: SgxPolicy, root: TrustedRoot, now: datetime) -> Verdict | None:
+def refusal_without_collateral(quote: bytes, policy: Policy, root: TrustedRoot, now: datetime) -> Verdict[Any] | None:
     """Return the verdict on a quote that no collateral can make verified; None if the quote's own signatures hold.
 
     Collateral is fetched only after None, so that nobody causes a fetch by a forged quote.
@@ -132,9 +168,9 @@ def verify_quote(
     quote: bytes,
     root: TrustedRoot,
     collateral: Collateral | PreparedCollateral | None,
-    policy: SgxPolicy,
+    policy: Policy,
     now: datetime,
-) -> Verdict:
+) -> Verdict[Any]:
     """Decide as `verify` does, but check no argument's type; prepared collateral must be for `root`.
 
     Every possible check is made and reported, so that one run shows all failures. URLs in a quote, a
@@ -150,19 +186,9 @@ def verify_quote(
         prepared = error
     usable = prepared if isinstance(prepared, PreparedCollateral) else None
     try:
-        if len(quote) > MAX_QUOTE_SIZE:
-            raise MalformedError(
-                f"the input has {len(quote)} bytes, more than the limit of {MAX_QUOTE_SIZE}",
-                error_code="too-long",
-                why="no SGX quote is that long",
-                remedy="pass the quote alone",
-            )
-        frame = QuoteFrame.parse(quote)
-        try:
-            body = require_sgx(frame)
-        except MalformedError as error:
-            Quote.parse(quote)
-            return _unsupported(frame, error)
+        frame = _parsed(quote)
+        if isinstance(frame, Verdict):
+            return frame
         certification = (
             usable.certification(quote, frame) if usable else KeyCertification.of(Quote.parse(quote), root, None)
         )
@@ -175,7 +201,9 @@ def verify_quote(
     platform = Platform.UNKNOWN
     if root_result.status is signatures.status is CheckStatus.PASSED:
         platform = root.platform
-    claims = Claims.of(body)
+    body = frame.body
+    claims = SgxClaims.of(body) if isinstance(body, ReportBody) else TdxClaims.of(body)
+    tee, flaws, module = tee_of(body), flaws_of(body), TdxModuleReport.of(body)
     marks = present_marks(frame, certification.marks)
     checks = [
         passed(_FORMAT, f"version {frame.header.version}, {frame.size} bytes", code="format"),
@@ -185,20 +213,25 @@ def verify_quote(
         authenticity.root_validity_check(root, at),
         signatures,
         quote_marks_check(frame, certification.marks, marks, platform),
+        authorisation.tee_check(tee, policy),
         authorisation.debug_check(claims, platform, policy),
+        *(() if isinstance(body, ReportBody) else soundness_checks(body, flaws)),
         currency_check(prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, at),
     ]
+    tcb = None
     if usable is None or checks[-1].status is CheckStatus.FAILED:
         checks.append(not_checked(_APPRAISAL, "it needs collateral that is current", code="appraisal"))
     else:
         marks |= usable.present_marks
-        checks += [*usable.checks, *certification.collateral_checks]
+        remember = module is None or signatures.status is CheckStatus.PASSED
+        tcb_checks, tcb = (certification.judge_known if remember else certification.judge)(module)
+        checks += [*usable.checks, *certification.collateral_checks, *tcb_checks]
         # Some forged input makes dcap-qvl abort the process, so a quote that failed our own checks is not passed to it.
-        if kind_of(checks) in _UNDECIDABLE or certification.tcb is None:
+        if kind_of(checks) in _UNDECIDABLE or tcb is None:
             checks.append(not_checked(_APPRAISAL, "an own check of confcom failed", code="appraisal"))
         else:
             result = usable.appraiser.appraise(quote, at)
-            checks.append(_appraisal_check(result, quote[REPORT_BODY], root, certification.tcb, debug=claims.debug))
+            checks.append(_appraisal_check(result, body.encode(), root, tcb, flaws))
     names = tuple(sorted(marks))
     if (kind := kind_of(checks)) in _UNDECIDABLE:
         why = "the content of a quote means nothing before its authenticity is proven"
@@ -207,21 +240,33 @@ def verify_quote(
         checks.append(not_checked("platform, TCB status, advisories, identity, report data", why, code="policy"))
         return Verdict(kind, platform, tuple(checks), tcb_status=status, marks=names)
     assert usable is not None
-    assert certification.tcb is not None
+    assert tcb is not None
     checks += authorisation.recency_checks(usable.documents, policy, now)
     checks += authorisation.platform_id_check(certification.extension, policy)
-    checks += _policy_checks(platform, claims, certification.tcb, policy, now)
-    status, advisories = certification.tcb.status, certification.tcb.advisory_ids
-    return Verdict(kind_of(checks), platform, tuple(checks), claims, status, advisories, names)
+    checks += _policy_checks(platform, claims, tcb, policy, now)
+    claimed = claims if tee is policy.tee else None
+    return Verdict(kind_of(checks), platform, tuple(checks), claimed, tcb.status, tcb.advisory_ids, names)
 
 
-def _unsupported(frame: QuoteFrame, error: MalformedError) -> Verdict:
-    """Return the verdict on a well-formed quote of TDX, or of SGX in version 4 or 5."""
+def _parsed(quote: bytes) -> QuoteFrame | Verdict[Any]:
+    """Parse a quote except for its signature data; return a verdict for SGX quotes of version 4 and 5."""
+    if len(quote) > MAX_QUOTE_SIZE:
+        raise MalformedError(
+            f"the input has {len(quote)} bytes, more than the limit of {MAX_QUOTE_SIZE}",
+            error_code="too-long",
+            why="no quote is that long",
+            remedy="pass the quote alone",
+        )
+    frame = QuoteFrame.parse(quote)
     if isinstance(frame.body, ReportBody):
-        check = failed_by(_TEE, error, code="unsupported-quote-version")
-    else:
-        check = failed_by(_TEE, error, code="tee")
-    return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, (authenticity.trailing_bytes_check(frame), check))
+        try:
+            require_sgx(frame)
+        except MalformedError as error:
+            Quote.parse(quote)
+            check = failed_by("an SGX quote of version 3", error, code="unsupported-quote-version")
+            checks = (authenticity.trailing_bytes_check(frame), check)
+            return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, checks)
+    return frame
 
 
 def _judged_at(
@@ -241,11 +286,11 @@ def _judged_at(
 
 
 def _appraisal_check(
-    result: Appraisal | Rejection, body: bytes, root: TrustedRoot, tcb: PlatformTcb, *, debug: bool
+    result: Appraisal | Rejection, body: bytes, root: TrustedRoot, tcb: PlatformTcb, flaws: frozenset[Flaw]
 ) -> Check:
     why = "dcap-qvl and confcom judge the same bytes differently; report this quote and its collateral to confcom"
     if isinstance(result, Rejection):
-        if result.is_of_debug_enclave and debug:
+        if any(result.text == flaw.value for flaw in flaws):
             return not_checked(_APPRAISAL, authorisation.DEBUG_CAVEAT, code="appraisal")
         return failed(
             _APPRAISAL, f"dcap-qvl refuses: {result.text}", why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ"
@@ -257,10 +302,16 @@ def _appraisal_check(
 
 
 def _policy_checks(
-    platform: Platform, claims: Claims, tcb: PlatformTcb, policy: SgxPolicy, now: datetime
+    platform: Platform, claims: SgxClaims | TdxClaims, tcb: PlatformTcb, policy: Policy, now: datetime
 ) -> Iterator[Check]:
     yield authorisation.platform_check(platform, policy)
     yield authorisation.tcb_check(tcb, policy, now)
     yield authorisation.advisories_check(tcb.advisory_ids, policy)
-    yield from authorisation.identity_checks(claims, policy)
+    if isinstance(claims, SgxClaims) and isinstance(policy, SgxPolicy):
+        yield from authorisation.enclave_checks(claims, policy)
+    elif isinstance(claims, TdxClaims) and isinstance(policy, TdxPolicy):
+        yield from td_checks(claims, policy)
+    else:
+        yield not_checked("identity, report data", "the policy is one of another TEE", code="policy")
+        return
     yield from authorisation.report_data_checks(claims, policy)

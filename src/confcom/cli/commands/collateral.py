@@ -25,8 +25,9 @@ def collateral() -> None:
 
 
 EPILOG = f"""\b
-The service is asked for the kind of platform that the quote's PCK certificate names; no address is taken from the
-quote. HTTPS_PROXY and NO_PROXY of the environment are used. A key may also be in the variable {KEY_VARIABLE}.
+The service is asked for the kind of platform that the quote's PCK certificate names, and for the quote's TEE, SGX or
+TDX; no address is taken from the quote. URL is the service's address for SGX, also if the quote is of TDX. HTTPS_PROXY
+and NO_PROXY of the environment are used. A key may also be in the variable {KEY_VARIABLE}.
 
 \b
 Examples:
@@ -69,7 +70,7 @@ def fetch(
     timeout: float,
     output: str,
 ) -> None:
-    """Fetch the collateral of QUOTE (a file, or - for standard input; binary, hex or base64)."""
+    """Fetch the collateral of QUOTE, of SGX or TDX (a file, or - for standard input; binary, hex or base64)."""
     from confcom.collateral import fetch_collateral
     from confcom.verify.files import read_quote
     from confcom.verify.verdict import utc_text
@@ -82,6 +83,7 @@ def fetch(
     facts: dict[str, object] = {
         "file": str(out),
         "source": source.base,
+        "tee": documents.tcb_info.tee.name,
         "fmspc": documents.tcb_info.fmspc.hex(),
         "evaluation_number": found.evaluation_number,
         "expires": utc_text(documents.expires),

@@ -16,7 +16,7 @@ from confcom.cli.output_option import output_option, show_result
 if TYPE_CHECKING:
     from confcom.sgx.pck.extension import PckExtension
     from confcom.sgx.report import ReportBody
-    from confcom.verify.policy import Identity, SgxPolicy
+    from confcom.verify.sgx_policy import Identity, SgxPolicy
 
 
 @click.group(no_args_is_help=True)
@@ -84,7 +84,7 @@ def _demands(found: SgxPolicy | Identity) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    from confcom.verify.policy import Identity
+    from confcom.verify.sgx_policy import Identity
 
     if isinstance(value, bytes):
         return value.hex()

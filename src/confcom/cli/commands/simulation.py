@@ -11,6 +11,7 @@ from confcom.cli.add_on_options import cluster_options, machine, present
 from confcom.cli.output_option import output_option, show_result
 from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
 
 if TYPE_CHECKING:
@@ -79,6 +80,13 @@ def create(state_dir: Path, output: str) -> None:
     help="What the collateral says of the platform.  [default: a cluster's simulated.staging, else none]",
 )
 @click.option("--early", is_flag=True, help="The early set, which differs with --staging early alone.")
+@click.option(
+    "--tee",
+    type=click.Choice([tee.name.lower() for tee in TeeType]),
+    default="sgx",
+    show_default=True,
+    help="The kind of the quotes that the collateral is about.",
+)
 @click.argument("out_dir", type=NamedPath())
 @cluster_options
 def export(
@@ -89,6 +97,7 @@ def export(
     secret: str,
     staging: str | None,
     early: bool,
+    tee: str,
     out_dir: Path,
     output: str,
 ) -> None:
@@ -131,7 +140,7 @@ def export(
     if why := platform.unusable(now):
         raise RootSeedError("the simulated root is of no use to relying parties, and nothing is exported", why=why)
     chosen = chosen or Staging.NONE
-    written = export_platform(platform, out_dir, now, staging=chosen, early=early)
+    written = export_platform(platform, out_dir, now, staging=chosen, early=early, tee=TeeType[tee.upper()])
     files = [str(path) for path in written]
     lines = [*(f"Wrote {file}" for file in files), f"Root certificate's SHA-256: {platform.root_fingerprint}"]
     lines += [] if chosen is Staging.NONE else [f"The collateral is staged: {chosen}."]

@@ -14,7 +14,7 @@ from confcom.cli.output_option import TEXT, output_option, show_result
 from confcom.errors import MalformedError, as_data, printable
 
 if TYPE_CHECKING:
-    from confcom.verify.policy import SgxPolicy
+    from confcom.verify.sgx_policy import SgxPolicy
     from confcom.verify.trust import TrustedRoot
     from confcom.verify.verdict import Check, Verdict
 
@@ -219,8 +219,8 @@ def _peer_verdict(
 
 def _policy(demands: dict[str, Any], file: Path | None) -> SgxPolicy:
     from confcom.sgx.report import REPORT_DATA_SIZE, report_data
-    from confcom.verify.policy import SgxPolicy
     from confcom.verify.policy_file import policy_arguments, read_platforms
+    from confcom.verify.sgx_policy import SgxPolicy
 
     if demands["platforms"] is not None:
         demands["platforms"] = read_platforms(demands["platforms"])

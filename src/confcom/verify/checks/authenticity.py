@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import Self, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,7 +27,14 @@ from confcom.sgx.quote import INTEL_QE_VENDOR_ID, Quote, QuoteFrame, tee_of
 from confcom.verify.checks.collateral import platform_match_check
 from confcom.verify.checks.marks import CertifyingMarks
 from confcom.verify.checks.revocation import pck_revocation_check
-from confcom.verify.checks.tcb_level import PlatformTcb, platform_tcb, qe_identity_check, tcb_level_check
+from confcom.verify.checks.tcb_level import (
+    PlatformTcb,
+    TdxModuleReport,
+    platform_tcb,
+    qe_identity_check,
+    tcb_level_check,
+    tdx_module_check,
+)
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, utc_text
 
@@ -35,6 +44,13 @@ MAX_QUOTE_SIZE = 64 * 1024
 
 QE_AUTH_DATA_SIZE = 32
 """Bytes that Intel's quoting enclave writes (REF_AUTH_DATA_SIZE of its source); dcap-qvl accepts no other size."""
+
+MAX_KNOWN_MODULES = 8
+"""Number of pairs of TDX modules whose TCB is cached per attestation key. The TDs of a platform that runs have pairs of
+the module that launched them and the module that runs; a module is updated a few times between two restarts."""
+
+TcbJudgement: TypeAlias = tuple[tuple[Check, ...], PlatformTcb | None]
+"""The checks of TDX module and TCB, and the TCB; None if a part of it reaches no level of the collateral."""
 
 
 def trailing_bytes_check(quote: QuoteFrame) -> Check:
@@ -102,8 +118,10 @@ class KeyCertification:
     root_check: Check
     collateral_checks: tuple[Check, ...]
     """Checks of the key's platform and quoting enclave by the collateral; none without collateral."""
-    tcb: PlatformTcb | None
-    """The platform's TCB by the collateral; None if it cannot be judged."""
+    judge: Callable[[TdxModuleReport | None], TcbJudgement]
+    """Judges the TCB by the collateral."""
+    judge_known: Callable[[TdxModuleReport | None], TcbJudgement]
+    """The same, with a cache; only for reports that the attestation key signed, so that forged ones evict nothing."""
 
     @classmethod
     def of(cls, quote: Quote, root: TrustedRoot, collateral: CollateralDocuments | None) -> Self:
@@ -118,24 +136,35 @@ class KeyCertification:
         if problem is None and not attestation_key_is_bound(quote):
             problem = "the quoting enclave's report names another attestation key"
         marks = CertifyingMarks.of(quote.signature, chain, extension)
-        checks, tcb = _judged_by(collateral, chain, extension, quote) if collateral else ((), None)
+        checks, judge = _judged_by(collateral, chain, extension, quote) if collateral else ((), _no_judgement)
         root_result = root_check(chain, root)
-        return cls(chain, chain.period, extension, marks, attestation_key(quote), problem, root_result, checks, tcb)
+        key, judge_known = attestation_key(quote), functools.lru_cache(MAX_KNOWN_MODULES)(judge)
+        return cls(chain, chain.period, extension, marks, key, problem, root_result, checks, judge, judge_known)
 
 
 def _judged_by(
     collateral: CollateralDocuments, chain: PckChain, extension: PckExtension | MalformedError, quote: Quote
-) -> tuple[tuple[Check, ...], PlatformTcb | None]:
+) -> tuple[tuple[Check, ...], Callable[[TdxModuleReport | None], TcbJudgement]]:
     qe, tee = quote.signature.qe_report_body, tee_of(quote.body)
-    checks = [
+    tcb_info, qe_identity = collateral.tcb_info, collateral.qe_identity
+    checks = (
         platform_match_check(collateral, tee, chain, extension),
         pck_revocation_check(chain, collateral),
-        qe_identity_check(qe, collateral.qe_identity),
-    ]
-    if isinstance(extension, MalformedError) or collateral.tcb_info.tee is not tee:
-        return tuple(checks), None
-    tcb = platform_tcb(collateral.tcb_info, collateral.qe_identity, extension, qe)
-    return (*checks, tcb_level_check(tcb)), tcb
+        qe_identity_check(qe, qe_identity),
+    )
+    if isinstance(extension, MalformedError) or tcb_info.tee is not tee:
+        return checks, _no_judgement
+
+    def judge(module: TdxModuleReport | None) -> TcbJudgement:
+        tcb = platform_tcb(tcb_info, qe_identity, extension, qe, module)
+        level = tcb_level_check(tcb)
+        return (level,) if module is None else (tdx_module_check(module, tcb_info), level), tcb
+
+    return checks, judge
+
+
+def _no_judgement(_: TdxModuleReport | None) -> TcbJudgement:
+    return (), None
 
 
 def _describe(root: x509.Certificate) -> str:

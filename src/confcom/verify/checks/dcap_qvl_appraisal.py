@@ -15,19 +15,32 @@ from confcom.sgx.collateral_bundle import CollateralBundle, CollateralDocuments
 from confcom.sgx.tcb_documents import TcbLevel, TcbStatus
 from confcom.verify.checks.tcb_level import PlatformTcb
 
-DEBUG_TEXT: Final = "Debug mode is enabled"
-"""The only error text of dcap-qvl (0.7) that is compared: all its other checks of the quote have passed then."""
-
-_REPORT_FIELDS = (
-    *("cpu_svn", "misc_select", "reserved1", "attributes", "mr_enclave", "reserved2", "mr_signer", "reserved3"),
-    *("isv_prod_id", "isv_svn", "reserved4", "report_data"),
+_TD_FIELDS_10 = (
+    *("tee_tcb_svn", "mr_seam", "mr_signer_seam", "seam_attributes", "td_attributes", "xfam", "mr_td", "mr_config_id"),
+    *("mr_owner", "mr_owner_config", "rt_mr0", "rt_mr1", "rt_mr2", "rt_mr3", "report_data"),
 )
-"""The report body's fields in dcap-qvl, whose reserved fields include those of Key Separation and Sharing."""
-_INTEGER_SIZES = {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2}
+_TD_FIELDS_15 = (*_TD_FIELDS_10, "tee_tcb_svn2", "mr_service_td")
+_FIELDS: Final[dict[str, tuple[str, ...]]] = {
+    "SgxEnclave": (
+        *("cpu_svn", "misc_select", "reserved1", "attributes", "mr_enclave", "reserved2", "mr_signer", "reserved3"),
+        *("isv_prod_id", "isv_svn", "reserved4", "report_data"),
+    ),
+    "TD10": _TD_FIELDS_10,
+    "TD15": _TD_FIELDS_15,
+    "TD15Ex": (
+        *_TD_FIELDS_15,
+        *("vmid", "td_id", "dev_info", "init_service_td_hash", "init_service_td_attributes", "init_cpu_svn"),
+        *("init_tee_tcb_svn", "init_tee_fmspc", "cur_service_td_hash", "cur_service_td_attributes"),
+    ),
+}
+"""The fields of each report body, in its order, as dcap-qvl names them. An enclave's reserved fields include those of
+Key Separation and Sharing."""
+_INTEGER_SIZES = {"misc_select": 4, "isv_prod_id": 2, "isv_svn": 2, "vmid": 1}
 """Sizes in bytes of the fields that dcap-qvl returns as numbers, while others are hexadecimal text."""
 _DECODER: Final = json.JSONDecoder()
-_REPORT: Final = '"SgxEnclave":'
-"""Text before the report in dcap-qvl's claims; no JSON string contains it, because of its quotation marks."""
+_REPORT: Final = '"report":'
+"""Text before the quote's report, which stands last in dcap-qvl's claims; no JSON string contains it, because of its
+quotation marks."""
 MAX_KNOWN_CLAIMS: Final = 256
 """Limit of cached entries of parsed claims without report. A platform has one entry, under 4 KiB of text."""
 
@@ -37,7 +50,7 @@ class Appraisal:
     """dcap-qvl's acceptance of a quote. dcap-qvl accepts out-of-date platforms; our policy checks the status."""
 
     report_body: bytes
-    """The enclave's report body, 384 bytes, put together from the fields that dcap-qvl read."""
+    """The report body of the enclave or TD, put together from the fields that dcap-qvl read."""
     root_key_id: bytes
     tcb: PlatformTcb
 
@@ -46,10 +59,6 @@ class Appraisal:
 class Rejection:
     text: str
     """dcap-qvl's error text, and below it the cause, if dcap-qvl gives one."""
-
-    @property
-    def is_of_debug_enclave(self) -> bool:
-        return DEBUG_TEXT in self.text
 
 
 def load_dcap_qvl() -> ModuleType:
@@ -98,7 +107,7 @@ class Appraiser:
                 return Rejection(": ".join(dict.fromkeys(texts)))
             return Rejection(str(error))
         # Only the report differs among the quotes of a platform: the rest of the claims is cached.
-        begin = text.index(_REPORT) + len(_REPORT)
+        begin = text.rindex(_REPORT) + len(_REPORT)
         report, end = _DECODER.raw_decode(text, begin)
         return Appraisal(_report_body(report), *self._known_claims(f"{text[:begin]}null{text[end:]}"))
 
@@ -118,23 +127,33 @@ class Appraiser:
 
 
 def _report_body(report: dict[str, Any]) -> bytes:
-    for name, size in _INTEGER_SIZES.items():
-        report[name] = report[name].to_bytes(size, "little").hex()
-    return bytes.fromhex("".join([report[name] for name in _REPORT_FIELDS]))
+    ((kind, values),) = report.items()
+    while (base := values.pop("base", None)) is not None:
+        values |= base
+    for name in _INTEGER_SIZES.keys() & values.keys():
+        values[name] = values[name].to_bytes(_INTEGER_SIZES[name], "little").hex()
+    return bytes.fromhex("".join([values[name] for name in _FIELDS[kind]]))
 
 
 def _claims(text: str) -> tuple[bytes, PlatformTcb]:
     """Return the fields of an appraisal after the report body."""
     claims = json.loads(text)
-    platform, quoting_enclave, both = claims["platform"]["tcb_level"], claims["qe"]["tcb_level"], claims["tcb"]
-    components = (component["svn"] for component in platform["tcb"]["sgxtcbcomponents"])
+    platform, quoting_enclave, both = claims["platform"], claims["qe"]["tcb_level"], claims["tcb"]
+    current = platform["current_tcb_level"]
     tcb = PlatformTcb(
-        _level(platform, (*components, platform["tcb"]["pcesvn"])),
+        _platform_level(platform["tcb_level"]),
         _level(quoting_enclave, (quoting_enclave["tcb"]["isvsvn"],)),
         TcbStatus(both["status"]),
         tuple(both["advisory_ids"]),
+        None if current is None else _platform_level(current),
     )
-    return bytes(claims["platform"]["root_key_id"]), tcb
+    return bytes(platform["root_key_id"]), tcb
+
+
+def _platform_level(level: dict[str, Any]) -> TcbLevel:
+    tcb = level["tcb"]
+    sgx, tdx = ([component["svn"] for component in tcb[f"{tee}tcbcomponents"]] for tee in ("sgx", "tdx"))
+    return _level(level, (*sgx, tcb["pcesvn"], *tdx))
 
 
 def _level(level: dict[str, Any], svns: tuple[int, ...]) -> TcbLevel:

@@ -1,17 +1,37 @@
-"""confcom's own judgement of QE identity and TCB levels, with which dcap-qvl's judgement must agree. No I/O.
+"""confcom's own judgement of QE identity, TDX module and TCB levels, with which dcap-qvl's must agree. No I/O.
 
-Rules: PCS API v4, "Get TCB Info" and "Get Quoting Enclave Identity"; convergence of both levels as in Intel's QVL.
+Rules: PCS API v4, "Get TCB Info" and "Get Quoting Enclave Identity"; convergence of levels, and the advice to launch a
+TD again, as in Intel's QVL.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Self
 
-from confcom.sgx.pck.extension import PckExtension
+from confcom.sgx.pck.extension import MAX_COMPONENT_SVN, PckExtension
+from confcom.sgx.quote import QuoteBody
 from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import OUT_OF_DATE, QeIdentity, TcbInfo, TcbLevel, TcbStatus
+from confcom.sgx.td_report import SEAM_ATTRIBUTES_SIZE, TdReport15
 from confcom.verify.verdict import Check, VerdictKind, failed, judged
+
+
+class TdxModuleReport(NamedTuple):
+    """What a TD report says about the TDX module."""
+
+    svns: tuple[bytes, ...]
+    """TEE_TCB_SVN, of the module that launched the TD; then in TDX 1.5 TEE_TCB_SVN2, of the module that runs now."""
+    mr_signer: bytes
+    attributes: int
+
+    @classmethod
+    def of(cls, body: QuoteBody) -> Self | None:
+        """Return None for an enclave's report, since no TDX module made it."""
+        if isinstance(body, ReportBody):
+            return None
+        current = (body.tee_tcb_svn2,) if isinstance(body, TdReport15) else ()
+        return cls((body.tee_tcb_svn, *current), body.mr_signer_seam, body.seam_attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,30 +39,88 @@ class PlatformTcb:
     """The TCB levels of a platform and its quoting enclave, and the status and advisories of their quotes."""
 
     platform: TcbLevel
+    """In TDX, the level of platform and TDX module at the TD's launch together."""
     quoting_enclave: TcbLevel
     status: TcbStatus
     """The status of platform and quoting enclave together."""
     advisory_ids: tuple[str, ...]
     """Advisories of both levels, the platform's first, each once."""
+    current: TcbLevel | None = None
+    """The level of the platform and of the TDX module that runs now; None if the report does not say which runs."""
+    without_module: tuple[TcbStatus, ...] = field(default=(), compare=False)
+    """The platform's statuses at the launch and now, without the TDX module; dcap-qvl does not give them."""
 
-    @classmethod
-    def of(cls, platform: TcbLevel, quoting_enclave: TcbLevel) -> Self:
-        advisories = dict.fromkeys((*platform.advisory_ids, *quoting_enclave.advisory_ids))
-        return cls(platform, quoting_enclave, converged(platform.status, quoting_enclave.status), tuple(advisories))
+    @property
+    def levels(self) -> tuple[TcbLevel, ...]:
+        """The platform's levels at the launch and now."""
+        return (self.platform,) if self.current is None else (self.platform, self.current)
 
 
-def converged(platform: TcbStatus, quoting_enclave: TcbStatus) -> TcbStatus:
-    """Return the status of quotes, which depends on the status of the platform and of its quoting enclave."""
-    if quoting_enclave is TcbStatus.OUT_OF_DATE:
+def converged(platform: TcbStatus, component: TcbStatus) -> TcbStatus:
+    """Return the status of a platform together with a component: its quoting enclave or its TDX module."""
+    if component is TcbStatus.OUT_OF_DATE:
         return OUT_OF_DATE.get(platform, platform)
-    return TcbStatus.REVOKED if quoting_enclave is TcbStatus.REVOKED else platform
+    return TcbStatus.REVOKED if component is TcbStatus.REVOKED else platform
 
 
-def platform_tcb(tcb_info: TcbInfo, qe_identity: QeIdentity, pck: PckExtension, qe: ReportBody) -> PlatformTcb | None:
+def quote_status(platform: tuple[TcbStatus, ...], quoting_enclave: TcbStatus) -> TcbStatus:
+    """Return the status of quotes, by the platform's status at the launch and perhaps now, and its quoting enclave's.
+
+    If only the launch was out of date, the TD should be launched again. Revoked in either is revoked.
+    """
+    launch, *rest = (converged(status, quoting_enclave) for status in platform)
+    if launch is TcbStatus.REVOKED or TcbStatus.REVOKED in rest:
+        return TcbStatus.REVOKED
+    if not rest or launch not in _OUTDATED or rest[0] not in OUT_OF_DATE:
+        return launch
+    if TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED in {launch, OUT_OF_DATE[rest[0]]}:
+        return TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED
+    return TcbStatus.TD_RELAUNCH_ADVISED
+
+
+_OUTDATED = frozenset(OUT_OF_DATE.values())
+
+
+def platform_tcb(
+    tcb_info: TcbInfo, qe_identity: QeIdentity, pck: PckExtension, qe: ReportBody, module: TdxModuleReport | None
+) -> PlatformTcb | None:
     """Return the highest levels that platform and quoting enclave reach; None if one of them reaches none."""
-    platform = _reached(tcb_info.levels, (*pck.tcb.components, pck.tcb.pce_svn))
+    own = (*pck.tcb.components, pck.tcb.pce_svn)
+    platform = [_platform_level(tcb_info, own, svns) for svns in (module.svns if module else (b"",))]
     quoting_enclave = _reached(qe_identity.levels, (qe.isv_svn,))
-    return PlatformTcb.of(platform, quoting_enclave) if platform and quoting_enclave else None
+    found = [pair for pair in platform if pair is not None]
+    if quoting_enclave is None or len(found) < len(platform):
+        return None
+    launch, *rest = (level for level, _ in found)
+    return PlatformTcb(
+        launch,
+        quoting_enclave,
+        quote_status(tuple(level.status for level, _ in found), quoting_enclave.status),
+        tuple(dict.fromkeys((*launch.advisory_ids, *quoting_enclave.advisory_ids))),
+        rest[0] if rest else None,
+        tuple(status for _, status in found),
+    )
+
+
+def _platform_level(tcb_info: TcbInfo, own: tuple[int, ...], svns: bytes) -> tuple[TcbLevel, TcbStatus] | None:
+    """Return the level of a platform with its TDX module (`svns`; empty in SGX), and the status without the module."""
+    version = svns[1] if svns else 0
+    # A module with a version has an identity of its own, whose levels judge its SVNs 0 and 1.
+    components = (MAX_COMPONENT_SVN, MAX_COMPONENT_SVN, *svns[2:]) if version else tuple(svns)
+    level = _reached(tcb_info.levels, (*own, *components))
+    if level is None or not version:
+        return (level, level.status) if level else None
+    known = tcb_info.tdx_modules.get(version)
+    module = _reached(known.levels, (svns[0],)) if known else None
+    if module is None:
+        return None
+    together = replace(
+        level,
+        date=min(level.date, module.date),
+        status=converged(level.status, module.status),
+        advisory_ids=tuple(dict.fromkeys((*level.advisory_ids, *module.advisory_ids))),
+    )
+    return together, level.status
 
 
 def _reached(levels: tuple[TcbLevel, ...], svns: tuple[int, ...]) -> TcbLevel | None:
@@ -69,15 +147,36 @@ def qe_identity_check(qe: ReportBody, identity: QeIdentity) -> Check:
     return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="qe-identity", holds=not other)
 
 
+def tdx_module_check(module: TdxModuleReport, tcb_info: TcbInfo) -> Check:
+    """Check that the TCB info lists the TDX module's version, with the module's signer and attributes."""
+    required = "a TDX module that the TCB info describes"
+    why = "another program than the vendor's TDX module could have made the TD report"
+    for version in (svns[1] for svns in module.svns):
+        if version not in tcb_info.tdx_modules:
+            found = f"a module of version {version}, which it does not list"
+            return failed(required, found, why, VerdictKind.NOT_AUTHENTIC, code="tdx-module")
+    version = module.svns[0][1]
+    known = tcb_info.tdx_modules[version]
+    attributes = module.attributes.to_bytes(SEAM_ATTRIBUTES_SIZE, "little")
+    unknown_bits = any(own & ~mask for own, mask in zip(attributes, known.attributes_mask, strict=True))
+    differs = {
+        "MRSIGNERSEAM": module.mr_signer != known.mr_signer,
+        "SEAMATTRIBUTES": unknown_bits or _differ(attributes, known.attributes, known.attributes_mask),
+    }
+    other = ", ".join(name for name, differing in differs.items() if differing)
+    found = f"another {other}" if other else f"version {version}, MRSIGNERSEAM {module.mr_signer.hex()}"
+    return judged(required, found, why, VerdictKind.NOT_AUTHENTIC, code="tdx-module", holds=not other)
+
+
 def _differ(found: bytes, expected: bytes, mask: bytes) -> bool:
     return any((own ^ other) & bits for own, other, bits in zip(found, expected, mask, strict=True))
 
 
 def tcb_level_check(tcb: PlatformTcb | None) -> Check:
-    """Check that platform and quoting enclave reach a level of the collateral, and that neither level is revoked."""
+    """Check that platform, TDX module and quoting enclave reach levels of the collateral, of which none is revoked."""
     required = "a TCB level of the collateral that is not revoked"
     if tcb is None:
-        why = "platform or quoting enclave is below every level that the collateral lists"
+        why = "platform, TDX module or quoting enclave is below every level that the collateral lists"
         return failed(required, "no level", why, VerdictKind.NOT_AUTHENTIC, code="tcb-not-listed")
     why = "keys of a revoked TCB are known to be compromised"
     holds = tcb.status is not TcbStatus.REVOKED

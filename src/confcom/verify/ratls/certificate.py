@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, overload
 
 import cbor2
 from cryptography import x509
@@ -16,11 +16,23 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.report import report_data
-from confcom.verify.policy import SgxPolicy
+from confcom.verify.policy import Policy
 from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
 from confcom.verify.ratls.evidence import OIDS, Form, KeyBindingError, read_evidence
+from confcom.verify.sgx_policy import SgxPolicy
+from confcom.verify.tdx_policy import TdxPolicy
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot, trusted_root
-from confcom.verify.verdict import Verdict, VerdictKind, failed, judged, kind_of, passed, unusable
+from confcom.verify.verdict import (
+    SgxClaims,
+    TdxClaims,
+    Verdict,
+    VerdictKind,
+    failed,
+    judged,
+    kind_of,
+    passed,
+    unusable,
+)
 from confcom.verify.verifier import refusal_without_collateral, verify
 
 CERTIFICATE_LIFE: Final = timedelta(days=365)
@@ -37,6 +49,7 @@ The function is called only for quotes whose own signatures hold."""
 _BINDING: Final = "each quote's report data binds the key of the certificate"
 
 
+@overload
 def verify_certificate(
     certificate: bytes,
     policy: SgxPolicy,
@@ -45,8 +58,43 @@ def verify_certificate(
     now: datetime | None = None,
     *,
     nonce: bytes | None = None,
-) -> Verdict:
-    """Decide whether the holder of a certificate's key is an enclave that meets the policy.
+) -> Verdict[SgxClaims]: ...
+
+
+@overload
+def verify_certificate(
+    certificate: bytes,
+    policy: TdxPolicy,
+    collateral: CollateralInput,
+    root: TrustedRoot | KnownRoot | None = None,
+    now: datetime | None = None,
+    *,
+    nonce: bytes | None = None,
+) -> Verdict[TdxClaims]: ...
+
+
+@overload
+def verify_certificate(
+    certificate: bytes,
+    policy: Policy,
+    collateral: CollateralInput,
+    root: TrustedRoot | KnownRoot | None = None,
+    now: datetime | None = None,
+    *,
+    nonce: bytes | None = None,
+) -> Verdict[Any]: ...
+
+
+def verify_certificate(
+    certificate: bytes,
+    policy: Policy,
+    collateral: CollateralInput,
+    root: TrustedRoot | KnownRoot | None = None,
+    now: datetime | None = None,
+    *,
+    nonce: bytes | None = None,
+) -> Verdict[Any]:
+    """Decide whether the holder of a certificate's key is an enclave or TD that meets the policy.
 
     Certificates are public; only the TLS handshake proves that the peer holds the key. No content of a certificate
     raises an error. Every quote in the certificate must be verified. The verdict is that of the first quote that is not
@@ -74,14 +122,14 @@ def verify_certificate(
         check = failed(_BINDING, error.what, error.why, VerdictKind.NOT_AUTHENTIC, code="key-binding")
         return Verdict(VerdictKind.NOT_AUTHENTIC, Platform.UNKNOWN, (check,))
     except MalformedError as error:
-        return unusable("a certificate that carries an SGX quote", error, code="certificate")
+        return unusable("a certificate that carries a quote", error, code="certificate")
     own = [passed(_BINDING, ", ".join(item.form.value for item in evidence), code="key-binding")]
     if nonce is not None:
         nonces = [item.nonce for item in evidence if item.nonce is not None]
         found = ", ".join(item.hex() for item in nonces) or "none among the claims"
         why, kind = "the certificate answers another challenge, or is replayed", VerdictKind.AUTHENTIC_NOT_AUTHORISED
         own.append(judged(f"the nonce {nonce.hex()}", found, why, kind, holds=nonce in nonces, code="nonce"))
-    verdicts: list[Verdict] = []
+    verdicts: list[Verdict[Any]] = []
     for quote, bound in dict.fromkeys((item.quote, item.report_data) for item in evidence):
         verdicts.append(_quote_verdict(quote, replace(policy, report_data=bound), collateral, root, now))
         if not verdicts[-1].ok:
@@ -93,11 +141,11 @@ def verify_certificate(
 
 def _quote_verdict(
     quote: bytes,
-    policy: SgxPolicy,
+    policy: Policy,
     collateral: CollateralInput,
     root: TrustedRoot | KnownRoot | None,
     now: datetime | None,
-) -> Verdict:
+) -> Verdict[Any]:
     if not callable(collateral):
         return verify(quote, policy, collateral, root, now)
     trusted = trusted_root(INTEL if root is None else root)
@@ -107,8 +155,8 @@ def _quote_verdict(
 
 def require_arguments(policy: object, nonce: object) -> None:
     """Raise SettingsError if the policy has report data or an argument has the wrong type."""
-    if not isinstance(policy, SgxPolicy):
-        raise WrongTypeError("the policy", "an SgxPolicy", policy)
+    if not isinstance(policy, Policy):
+        raise WrongTypeError("the policy", "an SgxPolicy or a TdxPolicy", policy)
     if policy.report_data is not None:
         raise WrongValueError(
             "the policy has report data",

@@ -12,7 +12,7 @@ import httpx2
 
 from confcom.errors import ConfcomError, UnavailableError, WrongTypeError, WrongValueError
 from confcom.verify.argument_types import time_limit
-from confcom.verify.policy import SgxPolicy
+from confcom.verify.policy import Policy
 from confcom.verify.ratls.certificate import CollateralInput, require_arguments, verify_certificate
 from confcom.verify.trust import KnownRoot, TrustedRoot
 from confcom.verify.verdict import Verdict
@@ -28,16 +28,16 @@ class ConnectError(UnavailableError):
 
 
 class _Context(ssl.SSLContext):
-    decide: Callable[[bytes], Verdict]
+    decide: Callable[[bytes], Verdict[Any]]
 
 
 class AttestedSocket(ssl.SSLSocket):
     """An `ssl.SSLSocket` that sends and reads no application data before the peer is verified."""
 
-    _verdict: Verdict | None = None
+    _verdict: Verdict[Any] | None = None
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Verdict[Any]:
         """The verdict on the peer. Raises WrongValueError if no handshake was done."""
         return _required(self._verdict)
 
@@ -65,7 +65,7 @@ class AttestedSocket(ssl.SSLSocket):
 class _AttestedObject(ssl.SSLObject):
     """Counterpart of AttestedSocket for event loops, which send and receive the bytes themselves."""
 
-    _verdict: Verdict | None = None
+    _verdict: Verdict[Any] | None = None
 
     def do_handshake(self) -> None:
         super().do_handshake()
@@ -80,13 +80,13 @@ class _AttestedObject(ssl.SSLObject):
         return super().read(len, buffer)
 
 
-def _decide(connection: ssl.SSLSocket | ssl.SSLObject) -> Verdict:
+def _decide(connection: ssl.SSLSocket | ssl.SSLObject) -> Verdict[Any]:
     verdict = cast("_Context", connection.context).decide(connection.getpeercert(binary_form=True) or b"")
     verdict.require_ok()
     return verdict
 
 
-def _required(verdict: Verdict | None) -> Verdict:
+def _required(verdict: Verdict[Any] | None) -> Verdict[Any]:
     # Without this check, OpenSSL would start an unverified handshake at the first write.
     if verdict is None:
         raise WrongValueError("the peer was not verified yet", remedy="call do_handshake first")
@@ -94,7 +94,7 @@ def _required(verdict: Verdict | None) -> Verdict:
 
 
 def client_context(
-    policy: SgxPolicy,
+    policy: Policy,
     collateral: CollateralInput,
     root: TrustedRoot | KnownRoot | None = None,
     now: datetime | None = None,
@@ -125,7 +125,7 @@ def client_context(
 def connect(
     host: str,
     port: int,
-    policy: SgxPolicy,
+    policy: Policy,
     collateral: CollateralInput,
     root: TrustedRoot | KnownRoot | None = None,
     *,
@@ -179,7 +179,7 @@ class RatlsTransport(httpx2.HTTPTransport):
 
     def __init__(
         self,
-        policy: SgxPolicy,
+        policy: Policy,
         collateral: CollateralInput,
         root: TrustedRoot | KnownRoot | None = None,
         now: datetime | None = None,
@@ -203,7 +203,7 @@ class AsyncRatlsTransport(httpx2.AsyncHTTPTransport):
 
     def __init__(
         self,
-        policy: SgxPolicy,
+        policy: Policy,
         collateral: CollateralInput,
         root: TrustedRoot | KnownRoot | None = None,
         now: datetime | None = None,
