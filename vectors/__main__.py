@@ -9,29 +9,19 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.root_seed import RootSeed
-from confcom.testing import Attestation
-from confcom.verify import SgxPolicy, TrustedRoot
-from testkit.verify.verify_lab import NOW, Lab
-from vectors.sgx_cases import SgxCases
+from vectors.tables import all_cases
 from vectors.vector import INDEX
 
-SEED: Final = hashlib.sha256(b"confcom: seed of the vectors for verifiers. It is public: trust it nowhere.").digest()
-"""The seed of all keys under the root of the vectors. Whoever reads this line can sign for that root."""
 WARNING: Final = "The seed of this root is public, so anybody can sign for it. Trust it in tests of a verifier only."
 
 
 def write(folder: Path) -> str:
     """Write the vectors, and return the SHA-256 of the index; the bytes are the same on each run and machine."""
     folder.mkdir(parents=True, exist_ok=True)
-    platform, stranger = (SimulatedPlatform.create(seed, NOW) for seed in (SEED, SEED[::-1]))
-    lab, root = Lab(platform, stranger), TrustedRoot.load(platform.pki.root.der)
-    attestation = Attestation(root, lab.enclave, RootSeed(SEED, int(NOW.timestamp())))
-    vectors = [case.vector("sgx", SgxPolicy) for case in SgxCases(lab, attestation)]
+    vectors = [case.vector(tee) for tee, case in all_cases()]
     files = {f"{vector['name']}.json": _encoded(vector) for vector in vectors}
     digests = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
-    files[INDEX] = _encoded({"warning": WARNING, "root": platform.pki.root.pem.decode(), "sha256": digests})
+    files[INDEX] = _encoded({"warning": WARNING, "root": vectors[0]["root"], "sha256": digests})
     for file, data in files.items():
         (folder / file).write_bytes(data)
     return hashlib.sha256(files[INDEX]).hexdigest()

@@ -24,7 +24,10 @@ KNOWN: Final = {
     "it mixes TCB recoveries": ["*-of-another-tcb-recovery"],
     "it does not read the issuer chain of the PCK's revocation list": ["*-pck-revocation-list-s-chain-of-a-stranger"],
     "it does not know our marks": ["*-mark-removed-*", "*-not-marked-as-simulated", "*-intel-s-common-name", "*-names"],
-    "it refuses each debug enclave": ["*-debug-enclave*"],
+    "it does not read the type of the QE's certification data": ["tdx-type-of-the-qe-s-certification-changed"],
+    "it refuses each debug enclave or TD": ["*-debug", "*-debug-enclave", "*-debug-accepted"],
+    "it refuses each TD with this attribute": ["tdx-td-attribute-*"],
+    "it refuses each TD with a service TD": ["tdx-*-service-td"],
 }
 """Patterns of names of vectors that dcap-qvl 0.7 judges differently, keyed by the reason."""
 

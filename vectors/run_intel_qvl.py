@@ -30,7 +30,13 @@ KNOWN: Final = {
     "it mixes TCB recoveries": ["sgx-*-of-another-tcb-recovery"],
     "it does not read the issuer chain of the PCK's revocation list": ["sgx-pck-revocation-list-s-chain-of-a-stranger"],
     "it does not look for the root in the root's list": ["sgx-root-revoked-in-its-own-list"],
-    "it does not know our marks": ["*-mark-removed-*", "*-not-marked-as-simulated", "*-intel-s-common-name", "*-names"],
+    "it does not know our marks": [
+        "sgx-mark-removed-*",
+        "sgx-root-not-marked-*",
+        "sgx-*-intel-s-common-name",
+        "sgx-*-names",
+    ],
+    "it cannot judge quotes of TDX": ["sgx-quote-of-a-td"],
 }
 """Patterns of names of vectors that sgx-dcap-quote-verify-python 0.0.3 judges differently, keyed by the reason."""
 

@@ -13,12 +13,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.collateral_json import decode_json
-from confcom.verify import Collateral, Verdict, VerdictKind
+from confcom.sgx.tee_type import TeeType
+from confcom.verify import Collateral, SgxPolicy, TdxPolicy, Verdict, VerdictKind
 from confcom.verify.verdict import utc_text
 from testkit.verify.verify_lab import Evidence
 
 Vector = dict[str, Any]
 INDEX: Final = "index.json"
+POLICIES: Final = {TeeType.SGX: SgxPolicy, TeeType.TDX: TdxPolicy}
 BUGS: Final = {
     "format": "does not read sizes, version and key type of a quote strictly",
     "tee": "takes a quote of one TEE for a quote of the other",
@@ -29,7 +31,7 @@ BUGS: Final = {
     "root-validity": "does not check the dates of the trusted root",
     "signatures": "does not check one of the signatures and certificates from the report up to the root",
     "marks": "does not know the marks of simulation of this project",
-    "debug": "accepts a debug enclave, whose memory the host can read",
+    "debug": "accepts a debug enclave or TD, whose memory the host can read",
     "collateral": "does not check a date of the collateral or of its signers",
     "collateral-evaluation": "mixes TCB info and QE identity of two TCB recoveries",
     "collateral-signer": "lets another certificate than the TCB signer's sign the collateral",
@@ -47,8 +49,13 @@ BUGS: Final = {
     "tcb-evaluation": "accepts collateral of an older TCB recovery than the policy demands",
     "tcb-status": "does not compare the TCB status with the policy",
     "advisories": "does not compare the advisories with the policy",
-    "identity": "accepts any enclave if the policy names none",
+    "identity": "accepts any enclave or TD if the policy names none",
     "mr-enclave": "does not compare MRENCLAVE",
+    "mr-td": "does not compare MRTD",
+    **{f"rtmr{number}": f"does not compare RTMR{number}" for number in range(4)},
+    "tdx-module": "does not compare the TDX module with the TCB info",
+    "td-attributes": "accepts a TD whose attributes lay it open to the host",
+    "service-td": "accepts a TD that a service TD can read or move",
     "report-data": "does not compare the report data, so that an old quote can be replayed",
 }
 """The bug of a verifier that accepts a vector, keyed by the code of the first check that fails."""
@@ -65,23 +72,25 @@ class Case:
     demands: Mapping[str, Any]
     """The policy's arguments, as a policy file has them, and the report data."""
 
-    def vector(self, tee: str, policy: type) -> Vector:
+    def vector(self, tee: TeeType) -> Vector:
         demands, evidence = {name: value for name, value in self.demands.items() if value is not None}, self.evidence
-        expected = expected_of(evidence.verdict(policy(**demands)))
+        expected = expected_of(evidence.verdict(POLICIES[tee](**demands)))
         bug = f"accepts it {BUGS[expected['codes'][0]]}" if expected["codes"] else "refuses it refuses good quotes"
         report_data = demands.pop("report_data", None)
         words = {"accepted_tcb_statuses": ["UpToDate"]} | demands | {"report_data": report_data or "not demanded"}
+        name = tee.name.lower()
+        toml = ({"tee": name} if tee is TeeType.TDX else {}) | demands
         return {
-            "name": f"{tee}-{re.sub('[^a-z0-9]+', '-', self.text.lower()).strip('-')}",
+            "name": f"{name}-{re.sub('[^a-z0-9]+', '-', self.text.lower()).strip('-')}",
             "about": f"{self.text}: a verifier that {bug}.",
-            "tee": tee,
+            "tee": name,
             "quote": evidence.quote.hex(),
             "collateral": json.loads(evidence.collateral.to_json()),
             "root": evidence.root.public_bytes(Encoding.PEM).decode(),
             "time": utc_text(evidence.now),
             "policy": {
                 "words": "; ".join(f"{name.replace('_', ' ')}: {_in_words(value)}" for name, value in words.items()),
-                "toml": "".join(f"{name} = {json.dumps(value)}\n" for name, value in demands.items()),
+                "toml": "".join(f"{name} = {json.dumps(value)}\n" for name, value in toml.items()),
                 "report_data": report_data,
             },
             "expected": expected | {"kind": self.kind.value},

@@ -9,6 +9,7 @@ from confcom.errors import MalformedError
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.quote import INTEL_QE_VENDOR_ID, EcdsaSignatureData, Quote, QuoteFrame, QuoteHeader
 from confcom.sgx.report import INTEL_QE_MRSIGNER, ReportBody
+from confcom.sgx.tee_type import TeeType
 from testkit.expected_errors import raises
 
 
@@ -21,7 +22,7 @@ HEADERS = st.builds(
     qe_svn=st.integers(0, 0xFFFF),
     pce_svn=st.integers(0, 0xFFFF),
     user_data=exactly(20),
-    tee_type=st.integers(0, 0xFFFF_FFFF),
+    tee_type=st.just(TeeType.SGX),
     vendor_id=exactly(16),
 )
 BODIES = exactly(384).map(ReportBody.parse)

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from dataclasses import replace
 from importlib.util import find_spec
 from unittest.mock import ANY
@@ -14,9 +13,10 @@ from unittest.mock import ANY
 import pytest
 
 from confcom.errors import ExitCode
-from confcom.sgx.quote import REPORT_BODY, Quote
+from confcom.sgx.quote import QUOTE_HEADER_SIZE, QuoteFrame
 from confcom.sgx.tcb_documents import TcbStatus
-from confcom.verify import SgxPolicy, verifier
+from confcom.sgx.tee_type import TeeType
+from confcom.verify import read_policy, verifier
 from confcom.verify.checks import authenticity
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser
 from confcom.verify.verdict import passed
@@ -35,8 +35,15 @@ def vectors(written):
     return {name.removesuffix(".json"): json.loads((folder / name).read_bytes()) for name in names}
 
 
-def policy_of(vector):
-    return SgxPolicy(report_data=vector["policy"]["report_data"], **tomllib.loads(vector["policy"]["toml"]))
+@pytest.fixture(scope="session")
+def policies(vectors, tmp_path_factory):
+    file, policies = tmp_path_factory.mktemp("policy") / "policy.toml", {}
+    for name, vector in vectors.items():
+        file.write_text(vector["policy"]["toml"])
+        challenge = vector["policy"]["report_data"]
+        tee = TeeType[vector["tee"].upper()]
+        policies[name] = read_policy(file, bytes.fromhex(challenge) if challenge else None, tee=tee)
+    return policies
 
 
 def test_the_bytes_are_the_same_on_each_run(written, tmp_path):
@@ -51,17 +58,23 @@ def test_the_bytes_are_the_same_on_each_run(written, tmp_path):
     assert re.findall(r"\b[0-9a-f]{64}\b", text_of(PAGE)) == [digest]
 
 
-def test_the_verdict_on_each_vector(vectors):
+def test_the_verdict_on_each_vector(vectors, policies):
     """Nothing but the document is needed."""
-    found = {name: expected_of(evidence_of(vector).verdict(policy_of(vector))) for name, vector in vectors.items()}
+    found = {name: expected_of(evidence_of(vector).verdict(policies[name])) for name, vector in vectors.items()}
     assert found == {name: vector["expected"] for name, vector in vectors.items()}
     kinds = re.findall(r"^\| `([a-z-]+)` \| (?:yes|no) \|", text_of(PAGE), re.MULTILINE)
     assert {vector["expected"]["kind"] for vector in vectors.values()} == set(kinds)
 
 
+def test_a_dcap_qvl_that_always_agrees_makes_no_vector_good(vectors, policies, monkeypatch):
+    monkeypatch.setattr(Appraiser, "appraise", lambda *_: Appraisal(ANY, ANY, ANY))
+    kinds = {name: evidence_of(vector).verdict(policies[name]).kind for name, vector in vectors.items()}
+    assert kinds == {name: vector["expected"]["kind"] for name, vector in vectors.items()}
+
+
 def test_each_vector_has_a_name_and_is_about_something(vectors):
     assert [vector["name"] for vector in vectors.values()] == list(vectors)
-    assert len({vector["about"] for vector in vectors.values()}) == len(vectors)
+    assert len({(vector["tee"], vector["about"]) for vector in vectors.values()}) == len(vectors)
     assert {vector["expected"]["codes"][0] for vector in vectors.values() if vector["expected"]["codes"]} == set(BUGS)
 
 
@@ -79,7 +92,7 @@ def always(check):
     return lambda *_, **__: passed("", "", code=check)
 
 
-def quoting_enclaves_level_not_judged(patch, evidence):
+def quoting_enclaves_level_not_judged(patch, evidence, _):
     judged = authenticity.platform_tcb
 
     def judge(info, identity, *rest):
@@ -90,70 +103,66 @@ def quoting_enclaves_level_not_judged(patch, evidence):
     return evidence
 
 
-def header_not_read(patch, evidence):
-    """The attestation key signed the header, but the verifier reads the rest whatever the header says."""
-    check, signed = authenticity.signatures_check, evidence.quote[: REPORT_BODY.stop]
-    patch.setattr(authenticity, "signatures_check", lambda _, *rest: check(signed, *rest))
-    header = bytearray(signed[:48])
-    header[:8] = b"\3\0\2\0\0\0\0\0"
-    return replace(evidence, quote=bytes(header) + evidence.quote[48:])
+def header_not_read(patch, evidence, good):
+    """The verifier knows what the attestation key signed, but reads it as if the header were that of a good quote."""
+    check, size = authenticity.signatures_check, len(QuoteFrame.parse(good.quote).signed_part)
+    patch.setattr(authenticity, "signatures_check", lambda _, *rest: check(evidence.quote[:size], *rest))
+    return replace(evidence, quote=good.quote[:QUOTE_HEADER_SIZE] + evidence.quote[QUOTE_HEADER_SIZE:])
 
 
 def without(module, name):
-    def patched(patch, evidence):
+    def patched(patch, evidence, _):
         patch.setattr(module, name, always(name))
         return evidence
 
     return patched
 
 
+OLD = "old-tcb-info-and-qe-identity-replayed-with-current-revocation-lists"
 BUGGY = {
-    "QE identity not compared": (without(authenticity, "qe_identity_check"), ["sgx-qe-mrsigner-another-signed"]),
-    "QE's TCB level not judged": (
-        quoting_enclaves_level_not_judged,
-        ["sgx-qe-revoked", "sgx-platform-uptodate-quoting-enclave-outofdate"],
-    ),
-    "QE vendor id not compared": (without(authenticity, "vendor_check"), ["sgx-vendor-id-not-intel-s-signed"]),
-    "header not bound": (
-        header_not_read,
-        [
-            "sgx-header-with-version-2-signed",
-            "sgx-header-with-version-4-with-the-layout-of-3-signed",
-            "sgx-header-with-key-type-3-signed",
-        ],
-    ),
-    "old collateral replayed": (
-        without(verifier, "currency_check"),
-        ["sgx-old-tcb-info-and-qe-identity-replayed-with-current-revocation-lists"],
-    ),
+    "qe-mrsigner-another-signed": without(authenticity, "qe_identity_check"),
+    "qe-revoked": quoting_enclaves_level_not_judged,
+    "platform-uptodate-quoting-enclave-outofdate": quoting_enclaves_level_not_judged,
+    "vendor-id-not-intel-s-signed": without(authenticity, "vendor_check"),
+    "header-with-version-4-signed-in-another-layout": header_not_read,
+    "header-with-key-type-3-signed-in-another-layout": header_not_read,
+    "header-with-tee-type-tdx-signed-in-another-layout": header_not_read,
+    "header-with-tee-type-sgx-signed-in-another-layout": header_not_read,
+    OLD: without(verifier, "currency_check"),
 }
-"""Verifiers with one bug, and the vectors that they get wrong."""
+"""Verifiers with one bug, keyed by the vectors, without their TEEs, that the verifiers get wrong."""
+ONE_BUG = [
+    pytest.param(stub, f"{tee}-{name}", id=f"{tee}-{name}")
+    for name, stub in BUGGY.items()
+    for tee in ("sgx", "tdx")
+    if f"tee-type-{tee}" not in name
+]
 
 
-@pytest.mark.parametrize(("stub", "name"), [(stub, name) for stub, names in BUGGY.values() for name in names])
-def test_a_verifier_with_one_bug_accepts_its_vector(vectors, stub, name, monkeypatch):
+@pytest.mark.parametrize(("stub", "name"), ONE_BUG)
+def test_a_verifier_with_one_bug_accepts_its_vector(vectors, policies, stub, name, monkeypatch):
     """The stub is confcom's own judgement without one check; dcap-qvl's agrees."""
     vector = vectors[name]
-    evidence, policy = evidence_of(vector), policy_of(vector)
+    evidence, policy = evidence_of(vector), policies[name]
     assert not evidence.verdict(policy).ok
-    evidence = stub(monkeypatch, evidence)
-    agreeing = Appraisal(evidence.quote[REPORT_BODY], evidence.trusted.key_id, tcb=ANY)
-    monkeypatch.setattr(Appraiser, "appraise", lambda *_: agreeing)
+    evidence = stub(monkeypatch, evidence, evidence_of(vectors[f"{vector['tee']}-good-quote"]))
+    monkeypatch.setattr(Appraiser, "appraise", lambda *_: Appraisal(ANY, ANY, ANY))
     verdict = evidence.verdict(policy)
     assert verdict.ok, [check.to_json() for check in verdict.failures]
 
 
-def test_a_verifier_without_any_check_accepts_a_strangers_quote(vectors):
-    vector = vectors["sgx-a-stranger-s-whole-quote"]
-    evidence, policy = evidence_of(vector), policy_of(vector)
-    body = Quote.parse(evidence.quote).body
-    assert (body.mr_enclave, body.report_data) == (policy.mr_enclave, policy.report_data)
+@pytest.mark.parametrize("name", ["sgx-a-stranger-s-whole-quote", "tdx-a-stranger-s-whole-quote"])
+def test_a_verifier_without_any_check_accepts_a_strangers_quote(vectors, policies, name):
+    evidence, policy = evidence_of(vectors[name]), policies[name]
+    body = evidence.parsed.body
+    for measurement in ("mr_enclave", "mr_td", "rtmr0", "report_data"):
+        assert getattr(body, measurement, None) == getattr(policy, measurement, None)
     assert not evidence.verdict(policy).ok
 
 
-def test_the_page_names_the_vectors_of_each_bug(vectors):
-    listed = set(re.findall(r"`(sgx-[a-z0-9-]+)`", text_of(PAGE).partition("## Six bugs")[2].partition("\n## ")[0]))
-    assert listed == {*(name for _, names in BUGGY.values() for name in names), "sgx-a-stranger-s-whole-quote"}
+def test_the_page_names_the_vectors_of_each_bug():
+    listed = re.findall(r"`([a-z0-9-]{5,})`", text_of(PAGE).partition("## Six bugs")[2].partition("\n## ")[0])
+    assert set(listed) == {*BUGGY, "a-stranger-s-whole-quote"}
 
 
 RUNNERS = {

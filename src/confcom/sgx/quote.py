@@ -215,13 +215,13 @@ def body_type(body: QuoteBody) -> BodyType:
 
 def _body_types(header: QuoteHeader) -> tuple[BodyType, ...]:
     """Return the types of body that quotes with this version and TEE type can have."""
-    if header.version == SGX_QUOTE_VERSION or header.tee_type == TeeType.SGX:
+    if header.tee_type == TeeType.SGX:
         return _SGX_BODIES
-    if header.tee_type != TeeType.TDX:
+    if header.tee_type != TeeType.TDX or header.version == SGX_QUOTE_VERSION:
         raise MalformedError(
             f"a quote with TEE type 0x{header.tee_type:x} cannot be read",
             error_code="unsupported-tee-type",
-            why="byte 4 declares it; 0 is SGX, and 0x81 is TDX",
+            why="byte 4 declares it; 0 is SGX, and 0x81 is TDX, which begins with version 4",
             remedy="check that the quote was not altered",
         )
     return _TD_BODIES if header.version == TYPED_BODY_VERSION else _TD_BODIES[:1]

@@ -147,20 +147,19 @@ def _judged_by(
 ) -> tuple[tuple[Check, ...], Callable[[TdxModuleReport | None], TcbJudgement]]:
     qe, tee = quote.signature.qe_report_body, tee_of(quote.body)
     tcb_info, qe_identity = collateral.tcb_info, collateral.qe_identity
-    checks = (
-        platform_match_check(collateral, tee, chain, extension),
-        pck_revocation_check(chain, collateral),
-        qe_identity_check(qe, qe_identity),
-    )
-    if isinstance(extension, MalformedError) or tcb_info.tee is not tee:
-        return checks, _no_judgement
+    checks = [platform_match_check(collateral, tee, chain, extension), pck_revocation_check(chain, collateral)]
+    if tcb_info.tee is not tee:
+        return tuple(checks), _no_judgement
+    checks.append(qe_identity_check(qe, qe_identity))
+    if isinstance(extension, MalformedError):
+        return tuple(checks), _no_judgement
 
     def judge(module: TdxModuleReport | None) -> TcbJudgement:
         tcb = platform_tcb(tcb_info, qe_identity, extension, qe, module)
         level = tcb_level_check(tcb)
         return (level,) if module is None else (tdx_module_check(module, tcb_info), level), tcb
 
-    return checks, judge
+    return tuple(checks), judge
 
 
 def _no_judgement(_: TdxModuleReport | None) -> TcbJudgement:

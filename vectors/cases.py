@@ -1,18 +1,18 @@
-"""The cases of SGX: the project's table of defects, each TCB status, each staging, policies, and dates."""
+"""The cases that both TEEs have: the project's table of defects, TCB statuses, stagings, policies, and dates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
 from confcom.sgx.quote import QuoteFrame
 from confcom.sgx.tcb_documents import OUT_OF_DATE, PLATFORM_STATUSES, TcbStatus
+from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import RECOVERY_NUMBER, Staging
 from confcom.simulation.keys import sign
 from confcom.simulation.pki import CERTIFICATE_VALIDITY
-from confcom.testing import Attestation
 from confcom.verify import Collateral
 from testkit.verify import tampering
 from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
@@ -21,44 +21,34 @@ from vectors.vector import Case
 
 ADVISORY: Final = "INTEL-SA-00615"
 DAY: Final = timedelta(days=1)
-HEADERS: Final = {"version 2": (0, 2), "version 4 with the layout of 3": (0, 4), "key type 3": (2, 3)}
+HEADERS: Final = {
+    TeeType.SGX: {"version 2": (0, 2), "version 4": (0, 4), "key type 3": (2, 3), "TEE type TDX": (4, 0x81)},
+    TeeType.TDX: {"version 3": (0, 3), "version 4": (0, 4), "key type 3": (2, 3), "TEE type SGX": (4, 0)},
+}
 """Offset and value of declarations that do not fit what follows, although the attestation key signed them."""
 STAGINGS: Final = {Staging.NONE: VERIFIED, Staging.REVOKED: FALSE, Staging.EARLY: VERIFIED, Staging.EXPIRED: UNUSABLE}
 """Kinds of verdict on the standard set; with other stagings, it is REFUSED."""
 
 
 @dataclass(frozen=True, slots=True)
-class SgxCases:
+class Cases:
+    tee: TeeType
     lab: Any
     """A Lab of testkit: the platform and its keys."""
-    attestation: Attestation
-    """It makes quotes of the same platform."""
-
-    def __iter__(self) -> Iterator[Case]:
-        good = self.lab.evidence()
-        yield self.case("good quote", VERIFIED, good)
-        for defect in tampering.cases():
-            yield self.case(defect.name, defect.kind, defect.tamper(self.lab, good))
-        for text, (offset, value) in HEADERS.items():
-            yield self.case(f"header with {text}, signed", UNUSABLE, self.header_signed(good, offset, value))
-        yield self.case("root of a third party", REFUSED, tampering.third_party(self.lab))
-        yield from self._statuses()
-        for staging in Staging:
-            yield self.case(f"staging {staging}", STAGINGS.get(staging, REFUSED), self.staged(staging))
-        yield self.case("staging early, the early set", REFUSED, self.staged(Staging.EARLY, early=True))
-        yield from self._policies(good)
-        yield from self._dates(good)
+    made: Callable[..., Any]
+    """Makes an Evidence of confcom.testing from the same platform."""
+    demands: Mapping[str, Any]
+    """A policy that accepts the lab's evidence."""
 
     def case(self, text: str, kind: Any, evidence: Any, **demands: object) -> Case:
-        own = {"mr_enclave": self.lab.enclave.mr_enclave.hex(), "allow_simulated": True, "report_data": CHALLENGE.hex()}
-        return Case(text, kind, evidence, own | demands)
+        return Case(text, kind, evidence, {**self.demands, **demands})
 
     def quoted(self, **settings: Any) -> Any:
-        made = self.attestation.quote(CHALLENGE, **({"now": NOW} | settings))
+        made = self.made(CHALLENGE, **({"now": NOW} | settings))
         return replace(self.lab.evidence(), quote=made.quote, collateral=made.collateral)
 
     def staged(self, staging: Staging, *, early: bool = False) -> Any:
-        bundle = self.lab.platform.collateral(NOW, staging=staging, early=early)
+        bundle = self.lab.platform.collateral(NOW, staging=staging, early=early, tee=self.tee)
         return replace(self.lab.evidence(), collateral=Collateral.from_files(bundle.to_files()))
 
     def header_signed(self, evidence: Any, offset: int, value: int) -> Any:
@@ -69,8 +59,28 @@ class SgxCases:
         quote[size + 4 : size + 68] = sign(self.lab.attestation_key, bytes(quote[:size]))
         return replace(evidence, quote=bytes(quote))
 
+    def shared(self) -> Iterator[Case]:
+        good = self.lab.evidence()
+        yield self.case("good quote", VERIFIED, good)
+        for defect in tampering.cases(of_a_td=self.tee is TeeType.TDX):
+            if not defect.of_a_td and (self.tee, defect.name) != (TeeType.TDX, "tcb_info of a stranger"):
+                text = defect.name if self.tee is TeeType.SGX else defect.name.replace("mr_enclave", "MRTD")
+                yield self.case(text, defect.kind, defect.tamper(self.lab, good))
+        for text, (offset, value) in HEADERS[self.tee].items():
+            changed = self.header_signed(good, offset, value)
+            yield self.case(f"header with {text}, signed, in another layout", UNUSABLE, changed)
+        yield from self._statuses()
+        for staging in Staging:
+            kind = STAGINGS.get(staging, REFUSED)
+            if self.tee is TeeType.SGX and staging is Staging.RELAUNCH_ADVISED:
+                kind = VERIFIED
+            yield self.case(f"staging {staging}", kind, self.staged(staging))
+        yield self.case("staging early, the early set", REFUSED, self.staged(Staging.EARLY, early=True))
+        yield from self._policies(good)
+        yield from self._dates(good)
+
     def _statuses(self) -> Iterator[Case]:
-        for status in (status for status in TcbStatus if status in PLATFORM_STATUSES):
+        for status in (status for status in TcbStatus if self.tee is TeeType.TDX or status in PLATFORM_STATUSES):
             kind = {TcbStatus.UP_TO_DATE: VERIFIED, TcbStatus.REVOKED: FALSE}.get(status, REFUSED)
             evidence = self.quoted(tcb=status, advisories=[ADVISORY])
             yield self.case(f"platform {status}", kind, evidence)
@@ -84,8 +94,6 @@ class SgxCases:
     def _policies(self, good: Any) -> Iterator[Case]:
         hardening = self.quoted(tcb="SWHardeningNeeded", advisories=[ADVISORY])
         accepting = {"accepted_tcb_statuses": ["UpToDate", "SWHardeningNeeded"]}
-        yield self.case("another MRENCLAVE demanded", REFUSED, good, mr_enclave="11" * 32)
-        yield self.case("no enclave demanded", REFUSED, good, mr_enclave=None)
         yield self.case("another challenge demanded", REFUSED, good, report_data="11" * 64)
         yield self.case("no challenge demanded", REFUSED, good, report_data=None)
         yield self.case("simulated platforms not accepted", REFUSED, good, allow_simulated=None)
@@ -94,14 +102,14 @@ class SgxCases:
         yield self.case("advisory accepted", VERIFIED, hardening, accepted_advisories=[ADVISORY], **accepting)
         yield self.case("advisory not accepted", REFUSED, hardening, accepted_advisories=[], **accepting)
         yield self.case("advisory rejected", REFUSED, hardening, rejected_advisories=[ADVISORY], **accepting)
-        yield self.case("debug enclave, accepted", VERIFIED, self.quoted(debug=True), allow_debug=True)
+        yield self.case("debug, accepted", VERIFIED, self.quoted(debug=True), allow_debug=True)
 
     def _dates(self, good: Any) -> Iterator[Case]:
         old = self.quoted(now=NOW - 40 * DAY).collateral
         replayed = self.staged(Staging.OUT_OF_DATE).with_collateral(tcb_info=old.tcb_info, qe_identity=old.qe_identity)
         end = NOW + CERTIFICATE_VALIDITY
         yield self.case("old TCB info and QE identity replayed with current revocation lists", UNUSABLE, replayed)
-        yield self.case("collateral issued in the future", UNUSABLE, self.quoted(now=NOW + 40 * DAY))
+        yield self.case("collateral not yet issued", UNUSABLE, self.quoted(now=NOW + 40 * DAY))
         yield self.case("last day of the collateral", VERIFIED, replace(good, now=NOW + 28 * DAY))
         yield self.case("day after the collateral expired", UNUSABLE, replace(good, now=NOW + 30 * DAY))
         yield self.case("day before the certificates", FALSE, replace(good, now=NOW - 2 * DAY))
