@@ -12,42 +12,57 @@ import dcap_qvl
 from bench.load import WrongAnswerError
 from bench.machine import Checkout, Cores, on_core
 from bench.report import Goal, Section, in_turn, say
-from confcom.testing import Attestation
-from confcom.verify import verify
+from confcom.testing import Attestation, Evidence
+from confcom.verify import SgxPolicy, TdxPolicy, verify
 
 VERIFICATIONS = 500
 """Number of verifications of each side in a round; one takes under a millisecond."""
 PREPARED, ALONE, EACH_TIME = "collateral parsed once", "dcap-qvl alone", "parsed each time"
 RATIO = "collateral parsed once, in the time of dcap-qvl alone"
 GOALS = {RATIO: Goal(1.4)}
+Turns = Mapping[str, Callable[[], object]]
 
 
 def measure_verification(sides: Mapping[str, Checkout], rounds: int, directory: Path) -> list[Section]:
     del sides, directory  # another checkout may lack these functions
-    section = Section("Verification of a quote, on one core", [PREPARED, ALONE, EACH_TIME], GOALS)
     made, now = Attestation.create(), datetime.now(UTC)
-    evidence, policy = made.quote(b"challenge"), made.policy(b"challenge")
+    turns = {
+        "SGX": _turns(made.quote(b"challenge"), made.policy(b"challenge"), made.policy(b"another"), now),
+        "TDX": _turns(made.td_quote(b"challenge"), made.td_policy(b"challenge"), made.td_policy(b"another"), now),
+    }
+    sections = {
+        tee: Section(f"Verification of a quote of {tee}, on one core", [PREPARED, ALONE, EACH_TIME], GOALS)
+        for tee in turns
+    }
+    with on_core(Cores().server):
+        for number in range(rounds):
+            say(f"verification: round {number + 1} of {rounds}")
+            for tee, section in sections.items():
+                _measure_round(section, turns[tee], number)
+    return [*sections.values()]
+
+
+def _turns(evidence: Evidence, policy: SgxPolicy | TdxPolicy, other: SgxPolicy | TdxPolicy, now: datetime) -> Turns:
     prepared = evidence.collateral.prepared(evidence.root, now)
     collateral = dcap_qvl.QuoteCollateralV3.from_json(evidence.collateral.to_json())
     verifier, seconds = dcap_qvl.QuoteVerifier(evidence.root.der), int(now.timestamp())
     claims_only = dcap_qvl.QuotePolicy.claims_only(seconds)
-    turns: dict[str, Callable[[], object]] = {
+    if verify(evidence.quote, other, prepared, now=now).ok:
+        raise WrongAnswerError("a replayed quote is accepted")
+    return {
         PREPARED: lambda: verify(evidence.quote, policy, prepared, now=now).require_ok(),
         ALONE: lambda: verifier.verify_with_policy(evidence.quote, collateral, seconds, claims_only),
         EACH_TIME: lambda: verify(evidence.quote, policy, evidence.collateral, evidence.root, now).require_ok(),
     }
-    if verify(evidence.quote, made.policy(b"another"), prepared, now=now).ok:
-        raise WrongAnswerError("a replayed quote is accepted")
-    with on_core(Cores().server):
-        for number in range(rounds):
-            say(f"verification: round {number + 1} of {rounds}")
-            took = {}
-            for side, turn in in_turn(turns.items(), number):
-                began = time.process_time()
-                for _ in range(VERIFICATIONS):
-                    turn()
-                took[side] = (time.process_time() - began) / VERIFICATIONS
-                section.add(side, "CPU of a verification", "µs", took[side] * 1e6)
-                section.add(side, "verifications per second", "", 1 / took[side])
-            section.add(PREPARED, RATIO, "x", took[PREPARED] / took[ALONE])
-    return [section]
+
+
+def _measure_round(section: Section, turns: Turns, number: int) -> None:
+    took = {}
+    for side, turn in in_turn(turns.items(), number):
+        began = time.process_time()
+        for _ in range(VERIFICATIONS):
+            turn()
+        took[side] = (time.process_time() - began) / VERIFICATIONS
+        section.add(side, "CPU of a verification", "µs", took[side] * 1e6)
+        section.add(side, "verifications per second", "", 1 / took[side])
+    section.add(PREPARED, RATIO, "x", took[PREPARED] / took[ALONE])

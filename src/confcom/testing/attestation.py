@@ -38,6 +38,7 @@ from confcom.verify.argument_types import binary, number
 from confcom.verify.policy import advisory_id
 from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.sgx_policy import SgxPolicy
+from confcom.verify.tdx_policy import TdxPolicy
 from confcom.verify.trust import TrustedRoot
 
 DEFAULT_ENCLAVE: Final = SimulatedEnclave.from_name("confcom.testing")
@@ -85,6 +86,14 @@ class Attestation:
         """Return a policy that accepts a good quote over the challenge; `demands` are other arguments of SgxPolicy."""
         accepted = {"mr_enclave": self.enclave.mr_enclave, "allow_simulated": True}
         return SgxPolicy.for_challenge(challenge, **(accepted | demands))
+
+    def td_policy(self, challenge: bytes, **demands: Any) -> TdxPolicy:  # noqa: ANN401 # TdxPolicy's arguments
+        """Return a policy that accepts a good TD quote over the challenge; `demands` are arguments of TdxPolicy.
+
+        The policy demands MRTD and RTMR0 to RTMR2 of this Attestation's TD.
+        """
+        accepted = {name: getattr(self.td, name) for name in ("mr_td", "rtmr0", "rtmr1", "rtmr2")}
+        return TdxPolicy.for_challenge(challenge, **(accepted | {"allow_simulated": True} | demands))
 
     def quote(
         self,

@@ -308,6 +308,11 @@ class Verdict(Generic[ClaimsT_co]):
         """Whether to rely on the quote. False for a simulated quote unless the policy allows simulated platforms."""
         return self.kind is VerdictKind.VERIFIED
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Plain tuples: pickling a verdict takes half as long as with a Check each, and a service pickles every verdict.
+        checks = tuple(map(tuple, self.checks))
+        return _unpickled, (self.kind, self.platform, checks, *(getattr(self, name) for name in _AFTER_CHECKS))
+
     def __bool__(self) -> NoReturn:
         """Raise an error, because `if verdict:` looks like a test whether the quote is good."""
         raise AmbiguousVerdictError
@@ -345,6 +350,13 @@ class Verdict(Generic[ClaimsT_co]):
             "claims": self.claims.to_json() if self.claims else None,
             "checks": [check.to_json() for check in self.checks],
         }
+
+
+_AFTER_CHECKS = tuple(field.name for field in fields(Verdict))[3:]
+
+
+def _unpickled(kind: VerdictKind, platform: Platform, checks: Iterable[Iterable[Any]], *rest: Any) -> Verdict[Any]:  # noqa: ANN401 # the values of _AFTER_CHECKS
+    return Verdict(kind, platform, tuple(map(Check._make, checks)), *rest)
 
 
 class AmbiguousVerdictError(ConfcomError, TypeError):
