@@ -191,7 +191,8 @@ def tee_check(tee: TeeType, policy: Policy) -> Check:
 
 def equal(expected: bytes | int | None, found: bytes | int, why: str, *, code: str) -> Iterator[Check]:
     if expected is not None:
-        required, shown = (one.hex() if isinstance(one, bytes) else str(one) for one in (expected, found))
+        required = expected.hex() if isinstance(expected, bytes) else str(expected)
+        shown = found.hex() if isinstance(found, bytes) else str(found)
         yield compared(required, shown, why, code=code, holds=expected == found)
 
 
