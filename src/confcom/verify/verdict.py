@@ -101,7 +101,9 @@ class Check(NamedTuple):
 
 def passed(required: str, found: str, why: str = "", *, code: str) -> Check:
     """Return a check that passed."""
-    return Check(code, CheckStatus.PASSED, printable(required), printable(found), printable(why))
+    if not (required + found + why).isprintable():
+        required, found, why = printable(required), printable(found), printable(why)
+    return Check(code, CheckStatus.PASSED, required, found, why)
 
 
 def failed(required: str, found: str, why: str, consequence: VerdictKind, *, code: str) -> Check:
