@@ -17,7 +17,7 @@ from confcom.verify.verdict import RTMRS, Check, TdxClaims, not_checked
 class Flaw(Enum):
     """Why a report of an enclave or TD is refused whatever the policy; the values are dcap-qvl's error texts (0.7).
 
-    dcap-qvl gives these errors only after all its other checks have passed, and compares no other errors.
+    dcap-qvl gives these errors only after all its other checks have passed. confcom compares no other texts of errors.
     """
 
     DEBUG = "Debug mode is enabled"
