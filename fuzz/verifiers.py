@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.errors import ExitCode, MalformedError
 from confcom.sgx.certificates import load_certificate
+from confcom.sgx.certification import UNREADABLE_X509
 from confcom.sgx.collateral_bundle import CollateralBundle
 from confcom.sgx.quote import Quote, QuoteFrame
 from confcom.sgx.signed_json import SignedJson
@@ -104,7 +105,7 @@ def _mutated_quote(good: GoodEvidence, random: Random, *, again: bool) -> bytes:
 
 def _signed_part(good: SimulatedEvidence, part: str, data: bytes) -> bytes:
     """Return a part of the collateral signed again by its right key; unchanged if it cannot be parsed."""
-    with contextlib.suppress(MalformedError, ValueError):
+    with contextlib.suppress(MalformedError, *UNREADABLE_X509):
         if part in CRLS:
             return good.signed_crl(part, x509.load_der_x509_crl(data))
         if part in SIGNED_PARTS:
@@ -184,7 +185,7 @@ def _intels(good: GoodEvidence, evidence: Mutated) -> str:
             qe_identity=parts.qe_identity.decode(),
             expiration_date=good.now.astimezone().replace(tzinfo=None),  # it reads naive time as the machine's local
         )
-    except (MalformedError, ValueError, TypeError, RuntimeError) as error:
+    except (MalformedError, RuntimeError, *UNREADABLE_X509) as error:
         return f"refused: {error}"[:MAX_SHOWN]
     statuses = (result.pck_certificate_status, result.tcb_info_status, result.qe_identity_status, result.quote_status)
     names = [status.name for status in statuses]

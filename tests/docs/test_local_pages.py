@@ -81,7 +81,7 @@ def test_verify_a_quote(folder, socket, typed):
     assert fetched.returncode == 0, fetched.stderr
     assert hardware.startswith("confcom verify q.bin --root intel --collateral collateral.json")
     assert typed(verify.replace("out/collateral", "collateral.json"), MRENCLAVE=expected).returncode == 0
-    (program,) = blocks(VERIFY, "python")
+    program, _of_a_td = blocks(VERIFY, "python")
     call = f'print(decide(bytes.fromhex("{expected}"), bytes.fromhex("abcdef")).mr_enclave.hex())\n'
     (folder / "program.py").write_text(f"{program}{call}")
     ran = typed("python program.py")

@@ -25,6 +25,8 @@ SGX_QUOTE_VERSION = 3
 TDX_QUOTE_VERSION = 4
 TYPED_BODY_VERSION = 5
 """The version in which the body's type and size precede the body."""
+_TYPE_AND_SIZE = 6
+"""Bytes of the body's type and size."""
 QUOTE_VERSIONS = (SGX_QUOTE_VERSION, TDX_QUOTE_VERSION, TYPED_BODY_VERSION)
 QUOTE_HEADER_SIZE = 48
 SIGNED_PART_SIZE = QUOTE_HEADER_SIZE + REPORT_BODY_SIZE
@@ -273,6 +275,11 @@ class QuoteFrame:
     def size(self) -> int:
         """Size of the quote in bytes, without trailing bytes."""
         return len(self.signed_part) + 4 + len(self.signature_data)
+
+    @property
+    def encoded_body(self) -> bytes:
+        begin = QUOTE_HEADER_SIZE + (_TYPE_AND_SIZE if self.header.version == TYPED_BODY_VERSION else 0)
+        return self.signed_part[begin:]
 
     @property
     def isv_signature(self) -> bytes:

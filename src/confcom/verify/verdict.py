@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Pro
 from confcom.errors import ConfcomError, ExitCode, printable
 from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import TcbStatus
-from confcom.sgx.td_report import TdReport10
+from confcom.sgx.td_report import TdReport10, TdReport15, TdReport15Ex
 from confcom.verify.trust import Platform
 
 
@@ -101,7 +101,9 @@ class Check(NamedTuple):
 
 def passed(required: str, found: str, why: str = "", *, code: str) -> Check:
     """Return a check that passed."""
-    return Check(code, CheckStatus.PASSED, printable(required), printable(found), printable(why))
+    if not (required + found + why).isprintable():
+        required, found, why = printable(required), printable(found), printable(why)
+    return Check(code, CheckStatus.PASSED, required, found, why)
 
 
 def failed(required: str, found: str, why: str, consequence: VerdictKind, *, code: str) -> Check:
@@ -207,45 +209,52 @@ class TdxClaims:
     """The 64 bytes of report data that the TD was asked to put into its report."""
     debug: bool
     """Whether the TD is debugged or profiled (any bit of TUD), so that the host can look into it."""
-    tee_tcb_svn2: bytes | None
+    tee_tcb_svn2: bytes | None = None
     """TEE_TCB_SVN2, 16 bytes: the SVNs of the TDX module that runs now."""
-    mr_service_td: bytes | None
+    mr_service_td: bytes | None = None
     """MRSERVICETD, 48 bytes: the hash of the service TDs that are bound to the TD; zeros mean none."""
-    vmid: int | None
+    vmid: int | None = None
     """VMID, 0 to 3: which virtual machine of a partitioned TD asked for the report."""
-    td_id: bytes | None
+    td_id: bytes | None = None
     """TD_ID, 32 bytes: another one after each launch."""
-    dev_info: bytes | None
+    dev_info: bytes | None = None
     """The hash of the TD's device information, 48 bytes."""
-    init_service_td_hash: bytes | None
+    init_service_td_hash: bytes | None = None
     """The hash of the service TDs that were bound at the TD's creation, 48 bytes."""
-    init_service_td_attributes: bytes | None
+    init_service_td_attributes: bytes | None = None
     """The attributes of the service TD that was bound at the TD's creation, 8 bytes."""
-    init_cpu_svn: bytes | None
+    init_cpu_svn: bytes | None = None
     """CPUSVN at the TD's creation, 16 bytes."""
-    init_tee_tcb_svn: bytes | None
+    init_tee_tcb_svn: bytes | None = None
     """TEE_TCB_SVN at the TD's creation, 16 bytes."""
-    init_tee_fmspc: bytes | None
+    init_tee_fmspc: bytes | None = None
     """The kind of platform on which the TD was created, 12 bytes."""
-    cur_service_td_hash: bytes | None
+    cur_service_td_hash: bytes | None = None
     """The hash of the service TDs that are bound now, 48 bytes."""
-    cur_service_td_attributes: bytes | None
+    cur_service_td_attributes: bytes | None = None
     """The attributes of the service TD that is bound now, 8 bytes."""
 
     @classmethod
     def of(cls, body: TdReport10) -> Self:
         """Read the claims from a quote's TD report."""
-        values: dict[str, Any] = {name: getattr(body, name, None) for name in _TDX_FIELDS}
-        numbers = {name: value.to_bytes(8, "big") for name in _NUMBERS if (value := values[name]) is not None}
-        return cls(**(values | numbers), debug=body.under_debug)
+        names, getter = _TDX_FIELDS[type(body)]
+        values: dict[str, Any] = dict(zip(names, getter(body), strict=True))
+        for name in _NUMBERS & values.keys():
+            values[name] = values[name].to_bytes(8, "big")
+        return cls(**values, debug=body.under_debug)
 
     def to_json(self) -> dict[str, object]:
         """Return plain values for `json.dumps`, with bytes in hexadecimal."""
         return _plain(self)
 
 
-_TDX_FIELDS: Final = tuple(field.name for field in fields(TdxClaims) if field.name != "debug")
-_NUMBERS: Final = frozenset(_TDX_FIELDS).intersection(
+def _reader(body: type[TdReport10]) -> tuple[tuple[str, ...], attrgetter[tuple[object, ...]]]:
+    names = tuple(field.name for field in fields(body))
+    return names, attrgetter(*names)
+
+
+_TDX_FIELDS: Final = {body: _reader(body) for body in (TdReport10, TdReport15, TdReport15Ex)}
+_NUMBERS: Final = frozenset(
     {"seam_attributes", "td_attributes", "xfam", "init_service_td_attributes", "cur_service_td_attributes"}
 )
 RTMRS: Final = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")

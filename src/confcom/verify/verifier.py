@@ -231,7 +231,7 @@ def verify_quote(
             checks.append(not_checked(_APPRAISAL, "an own check of confcom failed", code="appraisal"))
         else:
             result = usable.appraiser.appraise(quote, at)
-            checks.append(_appraisal_check(result, body.encode(), root, tcb, flaws))
+            checks.append(_appraisal_check(result, frame.encoded_body, root, tcb, flaws))
     names = tuple(sorted(marks))
     if (kind := kind_of(checks)) in _UNDECIDABLE:
         why = "the content of a quote means nothing before its authenticity is proven"

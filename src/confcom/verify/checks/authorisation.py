@@ -185,13 +185,15 @@ DEBUG_CAVEAT = "dcap-qvl refuses what this quote reports, so that confcom's own 
 
 def tee_check(tee: TeeType, policy: Policy) -> Check:
     """Check that the quote is of the policy's TEE."""
-    why = f"the policy is one of {policy.tee.name}; for this quote pass a {tee.name.title()}Policy"
-    return compared(f"a quote of {policy.tee.name}", tee.name, why, code="tee", holds=tee is policy.tee)
+    wanted = policy.tee
+    why = "" if tee is wanted else f"the policy is one of {wanted.name}; for this quote pass a {tee.name.title()}Policy"
+    return compared(f"a quote of {wanted.name}", tee.name, why, code="tee", holds=not why)
 
 
 def equal(expected: bytes | int | None, found: bytes | int, why: str, *, code: str) -> Iterator[Check]:
     if expected is not None:
-        required, shown = (one.hex() if isinstance(one, bytes) else str(one) for one in (expected, found))
+        required = expected.hex() if isinstance(expected, bytes) else str(expected)
+        shown = found.hex() if isinstance(found, bytes) else str(found)
         yield compared(required, shown, why, code=code, holds=expected == found)
 
 

@@ -13,15 +13,11 @@ from confcom.verify.checks.authorisation import compared, equal, refused
 from confcom.verify.tdx_policy import TdImage, TdxPolicy
 from confcom.verify.verdict import RTMRS, Check, TdxClaims, not_checked
 
-_RESERVED: Final = sum(1 << bit for bits in (range(1, 4), range(7, 16), range(23, 27), range(32, 62)) for bit in bits)
-"""Bits of TDATTRIBUTES that must be zero (TDX Module ABI Specification, 348551-008US, table 3.23)."""
-_PROFILING: Final = TdAttribute.HGS_PLUS_PROF | TdAttribute.PERF_PROF | TdAttribute.PMT_PROF
-
 
 class Flaw(Enum):
     """Why a report of an enclave or TD is refused whatever the policy; the values are dcap-qvl's error texts (0.7).
 
-    dcap-qvl gives these errors only after all its other checks have passed, and compares no other errors.
+    dcap-qvl gives these errors only after all its other checks have passed. confcom compares no other texts of errors.
     """
 
     DEBUG = "Debug mode is enabled"
@@ -33,6 +29,18 @@ class Flaw(Enum):
     SERVICE_TD = "Invalid MR service TD"
 
 
+_REQUIRED: Final = TdAttribute.SEPT_VE_DISABLE.value
+_RESERVED: Final = sum(1 << bit for bits in (range(1, 4), range(7, 16), range(23, 27), range(32, 62)) for bit in bits)
+"""Bits of TDATTRIBUTES that must be zero (TDX Module ABI Specification, 348551-008US, table 3.23)."""
+_BITS: Final = {
+    Flaw.DEBUG: TdAttribute.DEBUG.value,
+    Flaw.PROFILING: (TdAttribute.HGS_PLUS_PROF | TdAttribute.PERF_PROF | TdAttribute.PMT_PROF).value,
+    Flaw.RESERVED_ATTRIBUTES: _RESERVED,
+    Flaw.MIGRATABLE: TdAttribute.MIGRATABLE.value,
+    Flaw.SERVICE_TD_EXTENSION: TdAttribute.SERVTD_EXT.value,
+    Flaw.NO_SEPT_VE_DISABLE: _REQUIRED,
+}
+"""The bits of TDATTRIBUTES that are flaws if they differ from `_REQUIRED`."""
 _ATTRIBUTE_FLAWS: Final = {
     Flaw.PROFILING: "the host can profile the TD",
     Flaw.RESERVED_ATTRIBUTES: "reserved bits are set, whose meaning verifiers do not know",
@@ -45,17 +53,11 @@ _ATTRIBUTE_FLAWS: Final = {
 def flaws_of(body: QuoteBody) -> frozenset[Flaw]:
     if isinstance(body, ReportBody):
         return frozenset({Flaw.DEBUG} if body.debug else ())
-    attributes = body.td_attributes
-    present = {
-        Flaw.DEBUG: attributes & TdAttribute.DEBUG,
-        Flaw.PROFILING: attributes & _PROFILING,
-        Flaw.RESERVED_ATTRIBUTES: attributes & _RESERVED,
-        Flaw.MIGRATABLE: attributes & TdAttribute.MIGRATABLE,
-        Flaw.SERVICE_TD_EXTENSION: attributes & TdAttribute.SERVTD_EXT,
-        Flaw.NO_SEPT_VE_DISABLE: not attributes & TdAttribute.SEPT_VE_DISABLE,
-        Flaw.SERVICE_TD: isinstance(body, TdReport15) and any(body.mr_service_td),
-    }
-    return frozenset(flaw for flaw, value in present.items() if value)
+    wrong = body.td_attributes ^ _REQUIRED
+    flaws = {flaw for flaw, bits in _BITS.items() if wrong & bits}
+    if isinstance(body, TdReport15) and body.mr_service_td.strip(b"\0"):
+        flaws.add(Flaw.SERVICE_TD)
+    return frozenset(flaws)
 
 
 def soundness_checks(body: TdReport10, flaws: frozenset[Flaw]) -> Iterator[Check]:
@@ -64,7 +66,7 @@ def soundness_checks(body: TdReport10, flaws: frozenset[Flaw]) -> Iterator[Check
     why = "; ".join(text for flaw, text in _ATTRIBUTE_FLAWS.items() if flaw in flaws)
     required = "SEPT_VE_DISABLE, no bit of TUD, not migratable, no reserved bits"
     yield compared(required, f"{body.td_attributes:016x}", why, code="td-attributes", holds=not why)
-    found = [value.hex() for value in _service_td_fields(body) if any(value)]
+    found = [value.hex() for value in _service_td_fields(body) if value.strip(b"\0")]
     if Flaw.SERVICE_TD_EXTENSION in flaws:
         found.append("SERVTD_EXT")
     why = "a service TD, such as a migration TD, can read the TD's state, and the policy names none"
