@@ -223,3 +223,24 @@ def test_two_weeks_without_the_source(tmp_path, clock):
         service.answers = answers_of(NEWER)
         clock.now = EXPIRES + HOUR
         assert made.get(EVIDENCE.quote).collateral == NEWER
+
+
+ENDED = """
+import asyncio, atexit, threading
+from confcom.collateral.detached_call import call_detached, run_apart
+
+begun = threading.Event()
+
+async def wait_for_ever():
+    begun.set()
+    await asyncio.Event().wait()
+
+atexit.register(lambda: print(*(thread.name for thread in threading.enumerate())))
+call_detached(lambda: run_apart(wait_for_ever()))
+begun.wait()
+"""
+
+
+def test_no_renewal_runs_while_the_process_ends():
+    done = run_python("-c", ENDED)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "MainThread\n", "")

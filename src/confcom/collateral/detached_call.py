@@ -1,21 +1,35 @@
-"""Calls in threads that never delay the end of the process, as those of concurrent.futures do."""
+"""Calls in threads that hardly delay the end of the process, which waits for threads of concurrent.futures."""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Thread
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from confcom.collateral.fetch_errors import FetchError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+END_SECONDS: Final = 0.5
+"""How long the end of the process waits for a cancelled call: milliseconds, except while another process locks a file.
+If the thread were in OpenSSL when the process ends, it could use a lock that OpenSSL has freed by then (seen)."""
+
 
 def call_detached(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
     """Call a function in a daemon thread. Cancelling the future has no effect."""
+    thread, future = _started(function, *args, **kwargs)
+    if thread is not None:
+        atexit.register(thread.join, END_SECONDS)
+        future.add_done_callback(lambda _: atexit.unregister(thread.join))
+    return future
+
+
+def _started(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> tuple[Thread | None, Future[_T]]:
     future: Future[_T] = Future()
     future.set_running_or_notify_cancel()
 
@@ -25,24 +39,43 @@ def call_detached(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kw
         except BaseException as error:  # noqa: BLE001 # the future has it
             future.set_exception(error)
 
+    thread = Thread(target=call, name="confcom-collateral", daemon=True)
     try:
-        Thread(target=call, name="confcom-collateral", daemon=True).start()
+        thread.start()
     except RuntimeError as error:
         future.set_exception(
             FetchError("no thread can be started", why=str(error), remedy="raise the limit of threads")
         )
-    return future
+        return None, future
+    return thread, future
 
 
 def run_apart(coroutine: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine in an event loop of its own, which no look-up of a host's name keeps from closing."""
+    """Run a coroutine in an event loop of its own, which no look-up of a host's name keeps from closing.
+
+    The end of the process cancels the coroutine.
+    """
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(_DetachedExecutor())
-        return runner.run(coroutine)
+        return runner.run(_cancelled_at_exit(coroutine))
+
+
+async def _cancelled_at_exit(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(coroutine)
+
+    def cancel() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(task.cancel)
+
+    atexit.register(cancel)
+    try:
+        return await task
+    finally:
+        atexit.unregister(cancel)
 
 
 class _DetachedExecutor(ThreadPoolExecutor):
     """For look-ups of host names, on which the C library's resolver sets no limit of time that we know."""
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        return call_detached(fn, *args, **kwargs)
+        return _started(fn, *args, **kwargs)[1]
