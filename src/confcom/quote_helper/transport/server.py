@@ -140,7 +140,7 @@ class AesmServer:
         if ready and self._reserve is None:
             self._reserve = _open_reserve()
         for listener in filter(None, map(self._listeners.get, ready)):
-            ends = self._clock() + self._limits.turn_seconds
+            ends = self._clock() + self._limits.accept_seconds
             while self._accept_batch(listener) and self._clock() < ends:
                 pass
 
