@@ -100,6 +100,10 @@ class ConnectionHandler:
         self._connections.add(connection)
         self._run(self._receive_in_turn, connection)
 
+    def turn_away(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self._run(self.drop, connection, DropReason.SHED)
+
     def poll(self) -> tuple[list[int], bool]:
         """Handle one turn's events; return listeners with events, and whether more events may be ready."""
         others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
