@@ -15,6 +15,7 @@ import pytest
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.errors import ExitCode
 from confcom.quote_helper.transport.handler import EVENTS_PER_TURN, ConnectionHandler
+from confcom.quote_helper.transport.peers import GONE
 from testkit.conditions import until
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
 
@@ -46,6 +47,21 @@ async def test_the_peer_that_holds_most_loses_its_oldest(serve, provider):
     for client in (lone, greedy[22]):
         client.send(ASKS_NUM)
         assert await server.read(client) != b""
+
+
+async def test_without_places_connections_of_ended_processes_are_turned_away(serve, provider):
+    server = serve(provider, max_connections=3, accept_retry_seconds=0.01, **NEVER)
+    held = server.connect(GONE, ASKS_NUM[:1])
+    free = [server.connect(f"peer{number}") for number in range(2)]
+    await until(lambda: server.open == 3)
+    gone = [server.connect(GONE, ASKS_NUM) for _ in range(30)]
+    await until(lambda: server.count("dropped", GONE, "shed") == 30)
+    assert [await server.read(each) for each in gone] == [b""] * 30
+    assert (server.count("dropped"), server.count("paused")) == (30, 0)
+    for client, rest in ((held, ASKS_NUM[1:]), *((each, ASKS_NUM) for each in free)):
+        client.send(rest)
+        assert await server.read(client) != b""
+    assert await server.read(server.connect(GONE, ASKS_NUM)) != b""
 
 
 async def test_where_none_may_go_yet_accepting_pauses(serve, provider):

@@ -100,6 +100,10 @@ class ConnectionHandler:
         self._connections.add(connection)
         self._run(self._receive_in_turn, connection)
 
+    def turn_away(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        self._run(self.drop, connection, DropReason.SHED)
+
     def poll(self) -> tuple[list[int], bool]:
         """Handle one turn's events; return listeners with events, and whether more events may be ready."""
         others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
@@ -119,7 +123,7 @@ class ConnectionHandler:
 
     def drop_unserved(self) -> None:
         """Close connections with an incomplete request, and refuse paused ones: EVENTS_PER_TURN at most."""
-        for connection, _ in self._connections.sheddable_since()[:EVENTS_PER_TURN]:
+        for connection, _ in self._connections.sheddable_since(math.inf)[:EVENTS_PER_TURN]:
             self._run(self._give_up, connection, DropReason.STOPPING)
 
     def close(self) -> None:
@@ -236,15 +240,18 @@ class ConnectionHandler:
     def _end(self, connection: Connection) -> None:
         if connection.stage is ENDED:
             return
-        if connection.watched:
+        slow = self._is_slow(connection)
+        if slow:
             self._stop_watching(connection)
+        elif connection.watched:
+            del self._watched[connection.sock.fileno()]  # close() ends the epoll's watch, and saves a system call
         if connection.ticket is not None:
             self.service.abandon(connection.ticket)
             connection.ticket = None
         self._connections.end(connection)
         if self._slow is None:
             connection.sock.close()
-        elif self._is_slow(connection):
+        elif slow:
             self._slow.close(connection.account.peer, connection.sock)
         else:
             self._slow.timed(connection.account.peer, connection.sock.close)
@@ -320,7 +327,7 @@ class ConnectionHandler:
             paused, incomplete = now - self._limits.peer_wait_seconds, now - self._limits.whole_request_seconds
             late = [
                 connection
-                for connection, since in self._connections.sheddable_since()
+                for connection, since in self._connections.sheddable_since(max(paused, incomplete))
                 if since <= (paused if connection.stage is PAUSED else incomplete)
             ]
             for connection in late[:EVENTS_PER_TURN]:
