@@ -91,7 +91,7 @@ def td_checks(claims: TdxClaims, policy: TdxPolicy) -> Iterator[Check]:
         )
     fitting = [image for image in policy.images or () if image.fits(claims)]
     if policy.images is not None:
-        found = ", ".join(f"{name} {getattr(claims, name).hex()}" for name in ("mr_td", *RTMRS))
+        found = ", ".join(f"{name} {getattr(claims, name).hex()}" for name in ("mr_td", *(() if fitting else RTMRS)))
         required = f"one of the policy's {len(policy.images)} images"
         yield compared(required, found, "none of them fits", code="images", holds=bool(fitting))
     yield from equal(policy.mr_td, claims.mr_td, "the TD began with another firmware", code="mr-td")
