@@ -153,11 +153,9 @@ class QuoteVerifier(Generic[TeeClaimsT_co]):
             now = require_instant(self._clock())
             verdict = await self._workers.run(Request(quote, report_data, now, kept.collateral))
             assert verdict is not None
-        # A quote of another TEE is refused without collateral: that is no fault of the source.
-        faults = [
-            check for check in verdict.failures if check.consequence is VerdictKind.UNUSABLE or check.code == "tee"
-        ]
-        if verdict.kind is VerdictKind.UNUSABLE and all(check.code.startswith("collateral") for check in faults):
+        # A quote of another TEE is refused without collateral, which is no fault of the source.
+        faults = [one for one in verdict.failures if one.consequence is VerdictKind.UNUSABLE or one.code == "tee"]
+        if verdict.kind is VerdictKind.UNUSABLE and all(one.code.startswith("collateral") for one in faults):
             raise FetchError(
                 "the collateral at hand cannot be used",
                 error_code=faults[0].code,
