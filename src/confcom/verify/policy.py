@@ -47,7 +47,8 @@ class Policy(Generic[TeeClaimsT_co]):
     """The demands that a relying party can make of quotes of every TEE.
 
     This base class has no instances: use `SgxPolicy` for enclaves, or `TdxPolicy` for TDs. Without arguments, a policy
-    demands nothing and verifies no quote.
+    demands nothing and verifies no quote. The type is generic in the claims of its verdicts, so that an SgxPolicy is a
+    `Policy[SgxClaims]`, and a TdxPolicy a `Policy[TdxClaims]`; `Policy` alone is either.
 
     Args:
         report_data: 64 bytes; `confcom.verify.report_data` extends a shorter value.
