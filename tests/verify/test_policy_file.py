@@ -246,7 +246,8 @@ def test_a_tds_own_policy_accepts_it(tmp_path, lab):
     assert len(document["platforms"]) == 1
     assert all(f"# {name.upper().replace('_', '')}: " in written.stdout for name in MEASURED)
     checked = run_confcom("policy", "check", files / "policy.toml", "--output", "json")
-    assert json.loads(checked.stdout)["demands"]["images"] == document["images"]
+    demands = json.loads(checked.stdout)["demands"]
+    assert (demands["tee"], demands["images"]) == ("tdx", document["images"])
     assert f"rtmr3 {MEASURED['rtmr3'].hex()}" in run_confcom("policy", "check", files / "policy.toml").stdout
     arguments = ("verify", files / "q.bin", "--root", files / "root.pem", "--collateral", files / "collateral")
     arguments += ("--policy", files / "policy.toml", "--report-data", CHALLENGE.hex(), "--at", NOW.isoformat())

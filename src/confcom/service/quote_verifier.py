@@ -86,10 +86,7 @@ class QuoteVerifier(Generic[TeeClaimsT_co]):
     ) -> None:
         require_policy(policy)
         if not policy.names_identity:
-            raise WrongValueError(
-                "the policy names no enclave and no TD, so it accepts nothing",
-                remedy="name one in it, for example by mr_enclave or mr_td",
-            )
+            raise WrongValueError("the policy names no enclave and no TD", remedy="name one, by mr_enclave or mr_td")
         if not number("the number of processes", processes, MAX_PROCESSES):
             raise WrongValueError("a verifier needs a worker", remedy="pass the number of cores that shall verify")
         if not number("the number of callers", max_callers, MAX_CALLERS):

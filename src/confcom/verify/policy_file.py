@@ -23,12 +23,11 @@ DURATIONS: Final = ("platform_grace_period", "qe_grace_period", "max_collateral_
 DURATION_PATTERN: Final = r"([0-9]{1,6})([dhm])"
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
 _TEES: Final = {tee.name.lower(): tee for tee in TeeType}
-_POLICIES: Final[dict[TeeType, type[SgxPolicy | TdxPolicy]]] = {TeeType.SGX: SgxPolicy, TeeType.TDX: TdxPolicy}
-_ALTERNATIVES: Final[dict[TeeType, tuple[str, type[Identity | TdImage]]]] = {
-    TeeType.SGX: ("identities", Identity),
-    TeeType.TDX: ("images", TdImage),
+_POLICIES: Final[dict[TeeType, tuple[type[SgxPolicy | TdxPolicy], str, type[Identity | TdImage]]]] = {
+    TeeType.SGX: (SgxPolicy, "identities", Identity),
+    TeeType.TDX: (TdxPolicy, "images", TdImage),
 }
-"""The argument that is an array of tables, and the class that each table describes."""
+"""The policy, its argument that is an array of tables, and the class that each table describes."""
 
 
 class PolicyFileError(SettingsError):
@@ -124,12 +123,9 @@ def read_platforms(path: str | os.PathLike[str]) -> frozenset[bytes]:
 def _policy(document: dict[str, Any], required: TeeType | None) -> SgxPolicy | TdxPolicy:
     demands = dict(document)
     tee = _tee(demands.pop("tee", TeeType.SGX.name.lower()), required)
-    policy = _POLICIES[tee]
+    policy, name, alternative = _POLICIES[tee]
     _require_known(demands, frozenset(policy.__dataclass_fields__) - {"report_data"}, f"a policy of {tee.name}")
-    for name in DURATIONS:
-        if name in demands:
-            demands[name] = _duration(name, demands[name])
-    name, alternative = _ALTERNATIVES[tee]
+    demands |= {period: _duration(period, demands[period]) for period in DURATIONS if period in demands}
     if name in demands:
         tables = demands[name]
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):

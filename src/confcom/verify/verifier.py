@@ -204,7 +204,7 @@ def verify_quote(
         quote_marks_check(frame, certification.marks, marks, platform),
         authorisation.tee_check(tee, policy),
         authorisation.debug_check(claims, platform, policy),
-        *(() if isinstance(body, ReportBody) else soundness_checks(body, flaws)),
+        *(() if isinstance(claims, SgxClaims) else soundness_checks(claims, flaws)),
         currency_check(prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, at),
     ]
     tcb = None

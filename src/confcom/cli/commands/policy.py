@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -41,10 +41,12 @@ def check(file: Path, output: str) -> None:
 
     The exit code is 2 if the file has an unknown name in it, or a value that no quote could have.
     """
+    from confcom.sgx.tee_type import TeeType
     from confcom.verify.policy_file import read_policy
 
     found = read_policy(file, tee=None)
-    demands, remarks = _demands(found), list(_remarks(found))
+    tee = {"tee": "tdx"} if found.tee is TeeType.TDX else {}  # as the file says it
+    demands, remarks = tee | _demands(found), list(_remarks(found))
     lines = [*(f"{name}: {_words(value)}" for name, value in demands.items()), *remarks]
     show_result({"demands": demands, "remarks": remarks}, lines, output)
 
@@ -80,7 +82,7 @@ def from_quote(quote: Path) -> None:
     click.echo("\n".join([*lines, *of_body]))
 
 
-def _demands(found: SgxPolicy | TdxPolicy | Identity | TdImage) -> dict[str, object]:
+def _demands(found: Any) -> dict[str, object]:  # noqa: ANN401 # a policy, or a table of it
     given = ((field.name, getattr(found, field.name)) for field in fields(found))
     # Compare with `is`, since 0 equals False, but 0 is a valid demand.
     demanded = ((name, one) for name, one in given if one is not None and one is not False)
@@ -88,14 +90,11 @@ def _demands(found: SgxPolicy | TdxPolicy | Identity | TdImage) -> dict[str, obj
 
 
 def _plain(value: object) -> object:
-    from confcom.verify.sgx_policy import Identity
-    from confcom.verify.tdx_policy import TdImage
-
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, timedelta):
         return str(value)
-    if isinstance(value, Identity | TdImage):
+    if is_dataclass(value):
         return _demands(value)
     if isinstance(value, frozenset | tuple):
         return sorted(map(_plain, value), key=str)

@@ -35,17 +35,6 @@ _TCB_STATUSES = (
     "TDRelaunchAdvised",
     "TDRelaunchAdvisedConfigurationNeeded",
 )
-_ENCLAVE_OPTIONS = {
-    "mr_enclave": "--mrenclave",
-    "mr_signer": "--mrsigner",
-    "isv_prod_id": "--isv-prod-id",
-    "min_isv_svn": "--min-isv-svn",
-    "config_id": "--config-id",
-    "min_config_svn": "--min-config-svn",
-    "isv_ext_prod_id": "--isv-ext-prod-id",
-    "isv_family_id": "--isv-family-id",
-}
-_TD_OPTIONS = {"mr_td": "--mr-td", "rtmr0": "--rtmr0", "rtmr1": "--rtmr1", "rtmr2": "--rtmr2", "rtmr3": "--rtmr3"}
 
 
 def _hexadecimal(text: str) -> bytes:
@@ -245,18 +234,6 @@ def _policy(demands: dict[str, Any], file: Path | None) -> SgxPolicy | TdxPolicy
     from confcom.verify.sgx_policy import SgxPolicy
     from confcom.verify.tdx_policy import TdxPolicy
 
-    of_enclaves, of_tds = (
-        [option for name, option in options.items() if demands[name] is not None]
-        for options in (_ENCLAVE_OPTIONS, _TD_OPTIONS)
-    )
-    if of_enclaves and of_tds:
-        raise click.UsageError(f"{of_enclaves[0]} is of an enclave and {of_tds[0]} of a TD; no quote is of both.")
-    if file:
-        policy = read_policy(file, tee=None)
-        if misplaced := of_tds if isinstance(policy, SgxPolicy) else of_enclaves:
-            raise click.UsageError(f"{misplaced[0]} does not fit {file}, which is a policy of {policy.tee.name}.")
-    else:
-        policy = TdxPolicy() if of_tds else SgxPolicy()
     if demands["platforms"] is not None:
         demands["platforms"] = read_platforms(demands["platforms"])
     challenge = demands["report_data"]
@@ -266,19 +243,29 @@ def _policy(demands: dict[str, Any], file: Path | None) -> SgxPolicy | TdxPolicy
     demands["report_data"] = None if challenge is None else report_data(challenge)
     # Compare with `is`, since 0 equals False, but 0 is a valid demand.
     given = {name: value for name, value in demands.items() if value is not None and value is not False and value != ()}
+    options = [parameter for parameter in click.get_current_context().command.params if parameter.name in given]
+    of_enclaves = [option.opts[0] for option in options if option.name not in TdxPolicy.__dataclass_fields__]
+    of_tds = [option.opts[0] for option in options if option.name not in SgxPolicy.__dataclass_fields__]
+    if of_enclaves and of_tds:
+        raise click.UsageError(f"{of_enclaves[0]} is of an enclave and {of_tds[0]} of a TD; no quote is of both.")
+    if file is None:
+        return TdxPolicy(**given) if of_tds else SgxPolicy(**given)
+    policy = read_policy(file, tee=None)
+    if misplaced := of_tds if isinstance(policy, SgxPolicy) else of_enclaves:
+        raise click.UsageError(f"{misplaced[0]} does not fit {file}, which is a policy of {policy.tee.name}.")
     return replace(policy, **given)
 
 
 def _lines(verdict: Verdict[Any]) -> Iterator[str]:
     """Yield the lines for a verdict. The verdict itself comes last, next to the shell's prompt."""
-    from confcom.verify.verdict import TdxClaims
+    from confcom.verify.verdict import RTMRS, TdxClaims
 
     yield f"platform: {verdict.platform}{_PLATFORM_NOTES[verdict.platform]}"
     if verdict.tcb_status:
         advisories = printable(", ".join(verdict.advisory_ids)) or "none"
         yield f"TCB: {verdict.tcb_status}; advisories: {advisories}"
     if isinstance(verdict.claims, TdxClaims):
-        yield from (f"{name}: {getattr(verdict.claims, name).hex()}" for name in _TD_OPTIONS)
+        yield from (f"{name}: {getattr(verdict.claims, name).hex()}" for name in ("mr_td", *RTMRS))
     width = max((len(check.name) for check in verdict.checks), default=0)
     for check in verdict.checks:
         yield from _check_lines(check, width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from types import ModuleType
 from typing import Any, Final
@@ -13,25 +13,18 @@ from typing import Any, Final
 from confcom.errors import UnavailableError
 from confcom.sgx.collateral_bundle import CollateralBundle, CollateralDocuments
 from confcom.sgx.tcb_documents import TcbLevel, TcbStatus
+from confcom.sgx.td_report import TdReport10, TdReport15, TdReport15Ex
 from confcom.verify.checks.tcb_level import PlatformTcb
 
-_TD_FIELDS_10 = (
-    *("tee_tcb_svn", "mr_seam", "mr_signer_seam", "seam_attributes", "td_attributes", "xfam", "mr_td", "mr_config_id"),
-    *("mr_owner", "mr_owner_config", "rt_mr0", "rt_mr1", "rt_mr2", "rt_mr3", "report_data"),
-)
-_TD_FIELDS_15 = (*_TD_FIELDS_10, "tee_tcb_svn2", "mr_service_td")
 _FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "SgxEnclave": (
         *("cpu_svn", "misc_select", "reserved1", "attributes", "mr_enclave", "reserved2", "mr_signer", "reserved3"),
         *("isv_prod_id", "isv_svn", "reserved4", "report_data"),
     ),
-    "TD10": _TD_FIELDS_10,
-    "TD15": _TD_FIELDS_15,
-    "TD15Ex": (
-        *_TD_FIELDS_15,
-        *("vmid", "td_id", "dev_info", "init_service_td_hash", "init_service_td_attributes", "init_cpu_svn"),
-        *("init_tee_tcb_svn", "init_tee_fmspc", "cur_service_td_hash", "cur_service_td_attributes"),
-    ),
+    **{
+        kind: tuple(field.name.replace("rtmr", "rt_mr") for field in fields(report))
+        for kind, report in {"TD10": TdReport10, "TD15": TdReport15, "TD15Ex": TdReport15Ex}.items()
+    },
 }
 """The fields of each report body, in its order, as dcap-qvl names them. An enclave's reserved fields include those of
 Key Separation and Sharing."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from confcom.sgx.quote import QuoteBody
 from confcom.sgx.report import ReportBody
-from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15, TdReport15Ex
+from confcom.sgx.td_report import TdAttribute, TdReport15
 from confcom.verify.checks.authorisation import compared, equal, refused
 from confcom.verify.tdx_policy import TdImage, TdxPolicy
 from confcom.verify.verdict import RTMRS, Check, TdxClaims, not_checked
@@ -16,6 +16,12 @@ from confcom.verify.verdict import RTMRS, Check, TdxClaims, not_checked
 _RESERVED: Final = sum(1 << bit for bits in (range(1, 4), range(7, 16), range(23, 27), range(32, 62)) for bit in bits)
 """Bits of TDATTRIBUTES that must be zero (TDX Module ABI Specification, 348551-008US, table 3.23)."""
 _PROFILING: Final = TdAttribute.HGS_PLUS_PROF | TdAttribute.PERF_PROF | TdAttribute.PMT_PROF
+
+
+_SERVICE_TD_FIELDS: Final = (
+    *("mr_service_td", "init_service_td_hash", "cur_service_td_hash"),
+    *("init_service_td_attributes", "cur_service_td_attributes"),
+)
 
 
 class Flaw(Enum):
@@ -58,26 +64,17 @@ def flaws_of(body: QuoteBody) -> frozenset[Flaw]:
     return frozenset(flaw for flaw, value in present.items() if value)
 
 
-def soundness_checks(body: TdReport10, flaws: frozenset[Flaw]) -> Iterator[Check]:
+def soundness_checks(claims: TdxClaims, flaws: frozenset[Flaw]) -> Iterator[Check]:
     """Check what no policy accepts: attributes that lay the TD open, and service TDs, which can act on the TD."""
     # `debug` decides on the bit DEBUG, which a policy can allow on simulated platforms.
     why = "; ".join(text for flaw, text in _ATTRIBUTE_FLAWS.items() if flaw in flaws)
     required = "SEPT_VE_DISABLE, no bit of TUD, not migratable, no reserved bits"
-    yield compared(required, f"{body.td_attributes:016x}", why, code="td-attributes", holds=not why)
-    found = [value.hex() for value in _service_td_fields(body) if any(value)]
+    yield compared(required, claims.td_attributes.hex(), why, code="td-attributes", holds=not why)
+    found = [value.hex() for name in _SERVICE_TD_FIELDS if any(value := getattr(claims, name) or b"")]
     if Flaw.SERVICE_TD_EXTENSION in flaws:
         found.append("SERVTD_EXT")
     why = "a service TD, such as a migration TD, can read the TD's state, and the policy names none"
     yield compared("no service TD", ", ".join(found) or "none", why, code="service-td", holds=not found)
-
-
-def _service_td_fields(body: TdReport10) -> Iterator[bytes]:
-    if isinstance(body, TdReport15):
-        yield body.mr_service_td
-    if isinstance(body, TdReport15Ex):
-        yield from (body.init_service_td_hash, body.cur_service_td_hash)
-        yield body.init_service_td_attributes.to_bytes(8, "big")
-        yield body.cur_service_td_attributes.to_bytes(8, "big")
 
 
 def td_checks(claims: TdxClaims, policy: TdxPolicy) -> Iterator[Check]:
