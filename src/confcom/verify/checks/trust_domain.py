@@ -13,7 +13,6 @@ from confcom.verify.checks.authorisation import compared, equal, refused
 from confcom.verify.tdx_policy import TdImage, TdxPolicy
 from confcom.verify.verdict import RTMRS, Check, TdxClaims, not_checked
 
-
 _SERVICE_TD_FIELDS: Final = (
     *("mr_service_td", "init_service_td_hash", "cur_service_td_hash"),
     *("init_service_td_attributes", "cur_service_td_attributes"),
