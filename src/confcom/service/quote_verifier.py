@@ -57,8 +57,8 @@ class QuoteVerifier(Generic[TeeClaimsT_co]):
     hold and that are of the policy's TEE; a CollateralCache keeps and renews it.
 
     Args:
-        policy: your demands on each quote: an SgxPolicy or a TdxPolicy. A quote of the other TEE is unusable, and the
-            first failed check is `tee`; `tee_of_quote` says to which of two verifiers a quote belongs.
+        policy: your demands on each quote: an SgxPolicy or a TdxPolicy. A quote of the other TEE fails the check `tee`,
+            and no collateral is fetched for it; `tee_of_quote` says to which of two verifiers a quote belongs.
         source: the service from which collateral is fetched.
         directory: the directory of the cache, which several processes can share; None means `confcom/collateral` in
             $XDG_CACHE_HOME or ~/.cache.

@@ -69,7 +69,7 @@ def verify(
     service that verifies many quotes should use several processes, which also confine a crash of dcap-qvl.
 
     Args:
-        quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text, or a path
+        quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text (a `str`), or a path
             (`pathlib.Path`) of a file.
         policy: your demands on the quote: an SgxPolicy for quotes of enclaves, or a TdxPolicy for quotes of TDs. A
             quote of the other TEE fails the check `tee`, and the verdict has no claims.
