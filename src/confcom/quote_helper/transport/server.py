@@ -156,7 +156,8 @@ class AesmServer:
         # A whole batch is accepted before the first connection is read, which gives the clients time to send.
         for sock in accepted:
             connection = Connection(sock, self._identify(sock))
-            if room <= 0 and connection.peer.key == GONE:
+            # GONE alone does not say that the process has ended: a descriptor may have been missing to identify it.
+            if room <= 0 and connection.peer.key == GONE and process_has_ended(sock, connection.peer.pid):
                 self._handler.turn_away(connection)  # it costs less than to shed another one of ended processes
                 continue
             if room <= 0:
