@@ -18,7 +18,7 @@ from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connections import Connections
 from confcom.quote_helper.transport.handler import ConnectionHandler, DropReason, Observer
-from confcom.quote_helper.transport.peers import GONE, PeerIdentifier, process_has_ended
+from confcom.quote_helper.transport.peers import PeerIdentifier, gone_peer, process_has_ended
 from confcom.quote_helper.transport.slow_peers import SlowPeers
 
 _logger = logging.getLogger(__name__)
@@ -155,11 +155,10 @@ class AesmServer:
         more = self._accept(listener, accepted, max(1, min(room, ACCEPT_BATCH)))
         # A whole batch is accepted before the first connection is read, which gives the clients time to send.
         for sock in accepted:
-            connection = Connection(sock, self._identify(sock))
-            # GONE alone does not say that the process has ended: a descriptor may have been missing to identify it.
-            if room <= 0 and connection.peer.key == GONE and process_has_ended(sock, connection.peer.pid):
-                self._handler.turn_away(connection)  # it costs less than to shed another one of ended processes
+            if room <= 0 and (peer := gone_peer(sock)) is not None:
+                self._handler.turn_away(sock, peer)  # it costs less than to shed another one of ended processes
                 continue
+            connection = Connection(sock, self._identify(sock))
             if room <= 0:
                 self._shed()
             self._handler.admit(connection)
