@@ -237,26 +237,26 @@ class TdxClaims:
     @classmethod
     def of(cls, body: TdReport10) -> Self:
         """Read the claims from a quote's TD report."""
-        names, getter = _TDX_FIELDS[type(body)]
-        values: dict[str, Any] = dict(zip(names, getter(body), strict=True))
-        for name in _NUMBERS & values.keys():
-            values[name] = values[name].to_bytes(8, "big")
-        return cls(**values, debug=body.under_debug)
+        getter, numbers = _TDX_FIELDS[type(body)]
+        values: list[Any] = [*getter(body)]
+        for index in numbers:
+            values[index] = values[index].to_bytes(8, "big")
+        return cls(*values)
 
     def to_json(self) -> dict[str, object]:
         """Return plain values for `json.dumps`, with bytes in hexadecimal."""
         return _plain(self)
 
 
-def _reader(body: type[TdReport10]) -> tuple[tuple[str, ...], attrgetter[tuple[object, ...]]]:
-    names = tuple(field.name for field in fields(body))
-    return names, attrgetter(*names)
+def _reader(body: type[TdReport10]) -> tuple[attrgetter[tuple[object, ...]], tuple[int, ...]]:
+    """Return a getter of the claims that a body has, in their order, and the positions of numbers of 8 bytes."""
+    names = [field.name for field in fields(body)]
+    names.insert(len(fields(TdReport10)), "under_debug")
+    numbers = ("seam_attributes", "xfam", "td_attributes", "init_service_td_attributes", "cur_service_td_attributes")
+    return attrgetter(*names), tuple(names.index(name) for name in numbers if name in names)
 
 
 _TDX_FIELDS: Final = {body: _reader(body) for body in (TdReport10, TdReport15, TdReport15Ex)}
-_NUMBERS: Final = frozenset(
-    {"seam_attributes", "td_attributes", "xfam", "init_service_td_attributes", "cur_service_td_attributes"}
-)
 RTMRS: Final = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 

@@ -116,6 +116,8 @@ def tcb_check(tcb: PlatformTcb, policy: Policy, now: datetime) -> Check:
 
 def _status_in_grace(tcb: PlatformTcb, policy: Policy, now: datetime) -> tuple[TcbStatus, str]:
     """Return the TCB status after grace periods, and a text about which grace periods applied."""
+    if not policy.platform_grace_period and not policy.qe_grace_period:
+        return tcb.status, ""
     enclave, levels, spared = tcb.quoting_enclave, tcb.levels, []
     statuses, enclave_status = tuple(level.status for level in levels), enclave.status
     outdated = [level.date for level in levels if level.status in _NOT_OUT_OF_DATE]

@@ -54,6 +54,7 @@ class Rejection:
     """dcap-qvl's error text, and below it the cause, if dcap-qvl gives one."""
 
 
+@functools.cache
 def load_dcap_qvl() -> ModuleType:
     """Import dcap-qvl at the first appraisal, because the quote helper's image does not have it.
 
@@ -123,8 +124,9 @@ def _report_body(report: dict[str, Any]) -> bytes:
     ((kind, values),) = report.items()
     while (base := values.pop("base", None)) is not None:
         values |= base
-    for name in _INTEGER_SIZES.keys() & values.keys():
-        values[name] = values[name].to_bytes(_INTEGER_SIZES[name], "little").hex()
+    for name, size in _INTEGER_SIZES.items():
+        if name in values:
+            values[name] = values[name].to_bytes(size, "little").hex()
     return bytes.fromhex("".join([values[name] for name in _FIELDS[kind]]))
 
 
