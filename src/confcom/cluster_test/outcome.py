@@ -1,0 +1,179 @@
+"""The outcome of one node's test, and the cause of a failure: from a Pod's status, its warning and its log. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from confcom.errors import ConfcomError, printable, shortened
+from confcom.kubernetes import objects
+from confcom.kubernetes.objects import KubernetesObject, condition, listing, mapping, number, text
+from confcom.sample_workload import QUOTE_PREFIX, RESULT_PREFIX, NoEnclaveDeviceError
+
+MAX_LOG_BYTES = 64 * 1024
+"""Bytes that are read of a Pod's log; a quote has 5 KiB, or 7 KiB as base64."""
+_IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
+_CONTAINER_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+"""The kubelet's reasons why a container waits, after which a retry seldom helps."""
+_BEFORE_THE_DEVICE = frozenset({NoEnclaveDeviceError.error_code, "platform-not-simulated", "variable-refused"})
+"""Codes with which the sample ends before it has opened the SGX device."""
+_PULL_REMEDY = "see that the node can pull the image, and that image.pullSecrets name the registry's Secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a node's test failed; `what` is one line, and contains words of other programs."""
+
+    code: str
+    what: str
+    remedy: str = ""
+
+    @classmethod
+    def of(cls, error: ConfcomError, code: str = "") -> Cause:
+        said = f"{error.what}: {error.why}" if error.why else error.what
+        return cls(code or error.error_code, one_line(said), one_line(error.remedy))
+
+    def to_json(self) -> dict[str, str]:
+        return {"code": self.code, "what": self.what, "do": self.remedy}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """What was found on one node. A part is None if it was not reached."""
+
+    node: str
+    simulated: bool
+    epc: bool | None = None
+    device: bool | None = None
+    quote_ms: float | None = None
+    """Milliseconds from the request of the quote to its arrival, as the program measured them."""
+    verified: bool = False
+    cause: Cause | None = None
+    accepted: bool = field(default=False, kw_only=True)
+    """Whether the cause is what was asked for: no program on a hardware node, with `--without-program`."""
+
+    @property
+    def passed(self) -> bool:
+        return self.accepted or (self.verified and self.cause is None)
+
+    def to_json(self) -> dict[str, object]:
+        names = ("node", "simulated", "epc", "device", "quote_ms", "verified", "passed")
+        return {name: getattr(self, name) for name in names} | {"cause": self.cause.to_json() if self.cause else None}
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramLog:
+    """What a test's program wrote: the quote, and the sample's own result; a part is empty if it is missing."""
+
+    quote: bytes = b""
+    reported: bool = False
+    quote_ms: float | None = None
+    cause: Cause | None = None
+
+    @property
+    def device(self) -> bool | None:
+        """Whether the program has opened the SGX device; None if it did not say."""
+        if self.quote or (self.reported and self.cause is None):
+            return True
+        return self.cause.code not in _BEFORE_THE_DEVICE if self.cause else None
+
+    @classmethod
+    def parse(cls, log: str) -> ProgramLog:
+        """Read the first line of each kind; other lines, which any program may write, are ignored."""
+        lines = log[:MAX_LOG_BYTES].splitlines()
+        encoded = next((line.removeprefix(QUOTE_PREFIX) for line in lines if line.startswith(QUOTE_PREFIX)), "")
+        reported = next((line.removeprefix(RESULT_PREFIX) for line in lines if line.startswith(RESULT_PREFIX)), "")
+        try:
+            quote = base64.b64decode(encoded.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            quote = b""
+        try:
+            result = json.loads(reported)
+        except (ValueError, RecursionError):
+            result = None
+        if not isinstance(result, dict):
+            return cls(quote)
+        error, took = mapping(result, "error"), result.get("quote_ms")
+        said = ": ".join(filter(None, (text(error, "what"), text(error, "why"))))
+        cause = Cause(one_line(text(error, "code")), one_line(said), one_line(text(error, "do"))) if error else None
+        return cls(quote, True, float(took) if isinstance(took, int | float) else None, cause)
+
+
+def one_line(words: str) -> str:
+    return printable(shortened(" ".join(words.split())))
+
+
+def has_ended(pod: KubernetesObject) -> bool:
+    """Return whether the Pod's program ran and ended, so that its log is complete."""
+    ended = any(mapping(one, "state", "terminated") for one in _containers(pod))
+    return ended and text(pod, "status", "phase") in objects.TERMINAL
+
+
+def exit_code(pod: KubernetesObject) -> int:
+    found = (mapping(one, "state", "terminated") for one in _containers(pod))
+    return next((number(ended, "exitCode") for ended in found if ended), 0)
+
+
+def has_epc(pod: KubernetesObject) -> bool | None:
+    """Return whether the kubelet gave the Pod its EPC; None if the Pod was not scheduled or is not started yet."""
+    if any(mapping(one, "state", "running") or mapping(one, "state", "terminated") for one in _containers(pod)):
+        return True
+    refused = text(pod, "status", "phase") == "Failed" or condition(pod, "PodScheduled").get("status") == "False"
+    return False if refused else None
+
+
+def failure(pod: KubernetesObject) -> Cause | None:
+    """Return why the Pod's program will never run to its end; None if it still may."""
+    if text(pod, "metadata", "deletionTimestamp"):
+        return Cause("pod-deleted", "somebody deleted the test Pod", "run the test again")
+    status, waiting = mapping(pod, "status"), _waiting(pod)
+    if text(status, "phase") == "Failed" and not has_ended(pod):
+        return Cause("pod-rejected", _joined(status), "see the kubelet's and the device plugin's log on the node")
+    if (reason := text(waiting, "reason")) in _IMAGE_REASONS:
+        return Cause("image-not-pulled", _joined(waiting), _PULL_REMEDY)
+    if reason in _CONTAINER_REASONS:
+        return Cause("container-not-created", _joined(waiting), "see the node's device plugin and container runtime")
+    return None
+
+
+def late_failure(pod: KubernetesObject, warning: str = "") -> Cause:
+    """Return why the Pod's program has not ended at the deadline; `warning` is the Pod's latest warning event."""
+    scheduled, waiting = condition(pod, "PodScheduled"), _waiting(pod)
+    if scheduled.get("status") == "False":
+        remedy = "see `confcom status` for the node's EPC, and `kubectl describe node` for its taints"
+        return Cause("pod-pending", _joined(scheduled), remedy)
+    if text(waiting, "reason") == "ErrImagePull":
+        return Cause("image-not-pulled", _joined(waiting), _PULL_REMEDY)
+    if any(mapping(one, "state", "running") for one in _containers(pod)):
+        return Cause("program-not-ended", "the program still runs at the deadline", "try a longer --timeout")
+    said = one_line(warning) or _joined(waiting) or "the Pod was not started"
+    return Cause("pod-not-started", said, "see that the node is Ready and its kubelet answers")
+
+
+def program_failure(log: ProgramLog, code: int, *, needs_quote: bool) -> Cause | None:
+    """Return why a program that has ended gave no quote; `code` is its exit code."""
+    if log.cause:
+        return log.cause
+    if code:
+        return Cause("program-failed", f"the program ended with the exit code {code}", "see what the program writes")
+    if needs_quote and not log.quote:
+        what = f"the log has no line `{QUOTE_PREFIX}BASE64` in its first {MAX_LOG_BYTES} bytes"
+        return Cause("quote-missing", what, "let the program print its quote in one line")
+    if not needs_quote and not log.reported:
+        return Cause("result-missing", f"the log has no line `{RESULT_PREFIX}`", "update the quote helper's image")
+    return None
+
+
+def _waiting(pod: KubernetesObject) -> KubernetesObject:
+    return next(filter(None, (mapping(one, "state", "waiting") for one in _containers(pod))), {})
+
+
+def _containers(pod: KubernetesObject) -> Sequence[KubernetesObject]:
+    return listing(pod, "status", "containerStatuses")
+
+
+def _joined(about: KubernetesObject) -> str:
+    return one_line(": ".join(filter(None, (text(about, "reason"), text(about, "message")))))

@@ -1,0 +1,94 @@
+"""The manifests of a test's namespace and Pods, and the label by which a later run finds what is left of them. Pure."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED
+from confcom.cluster_test.selection import Target
+from confcom.kubernetes.names import AESM_DIRECTORY
+from confcom.kubernetes.objects import KubernetesObject, labels_of, text, time_of
+
+TEST_LABEL = "confcom.internal/test"
+"""The label of namespaces and Pods of tests. Its value is the time in seconds after which no run uses them any more."""
+NAMESPACE_PREFIX = "confcom-test-"
+USER = 10002
+"""The user ID of the sample workload's image; it owns no file on any node."""
+CONTAINER = "test"
+GRACE_SECONDS = 60
+"""Time beyond a Pod's deadline for its start, its removal, and clocks that differ."""
+_RESOURCES = {"cpu": "500m", "memory": "256Mi"}
+"""Limits of the sample, which needs 30 MiB and 0.3 s; namespaces with quotas demand limits."""
+_REQUESTS = {"cpu": "10m", "memory": "64Mi"}
+
+
+def lifetime(pods: int, at_once: int, timeout: int) -> int:
+    """Return the seconds that a run of `pods` Pods takes at most, if each may take `timeout` seconds."""
+    return -(-pods // at_once) * timeout + GRACE_SECONDS
+
+
+def expired(things: Iterable[KubernetesObject], now: datetime) -> tuple[KubernetesObject, ...]:
+    """Return the objects with the test's label that are older than their label allows."""
+    found = []
+    for thing in things:
+        created = time_of(text(thing, "metadata", "creationTimestamp"))
+        seconds = str(labels_of(thing).get(TEST_LABEL, ""))
+        if created and seconds.isdecimal() and now - created > timedelta(seconds=int(seconds)):
+            found.append(thing)
+    return tuple(found)
+
+
+def namespace_manifest(name: str, seconds: int, *, host_paths: bool) -> KubernetesObject:
+    labels = {TEST_LABEL: str(seconds), ENFORCE_LABEL: PRIVILEGED if host_paths else "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def pod_manifest(
+    target: Target, name: str, namespace: str, challenge: bytes, *, image: str, timeout: int, seconds: int
+) -> KubernetesObject:
+    """Return the test Pod of a node.
+
+    `image` is the person's program for hardware nodes; if it is empty, the Pod runs the sample of the helper's image.
+    """
+    names, template = target.node.resources, target.template
+    own = bool(image) and not target.kind.simulated
+    command = ["python", "-m", "confcom.sample_workload", "--print-result"]
+    command += [] if target.kind.simulated else ["--no-quote"]
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [target.node.name]}]}
+    container = {
+        "name": CONTAINER,
+        "image": image if own else template.image,
+        "imagePullPolicy": template.pull_policy,
+        "env": [
+            {"name": "CONFCOM_CHALLENGE", "value": challenge.hex()},
+            {"name": "SGX_AESM_ADDR", "value": "1"},
+        ],
+        "resources": {"requests": _REQUESTS | {names.epc: "1"}, "limits": _RESOURCES | {names.epc: "1"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": not own,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    } | ({} if own else {"command": command})
+    spec = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": timeout + GRACE_SECONDS,
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        # The scheduler places the Pod, so that it is told why there is no place; `nodeName` would bypass the scheduler.
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}},
+        "tolerations": [*template.tolerations],
+        "imagePullSecrets": [*template.pull_secrets],
+        "containers": [container],
+    }
+    if not target.mounts_aesmd:
+        container["volumeMounts"] = [{"name": "aesmd", "mountPath": AESM_DIRECTORY, "readOnly": True}]
+        spec["volumes"] = [{"name": "aesmd", "hostPath": {"path": AESM_DIRECTORY, "type": "Directory"}}]
+    metadata = {"name": name, "namespace": namespace, "labels": {TEST_LABEL: str(seconds)}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
