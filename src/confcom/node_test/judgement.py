@@ -1,18 +1,20 @@
-"""The judgement of a node's quote: the verifier's verdict, and what ends soon. No I/O."""
+"""The judgement of a node's quote: the verifier's verdict, and what ends soon."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
-from confcom.cluster_test.outcome import Cause, one_line
+from confcom.node_test.outcome import Cause, one_line
 from confcom.sample_workload import DEFAULT_ENCLAVE_NAME
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import Quote
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.verify import Collateral, SgxPolicy, TrustedRoot, verify
+from confcom.verify import INTEL, Collateral, SgxPolicy, TrustedRoot, read_collateral, read_root, verify
+from confcom.verify.trust import intel_root
 
 _OVERDUE = 0.75
 """The part of the collateral's time that may pass. Renewal is due after half of it, and overdue after half of the rest:
@@ -27,8 +29,8 @@ class Trust:
     collateral: Collateral
     simulated: bool
     """Whether the chart simulates the nodes; only then is a simulated quote accepted."""
-    mr_enclave: bytes | None = None
-    mr_signer: bytes | None = None
+    mr_enclave: bytes | str | None = None
+    mr_signer: bytes | str | None = None
 
 
 def sample_trust(root: TrustedRoot, collateral: Collateral) -> Trust:
@@ -42,6 +44,28 @@ def release_trust(platform: SimulatedPlatform, staging: Staging, now: datetime) 
     return sample_trust(TrustedRoot.load(platform.pki.root.pem), collateral)
 
 
+def file_trust(root: str, collateral: Path, mr_enclave: str | None, mr_signer: str | None) -> Trust:
+    """Read a person's trust: with a measurement, in a program on hardware; without one, in simulated nodes.
+
+    Args:
+        root: a file, or `intel`.
+        collateral: a directory or a file.
+        mr_enclave: MRENCLAVE in hexadecimal.
+        mr_signer: MRSIGNER in hexadecimal.
+
+    Raises:
+        UnreadableInputError: a file cannot be read.
+        MalformedError: a file's content is malformed.
+        SettingsError: a measurement is malformed.
+    """
+    anchor = intel_root() if root == INTEL.value else read_root(Path(root))
+    found = read_collateral(collateral)
+    if not (mr_enclave or mr_signer):
+        return sample_trust(anchor, found)
+    SgxPolicy(mr_enclave=mr_enclave, mr_signer=mr_signer)
+    return Trust(anchor, found, False, mr_enclave, mr_signer)
+
+
 def refusal(quote: bytes, challenge: bytes, trust: Trust, now: datetime) -> Cause | None:
     """Return the first check that fails, by its code; None if the quote is verified."""
     policy = SgxPolicy.for_challenge(
@@ -52,7 +76,7 @@ def refusal(quote: bytes, challenge: bytes, trust: Trust, now: datetime) -> Caus
         return None
     check = verdict.failures[0]
     said = f"{verdict.kind}: required {check.required}; found {check.found}"
-    return Cause(check.code, one_line(said), one_line(check.why))
+    return Cause(one_line(said), one_line(check.why), code=check.code)
 
 
 def ending(quote: bytes, trust: Trust, now: datetime, within: timedelta) -> Cause | None:
@@ -61,9 +85,9 @@ def ending(quote: bytes, trust: Trust, now: datetime, within: timedelta) -> Caus
     for name, end in (("the PCK certificate", pck), ("the root certificate", trust.root.not_after)):
         if end - now <= within:
             what = f"{name} ends at {end:%Y-%m-%d %H:%M} UTC, in {max((end - now).days, 0)} days"
-            return Cause("certificate-ends", what, "renew it, or give a smaller --fail-within")
+            return Cause(what, "renew it, or give a smaller --fail-within", code="certificate-ends")
     for name, begin, end in trust.collateral.read().periods:
         if now - begin >= _OVERDUE * (end - begin):
             what = f"{name} was issued at {begin:%Y-%m-%d}, ends at {end:%Y-%m-%d}, and was not renewed"
-            return Cause("collateral-not-renewed", what, "see why the source of collateral is not read")
+            return Cause(what, "see why the source of collateral is not read", code="collateral-not-renewed")
     return None

@@ -2,10 +2,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from confcom.cluster_test.pod import TEST_LABEL, expired, lifetime, namespace_manifest, pod_manifest
-from confcom.cluster_test.selection import targets
 from confcom.kubernetes import objects
 from confcom.kubernetes.node import Node
+from confcom.node_test.pod import TEST_LABEL, expired, lifetime, namespace_manifest, pod_manifest
+from confcom.node_test.selection import targets
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC
 

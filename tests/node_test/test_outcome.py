@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from confcom.cluster_test import outcome
-from confcom.cluster_test.outcome import MAX_LOG_BYTES, Cause, ProgramLog
+from confcom.node_test import outcome
+from confcom.node_test.outcome import MAX_LOG_BYTES, Cause, ProgramLog
 from confcom.sample_workload import QUOTE_PREFIX, RESULT_PREFIX
 from testkit import cluster_objects as make
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET  # only writes
 
-from confcom.cluster_test.outcome import NodeResult
 from confcom.errors import ExitCode, printable
+from confcom.node_test.outcome import NodeResult
 
 JUNIT_NAME = "confcom test"
 _WORDS = {True: "ok", False: "FAILED", None: "-"}
@@ -45,8 +45,8 @@ def node_line(result: NodeResult) -> str:
     return printable("  ".join(parts))
 
 
-def failure_lines(report: Report) -> Iterator[str]:
-    """Yield the table of failures: equal causes once, with their nodes."""
+def _failure_lines(report: Report) -> Iterator[str]:
+    """Yield equal causes once, with their nodes."""
     nodes: dict[tuple[str, str, str], list[str]] = {}
     for one in report.failed:
         if one.cause:
@@ -57,10 +57,9 @@ def failure_lines(report: Report) -> Iterator[str]:
             yield printable(f"  do: {remedy}")
 
 
-def text_lines(report: Report, *, short: bool = False) -> Iterator[str]:
-    """Yield a line for each node (if `short`, for failures only), the table of failures, and a summary."""
-    yield from (node_line(one) for one in report.results if not (short and one.passed))
-    yield from failure_lines(report)
+def end_lines(report: Report) -> Iterator[str]:
+    """Yield the table of failures, and a summary."""
+    yield from _failure_lines(report)
     passed = len(report.results) - len(report.failed)
     yield f"{passed} of {len(report.results)} nodes passed in {report.seconds:.1f} s"
 

@@ -27,14 +27,14 @@ _PULL_REMEDY = "see that the node can pull the image, and that image.pullSecrets
 class Cause:
     """Why a node's test failed; `what` is one line, and contains words of other programs."""
 
-    code: str
     what: str
     remedy: str = ""
+    code: str = field(kw_only=True)
 
     @classmethod
     def of(cls, error: ConfcomError, code: str = "") -> Cause:
         said = f"{error.what}: {error.why}" if error.why else error.what
-        return cls(code or error.error_code, one_line(said), one_line(error.remedy))
+        return cls(one_line(said), one_line(error.remedy), code=code or error.error_code)
 
     def to_json(self) -> dict[str, str]:
         return {"code": self.code, "what": self.what, "do": self.remedy}
@@ -98,7 +98,9 @@ class ProgramLog:
             return cls(quote)
         error, took = mapping(result, "error"), result.get("quote_ms")
         said = ": ".join(filter(None, (text(error, "what"), text(error, "why"))))
-        cause = Cause(one_line(text(error, "code")), one_line(said), one_line(text(error, "do"))) if error else None
+        cause = None
+        if error:
+            cause = Cause(one_line(said), one_line(text(error, "do")), code=one_line(text(error, "code")))
         return cls(quote, True, float(took) if isinstance(took, int | float) else None, cause)
 
 
@@ -128,14 +130,16 @@ def has_epc(pod: KubernetesObject) -> bool | None:
 def failure(pod: KubernetesObject) -> Cause | None:
     """Return why the Pod's program will never run to its end; None if it still may."""
     if text(pod, "metadata", "deletionTimestamp"):
-        return Cause("pod-deleted", "somebody deleted the test Pod", "run the test again")
+        return Cause("somebody deleted the test Pod", "run the test again", code="pod-deleted")
     status, waiting = mapping(pod, "status"), _waiting(pod)
     if text(status, "phase") == "Failed" and not has_ended(pod):
-        return Cause("pod-rejected", _joined(status), "see the kubelet's and the device plugin's log on the node")
+        return Cause(_joined(status), "see the kubelet's and the device plugin's log on the node", code="pod-rejected")
     if (reason := text(waiting, "reason")) in _IMAGE_REASONS:
-        return Cause("image-not-pulled", _joined(waiting), _PULL_REMEDY)
+        return Cause(_joined(waiting), _PULL_REMEDY, code="image-not-pulled")
     if reason in _CONTAINER_REASONS:
-        return Cause("container-not-created", _joined(waiting), "see the node's device plugin and container runtime")
+        return Cause(
+            _joined(waiting), "see the node's device plugin and container runtime", code="container-not-created"
+        )
     return None
 
 
@@ -144,13 +148,13 @@ def late_failure(pod: KubernetesObject, warning: str = "") -> Cause:
     scheduled, waiting = condition(pod, "PodScheduled"), _waiting(pod)
     if scheduled.get("status") == "False":
         remedy = "see `confcom status` for the node's EPC, and `kubectl describe node` for its taints"
-        return Cause("pod-pending", _joined(scheduled), remedy)
+        return Cause(_joined(scheduled), remedy, code="pod-pending")
     if text(waiting, "reason") == "ErrImagePull":
-        return Cause("image-not-pulled", _joined(waiting), _PULL_REMEDY)
+        return Cause(_joined(waiting), _PULL_REMEDY, code="image-not-pulled")
     if any(mapping(one, "state", "running") for one in _containers(pod)):
-        return Cause("program-not-ended", "the program still runs at the deadline", "try a longer --timeout")
+        return Cause("the program still runs at the deadline", "try a longer --timeout", code="program-not-ended")
     said = one_line(warning) or _joined(waiting) or "the Pod was not started"
-    return Cause("pod-not-started", said, "see that the node is Ready and its kubelet answers")
+    return Cause(said, "see that the node is Ready and its kubelet answers", code="pod-not-started")
 
 
 def program_failure(log: ProgramLog, code: int, *, needs_quote: bool) -> Cause | None:
@@ -158,12 +162,14 @@ def program_failure(log: ProgramLog, code: int, *, needs_quote: bool) -> Cause |
     if log.cause:
         return log.cause
     if code:
-        return Cause("program-failed", f"the program ended with the exit code {code}", "see what the program writes")
+        return Cause(
+            f"the program ended with the exit code {code}", "see what the program writes", code="program-failed"
+        )
     if needs_quote and not log.quote:
         what = f"the log has no line `{QUOTE_PREFIX}BASE64` in its first {MAX_LOG_BYTES} bytes"
-        return Cause("quote-missing", what, "let the program print its quote in one line")
+        return Cause(what, "let the program print its quote in one line", code="quote-missing")
     if not needs_quote and not log.reported:
-        return Cause("result-missing", f"the log has no line `{RESULT_PREFIX}`", "update the quote helper's image")
+        return Cause(f"the log has no line `{RESULT_PREFIX}`", "update the quote helper's image", code="result-missing")
     return None
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED
-from confcom.cluster_test.selection import Target
 from confcom.kubernetes.names import AESM_DIRECTORY
 from confcom.kubernetes.objects import KubernetesObject, labels_of, text, time_of
+from confcom.node_test.selection import Target
 
 TEST_LABEL = "confcom.internal/test"
 """The label of namespaces and Pods of tests. Its value is the time in seconds after which no run uses them any more."""

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from confcom.cluster_test.judgement import ending, refusal, release_trust, sample_trust
+from confcom.node_test.judgement import ending, refusal, release_trust, sample_trust
 from confcom.sample_workload import DEFAULT_ENCLAVE_NAME
 from confcom.sgx.report import report_data
 from confcom.simulation.collateral_staging import Staging

@@ -1,8 +1,8 @@
 import pytest
 
 from confcom.addon.daemon_pods import daemon_pod
-from confcom.cluster_test.selection import SelectionError, select, targets
 from confcom.kubernetes.node import Node
+from confcom.node_test.selection import SelectionError, select, targets
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC
 
