@@ -215,8 +215,9 @@ def chart_of(chart: Path | None) -> Path:
     return chart.absolute() if chart is not None else chart_folder()
 
 
-def show_change(done: Changed, how: str, output: str, *, wait: bool) -> None:
-    """Print the result of a change; a dry run's text is not printed again."""
+def show_change(done: Changed, how: str, output: str, *, wait: bool, then: str = "") -> None:
+    """Print the result of a change, and the next command; a dry run's text is not printed again."""
     if done.would_change is None or output == JSON:
         later = "" if wait else " Its daemons start by and by: see `confcom status`."
-        show_result(done.to_json(), [f"{how} (revision {done.revision}).{later}"], output)
+        lines = [f"{how} (revision {done.revision}).{later}", *([f"now: {then}"] if wait and then else [])]
+        show_result(done.to_json(), lines, output)

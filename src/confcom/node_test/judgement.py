@@ -45,18 +45,9 @@ def release_trust(platform: SimulatedPlatform, staging: Staging, now: datetime) 
 
 
 def file_trust(root: str, collateral: Path, mr_enclave: str | None, mr_signer: str | None) -> Trust:
-    """Read a person's trust: with a measurement, in a program on hardware; without one, in simulated nodes.
+    """Read a person's root (a file, or `intel`), collateral and measurement, which is in hexadecimal.
 
-    Args:
-        root: a file, or `intel`.
-        collateral: a directory or a file.
-        mr_enclave: MRENCLAVE in hexadecimal.
-        mr_signer: MRSIGNER in hexadecimal.
-
-    Raises:
-        UnreadableInputError: a file cannot be read.
-        MalformedError: a file's content is malformed.
-        SettingsError: a measurement is malformed.
+    With a measurement, the trust is in a program on hardware; without one, in simulated nodes.
     """
     anchor = intel_root() if root == INTEL.value else read_root(Path(root))
     found = read_collateral(collateral)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from confcom.addon.api import NAMESPACE, POD, SECRET, Api
-from confcom.kubernetes.objects import KubernetesObject, labels_of, name_of, text
+from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, name_of, text
 from confcom.node_test.pod import NAMESPACE_PREFIX, TEST_LABEL, expired, namespace_manifest
 from confcom.node_test.selection import Target
 
@@ -34,7 +34,7 @@ def own_namespace(api: Api, name: str, source: str, chosen: Sequence[Target], se
     try:
         host_paths = any(not target.mounts_aesmd for target in chosen)
         api.create(namespace_manifest(name, seconds, host_paths=host_paths))
-        for secret in sorted({text(one, "name") for target in chosen for one in target.template.pull_secrets}):
+        for secret in sorted({text(one, "name") for target in chosen for one in pull_secrets(target)}):
             if found := api.get(SECRET, secret, source):
                 api.create(_copied(found, name))
         yield
@@ -51,6 +51,10 @@ def given_namespace(api: Api, name: str, run: str) -> Iterator[None]:
         for one in api.list(POD, name):
             if TEST_LABEL in labels_of(one) and name_of(one).startswith(run):
                 api.delete(POD, name_of(one), name)
+
+
+def pull_secrets(target: Target) -> Sequence[KubernetesObject]:
+    return listing(target.template, "imagePullSecrets")
 
 
 def _copied(secret: KubernetesObject, namespace: str) -> KubernetesObject:

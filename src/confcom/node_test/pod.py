@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED
 from confcom.kubernetes.names import AESM_DIRECTORY
-from confcom.kubernetes.objects import KubernetesObject, labels_of, text, time_of
+from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, text, time_of
 from confcom.node_test.selection import Target
 
 TEST_LABEL = "confcom.internal/test"
@@ -50,14 +50,15 @@ def pod_manifest(
     `image` is the person's program for hardware nodes; if it is empty, the Pod runs the sample of the helper's image.
     """
     names, template = target.node.resources, target.template
+    helper = next(iter(listing(template, "containers")), {})
     own = bool(image) and not target.kind.simulated
     command = ["python", "-m", "confcom.sample_workload", "--print-result"]
     command += [] if target.kind.simulated else ["--no-quote"]
     term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [target.node.name]}]}
     container = {
         "name": CONTAINER,
-        "image": image if own else template.image,
-        "imagePullPolicy": template.pull_policy,
+        "image": image if own else text(helper, "image"),
+        "imagePullPolicy": text(helper, "imagePullPolicy") or "IfNotPresent",
         "env": [
             {"name": "CONFCOM_CHALLENGE", "value": challenge.hex()},
             {"name": "SGX_AESM_ADDR", "value": "1"},
@@ -83,8 +84,8 @@ def pod_manifest(
         },
         # The scheduler places the Pod, so that it is told why there is no place; `nodeName` would bypass the scheduler.
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}},
-        "tolerations": [*template.tolerations],
-        "imagePullSecrets": [*template.pull_secrets],
+        "tolerations": listing(template, "tolerations"),
+        "imagePullSecrets": listing(template, "imagePullSecrets"),
         "containers": [container],
     }
     if not target.mounts_aesmd:

@@ -24,7 +24,7 @@ from confcom.kubernetes.objects import KubernetesObject, name_of
 from confcom.kubernetes.workload import Workload
 from confcom.node_test import outcome
 from confcom.node_test.judgement import Trust, ending, refusal, release_trust
-from confcom.node_test.namespace import given_namespace, new_name, own_namespace, remove_left_over
+from confcom.node_test.namespace import given_namespace, new_name, own_namespace, pull_secrets, remove_left_over
 from confcom.node_test.outcome import MAX_LOG_BYTES, Cause, NodeResult, ProgramLog
 from confcom.node_test.pod import TEST_LABEL, lifetime, pod_manifest
 from confcom.node_test.report import Report
@@ -117,7 +117,7 @@ def _trusts(
 def _require_rights(add_on: AddOn, request: RunRequest, chosen: Sequence[Target], name: str) -> None:
     own, source = not request.namespace, add_on.cluster.namespace
     reads_root = any(target.kind.simulated for target in chosen) and (request.trust is None or bool(request.image))
-    copies = own and any(target.template.pull_secrets for target in chosen)
+    copies = own and any(map(pull_secrets, chosen))
     wanted = [Permission(verb, "pods", namespace=name) for verb in ("create", "list", "watch", "delete")]
     wanted += [Permission("get", "pods/log", namespace=name), Permission("list", "events", namespace=name)]
     wanted += [Permission(verb, "namespaces") for verb in ("create", "list", "delete") if own]

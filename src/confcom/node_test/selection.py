@@ -11,7 +11,7 @@ from confcom.addon.problems import shown
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.names import Component
 from confcom.kubernetes.node import Node
-from confcom.kubernetes.objects import KubernetesObject, listing, mapping, text
+from confcom.kubernetes.objects import KubernetesObject, mapping
 from confcom.kubernetes.workload import Workload
 
 NODES_OF_A_KIND = 3
@@ -26,27 +26,7 @@ class SelectionError(ConfcomError):
     exit_code = ExitCode.REFUSED
 
 
-@dataclass(frozen=True, slots=True)
-class HelperTemplate:
-    """What a test Pod takes from a quote helper's DaemonSet, as JSON of the API."""
-
-    image: str
-    pull_policy: str
-    pull_secrets: tuple[KubernetesObject, ...]
-    tolerations: tuple[KubernetesObject, ...]
-
-    @classmethod
-    def parse(cls, daemon_set: KubernetesObject) -> HelperTemplate:
-        spec = mapping(daemon_set, "spec", "template", "spec")
-        container = next(iter(listing(spec, "containers")), {})
-        secrets, tolerations = listing(spec, "imagePullSecrets"), listing(spec, "tolerations")
-        policy = text(container, "imagePullPolicy") or "IfNotPresent"
-        return cls(text(container, "image"), policy, tuple(secrets), tuple(tolerations))
-
-
 class NodeKind(NamedTuple):
-    """Nodes of the same kind are expected to behave alike."""
-
     simulated: bool
     by_capacity: bool
     plugin_revision: str
@@ -55,11 +35,10 @@ class NodeKind(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A node that can be tested."""
-
     node: Node
     kind: NodeKind
-    template: HelperTemplate
+    template: KubernetesObject
+    """The spec of the quote helper's Pods, from which the test Pod takes image, pull secrets and tolerations."""
     mounts_aesmd: bool
     """Whether the device plugin mounts the AESM directory; if not, the test Pod needs a hostPath."""
 
@@ -73,18 +52,17 @@ def targets(
     nodes: Iterable[Node], daemon_sets: Iterable[KubernetesObject], pods: Iterable[DaemonPod]
 ) -> tuple[Target, ...]:
     """Return the nodes that a quote helper's DaemonSet selects; `pods` are the daemons' Pods, oldest first."""
-    parsed = [(Workload.parse(one), one) for one in daemon_sets]
-    helpers = [(work, HelperTemplate.parse(one)) for work, one in parsed if work.component is Component.QUOTE_HELPER]
+    parsed = [(Workload.parse(one), mapping(one, "spec", "template", "spec")) for one in daemon_sets]
+    helpers = [(work, spec) for work, spec in parsed if work.component is Component.QUOTE_HELPER]
     plugins = [work for work, _ in parsed if work.component is Component.DEVICE_PLUGIN]
     revisions = {(pod.node, pod.component): pod.revision for pod in pods}
     found = []
     for node in nodes:
-        helper = next(((work, template) for work, template in helpers if work.selection.selects(node)), None)
-        if helper:
+        for helper, template in [one for one in helpers if one[0].selection.selects(node)][:1]:
             flags = {flag for plugin in plugins if plugin.selection.selects(node) for flag in plugin.arguments}
             of_node = [revisions.get((node.name, one), "") for one in (Component.DEVICE_PLUGIN, Component.QUOTE_HELPER)]
-            kind = NodeKind(helper[0].simulates, node.resources.epc in node.written, *of_node)
-            found.append(Target(node, kind, helper[1], _NO_AESMD_MOUNT not in flags))
+            kind = NodeKind(helper.simulates, node.resources.epc in node.written, *of_node)
+            found.append(Target(node, kind, template, _NO_AESMD_MOUNT not in flags))
     return tuple(found)
 
 
