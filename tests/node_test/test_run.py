@@ -1,12 +1,15 @@
 import json
+import os
 import re
+import signal
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from confcom.node_test.run import MAX_PODS
 from confcom.quote_provider.export import export_platform
-from confcom.sample_workload import RESULT_PREFIX
+from confcom.sample_workload import DEFAULT_ENCLAVE_NAME, RESULT_PREFIX
+from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import RootSeed
 from testkit import cluster_objects as make
@@ -30,6 +33,13 @@ def hardware(cluster, *names):
         made = make.daemon_set(part, make.HARDWARE, args=())
         made["metadata"]["name"] += "-hardware"
         cluster.api.put(made)
+
+
+@pytest.fixture
+def exported(cluster, tmp_path):
+    """The options with the files of the release's root."""
+    export_platform(SimulatedPlatform.of_root(RootSeed(bytes(32), make.CREATED_ROOT)), tmp_path, cluster.now())
+    return ("--root", tmp_path / "root.pem", "--collateral", tmp_path / "collateral")
 
 
 def test_each_nodes_quote_is_verified_and_nothing_stays(run, cluster, nodes):
@@ -82,6 +92,24 @@ def test_a_new_namespaces_service_account_is_awaited(run, cluster):
     assert run()["ok"] is True
 
 
+def test_a_quote_for_an_earlier_challenge_is_not_verified(run, cluster, nodes):
+    run()
+    nodes.troubles["a"] = next(log for name, log in cluster.api.logs.items() if name.endswith("-0"))
+    assert causes(run(exit_code=8)) == {"a": "report-data", "b": None}
+
+
+def test_a_certificate_that_ends_soon_fails_a_verified_node(run):
+    found = run("--node", "a", "--fail-within", "40000", exit_code=8)
+    assert (causes(found), found["results"][0]["verified"]) == ({"a": "certificate-ends"}, True)
+
+
+def test_a_simulated_quote_of_a_hardware_node_is_not_verified(run, cluster, exported):
+    hardware(cluster, "h")
+    measured = SimulatedEnclave.from_name(DEFAULT_ENCLAVE_NAME).mr_enclave.hex()
+    found = run("--node", "h", "--image", "mine:1", "--mrenclave", measured, *exported, exit_code=8)
+    assert causes(found) == {"h": "platform"}
+
+
 def test_hardware_without_a_program_is_never_verified(run, cluster):
     hardware(cluster, "h")
     found = run("--node", "h", exit_code=8)
@@ -108,11 +136,9 @@ def test_rights_are_checked_before_anything_is_made(run, cluster, denied):
     assert cluster.api.writes == []
 
 
-def test_files_take_the_place_of_the_secret(run, cluster, tmp_path):
-    export_platform(SimulatedPlatform.of_root(RootSeed(bytes(32), make.CREATED_ROOT)), tmp_path, cluster.now())
+def test_files_take_the_place_of_the_secret(run, cluster, exported):
     cluster.api.denied.add(("get", "secrets"))
-    files = ("--root", tmp_path / "root.pem", "--collateral", tmp_path / "collateral")
-    assert run(*files)["ok"] is True
+    assert run(*exported)["ok"] is True
 
 
 def test_a_given_namespace_stays_without_our_pods(run, cluster):
@@ -133,13 +159,17 @@ def test_what_a_killed_run_left_is_removed(run, cluster):
     assert namespaces(cluster) == {"theirs", "confcom-test-new"}
 
 
-def test_interrupted_it_leaves_nothing(cluster, nodes):
-    def interrupt():
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing(cluster, nodes, number):
+    made = []
 
-    nodes.troubles["a"] = make.unschedulable("full")
+    def interrupt():
+        made.extend(namespaces(cluster))
+        os.kill(os.getpid(), number)
+
     cluster.each = interrupt
     assert cluster.run("test").exit_code == 130
+    assert made
     assert namespaces(cluster) == set()
 
 

@@ -133,5 +133,5 @@ def test(
     if junit:
         junit.write_bytes(junit_document(report))
     failed = map(node_line, report.failed) if output == SHORT else ()
-    show_result({"cluster": add_on.cluster.to_json(), **report.to_json()}, [*failed, *end_lines(report)], output)
+    show_result({**report.to_json(), "cluster": add_on.cluster.to_json()}, [*failed, *end_lines(report)], output)
     click.get_current_context().exit(report.exit_code)
