@@ -36,7 +36,7 @@ def own_namespace(api: Api, name: str, source: str, chosen: Sequence[Target], se
         api.create(namespace_manifest(name, seconds, host_paths=host_paths))
         for secret in sorted({text(one, "name") for target in chosen for one in pull_secrets(target)}):
             if found := api.get(SECRET, secret, source):
-                api.create(_copied(found, name))
+                api.create({**found, "metadata": {"name": secret, "namespace": name}})
         yield
     finally:
         api.delete(NAMESPACE, name)
@@ -55,14 +55,3 @@ def given_namespace(api: Api, name: str, run: str) -> Iterator[None]:
 
 def pull_secrets(target: Target) -> Sequence[KubernetesObject]:
     return listing(target.template, "imagePullSecrets")
-
-
-def _copied(secret: KubernetesObject, namespace: str) -> KubernetesObject:
-    metadata = {"name": name_of(secret), "namespace": namespace}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": secret.get("type"),
-        "metadata": metadata,
-        "data": secret["data"],
-    }
