@@ -4,7 +4,7 @@ import pytest
 
 from confcom.kubernetes import objects
 from confcom.kubernetes.node import Node
-from confcom.node_test.pod import TEST_LABEL, expired, lifetime, namespace_manifest, pod_manifest
+from confcom.node_test.pod import GRACE_SECONDS, TEST_LABEL, USER, expired, lifetime, namespace_manifest, pod_manifest
 from confcom.node_test.selection import targets
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC
@@ -37,8 +37,20 @@ def test_the_pod_runs_the_sample_of_the_helpers_image_on_its_node():
         [{"key": "sgx", "operator": "Exists"}],
         [{"name": "pull"}],
     )
-    assert spec["activeDeadlineSeconds"] > 60
+    assert spec["activeDeadlineSeconds"] == 60 + GRACE_SECONDS
     assert "volumes" not in spec
+
+
+@pytest.mark.parametrize(("found", "image"), [(target(), ""), (target(make.HARDWARE, args=()), "mine:1")])
+def test_the_pod_meets_the_restricted_level_of_pod_security(found, image):
+    spec = pod(found, image)["spec"]
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["runAsGroup"] == USER
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert spec["automountServiceAccountToken"] is False
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,8 @@ def test_at_most_fifty_pods_at_a_time(run, cluster, nodes):
     found = run("--all")
     assert len(found["results"]) == len(names) + 2
     assert nodes.most == MAX_PODS
+    # The first watch sees no Pod's end, the second watch the end of 50, after which others start, and the third theirs.
+    assert len([path for verb, path in cluster.api.requests if verb == "GET" and path.endswith("/pods")]) == 1 + 3
 
 
 @pytest.mark.parametrize("denied", [("create", "namespaces"), ("get", "pods/log"), ("get", "secrets")])
