@@ -84,6 +84,7 @@ LOGS = [
     ([result("no-enclave-device")], b"", None, "no-enclave-device", False),
     ([result("no-socket")], b"", None, "no-socket", True),
     ([result(), f"{RESULT_PREFIX}[]"], b"", None, "quote-missing", True),
+    *(([QUOTE_LINE, f'{RESULT_PREFIX}{{"quote_ms": {ms}}}'], QUOTE, None, "", True) for ms in ("NaN", "-1", "9" * 400)),
     ([f"{RESULT_PREFIX}[[1"], b"", None, "quote-missing", None),
 ]
 

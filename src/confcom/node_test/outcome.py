@@ -15,6 +15,8 @@ from confcom.sample_workload import QUOTE_PREFIX, RESULT_PREFIX, NoEnclaveDevice
 
 MAX_LOG_BYTES = 64 * 1024
 """Bytes that are read of a Pod's log; a quote has 5 KiB, or 7 KiB as base64."""
+MAX_QUOTE_MS = 3_600_000
+"""An hour. A longer time is no measurement: a program may write any number, which JSON and float cannot all hold."""
 _IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
 _CONTAINER_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 """The kubelet's reasons why a container waits, after which a retry seldom helps."""
@@ -101,7 +103,8 @@ class ProgramLog:
         cause = None
         if error:
             cause = Cause(one_line(said), one_line(text(error, "do")), code=one_line(text(error, "code")))
-        return cls(quote, True, float(took) if isinstance(took, int | float) else None, cause)
+        took_ms = float(took) if isinstance(took, int | float) and 0 <= took < MAX_QUOTE_MS else None
+        return cls(quote, True, took_ms, cause)
 
 
 def one_line(words: str) -> str:
