@@ -139,6 +139,8 @@ class Watched:
     the machine for its host: a virtual machine may stand still for 0.1 s (seen)."""
     long_stalls: int = 0
     """Number of stalls of more than 50 ms by the helper's own metric."""
+    pauses: int = 0
+    """Number of times that the machine's host stopped the machine for more than 50 ms; the metric counts them too."""
     highest: int = 0
     """Highest memory of the helper's control group, in bytes, including kernel memory and files."""
     complaints: list[str] = field(default_factory=list)
@@ -150,7 +152,7 @@ class Watched:
 
     def watch(self, helper: RunningHelper, memory: MemoryGroup, seconds: float) -> None:
         """Probe the helper for this many seconds, or until its end, and read its metrics."""
-        ends = time.monotonic() + seconds
+        ends, stolen = time.monotonic() + seconds, stolen_seconds()
         while time.monotonic() < ends and helper.process.poll() is None:
             waited, began = self._waited(helper), time.perf_counter()
             status, text = helper.get("/livez")
@@ -160,6 +162,8 @@ class Watched:
             if status != HTTPStatus.OK and helper.process.poll() is None:
                 self.complaints.append(f"/livez: {status} {text}")
             time.sleep(PROBE_SECONDS)
+            before, stolen = stolen, stolen_seconds()
+            self.pauses += stolen - before > MAX_STALL_SECONDS
         if memory.killed:
             self.complaints.append("it needed more memory than its limit, and was killed")
         if (code := helper.process.poll()) is not None:
@@ -322,6 +326,7 @@ def sections(soaked: Soaked) -> list[Section]:
         helpers.add(side, f"{helper.name}: memory at most", "MB", helper.highest / 1e6)
         helpers.add(side, f"{helper.name}: longest stall of {helper.probes} probes", "ms", helper.longest_stall * 1e3)
         helpers.add(side, f"{helper.name}: stalls over 50 ms by its metric", "", helper.long_stalls)
+        helpers.add(side, f"{helper.name}: pauses of the machine over 50 ms", "", helper.pauses)
     return [clients, phases, helpers]
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -94,11 +94,11 @@ class Target(ABC):
     @abstractmethod
     def _check(self, data: bytes) -> None: ...
 
-    def judged(self, quote: bytes) -> Verdict:
+    def judged(self, quote: bytes) -> Verdict[Any]:
         good = self.good
         return consistent(verify(quote, good.policy, self.prepared, now=good.now))
 
-    def judged_collateral(self, **parts: bytes) -> Verdict:
+    def judged_collateral(self, **parts: bytes) -> Verdict[Any]:
         return consistent(self.good.verdict(**parts))
 
 
@@ -114,7 +114,7 @@ def documented(
         return error
 
 
-def consistent(verdict: Verdict) -> Verdict:
+def consistent(verdict: Verdict[Any]) -> Verdict[Any]:
     """Return the verdict after a look at what holds for every verdict."""
     for check in verdict.checks:
         require(check.code in CODES, f"a check has a code that no page has: {check.code}")

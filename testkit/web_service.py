@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import httpx2
@@ -17,10 +18,12 @@ from confcom.testing import Attestation, SimulatedEnclave
 from testkit.documentation import files
 
 FILES = files("python") | files("toml")
+DIFFERENCE = files("diff")["decide.diff"]
 LABEL = re.search(r'^LABEL, SECRET = b"(.*?)"', FILES["decide.py"], re.MULTILINE)[1].encode()
 SIGNER = re.search(r'mr_signer = "(\w+)"', FILES["policy.toml"])[1]
 ATTESTATION = Attestation.create()
 ENCLAVE = SimulatedEnclave(mr_enclave=bytes(32), mr_signer=bytes.fromhex(SIGNER), isv_prod_id=1, isv_svn=3)
+TD = {name: bytes.fromhex(value) for name, value in tomllib.loads(FILES["td-policy.toml"])["images"][0].items()}
 GOOD = ATTESTATION.quote(b"c", enclave=ENCLAVE)
 PRIVATE_KEY = X25519PrivateKey.generate()
 KEY = PRIVATE_KEY.public_key().public_bytes_raw()
@@ -31,8 +34,19 @@ def write_service(directory):
     """Write the page's programs, the policy with simulated platforms, and the root."""
     for name, content in FILES.items():
         (directory / name).write_text(content)
-    (directory / "policy.toml").write_text(f"allow_simulated = true\n{FILES['policy.toml']}")
+    for name in ("policy.toml", "td-policy.toml"):
+        (directory / name).write_text(f"allow_simulated = true\n{FILES[name]}")
     (directory / "root.pem").write_bytes(ATTESTATION.root.certificate.public_bytes(Encoding.PEM))
+
+
+def for_both(program):
+    """Change `decide.py` as the page's difference says, so that it takes quotes of enclaves and of TDs."""
+    for hunk in DIFFERENCE.strip().split("\n\n"):
+        lines = [(line[0], line[1:] + "\n") for line in hunk.splitlines()]
+        old, new = ("".join(text for sign, text in lines if sign != other) for other in "+-")
+        assert program.count(old) == 1, old
+        program = program.replace(old, new)
+    return program
 
 
 def settings(url):
@@ -43,6 +57,12 @@ def settings(url):
 def quote_over(challenge, key=KEY, **defect):
     report_data = hashlib.sha512(LABEL + bytes.fromhex(challenge) + key).digest()
     return ATTESTATION.quote(report_data, **({"enclave": ENCLAVE} | defect)).quote
+
+
+def td_quote_over(challenge, **defect):
+    """A quote of a TD that fits the page's policy, except for its defect."""
+    report_data = hashlib.sha512(LABEL + bytes.fromhex(challenge) + KEY).digest()
+    return ATTESTATION.td_quote(report_data, **(TD | defect)).quote
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from confcom.testing import Attestation
 from confcom.verify import TrustedRoot
 from testkit.verify import tampering
 from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
-from testkit.verify.tdx_lab import TD, TdxLab
+from testkit.verify.td_lab import TD, TdxLab
 from testkit.verify.verify_lab import CHALLENGE, NOW, Lab
 from vectors.cases import Cases
 from vectors.vector import Case

@@ -16,13 +16,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
 from multiprocessing.connection import Connection
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from confcom.errors import MalformedError
-from confcom.sgx.quote import QuoteFrame
+from confcom.sgx.quote import QuoteFrame, tee_of
 from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
+from confcom.verify.policy import Policy
 from confcom.verify.prepared_collateral import MAX_KNOWN_KEYS, Collateral, PreparedCollateral
-from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import Verdict
 from confcom.verify.verifier import refusal_without_collateral, verify_quote
@@ -36,7 +36,7 @@ MAX_SETS: Final = 64
 class Setup(NamedTuple):
     """What a worker is told first. Its answer, None, says that it is ready."""
 
-    policy: SgxPolicy
+    policy: Policy[Any]
     root: TrustedRoot
     seconds: float
     """The time limit of one verification."""
@@ -61,14 +61,17 @@ class QuoteWorker:
         self._held: OrderedDict[bytes, tuple[PreparedCollateral, float]] = OrderedDict()
         """Collateral and the end of its use, keyed by what certifies the attestation key of authentic quotes."""
 
-    def answer(self, request: Request) -> Verdict | None:
+    def answer(self, request: Request) -> Verdict[Any] | None:
         """Return the verdict on a request's quote, or None if the quote is authentic as far as its signatures show."""
         quote, report_data, now, collateral = request
         policy = self._policy if report_data is None else self._policy.for_report_data(report_data)
         try:
-            part = QuoteFrame.parse(quote).certifying_part
+            frame = QuoteFrame.parse(quote)
+            part, tee = frame.certifying_part, tee_of(frame.body)
         except MalformedError:
-            part = b""
+            part, tee = b"", policy.tee
+        if tee is not policy.tee:
+            return verify_quote(quote, self._root, None, policy, now)
         prepared, until = self._held.get(part, (None, 0.0))
         if collateral is not None:
             prepared = self._prepared(collateral)

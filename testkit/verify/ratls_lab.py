@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from confcom.sgx.report import report_data
 from confcom.simulation.keys import derive_private_key
 from confcom.verify.ratls import Form, verify_certificate
+from testkit.verify.td_lab import POLICY, td_body, td_evidence
 from testkit.verify.verify_lab import NOW, OTHER_KEY, SEED
 
 KEY, OTHER = derive_private_key(SEED, "a service's key"), OTHER_KEY
@@ -99,6 +100,20 @@ class Peer:
     @property
     def arguments(self):
         return {"policy": self.policy, "collateral": self.collateral, "root": self.root, "now": NOW}
+
+
+@dataclass(frozen=True)
+class TdPeer(Peer):
+    """A TD of the lab's platform."""
+
+    @classmethod
+    def of_td(cls, lab):
+        evidence = td_evidence(lab)
+        prepared = evidence.collateral.prepared(evidence.trusted, NOW)
+        return cls(lab, evidence, replace(POLICY, report_data=None), prepared, evidence.trusted)
+
+    def quote_for(self, report_data):
+        return td_evidence(self.lab, td_body(report_data=report_data)).quote
 
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"

@@ -1,8 +1,11 @@
-"""Evidence of TDX under the lab's keys: a TD's quote, and the SGX platform's collateral turned into that of TDX."""
+"""Evidence of TDX: under keys of the lab for SGX, with any TD report; or by the simulated TD quoting enclave."""
 
 from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15, TdReport15Ex
-from confcom.verify import TdxPolicy
-from testkit.verify.verify_lab import CHALLENGE
+from confcom.sgx.tee_type import TeeType
+from confcom.simulation.td_quoting_enclave import TdQuotingEnclave
+from confcom.simulation.trust_domain import SimulatedTd
+from confcom.verify import Collateral, TdxPolicy
+from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
 
 SVNS = bytes([5, 1, 2, *bytes(13)])
 """TEE_TCB_SVN of the lab's TDX module: SVN 5 of version 1."""
@@ -45,3 +48,20 @@ def td_evidence(lab, body=None, version=5, *, edit_info=None, edit_qe=None, plat
 
 def module_level(isv_svn, status="UpToDate", date="2026-11-01T00:00:00Z", advisories=()):
     return {"tcb": {"isvsvn": isv_svn}, "tcbDate": date, "tcbStatus": status, "advisoryIDs": list(advisories)}
+
+
+TD = SimulatedTd.from_name("app")
+
+
+class TdxLab(Lab):
+    """A lab whose evidence is of a TD; its keys, certificates and edits are those of the lab for SGX."""
+
+    @property
+    def attestation_key(self):
+        return TdQuotingEnclave.load(self.platform.seed, self.platform.pki).attestation_key
+
+    def evidence(self, *, platform=None):
+        platform = platform or self.platform
+        quote = TdQuotingEnclave.load(platform.seed, platform.pki).quote(TD.report(CHALLENGE))
+        collateral = Collateral.from_files(platform.collateral(NOW, tee=TeeType.TDX).to_files())
+        return Evidence(quote, platform.pki.root.certificate, collateral)

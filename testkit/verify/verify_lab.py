@@ -101,19 +101,8 @@ class Lab:
         header = replace(evidence.parsed.header, version=version, tee_type=TeeType.TDX)
         return self.sign_again(evidence, replace(evidence.parsed, header=header, body=body))
 
-    def td_collateral(self, evidence):
-        """The platform's collateral for TDX: of the SGX quoting enclave, and of modules whose registers are zero."""
-
-        def for_tdx(document):
-            module = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF" * 8}
-            levels = [{"tcb": {"isvsvn": 0}, "tcbDate": document["tcbLevels"][0]["tcbDate"], "tcbStatus": "UpToDate"}]
-            identities = [{"id": "TDX_01", **module, "tcbLevels": levels}]
-            document.update(id="TDX", tdxModule=module, tdxModuleIdentities=identities)
-            for level in document["tcbLevels"]:
-                level["tcb"]["tdxtcbcomponents"] = [{"svn": 0}] * 16
-
-        evidence = self.edit_json(evidence, "tcb_info", for_tdx)
-        return self.edit_json(evidence, "qe_identity", lambda document: document.update(id="TD_QE")).collateral
+    def td_collateral(self):
+        return Collateral.from_files(self.platform.collateral(NOW, tee=TeeType.TDX).to_files())
 
     def sign_again(self, evidence, quote):
         signature = replace(quote.signature, isv_signature=sign(self.attestation_key, quote.signed_part))

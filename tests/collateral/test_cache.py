@@ -126,7 +126,7 @@ def test_sources_sets_and_kinds_do_not_mix(tmp_path, clock):
 
 
 TD_QUOTE = LAB.td_quote(EVIDENCE, version=4, body=TdReport10(bytes(16))).quote
-FOR_TDX = LAB.td_collateral(EVIDENCE)
+FOR_TDX = LAB.td_collateral()
 
 
 def test_each_tee_has_a_set_of_its_own(tmp_path, clock):

@@ -39,7 +39,7 @@ def test_what_is_fetched_verifies(files):
 
 def test_collateral_for_tdx_is_fetched_by_a_tds_quote(files):
     (files / "td.bin").write_bytes(LAB.td_quote(EVIDENCE, version=4, body=TdReport10(bytes(16))).quote)
-    for_tdx = LAB.td_collateral(EVIDENCE)
+    for_tdx = LAB.td_collateral()
     with serving(answers_of(for_tdx)) as (_, url):
         arguments = ("collateral", "fetch", files / "td.bin", "--from", url, "--out", files / "out")
         done = run_confcom(*arguments, "--output", "json")

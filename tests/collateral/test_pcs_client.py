@@ -79,7 +79,7 @@ def test_what_is_fetched_verifies(lab, pccs, ca_type):
 def td(lab, evidence):
     """A TD's quote and the collateral of its platform for TDX."""
     quote = lab.td_quote(evidence, version=4, body=TdReport10(bytes(16))).quote
-    return SimpleNamespace(quote=quote, collateral=lab.td_collateral(evidence))
+    return SimpleNamespace(quote=quote, collateral=lab.td_collateral())
 
 
 @pytest.mark.parametrize("prefix", ["", "/pccs", "/sgx/pccs"])

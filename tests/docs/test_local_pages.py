@@ -4,9 +4,12 @@ import json
 import re
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
+from confcom.testing import Attestation
+from confcom.testing.collateral_service import serve_collateral
 from confcom.verify import read_collateral
 from testkit.collateral_service import answers_of, serving
 from testkit.documentation import blocks, commands, text_of
@@ -64,7 +67,7 @@ def test_get_a_quote(folder, socket, typed):
 
 
 def test_verify_a_quote(folder, socket, typed):
-    export, fingerprint, verify, fetch, hardware, in_a_script, decide = lines_of(VERIFY)
+    export, fingerprint, verify, fetch, hardware, in_a_script, decide, *_of_tds = lines_of(VERIFY)
     quote = typed(f"confcom quote --socket {socket} --report-data abcdef --output json --out q.bin")
     assert quote.returncode == 0, quote.stderr
     expected = re.search(r'"mr_enclave": "(\w+)"', typed("confcom inspect q.bin --output json").stdout)[1]
@@ -81,11 +84,26 @@ def test_verify_a_quote(folder, socket, typed):
     assert fetched.returncode == 0, fetched.stderr
     assert hardware.startswith("confcom verify q.bin --root intel --collateral collateral.json")
     assert typed(verify.replace("out/collateral", "collateral.json"), MRENCLAVE=expected).returncode == 0
-    program, _of_a_td = blocks(VERIFY, "python")
+    program, _of_tds = blocks(VERIFY, "python")
     call = f'print(decide(bytes.fromhex("{expected}"), bytes.fromhex("abcdef")).mr_enclave.hex())\n'
     (folder / "program.py").write_text(f"{program}{call}")
     ran = typed("python program.py")
     assert ran.stdout == f"{expected}\n", ran.stdout + ran.stderr
+
+
+def test_verify_a_tds_quote(folder, typed):
+    fetch, verify = lines_of(VERIFY)[-2:]
+    attestation = Attestation.create()
+    (folder / "td.bin").write_bytes(attestation.td_quote(b"mine").quote)
+    (folder / "root.pem").write_bytes(attestation.root.certificate.public_bytes(Encoding.PEM))
+    with serve_collateral(attestation) as source:
+        fetched = typed(fetch.replace("intel", source.url))
+    assert fetched.returncode == 0, fetched.stderr
+    for value in (attestation.td.mr_td, attestation.td.rtmr1, attestation.td.rtmr2, b"mine"):
+        verify = verify.replace("HEX", value.hex(), 1)
+    assert "HEX" not in verify
+    done = typed(f"{verify.replace('intel', 'root.pem')} --allow-simulated")
+    assert done.stdout.endswith("\nVERIFIED\n"), done.stdout + done.stderr
 
 
 def test_collateral_without_internet(folder, socket, typed, start):

@@ -12,11 +12,26 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from confcom.testing.collateral_service import serve_collateral
 from testkit.collateral_service import answers_of, serving
 from testkit.documentation import text_of
 from testkit.probe_flood import free_port
 from testkit.programs import run_python
-from testkit.web_service import FILES, GOOD, KEY, attest, client, quote_over, settings, uvicorn, write_service
+from testkit.web_service import (
+    ATTESTATION,
+    DIFFERENCE,
+    FILES,
+    GOOD,
+    KEY,
+    attest,
+    client,
+    for_both,
+    quote_over,
+    settings,
+    td_quote_over,
+    uvicorn,
+    write_service,
+)
 from testkit.worker_processes import Watched, workers_of
 
 ACCEPTED = (200, b"what this enclave may know")
@@ -75,6 +90,27 @@ def test_each_request_has_the_answer_of_the_table(directory):
         assert attest(peer) == ACCEPTED
     page = text_of("docs/how-to/verify-in-a-web-service.md")
     assert all(f"`{code}`" in page for code in ("format", "signatures", "report-data", "debug", "challenge"))
+
+
+TDS = (
+    (ACCEPTED, {}),
+    ((403, {"code": "images"}), {"mr_td": bytes(48)}),
+    ((403, {"code": "images"}), {"rtmr1": bytes(48)}),
+    ((403, {"code": "service-td"}), {"service_td": True}),
+    (ACCEPTED, {"rtmr3": b"r" * 48}),
+)
+
+
+def test_a_service_for_enclaves_and_tds(directory):
+    (directory / "decide.py").write_text(for_both(FILES["decide.py"]))
+    assert len(re.findall(r"^\+", DIFFERENCE, re.MULTILINE)) <= 10
+    with serve_collateral(ATTESTATION) as source, uvicorn(directory, source.url), client(directory) as peer:
+        assert attest(peer) == ACCEPTED
+        for answer, defect in TDS:
+            challenge = peer.post("/challenge").json()
+            assert attest(peer, td_quote_over(challenge, **defect), challenge=challenge) == answer
+        for code, quote in {"format": b"junk", "report-data": GOOD.quote}.items():
+            assert attest(peer, quote) == (403, {"code": code})
 
 
 def test_without_the_pccs_nobody_is_blamed(directory):
@@ -190,11 +226,12 @@ def test_other_frameworks_decide_alike(directory, framework, too_large):
 
 def test_the_pages_tests_pass(tmp_path):
     """The page tests refusals of replay, OutOfDate, debug, another machine or enclave, and old collateral."""
-    for name in ("decide.py", "service.py", "policy.toml", "test_service.py", "test_ratls.py", "test_source.py"):
+    tests = ("test_service.py", "test_ratls.py", "test_source.py", "test_td_policy.py")
+    for name in ("decide.py", "service.py", "policy.toml", "td-policy.toml", *tests):
         (tmp_path / name).write_text(FILES[name])
     environ = {**os.environ, "CHALLENGE_KEY": "00"}
     done = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path, env=environ)
-    assert re.search(r"^8 passed", done.stdout, re.MULTILINE), done.stdout + done.stderr
+    assert re.search(r"^14 passed", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
 def test_the_program_that_tries_the_service(tmp_path):

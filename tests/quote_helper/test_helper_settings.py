@@ -184,7 +184,7 @@ def test_limits():
     assert f"the oldest after {limits.crowded_seconds:g} s" in PAGE
     assert f"if no peer has, the oldest after {limits.many_peers_seconds:g} s" in PAGE
     assert f"if it has more than {limits.max_connections // FEW_CONNECTIONS};" in PAGE
-    assert f"{limits.turn_seconds * 1000:g} ms for accepting" in PAGE
+    assert f"{limits.accept_seconds * 1000:g} ms for accepting, {limits.turn_seconds * 1000:g} ms" in PAGE
     assert f"| calls at once in aesmd | {AesmdInLoop.max_concurrent_calls} |" in PAGE
     assert f"every {limits.self_test_interval_seconds:g} s" in PAGE
     assert f"after {limits.self_test_seconds:g} s" in PAGE

@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_worker import HOLD_SECONDS, QuoteWorker, Request, Setup
 from confcom.service import BusyError, QuoteVerifier, WorkerError, quote_verifier
 from confcom.testing import Attestation
-from confcom.verify import SgxPolicy, VerdictKind
+from confcom.testing.collateral_service import serve_collateral
+from confcom.verify import SgxPolicy, TdxPolicy, TeeType, VerdictKind, tee_of_quote
 from testkit.collateral_service import answers_of, serving
 from testkit.conditions import until
 from testkit.expected_errors import raises
@@ -22,6 +24,8 @@ from testkit.worker_processes import FAULTY, workers_of
 ATTESTATION = Attestation.create()
 EVIDENCE = ATTESTATION.quote(b"challenge")
 POLICY = ATTESTATION.policy(b"challenge")
+TD_EVIDENCE = ATTESTATION.td_quote(b"challenge")
+TD_POLICY = ATTESTATION.td_policy(b"challenge")
 VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 EXPECTED = b"challenge".ljust(64, b"\0")
 
@@ -47,6 +51,16 @@ def verifier(tmp_path):
 def source():
     with serving(answers_of(EVIDENCE.collateral)) as served:
         yield served
+
+
+def test_the_tee_that_a_quote_says(tmp_path):
+    (tmp_path / "q").write_bytes(TD_EVIDENCE.quote)
+    for quote in (TD_EVIDENCE.quote, TD_EVIDENCE.quote.hex(), tmp_path / "q", TD_EVIDENCE.quote + b"\0"):
+        assert tee_of_quote(quote) is TeeType.TDX
+    for quote in (EVIDENCE.quote, b"", b"junk", TD_EVIDENCE.quote[:600], "no hexadecimal"):
+        assert tee_of_quote(quote) is TeeType.SGX
+    with raises("wrong-type", SettingsError, "remedy"):
+        tee_of_quote(None)
 
 
 def debug_quote():
@@ -80,6 +94,34 @@ async def test_a_good_quote_is_verified_and_a_false_one_causes_no_fetch(verifier
         assert not [name for name, verdict in again.items() if verdict.ok]
         assert (await running.verify(debug_quote())).failures[0].code == "debug"
         assert len(service.asked) == 4
+
+
+async def test_a_verifier_of_tds(verifier):
+    with serve_collateral(ATTESTATION) as source:
+        async with verifier(source.url, replace(TD_POLICY, report_data=None)) as running:
+            for body in ("1.0", "1.5", "1.5ex"):
+                quote = ATTESTATION.td_quote(b"challenge", body=body).quote
+                claims = (await running.verify(quote, report_data=EXPECTED)).require_ok()
+                assert claims.mr_td == ATTESTATION.td.mr_td
+            for code, defect in {"mr-td": {"mr_td": bytes(48)}, "rtmr1": {"rtmr1": bytes(48)}}.items():
+                verdict = await running.verify(ATTESTATION.td_quote(b"challenge", **defect).quote, report_data=EXPECTED)
+                assert [check.code for check in verdict.failures] == [code]
+
+
+async def test_a_quote_of_the_other_tee_causes_no_fetch(verifier, source):
+    service, url = source
+    service.answers |= answers_of(TD_EVIDENCE.collateral)
+    for policy, own, other in ((POLICY, EVIDENCE, TD_EVIDENCE), (TD_POLICY, TD_EVIDENCE, EVIDENCE)):
+        async with verifier(url, policy) as running:
+            before = len(service.asked)
+            for _ in range(2):
+                verdict = await running.verify(other.quote)
+                assert [check.code for check in verdict.failures] == ["tee", "collateral"]
+                assert (verdict.kind, verdict.claims) == (VerdictKind.UNUSABLE, None)
+                assert len(service.asked) == before
+                assert (await running.verify(own.quote)).ok
+                before = len(service.asked)
+        assert tee_of_quote(own.quote) is policy.tee
 
 
 async def test_report_data_are_of_one_call(verifier, source):
@@ -182,6 +224,7 @@ async def test_who_gets_collateral_after_its_end_is_told(verifier):
 @pytest.mark.parametrize(("code", "arguments"), [
     ("wrong-type", {"policy": None}),
     ("wrong-value", {"policy": SgxPolicy()}),
+    ("wrong-value", {"policy": TdxPolicy(rtmr1=bytes(48))}),
     ("wrong-type", {"source": "http://127.0.0.1"}),
     ("wrong-type", {"root": b"root"}),
     ("wrong-type", {"processes": 2.0}),

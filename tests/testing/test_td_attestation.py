@@ -7,6 +7,7 @@ import dcap_qvl
 import httpx2
 import pytest
 
+from confcom.collateral import fetch_collateral
 from confcom.errors import ConfcomError
 from confcom.sgx.pck.chain import PckChain, attestation_key_is_bound, qe_report_is_certified
 from confcom.sgx.quote import Quote
@@ -19,12 +20,13 @@ from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.td_quoting_enclave import TdQuotingEnclave
 from confcom.testing import Attestation, SimulatedTd, TeeType
 from confcom.testing.collateral_service import serve_collateral
+from confcom.verify import verify
 from confcom.verify.checks.marks import REQUIRED_MARKS, CertifyingMarks, present_collateral_marks, present_marks
 from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.trust import intel_root
 from testkit.expected_errors import raises
 from testkit.verify.intels_library import intels_statuses
-from testkit.verify.verify_lab import NOW, SEED
+from testkit.verify.verify_lab import NOW, SEED, failed_codes
 from testkit.verify.verify_lab import Evidence as LabEvidence
 
 VERSIONS = {"1.0": (4, TdReport10), "1.5": (5, TdReport15), "1.5ex": (5, TdReport15Ex)}
@@ -222,6 +224,9 @@ def test_collateral_of_both_is_served(attestation):
                 "sgx/certification/v4/qe/identity",
             )
         }
+        quote = attestation.td_quote(b"c").quote
+        fetched = fetch_collateral(quote, source)
     assert [answer.status_code for answer in answers.values()] == [200, 200, 404, 404]
-    collateral = attestation.collateral(tee=TeeType.TDX, tcb="TDRelaunchAdvised")
-    assert [answer.content for answer in answers.values()][:2] == [collateral.tcb_info, collateral.qe_identity]
+    assert [answer.content for answer in answers.values()][:2] == [fetched.tcb_info, fetched.qe_identity]
+    verdict = verify(quote, attestation.td_policy(b"c"), fetched, attestation.root)
+    assert (failed_codes(verdict), verdict.tcb_status) == (["tcb-status"], "TDRelaunchAdvised")

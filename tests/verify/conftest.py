@@ -38,3 +38,10 @@ def peer(lab, evidence):
     from testkit.verify.ratls_lab import Peer
 
     return Peer.of(lab, evidence)
+
+
+@pytest.fixture(scope="session")
+def td_peer(lab):
+    from testkit.verify.ratls_lab import TdPeer
+
+    return TdPeer.of_td(lab)

@@ -75,8 +75,11 @@ def test_intels_form_has_sets_of_both_tees(lab, evidence):
     def newer(document):
         document["tcbEvaluationDataNumber"] = 2
 
-    for_tdx = lab.td_collateral(evidence)
-    early = lab.td_collateral(lab.edit_json(lab.edit_json(evidence, "tcb_info", newer), "qe_identity", newer))
+    for_tdx = lab.td_collateral()
+    early = replace(evidence, collateral=for_tdx)
+    for part in ("tcb_info", "qe_identity"):
+        early = lab.edit_json(early, part, newer)
+    early = early.collateral
     td_quote = lab.td_quote(evidence, version=4, body=TdReport10(bytes(16))).quote
     for options, expected in (({}, for_tdx), ({"early": early}, early)):
         text = json.dumps(with_tdx(intels(evidence.collateral), for_tdx, **options))

@@ -24,6 +24,7 @@ from confcom.verify import (
 )
 from testkit.expected_errors import raises
 from testkit.programs import run_confcom
+from testkit.verify.td_lab import MEASURED, td_evidence
 from testkit.verify.verify_lab import CHALLENGE, NOW
 
 SCHEMA = json.loads(Path(policy_file.__file__).with_name("policy.schema.json").read_text())
@@ -139,6 +140,8 @@ def test_a_reader_of_one_tee_names_the_other(write):
             read_policy(write(text), tee=tee)
         assert f"tee=TeeType.{'TDX' if tee is TeeType.SGX else 'SGX'}" in caught.value.remedy
     assert read_policy(write('tee = "sgx"')) == SgxPolicy()
+    for text, policy in (('tee = "tdx"', TdxPolicy), ("", SgxPolicy)):
+        assert read_policy(write(text), b"c", tee=None) == policy.for_challenge(b"c")
 
 
 def test_the_pages_examples_and_an_empty_file(write):
@@ -232,6 +235,27 @@ def test_a_quotes_own_policy_accepts_it(tmp_path, lab, evidence):
     assert run_confcom(*arguments).exit_code == 2
 
 
+def test_a_tds_own_policy_accepts_it(tmp_path, lab):
+    files = td_evidence(lab).write(tmp_path)
+    written = run_confcom("policy", "from-quote", files / "q.bin")
+    assert written.exit_code == 0, written.output
+    (files / "policy.toml").write_text(written.stdout)
+    document = tomllib.loads(written.stdout)
+    jsonschema.validate(document, SCHEMA)
+    assert (document["tee"], document["images"]) == ("tdx", [{name: value.hex() for name, value in MEASURED.items()}])
+    assert len(document["platforms"]) == 1
+    assert all(f"# {name.upper().replace('_', '')}: " in written.stdout for name in MEASURED)
+    checked = run_confcom("policy", "check", files / "policy.toml", "--output", "json")
+    demands = json.loads(checked.stdout)["demands"]
+    assert (demands["tee"], demands["images"]) == ("tdx", document["images"])
+    assert f"rtmr3 {MEASURED['rtmr3'].hex()}" in run_confcom("policy", "check", files / "policy.toml").stdout
+    arguments = ("verify", files / "q.bin", "--root", files / "root.pem", "--collateral", files / "collateral")
+    arguments += ("--policy", files / "policy.toml", "--report-data", CHALLENGE.hex(), "--at", NOW.isoformat())
+    for demand, code in (((), 0), (("--rtmr3", "00" * 48), 3)):
+        assert run_confcom(*arguments, "--allow-simulated", *demand).exit_code == code
+    assert run_confcom(*arguments).exit_code == 3
+
+
 def test_a_policy_comes_through_standard_input(tmp_path, evidence):
     written = run_confcom("policy", "from-quote", evidence.write(tmp_path) / "q.bin").stdout
     checked = run_confcom("policy", "check", "-", input=written)
@@ -243,6 +267,7 @@ def test_a_policy_comes_through_standard_input(tmp_path, evidence):
 BOUNDED = f'max_collateral_age = "7d"\nplatforms = ["{"0f" * 32}"]\n'
 ENCLAVE = f'mr_enclave = "{"01" * 32}"\n'
 SIGNER = f'mr_signer = "{"02" * 32}"\n'
+TDX = f'tee = "tdx"\n{BOUNDED}'
 REMARKS = (
     ("", ["names no enclave", "platforms", "max_collateral_age"]),
     (ENCLAVE, ["platforms", "max_collateral_age"]),
@@ -256,6 +281,14 @@ REMARKS = (
     (BOUNDED + f"[[identities]]\n{ENCLAVE}[[identities]]\n{SIGNER}min_isv_svn = 1", ["alternatives", "isv_prod_id"]),
     (BOUNDED + "identities = []\naccepted_tcb_statuses = []", ["identities", "accepted_tcb_statuses"]),
     (BOUNDED + ENCLAVE + "allow_simulated = true", ["simulated"]),
+    ('tee = "tdx"', ["names no TD", "platforms", "max_collateral_age"]),
+    (TDX + f'mr_td = "{"01" * 48}"', ["The policy leaves rtmr0, rtmr1, rtmr2, rtmr3 open"]),
+    (TDX + OF_A_TD.replace('tee = "tdx"', ""), []),
+    (
+        TDX + f'rtmr0 = "{"01" * 48}"\nrtmr1 = "{"01" * 48}"\nrtmr3 = "{"01" * 48}"' + IMAGES,
+        ["alternatives", "Image 1"],
+    ),
+    (TDX + "images = []", ["images"]),
 )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from confcom.errors import ConfcomError, SettingsError
 from confcom.extras import MissingExtraError
-from confcom.verify import NotVerifiedError
+from confcom.verify import NotVerifiedError, VerdictKind
 from confcom.verify.ratls import (
     AsyncRatlsTransport,
     AttestedSocket,
@@ -83,6 +83,22 @@ def test_a_verified_peer_answers(ask, version, peer, tmp_path):
         assert ask(service.port, peer.arguments) == ANSWER
     (received,) = service.received
     assert b"Secret: 1" in received
+
+
+@pytest.mark.parametrize("ask", CLIENTS)
+def test_a_td_answers_if_the_policy_is_about_it(ask, peer, td_peer, tmp_path):
+    others = [(td_peer.demanding(**{name: b"?" * 48}), [code]) for name, code in (("mr_td", "mr-td"), ("rtmr2",) * 2)]
+    with serving(make_certificate(td_peer.quote_for, KEY), KEY, tmp_path) as service:
+        for policy, codes in (*others, (peer.policy, ["tee"])):
+            with pytest.raises(NotVerifiedError) as caught:
+                ask(service.port, {**td_peer.arguments, "policy": policy})
+            assert [check.code for check in caught.value.verdict.failures] == codes
+            assert caught.value.verdict.kind is VerdictKind.AUTHENTIC_NOT_AUTHORISED
+        assert b"".join(service.received) == b""
+        assert ask(service.port, td_peer.arguments) == ANSWER
+    enclave = serving(make_certificate(peer.quote_for, KEY), KEY, tmp_path)
+    with enclave as service, pytest.raises(NotVerifiedError, match="tee"):
+        ask(service.port, {**peer.arguments, "policy": td_peer.policy})
 
 
 def in_the_middle(peer):
@@ -244,6 +260,18 @@ def test_the_command_verifies_a_service(files, lab, peer, tmp_path):
         forged = verify(files, "--connect", f"127.0.0.1:{service.port}", *demands)
     assert (forged.exit_code, json.loads(forged.stdout)["kind"]) == (4, "not-authentic")
     assert verify(files, *address, *demands).exit_code == 6
+
+
+def test_the_command_verifies_a_td(td_peer, tmp_path):
+    td_peer.evidence.write(tmp_path)
+    mr_td = ["--mr-td", td_peer.policy.mr_td.hex(), "--allow-simulated"]
+    with serving(make_certificate(td_peer.quote_for, KEY), KEY, tmp_path) as service:
+        address = ["--connect", f"127.0.0.1:{service.port}"]
+        for demands, code in ((mr_td, 0), ([*mr_td, "--rtmr1", "ff" * 48], 3), (["--mrenclave", "00" * 32], 3)):
+            result = verify(tmp_path, *address, *demands)
+            claims = json.loads(result.stdout)["claims"]
+            assert (result.exit_code, claims and claims["mr_td"]) == (code, mr_td[1] if "--mr-td" in demands else None)
+    assert b"".join(service.received) == b""
 
 
 @pytest.mark.parametrize("arguments", [

@@ -79,7 +79,7 @@ def test_its_collateral_was_made_for_it(name):
 
 
 def test_collateral_of_the_other_tee_says_nothing(lab, evidence):
-    for_tdx = lab.td_collateral(evidence)
+    for_tdx = lab.td_collateral()
     assert for_tdx.prepared(evidence.trusted, NOW).documents.tcb_info.fmspc == platform_kind(evidence.quote).fmspc
     for collateral in (for_tdx, for_tdx.prepared(evidence.trusted, NOW)):
         verdict = verify(evidence.quote, lab.policy, collateral, root=evidence.trusted, now=NOW)

@@ -7,6 +7,7 @@ import pytest
 
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.programs import run_confcom, run_python
+from testkit.verify.td_lab import MEASURED, td_evidence
 from testkit.verify.verify_lab import CHALLENGE
 
 
@@ -75,6 +76,73 @@ def test_options_reach_the_policy(files, demands, row):
     result = verify(files, *demands[kept], *more, "--output", "json", **given)
     failed = [check["code"] for check in json.loads(result.stdout)["checks"] if check["status"] == "failed"]
     assert (result.exit_code, failed) == (exit_code, codes)
+
+
+@pytest.fixture(scope="module")
+def td_files(lab, tmp_path_factory):
+    return td_evidence(lab).write(tmp_path_factory.mktemp("td"))
+
+
+REGISTERS = {name: (f"--{name.replace('_', '-')}", value.hex()) for name, value in MEASURED.items()}
+OTHER, ENCLAVE = "00" * 48, ["--mrenclave", "00" * 32]
+TD_FILE = f'tee = "tdx"\nmr_td = "{MEASURED["mr_td"].hex()}"\n'
+TD_OUTCOMES = {
+    # The policy file, options; the exit code, and the failures.
+    "every register": ("", [word for register in REGISTERS.values() for word in register], 0, []),
+    "MRTD alone": ("", REGISTERS["mr_td"], 0, []),
+    "registers without MRTD": ("", REGISTERS["rtmr1"], 3, ["identity"]),
+    "another MRTD": ("", ["--mr-td", OTHER], 3, ["mr-td"]),
+    "a file": (TD_FILE, [], 0, []),
+    "a file and another register": (TD_FILE, ["--rtmr2", OTHER], 3, ["rtmr2"]),
+    "an option replaces the file's": (TD_FILE.replace("74", "00"), REGISTERS["mr_td"], 0, []),
+    "a file of enclaves": (f'mr_enclave = "{"00" * 32}"', [], 3, ["tee"]),
+    "an option of enclaves": ("", ENCLAVE, 3, ["tee"]),
+    "nothing": ("", [], 3, ["tee"]),
+}
+
+
+@pytest.mark.parametrize("row", TD_OUTCOMES.values(), ids=TD_OUTCOMES)
+def test_policies_of_tds(td_files, tmp_path, row):
+    text, options, exit_code, codes = row
+    (tmp_path / "policy.toml").write_text(text)
+    given = [*options, *(("--policy", tmp_path / "policy.toml") if text else ())]
+    given += ["--report-data", CHALLENGE.hex(), "--allow-simulated"]
+    result = verify(td_files, *given, "--output", "json")
+    document = json.loads(result.stdout)
+    failed = [check for check in document["checks"] if check["status"] == "failed"]
+    assert (result.exit_code, [check["code"] for check in failed]) == (exit_code, codes)
+    shown = verify(td_files, *given).output.splitlines()
+    if codes == ["tee"]:
+        assert document["claims"] is None
+        assert all(words in failed[0]["why"] for words in ("TdxPolicy", "--mr-td", 'tee = "tdx"'))
+    else:
+        assert {name: document["claims"][name] for name in MEASURED} == {n: v.hex() for n, v in MEASURED.items()}
+        assert {f"{name}: {value.hex()}" for name, value in MEASURED.items()} <= set(shown)
+
+
+def test_a_policy_of_tds_refuses_an_enclave(files):
+    result = verify(files, *REGISTERS["mr_td"], "--output", "json")
+    (tee, *_) = [check for check in json.loads(result.stdout)["checks"] if check["status"] == "failed"]
+    assert (result.exit_code, tee["code"]) == (3, "tee")
+    assert all(words in tee["why"] for words in ("SgxPolicy", "--mrenclave"))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "named"),
+    [
+        ("", [*REGISTERS["rtmr3"], *ENCLAVE], ("--rtmr3", "--mrenclave")),
+        ("", [*REGISTERS["mr_td"], "--min-isv-svn", "0"], ("--mr-td", "--min-isv-svn")),
+        (TD_FILE, ENCLAVE, ("--mrenclave", "policy.toml", "TDX")),
+        ("allow_debug = true", REGISTERS["mr_td"], ("--mr-td", "policy.toml", "SGX")),
+    ],
+)
+def test_one_policy_is_of_one_tee(files, tmp_path, text, options, named):
+    (tmp_path / "policy.toml").write_text(text)
+    given = ("--policy", tmp_path / "policy.toml") if text else ()
+    result = verify(files, *options, *given, "--output", "json")
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"]) == (2, "command-line-refused")
+    assert all(name in error["what"] for name in named)
 
 
 def test_intels_root_rejects_it(files, demands):

@@ -22,14 +22,14 @@ If the thread were in OpenSSL when the process ends, it could use a lock that Op
 
 def call_detached(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
     """Call a function in a daemon thread. Cancelling the future has no effect."""
-    thread, future = _started(function, *args, **kwargs)
-    if thread is not None:
-        atexit.register(thread.join, END_SECONDS)
-        future.add_done_callback(lambda _: atexit.unregister(thread.join))
-    return future
+    thread, future = _thread_for(function, *args, **kwargs)
+    # Functions that are registered later run earlier: a call of `run_apart` is cancelled before it is awaited.
+    atexit.register(thread.join, END_SECONDS)
+    future.add_done_callback(lambda _: atexit.unregister(thread.join))
+    return _started(thread, future)
 
 
-def _started(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> tuple[Thread | None, Future[_T]]:
+def _thread_for(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> tuple[Thread, Future[_T]]:
     future: Future[_T] = Future()
     future.set_running_or_notify_cancel()
 
@@ -39,15 +39,17 @@ def _started(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs)
         except BaseException as error:  # noqa: BLE001 # the future has it
             future.set_exception(error)
 
-    thread = Thread(target=call, name="confcom-collateral", daemon=True)
+    return Thread(target=call, name="confcom-collateral", daemon=True), future
+
+
+def _started(thread: Thread, future: Future[_T]) -> Future[_T]:
     try:
         thread.start()
     except RuntimeError as error:
         future.set_exception(
             FetchError("no thread can be started", why=str(error), remedy="raise the limit of threads")
         )
-        return None, future
-    return thread, future
+    return future
 
 
 def run_apart(coroutine: Coroutine[Any, Any, _T]) -> _T:
@@ -78,4 +80,4 @@ class _DetachedExecutor(ThreadPoolExecutor):
     """For look-ups of host names, on which the C library's resolver sets no limit of time that we know."""
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        return _started(fn, *args, **kwargs)[1]
+        return _started(*_thread_for(fn, *args, **kwargs))

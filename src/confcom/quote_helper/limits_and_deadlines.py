@@ -61,8 +61,11 @@ class HelperLimits:
     """Seconds for which accepting pauses when connections or descriptors run out and none may be closed."""
 
     turn_seconds: float = 0.005
-    """Time for accepting, and again for calls of an inline provider, before the event loop runs other tasks: well
-    under the 50 ms for which the loop may be blocked at most, and long compared to a quote (under 0.1 ms)."""
+    """Time for calls of an inline provider before the event loop runs other tasks: well under the 50 ms for which
+    the loop may be blocked at most, and long compared to a quote (under 0.1 ms)."""
+    accept_seconds: float = 0.01
+    """Time for accepting before the event loop runs other tasks: longer than `turn_seconds`, since accepted clients
+    share the helper fairly, and the kernel's backlog, which any client can fill, has no fair shares."""
     whole_request_seconds: float = 20.0
     """Maximum time from connecting to a request's last byte. Every known client sends right after connecting;
     Intel's client allows 15 s for each of the two writes of a request, and Intel's server waits forever."""

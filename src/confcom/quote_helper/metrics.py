@@ -35,11 +35,12 @@ class HelperMetrics:
         )
         self._answers: dict[tuple[MessageKind, int], Histogram] = {}
         """Time series, keyed by kind and code: a look-up with labels would take a microsecond more."""
-        self.dropped = counter(
+        dropped = counter(
             "confcom_quote_helper_connections_dropped",
             f"Connections closed without an answer, by reason: {', '.join(DropReason)}",
             ["reason"],
         )
+        self.dropped = {reason: dropped.labels(reason) for reason in DropReason}
         self.connections = gauge("confcom_quote_helper_connections", "Open connections")
         self.unread = gauge(
             "confcom_quote_helper_unread_answers", "Open connections with an answer that the client has not read"
@@ -75,8 +76,6 @@ class HelperMetrics:
             buckets=_STALL_BUCKETS,
             registry=registry,
         )
-        for reason in DropReason:
-            self.dropped.labels(reason)
 
     def answered(self, kind: MessageKind, code: int, seconds: float) -> None:
         series = self._answers.get((kind, code))

@@ -97,7 +97,7 @@ class QuoteLog:
 
     def dropped(self, peer: Peer, reason: DropReason) -> None:
         del peer  # no label names a peer
-        self._metrics.dropped.labels(reason).inc()
+        self._metrics.dropped[reason].inc()
 
     def answered(self, peer: Peer, request: Request, response: Response, seconds: float) -> None:
         self._metrics.answered(request.kind, response.error_code, seconds)

@@ -7,18 +7,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Generic, Self
 
 from confcom.collateral import CollateralCache, FetchError, Source
-from confcom.errors import MalformedError, UnavailableError, WrongTypeError, WrongValueError
+from confcom.errors import MalformedError, UnavailableError, WrongValueError
 from confcom.quote_worker import Request, Setup
 from confcom.service.workers import Workers
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.verify.argument_types import binary, number, require_instant
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE
-from confcom.verify.sgx_policy import SgxPolicy
+from confcom.verify.policy import Policy, require_policy
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
-from confcom.verify.verdict import Verdict, VerdictKind, unusable
+from confcom.verify.verdict import TeeClaimsT_co, Verdict, VerdictKind, unusable
 from confcom.verify.verifier import QuoteInput, bytes_of, verify_quote
 
 VERIFY_SECONDS: Final = 5.0
@@ -49,15 +49,16 @@ def _default_directory() -> Path:
     raise WrongValueError("the cache of collateral has no directory", why=why, remedy="pass `directory`")
 
 
-class QuoteVerifier:
+class QuoteVerifier(Generic[TeeClaimsT_co]):
     """Verifies quotes in worker processes, and fetches their collateral, for programs with asyncio.
 
     `async with` starts and ends the workers, which also end when this process ends in any other way. A worker that ends
     alone is replaced, and its quote is tried once more. Collateral is fetched only for quotes whose own signatures
-    hold; a CollateralCache keeps and renews it.
+    hold and that are of the policy's TEE; a CollateralCache keeps and renews it.
 
     Args:
-        policy: your demands on each quote.
+        policy: your demands on each quote: an SgxPolicy or a TdxPolicy. A quote of the other TEE fails the check `tee`,
+            and no collateral is fetched for it; `tee_of_quote` says to which of two verifiers a quote belongs.
         source: the service from which collateral is fetched.
         directory: the directory of the cache, which several processes can share; None means `confcom/collateral` in
             $XDG_CACHE_HOME or ~/.cache.
@@ -73,7 +74,7 @@ class QuoteVerifier:
 
     def __init__(
         self,
-        policy: SgxPolicy,
+        policy: Policy[TeeClaimsT_co],
         source: Source,
         *,
         directory: str | os.PathLike[str] | None = None,
@@ -83,10 +84,9 @@ class QuoteVerifier:
         seconds: float = SOURCE_SECONDS,
         clock: Callable[[], datetime] = _PRESENT,
     ) -> None:
-        if not isinstance(policy, SgxPolicy):
-            raise WrongTypeError("the policy", "an SgxPolicy", policy)
+        require_policy(policy)
         if not policy.names_identity:
-            raise WrongValueError("the policy names no enclave, so it accepts nothing", remedy="name an identity in it")
+            raise WrongValueError("the policy names no enclave and no TD", remedy="name one, by mr_enclave or mr_td")
         if not number("the number of processes", processes, MAX_PROCESSES):
             raise WrongValueError("a verifier needs a worker", remedy="pass the number of cores that shall verify")
         if not number("the number of callers", max_callers, MAX_CALLERS):
@@ -107,7 +107,7 @@ class QuoteVerifier:
         """End the workers. Calls that still wait raise WorkerError."""
         await self._workers.stop()
 
-    async def verify(self, quote: QuoteInput, *, report_data: bytes | None = None) -> Verdict:
+    async def verify(self, quote: QuoteInput, *, report_data: bytes | None = None) -> Verdict[TeeClaimsT_co]:
         """Return the verdict on a quote.
 
         The verdict is about the quote alone: a service answers 403 unless it is ok. What is not the quote's fault
@@ -138,7 +138,7 @@ class QuoteVerifier:
         finally:
             self._callers -= 1
 
-    async def _verdict(self, quote: bytes, report_data: bytes | None) -> Verdict:
+    async def _verdict(self, quote: bytes, report_data: bytes | None) -> Verdict[TeeClaimsT_co]:
         if len(quote) > MAX_QUOTE_SIZE:  # this verdict needs no worker
             return verify_quote(quote, self._root, None, self._policy, require_instant(self._clock()))
         verdict = await self._workers.run(Request(quote, report_data, require_instant(self._clock())))
@@ -151,8 +151,9 @@ class QuoteVerifier:
             now = require_instant(self._clock())
             verdict = await self._workers.run(Request(quote, report_data, now, kept.collateral))
             assert verdict is not None
-        faults = [check for check in verdict.failures if check.consequence is VerdictKind.UNUSABLE]
-        if verdict.kind is VerdictKind.UNUSABLE and all(check.code.startswith("collateral") for check in faults):
+        # A quote of another TEE is refused without collateral, which is no fault of the source.
+        faults = [one for one in verdict.failures if one.consequence is VerdictKind.UNUSABLE or one.code == "tee"]
+        if verdict.kind is VerdictKind.UNUSABLE and all(one.code.startswith("collateral") for one in faults):
             raise FetchError(
                 "the collateral at hand cannot be used",
                 error_code=faults[0].code,

@@ -40,10 +40,10 @@ class WorkerError(UnavailableError):
 @dataclass(slots=True, eq=False)
 class _Job:
     request: Request
-    answer: asyncio.Future[Verdict | None]
+    answer: asyncio.Future[Verdict[Any] | None]
     ended_workers: int = 0
 
-    def finish(self, answer: Verdict | WorkerError | None) -> None:
+    def finish(self, answer: Verdict[Any] | WorkerError | None) -> None:
         if self.answer.done():  # the caller was cancelled
             return
         if isinstance(answer, WorkerError):
@@ -131,7 +131,7 @@ class Workers:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._refuse(_not_running())
 
-    async def run(self, request: Request) -> Verdict | None:
+    async def run(self, request: Request) -> Verdict[Any] | None:
         """Return a worker's answer, or the verdict `verifier-ended` if each worker that tried the request ended.
 
         Raises:
@@ -192,7 +192,7 @@ def _not_started(why: str) -> WorkerError:
     return WorkerError("a worker cannot be started", why=why, remedy="check the limits of memory and of processes")
 
 
-def _ended_verdict() -> Verdict:
+def _ended_verdict() -> Verdict[Any]:
     why = "the quote makes dcap-qvl crash, or exceed its time limit"
     error = WorkerError(f"it ended {TRIES} worker processes", why=why)
     return unusable("a verification that ends by itself", error, code="verifier-ended")

@@ -24,6 +24,8 @@ from confcom.testing.attestation import Attestation
 
 __all__ = ["serve_collateral"]
 
+_LISTS = ("pckcrl", "rootcacrl")
+
 
 @contextlib.contextmanager
 def serve_collateral(
@@ -51,9 +53,12 @@ def _answer(target: str, attestation: Attestation, settings: dict[str, Any]) -> 
     parts = urlsplit(target)
     parameters = dict(parse_qsl(parts.query))
     tee, path = (TeeType.TDX, TDX_API_PATH) if parts.path.startswith(TDX_API_PATH) else (TeeType.SGX, API_PATH)
+    name = parts.path.removeprefix(path)
     try:
         fmspc = bytes.fromhex(parameters.get("fmspc", FMSPC.hex()))
-        collateral = attestation.collateral(tee=tee, fmspc=fmspc, **settings)
+        # Both TEEs have the same revocation lists, which must be served with a status of TDX alone, too.
+        of = TeeType.TDX if name in _LISTS else tee
+        collateral = attestation.collateral(tee=of, fmspc=fmspc, **settings)
     except WrongValueError:
         return Answer(HTTPStatus.NOT_FOUND, b"")
     except ValueError:
@@ -66,7 +71,7 @@ def _answer(target: str, attestation: Attestation, settings: dict[str, Any]) -> 
         "tcb": (collateral.tcb_info, TCB_CHAINS[0], collateral.tcb_info_issuer_chain),
         "qe/identity": (collateral.qe_identity, QE_CHAIN, collateral.qe_identity_issuer_chain),
     }
-    name, number = parts.path.removeprefix(path), str(collateral.evaluation_number)
+    number = str(collateral.evaluation_number)
     if name not in answers or parameters.get("tcbEvaluationDataNumber", number) != number:
         return Answer(HTTPStatus.NOT_FOUND, b"")
     body, header, chain = answers[name]

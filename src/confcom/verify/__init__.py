@@ -27,7 +27,7 @@ from confcom.verify.verdict import (
     Verdict,
     VerdictKind,
 )
-from confcom.verify.verifier import QuoteInput, verify
+from confcom.verify.verifier import QuoteInput, tee_of_quote, verify
 
 __all__ = [
     "INTEL",
@@ -66,5 +66,6 @@ __all__ = [
     "read_quote",
     "read_root",
     "report_data",
+    "tee_of_quote",
     "verify",
 ]

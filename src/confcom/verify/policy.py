@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final, Self, TypedDict
+from typing import Any, Final, Generic, Self, TypedDict
 
 from confcom.errors import WrongTypeError, WrongValueError
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data
@@ -16,6 +16,7 @@ from confcom.sgx.tcb_documents import TcbStatus
 from confcom.sgx.tee_type import TeeType
 from confcom.verify import argument_types
 from confcom.verify.argument_types import binary, boolean, duration, number
+from confcom.verify.verdict import TeeClaimsT_co
 
 PLATFORM_SIZES: Final = (16, 32)
 """Bytes of what identifies a platform: a PPID or platform instance id, or the SHA-256 of one of these ids."""
@@ -42,11 +43,12 @@ class SharedDemands(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class Policy:
+class Policy(Generic[TeeClaimsT_co]):
     """The demands that a relying party can make of quotes of every TEE.
 
     This base class has no instances: use `SgxPolicy` for enclaves, or `TdxPolicy` for TDs. Without arguments, a policy
-    demands nothing and verifies no quote.
+    demands nothing and verifies no quote. The type is generic in the claims of its verdicts, so that an SgxPolicy is a
+    `Policy[SgxClaims]`, and a TdxPolicy a `Policy[TdxClaims]`; `Policy` alone is either.
 
     Args:
         report_data: 64 bytes; `confcom.verify.report_data` extends a shorter value.
@@ -161,6 +163,12 @@ class Policy:
     def names_identity(self) -> bool:
         """Whether the policy says which enclaves or TDs it accepts, even if it accepts none."""
         raise NotImplementedError
+
+
+def require_policy(value: object) -> None:
+    """Raise WrongTypeError unless the value is a policy."""
+    if not isinstance(value, Policy):
+        raise WrongTypeError("the policy", "an SgxPolicy or a TdxPolicy", value)
 
 
 def set_fields(instance: object, **values: object) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, overload
 
 from confcom.errors import SettingsError, WrongTypeError, WrongValueError
+from confcom.sgx.report import report_data
 from confcom.sgx.tee_type import TeeType
 from confcom.verify.argument_types import path_argument
 from confcom.verify.files import input_name, read_input
@@ -22,12 +23,11 @@ DURATIONS: Final = ("platform_grace_period", "qe_grace_period", "max_collateral_
 DURATION_PATTERN: Final = r"([0-9]{1,6})([dhm])"
 _UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
 _TEES: Final = {tee.name.lower(): tee for tee in TeeType}
-_POLICIES: Final[dict[TeeType, type[SgxPolicy | TdxPolicy]]] = {TeeType.SGX: SgxPolicy, TeeType.TDX: TdxPolicy}
-_ALTERNATIVES: Final[dict[TeeType, tuple[str, type[Identity | TdImage]]]] = {
-    TeeType.SGX: ("identities", Identity),
-    TeeType.TDX: ("images", TdImage),
+_POLICIES: Final[dict[TeeType, tuple[type[SgxPolicy | TdxPolicy], str, type[Identity | TdImage]]]] = {
+    TeeType.SGX: (SgxPolicy, "identities", Identity),
+    TeeType.TDX: (TdxPolicy, "images", TdImage),
 }
-"""The argument that is an array of tables, and the class that each table describes."""
+"""The policy, its argument that is an array of tables, and the class that each table describes."""
 
 
 class PolicyFileError(SettingsError):
@@ -48,8 +48,14 @@ def read_policy(
 ) -> TdxPolicy: ...
 
 
+@overload
 def read_policy(
-    path: str | os.PathLike[str], challenge: bytes | None = None, *, tee: TeeType = TeeType.SGX
+    path: str | os.PathLike[str], challenge: bytes | None = None, *, tee: TeeType | None
+) -> SgxPolicy | TdxPolicy: ...
+
+
+def read_policy(
+    path: str | os.PathLike[str], challenge: bytes | None = None, *, tee: TeeType | None = TeeType.SGX
 ) -> SgxPolicy | TdxPolicy:
     """Read a policy from a TOML file; if a challenge is given, the policy also demands it as report data.
 
@@ -57,18 +63,32 @@ def read_policy(
         path: the file, or `-` for standard input; `confcom policy from-quote` writes such a file, and
             policy.schema.json beside this module describes its form.
         challenge: 1 to 64 bytes that the enclave or TD was asked to put into its report.
-        tee: the TEE of the policy, SGX or TDX. The file says `tee = "tdx"`, or nothing for SGX.
+        tee: the TEE of the policy, SGX or TDX, or None for either. The file says `tee = "tdx"`, or nothing for SGX.
 
     Returns:
-        An SgxPolicy, or for TeeType.TDX a TdxPolicy.
+        An SgxPolicy, or a TdxPolicy if the file is of TDX.
 
     Raises:
         UnreadableInputError: the file cannot be read.
         SettingsError: the file is not TOML, or has an unknown name, or a value that no quote could have, or is a policy
             of the other TEE.
     """
-    demands, policy = policy_arguments(path, tee), _POLICIES[tee]
-    return policy(**demands) if challenge is None else policy.for_challenge(challenge, **demands)
+    import tomllib  # noqa: PLC0415 # a service whose policy is written in Python needs no TOML
+
+    path = path_argument("the policy file", path)
+    name = input_name(path)
+    try:
+        document = tomllib.loads(read_input(path, MAX_POLICY_FILE_SIZE).decode())
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError
+        raise PolicyFileError(
+            f"{name} is not TOML", why=str(error), remedy="`confcom policy from-quote` writes one to begin with"
+        ) from error
+    try:
+        policy = _policy(document, tee)
+    except SettingsError as error:
+        error.what = f"{name}: {error.what}"
+        raise
+    return policy if challenge is None else policy.for_report_data(report_data(challenge))
 
 
 def read_platforms(path: str | os.PathLike[str]) -> frozenset[bytes]:
@@ -100,59 +120,39 @@ def read_platforms(path: str | os.PathLike[str]) -> frozenset[bytes]:
     return frozenset(platforms)
 
 
-def policy_arguments(path: str | os.PathLike[str], tee: TeeType = TeeType.SGX) -> dict[str, Any]:
-    """Return the arguments of a TEE's policy that a policy file sets; raises the errors of `read_policy`."""
-    import tomllib  # noqa: PLC0415 # a service whose policy is written in Python needs no TOML
-
-    path = path_argument("the policy file", path)
-    name = input_name(path)
-    try:
-        document = tomllib.loads(read_input(path, MAX_POLICY_FILE_SIZE).decode())
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError
-        raise PolicyFileError(
-            f"{name} is not TOML", why=str(error), remedy="`confcom policy from-quote` writes one to begin with"
-        ) from error
-    try:
-        return _arguments(document, tee)
-    except SettingsError as error:
-        error.what = f"{name}: {error.what}"
-        raise
-
-
-def _arguments(document: dict[str, Any], tee: TeeType) -> dict[str, Any]:
+def _policy(document: dict[str, Any], required: TeeType | None) -> SgxPolicy | TdxPolicy:
     demands = dict(document)
-    _require_tee(demands.pop("tee", TeeType.SGX.name.lower()), tee)
-    policy = _POLICIES[tee]
+    tee = _tee(demands.pop("tee", TeeType.SGX.name.lower()), required)
+    policy, name, alternative = _POLICIES[tee]
     _require_known(demands, frozenset(policy.__dataclass_fields__) - {"report_data"}, f"a policy of {tee.name}")
-    for name in DURATIONS:
-        if name in demands:
-            demands[name] = _duration(name, demands[name])
-    name, alternative = _ALTERNATIVES[tee]
+    demands |= {period: _duration(period, demands[period]) for period in DURATIONS if period in demands}
     if name in demands:
         tables = demands[name]
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise WrongTypeError(name, f"tables: [[{name}]]", tables)
         for table in tables:
             _require_known(table, frozenset(alternative.__dataclass_fields__), f"one of the {name}")
-        required = {"mr_td": None} if alternative is TdImage else {}
-        demands[name] = [alternative(**(required | table)) for table in tables]
-    policy(**demands)
-    return demands
+        always = {"mr_td": None} if alternative is TdImage else {}
+        demands[name] = [alternative(**(always | table)) for table in tables]
+    return policy(**demands)
 
 
-def _require_tee(found: object, tee: TeeType) -> None:
+def _tee(found: object, required: TeeType | None) -> TeeType:
     known = " or ".join(f'"{name}"' for name in _TEES)
     if not isinstance(found, str):
         raise WrongTypeError("tee", known, found)
     if found not in _TEES:
         raise WrongValueError(f"tee is {found!r}, which is no TEE", remedy=f"write {known}")
-    if (other := _TEES[found]) is not tee:
+    tee = _TEES[found]
+    if required is not None and required is not tee:
+        name = required.name
         raise PolicyFileError(
-            f"it is a policy of {other.name}, and one of {tee.name} is asked for",
+            f"it is a policy of {tee.name}, and one of {name} is asked for",
             error_code="policy-tee",
-            why=f'the file has tee = "{found}"' if other is TeeType.TDX else "a file without `tee` is a policy of SGX",
-            remedy=f'read it with tee=TeeType.{other.name}, or write tee = "{tee.name.lower()}" if it is of {tee.name}',
+            why=f'the file has tee = "{found}"' if tee is TeeType.TDX else "a file without `tee` is a policy of SGX",
+            remedy=f'read it with tee=TeeType.{tee.name}, or write tee = "{name.lower()}" if it is of {name}',
         )
+    return tee
 
 
 def _require_known(names: Mapping[str, Any], known: frozenset[str], what: str) -> None:

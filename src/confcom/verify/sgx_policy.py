@@ -76,7 +76,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class SgxPolicy(Policy):
+class SgxPolicy(Policy[SgxClaims]):
     """A relying party's demands on SGX quotes. Without arguments, a policy demands nothing and verifies no quote.
 
     A quote can be verified only if the policy names an identity (`mr_enclave`, `mr_signer` or `identities`)

@@ -62,7 +62,7 @@ class TdImage:
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class TdxPolicy(Policy):
+class TdxPolicy(Policy[TdxClaims]):
     """A relying party's demands on TDX quotes. Without arguments, a policy demands nothing and verifies no quote.
 
     A quote can be verified only if the policy names `mr_td` or `images`, and `report_data`. Without them any TD would

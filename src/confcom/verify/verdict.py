@@ -285,8 +285,9 @@ if TYPE_CHECKING:
 
     # Python itself knows `default` from 3.13 on; with it, type checkers read Verdict as Verdict[SgxClaims].
     ClaimsT_co = typing_extensions.TypeVar("ClaimsT_co", bound=TeeClaims, default=SgxClaims, covariant=True)
+    TeeClaimsT_co = typing_extensions.TypeVar("TeeClaimsT_co", bound=TeeClaims, default=Any, covariant=True)
 else:
-    ClaimsT_co = TypeVar("ClaimsT_co", covariant=True)
+    ClaimsT_co = TeeClaimsT_co = TypeVar("ClaimsT_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, overload
+from typing import Any
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.quote import Quote, QuoteFrame, require_sgx, tee_of
 from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import TcbStatus
+from confcom.sgx.tee_type import TeeType
 from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import authenticity, authorisation, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
@@ -24,7 +25,7 @@ from confcom.verify.checks.marks import present_marks, quote_marks_check
 from confcom.verify.checks.tcb_level import PlatformTcb, TdxModuleReport
 from confcom.verify.checks.trust_domain import Flaw, flaws_of, soundness_checks, td_checks
 from confcom.verify.files import MAX_QUOTE_TEXT_SIZE, decoded, read_quote
-from confcom.verify.policy import Policy
+from confcom.verify.policy import Policy, require_policy
 from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
 from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.tdx_policy import TdxPolicy
@@ -34,6 +35,7 @@ from confcom.verify.verdict import (
     CheckStatus,
     SgxClaims,
     TdxClaims,
+    TeeClaimsT_co,
     Verdict,
     VerdictKind,
     failed,
@@ -53,43 +55,13 @@ QuoteInput = bytes | bytearray | memoryview | str | os.PathLike[str]
 """A quote: bytes, hexadecimal or base64 text (either alphabet), or the path of a file with any of these forms."""
 
 
-@overload
 def verify(
     quote: QuoteInput,
-    policy: SgxPolicy,
+    policy: Policy[TeeClaimsT_co],
     collateral: Collateral | PreparedCollateral | None,
     root: TrustedRoot | KnownRoot | None = None,
     now: datetime | None = None,
-) -> Verdict[SgxClaims]: ...
-
-
-@overload
-def verify(
-    quote: QuoteInput,
-    policy: TdxPolicy,
-    collateral: Collateral | PreparedCollateral | None,
-    root: TrustedRoot | KnownRoot | None = None,
-    now: datetime | None = None,
-) -> Verdict[TdxClaims]: ...
-
-
-@overload
-def verify(
-    quote: QuoteInput,
-    policy: Policy,
-    collateral: Collateral | PreparedCollateral | None,
-    root: TrustedRoot | KnownRoot | None = None,
-    now: datetime | None = None,
-) -> Verdict[Any]: ...
-
-
-def verify(
-    quote: QuoteInput,
-    policy: Policy,
-    collateral: Collateral | PreparedCollateral | None,
-    root: TrustedRoot | KnownRoot | None = None,
-    now: datetime | None = None,
-) -> Verdict[Any]:
+) -> Verdict[TeeClaimsT_co]:
     """Decide whether to rely on a quote. Nothing is fetched, and no content of a quote raises an error.
 
     Threads may call `verify` concurrently. A call with prepared collateral takes about a millisecond, nearly all of it
@@ -97,7 +69,7 @@ def verify(
     service that verifies many quotes should use several processes, which also confine a crash of dcap-qvl.
 
     Args:
-        quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text, or a path
+        quote: one quote and nothing else, at most 64 KiB: bytes, hexadecimal or base64 text (a `str`), or a path
             (`pathlib.Path`) of a file.
         policy: your demands on the quote: an SgxPolicy for quotes of enclaves, or a TdxPolicy for quotes of TDs. A
             quote of the other TEE fails the check `tee`, and the verdict has no claims.
@@ -119,8 +91,7 @@ def verify(
         UnreadableInputError: the quote is a path whose file cannot be read.
         UnavailableError: the package dcap-qvl is not installed.
     """
-    if not isinstance(policy, Policy):
-        raise WrongTypeError("the policy", "an SgxPolicy or a TdxPolicy", policy)
+    require_policy(policy)
     if not isinstance(collateral, Collateral | PreparedCollateral | None):
         raise WrongTypeError(
             "the collateral", "a Collateral (read_collateral makes one), prepared or not, or None", collateral
@@ -147,6 +118,24 @@ def refusal_without_collateral(quote: bytes, policy: Policy, root: TrustedRoot, 
     verdict = verify_quote(quote, root, None, policy, now)
     undecidable = {check.code for check in verdict.failures if check.consequence in _UNDECIDABLE}
     return None if undecidable == {"collateral"} else verdict
+
+
+def tee_of_quote(quote: QuoteInput) -> TeeType:
+    """Return the TEE that a quote says it is of, to choose a policy by it: TDX, or SGX for all other input.
+
+    Nothing is verified: the verdict under a policy of this TEE says whether it is a quote, and a genuine one.
+
+    Args:
+        quote: as for `verify`.
+
+    Raises:
+        WrongTypeError: the quote has the wrong type.
+        UnreadableInputError: the quote is a path whose file cannot be read.
+    """
+    try:
+        return tee_of(QuoteFrame.parse(bytes_of(quote)).body)
+    except MalformedError:
+        return TeeType.SGX
 
 
 def bytes_of(quote: QuoteInput) -> bytes:
@@ -215,7 +204,7 @@ def verify_quote(
         quote_marks_check(frame, certification.marks, marks, platform),
         authorisation.tee_check(tee, policy),
         authorisation.debug_check(claims, platform, policy),
-        *(() if isinstance(body, ReportBody) else soundness_checks(body, flaws)),
+        *(() if isinstance(claims, SgxClaims) else soundness_checks(claims, flaws)),
         currency_check(prepared.documents if isinstance(prepared, PreparedCollateral) else prepared, at),
     ]
     tcb = None

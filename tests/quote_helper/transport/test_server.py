@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import errno
 import gc
+import os
 import resource
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import Mock, create_autospec
@@ -15,6 +17,7 @@ import pytest
 from confcom.aesm.messages import GetQuoteExRequest
 from confcom.errors import ExitCode
 from confcom.quote_helper.transport.handler import EVENTS_PER_TURN, ConnectionHandler
+from confcom.quote_helper.transport.peers import GONE
 from testkit.conditions import until
 from testkit.helper_in_process import KEY_ID, NUM, SIZE, RunningServer, frame, open_descriptors
 
@@ -45,6 +48,46 @@ async def test_the_peer_that_holds_most_loses_its_oldest(serve, provider):
     assert await server.read(asking) != b""
     for client in (lone, greedy[22]):
         client.send(ASKS_NUM)
+        assert await server.read(client) != b""
+
+
+CONNECT = """
+import socket, sys
+for descriptor in sys.argv[2:]:
+    sock = socket.socket(fileno=int(descriptor))
+    sock.connect(sys.argv[1])
+    sock.detach()
+"""
+
+
+def connected_by_an_ended_process(server, number):
+    clients = []
+    for each in range(number):
+        clients.append(socket.socket(socket.AF_UNIX))
+        clients[-1].bind(b"\0" + f"{GONE} {os.getpid()} {id(clients)} {each}".encode())
+    server.clients += clients
+    descriptors = [client.fileno() for client in clients]
+    subprocess.run(
+        [sys.executable, "-c", CONNECT, server.path, *map(str, descriptors)], pass_fds=descriptors, check=True
+    )
+    for client in clients:
+        client.setblocking(False)
+    return clients
+
+
+async def test_without_places_connections_of_ended_processes_are_turned_away(serve, provider):
+    server = serve(provider, max_connections=3, accept_retry_seconds=0.01, **NEVER)
+    held = server.connect(GONE, ASKS_NUM[:1])
+    free = [server.connect(f"peer{number}") for number in range(2)]
+    await until(lambda: server.open == 3)
+    gone = connected_by_an_ended_process(server, 30)
+    await until(lambda: server.count("dropped", GONE, "shed") == 30)
+    assert [await server.read(each) for each in gone] == [b""] * 30
+    assert (server.count("dropped"), server.count("paused")) == (30, 0)
+    unidentified = server.connect(GONE, ASKS_NUM)  # its process lives
+    assert await server.read(unidentified) != b""
+    for client, rest in ((held, ASKS_NUM[1:]), *((each, ASKS_NUM) for each in free)):
+        client.send(rest)
         assert await server.read(client) != b""
 
 

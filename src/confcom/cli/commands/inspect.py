@@ -22,6 +22,7 @@ EPILOG = """\b
 Examples:
   confcom inspect q.bin
   confcom inspect q.bin --output json | jq -r .sections.report_body.mr_enclave
+  confcom inspect td.bin --output json | jq -r .sections.td_report.mr_td
 """
 
 

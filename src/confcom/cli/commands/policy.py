@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,9 @@ from confcom.cli.output_option import output_option, show_result
 if TYPE_CHECKING:
     from confcom.sgx.pck.extension import PckExtension
     from confcom.sgx.report import ReportBody
+    from confcom.sgx.td_report import TdReport10
     from confcom.verify.sgx_policy import Identity, SgxPolicy
+    from confcom.verify.tdx_policy import TdImage, TdxPolicy
 
 
 @click.group(no_args_is_help=True)
@@ -39,10 +41,12 @@ def check(file: Path, output: str) -> None:
 
     The exit code is 2 if the file has an unknown name in it, or a value that no quote could have.
     """
+    from confcom.sgx.tee_type import TeeType
     from confcom.verify.policy_file import read_policy
 
-    found = read_policy(file)
-    demands, remarks = _demands(found), list(_remarks(found))
+    found = read_policy(file, tee=None)
+    tee = {"tee": "tdx"} if found.tee is TeeType.TDX else {}  # as the file says it
+    demands, remarks = tee | _demands(found), list(_remarks(found))
     lines = [*(f"{name}: {_words(value)}" for name, value in demands.items()), *remarks]
     show_result({"demands": demands, "remarks": remarks}, lines, output)
 
@@ -57,26 +61,28 @@ Examples:
 @policy.command("from-quote", no_args_is_help=True, epilog=QUOTE_EPILOG)
 @click.argument("quote", type=click.Path(path_type=Path, allow_dash=True, readable=False))
 def from_quote(quote: Path) -> None:
-    """Write a policy in TOML that accepts the enclave of QUOTE, on its machine.
+    """Write a policy in TOML that accepts the enclave or TD of QUOTE, on its machine.
 
-    Nothing is verified: take the quote of an enclave that you built, on a machine that you trust.
+    Nothing is verified: take the quote of an enclave or TD that you built, on a machine that you trust.
     """
     from confcom.errors import MalformedError
     from confcom.sgx.pck.chain import PckChain
     from confcom.sgx.pck.extension import PckExtension
     from confcom.sgx.quote import Quote, require_sgx
+    from confcom.sgx.td_report import TdReport10
     from confcom.verify.files import read_quote
 
     parsed = Quote.parse(read_quote(quote))
-    body = require_sgx(parsed)
+    of_body = _td_lines(parsed.body) if isinstance(parsed.body, TdReport10) else _enclave_lines(require_sgx(parsed))
     try:
         extension = PckExtension.from_certificate(PckChain.from_quote(parsed).leaf)
     except MalformedError:
         extension = None
-    click.echo("\n".join(_policy_lines(body, extension)))
+    lines = [*(['tee = "tdx"', ""] if isinstance(parsed.body, TdReport10) else []), *_platform_lines(extension)]
+    click.echo("\n".join([*lines, *of_body]))
 
 
-def _demands(found: SgxPolicy | Identity) -> dict[str, object]:
+def _demands(found: Any) -> dict[str, object]:  # noqa: ANN401 # a policy, or a table of it
     given = ((field.name, getattr(found, field.name)) for field in fields(found))
     # Compare with `is`, since 0 equals False, but 0 is a valid demand.
     demanded = ((name, one) for name, one in given if one is not None and one is not False)
@@ -84,13 +90,11 @@ def _demands(found: SgxPolicy | Identity) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    from confcom.verify.sgx_policy import Identity
-
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, timedelta):
         return str(value)
-    if isinstance(value, Identity):
+    if is_dataclass(value):
         return _demands(value)
     if isinstance(value, frozenset | tuple):
         return sorted(map(_plain, value), key=str)
@@ -100,20 +104,31 @@ def _plain(value: object) -> object:
 def _words(value: object) -> str:
     if not isinstance(value, list):
         return str(value)
-    rows = (", ".join(f"{name} {one}" for name, one in row.items()) if isinstance(row, dict) else row for row in value)
-    return "; ".join(map(str, rows)) or "none"
+    return "; ".join(_table(row) if isinstance(row, dict) else str(row) for row in value) or "none"
 
 
-def _remarks(found: SgxPolicy) -> Iterator[str]:
+def _table(row: dict[str, object]) -> str:
+    separator = ",\n  " if "mr_td" in row else ", "  # a register takes a line
+    return separator.join(f"{name} {value}" for name, value in row.items())
+
+
+def _remarks(found: SgxPolicy | TdxPolicy) -> Iterator[str]:
+    from confcom.verify.sgx_policy import SgxPolicy
+
+    subject, names, alternatives = "TD", "mr_td or [[images]]", "images"
+    if isinstance(found, SgxPolicy):
+        subject, names, alternatives = "enclave", "mr_enclave, mr_signer or [[identities]]", "identities"
     if not found.names_identity:
-        yield "It names no enclave, so it accepts no quote: write mr_enclave, mr_signer or [[identities]]."
-    for name in ("identities", "platforms", "accepted_tcb_statuses"):
+        yield f"It names no {subject}, so it accepts no quote: write {names}."
+    for name in (alternatives, "platforms", "accepted_tcb_statuses"):
         value = getattr(found, name)
         if value is not None and not value:
             yield f"{name} is empty, so it accepts no quote."
-    yield from _identity_remarks(found)
+    if len(listed := getattr(found, alternatives) or ()) > 1:
+        yield f"Its {len(listed)} {alternatives} are alternatives: a quote need fit only the weakest of them."
+    yield from _identity_remarks(found) if isinstance(found, SgxPolicy) else _image_remarks(found)
     if found.platforms is None:
-        yield "It names no platforms, so it accepts the enclave on any machine, also on an attacker's."
+        yield f"It names no platforms, so it accepts the {subject} on any machine, also on an attacker's."
     if found.max_collateral_age is None:
         yield "It has no max_collateral_age, so it accepts collateral until it expires, 30 days after issue at Intel."
     if found.allow_simulated:
@@ -121,11 +136,8 @@ def _remarks(found: SgxPolicy) -> Iterator[str]:
 
 
 def _identity_remarks(found: SgxPolicy) -> Iterator[str]:
-    identities = found.identities or ()
-    if len(identities) > 1:
-        yield f"Its {len(identities)} identities are alternatives: a quote need fit only the weakest of them."
     enclaves: list[tuple[str, SgxPolicy | Identity]] = [("The policy", found)]
-    enclaves += [(f"Identity {number}", identity) for number, identity in enumerate(identities, 1)]
+    enclaves += [(f"Identity {number}", identity) for number, identity in enumerate(found.identities or (), 1)]
     for name, enclave in enclaves:
         if enclave.mr_signer is None or enclave.mr_enclave is not None or found.mr_enclave is not None:
             continue
@@ -135,7 +147,19 @@ def _identity_remarks(found: SgxPolicy) -> Iterator[str]:
             yield f"{name} names mr_signer without min_isv_svn, which accepts old versions with known faults."
 
 
-def _policy_lines(body: ReportBody, extension: PckExtension | None) -> Iterator[str]:
+def _image_remarks(found: TdxPolicy) -> Iterator[str]:
+    from confcom.verify.verdict import RTMRS
+
+    images: list[tuple[str, TdxPolicy | TdImage]] = [
+        (f"Image {number}", image) for number, image in enumerate(found.images or (), 1)
+    ]
+    for name, image in images or ([("The policy", found)] if found.mr_td else []):
+        left = [register for register in RTMRS if getattr(found, register) is getattr(image, register) is None]
+        if left:
+            yield f"{name} leaves {', '.join(left)} open, which accepts whatever software extended into them."
+
+
+def _platform_lines(extension: PckExtension | None) -> Iterator[str]:
     if extension is not None:
         one = extension.platform_instance_id or extension.ppid
         kind = "platform instance id" if extension.platform_instance_id else "PPID"
@@ -143,6 +167,24 @@ def _policy_lines(body: ReportBody, extension: PckExtension | None) -> Iterator[
         yield "# Without this line any machine is accepted."
         yield f'platforms = ["{hashlib.sha256(one).hexdigest()}"]'
         yield ""
+
+
+def _td_lines(body: TdReport10) -> Iterator[str]:
+    yield "# The TD. To replace an image step by step, write one such table for each."
+    yield "[[images]]"
+    yield "# MRTD: what the host put into the TD before its start, in practice the virtual firmware."
+    yield f'mr_td = "{body.mr_td.hex()}"'
+    yield "# RTMR0: the virtual hardware and the firmware's settings. Another size of memory changes it."
+    yield f'rtmr0 = "{body.rtmr0.hex()}"'
+    yield "# RTMR1: what the firmware started, such as the boot loader or the kernel."
+    yield f'rtmr1 = "{body.rtmr1.hex()}"'
+    yield "# RTMR2: what the boot loader or the kernel's stub loaded, such as command line and initrd."
+    yield f'rtmr2 = "{body.rtmr2.hex()}"'
+    yield "# RTMR3: what software in the TD extended, if it did. Leave it out if it changes while the TD runs."
+    yield f'rtmr3 = "{body.rtmr3.hex()}"'
+
+
+def _enclave_lines(body: ReportBody) -> Iterator[str]:
     yield "# The enclave: this build."
     yield "[[identities]]"
     yield f'mr_enclave = "{body.mr_enclave.hex()}"'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from confcom.errors import MalformedError, as_data, printable
 
 if TYPE_CHECKING:
     from confcom.verify.sgx_policy import SgxPolicy
+    from confcom.verify.tdx_policy import TdxPolicy
     from confcom.verify.trust import TrustedRoot
     from confcom.verify.verdict import Check, Verdict
 
@@ -30,6 +32,8 @@ _TCB_STATUSES = (
     "ConfigurationAndSWHardeningNeeded",
     "OutOfDate",
     "OutOfDateConfigurationNeeded",
+    "TDRelaunchAdvised",
+    "TDRelaunchAdvisedConfigurationNeeded",
 )
 
 
@@ -57,8 +61,8 @@ def _address(text: str) -> tuple[str, int]:
 
 _PLATFORM_NOTES = {
     "genuine": "",
-    "simulated": ", so no hardware protects the enclave",
-    "unknown": ": no root that stands for SGX hardware vouches for it",
+    "simulated": ", so no hardware protects the enclave or TD",
+    "unknown": ": no root that stands for hardware vouches for it",
 }
 
 _COLOURS = {"passed": "green", "failed": "red", "not-checked": "yellow"}
@@ -78,6 +82,7 @@ Examples:
       --mrenclave HEX --report-data HEX --allow-simulated
   confcom verify q.bin --root intel --collateral DIR --mrsigner HEX --report-data HEX --output json
   confcom verify q.bin --root intel --collateral DIR --policy policy.toml --report-data HEX
+  confcom verify td.bin --root intel --collateral DIR --mr-td HEX --rtmr1 HEX --rtmr2 HEX --report-data HEX
   confcom verify --connect enclave.example:443 --root intel --collateral DIR --policy policy.toml
 """
 
@@ -106,7 +111,7 @@ _hex_option = functools.partial(click.option, type=_hexadecimal, metavar="HEX")
     "policy_file",
     type=click.Path(path_type=Path, readable=False),
     metavar="FILE",
-    help="A policy in TOML; options that are given too replace its entries.",
+    help="A policy in TOML, of SGX or TDX; options that are given too replace its entries.",
 )
 @_hex_option("--mrenclave", "mr_enclave", help="The expected measurement of the enclave.")
 @_hex_option("--mrsigner", "mr_signer", help="The expected signer of the enclave.")
@@ -117,6 +122,11 @@ _hex_option = functools.partial(click.option, type=_hexadecimal, metavar="HEX")
 @click.option("--min-config-svn", type=int, help="The lowest CONFIGSVN to accept (KSS).")
 @_hex_option("--isv-ext-prod-id", help="The expected ISVEXTPRODID (KSS).")
 @_hex_option("--isv-family-id", help="The expected ISVFAMILYID (KSS).")
+@_hex_option("--mr-td", help="The expected measurement of the TD (MRTD); this and --rtmr0 to --rtmr3 are for TDX.")
+@_hex_option("--rtmr0", help="The expected RTMR0 of the TD.")
+@_hex_option("--rtmr1", help="The expected RTMR1 of the TD.")
+@_hex_option("--rtmr2", help="The expected RTMR2 of the TD.")
+@_hex_option("--rtmr3", help="The expected RTMR3 of the TD.")
 @click.option(
     "--accept-tcb",
     "accepted_tcb_statuses",
@@ -146,7 +156,7 @@ _hex_option = functools.partial(click.option, type=_hexadecimal, metavar="HEX")
     help="The machines to accept: on each line a platform id (of `confcom inspect`) or its SHA-256; # comments.",
 )
 @click.option("--allow-simulated", is_flag=True, help="Accept a simulated platform, which protects nothing.")
-@click.option("--allow-debug", is_flag=True, help="Accept debug enclaves of simulated platforms.")
+@click.option("--allow-debug", is_flag=True, help="Accept debug enclaves and debug TDs of simulated platforms.")
 @click.option(
     "--at", type=_instant, metavar="TIME", help="Verify as of this time; UTC without an offset [default: now]."
 )
@@ -168,8 +178,9 @@ def verify(
     """Check QUOTE (a file, or - for standard input; binary, hex or base64) against a root, collateral and your policy.
 
     The command fetches nothing from the network. A quote is verified only if the policy names the expected enclave
-    (--mrenclave or --mrsigner) and the expected report data (--report-data). With --connect, the command connects to
-    a service and sends nothing after the TLS handshake; the report data must then match the certificate's key.
+    (--mrenclave or --mrsigner) or TD (--mr-td), and the expected report data (--report-data). With --connect, the
+    command connects to a service and sends nothing after the TLS handshake; the report data must then match the
+    certificate's key.
     """
     from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
     from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
@@ -203,8 +214,8 @@ def verify(
 
 
 def _peer_verdict(
-    peer: tuple[str, int], policy: SgxPolicy, collateral: Path | None, root: TrustedRoot, now: datetime
-) -> Verdict:
+    peer: tuple[str, int], policy: SgxPolicy | TdxPolicy, collateral: Path | None, root: TrustedRoot, now: datetime
+) -> Verdict[Any]:
     from confcom.verify.files import read_collateral
     from confcom.verify.ratls import connect
     from confcom.verify.verdict import NotVerifiedError
@@ -217,10 +228,11 @@ def _peer_verdict(
         return error.verdict
 
 
-def _policy(demands: dict[str, Any], file: Path | None) -> SgxPolicy:
+def _policy(demands: dict[str, Any], file: Path | None) -> SgxPolicy | TdxPolicy:
     from confcom.sgx.report import REPORT_DATA_SIZE, report_data
-    from confcom.verify.policy_file import policy_arguments, read_platforms
+    from confcom.verify.policy_file import read_platforms, read_policy
     from confcom.verify.sgx_policy import SgxPolicy
+    from confcom.verify.tdx_policy import TdxPolicy
 
     if demands["platforms"] is not None:
         demands["platforms"] = read_platforms(demands["platforms"])
@@ -231,15 +243,29 @@ def _policy(demands: dict[str, Any], file: Path | None) -> SgxPolicy:
     demands["report_data"] = None if challenge is None else report_data(challenge)
     # Compare with `is`, since 0 equals False, but 0 is a valid demand.
     given = {name: value for name, value in demands.items() if value is not None and value is not False and value != ()}
-    return SgxPolicy(**(policy_arguments(file) if file else {}) | given)
+    options = [parameter for parameter in click.get_current_context().command.params if parameter.name in given]
+    of_enclaves = [option.opts[0] for option in options if option.name not in TdxPolicy.__dataclass_fields__]
+    of_tds = [option.opts[0] for option in options if option.name not in SgxPolicy.__dataclass_fields__]
+    if of_enclaves and of_tds:
+        raise click.UsageError(f"{of_enclaves[0]} is of an enclave and {of_tds[0]} of a TD; no quote is of both.")
+    if file is None:
+        return TdxPolicy(**given) if of_tds else SgxPolicy(**given)
+    policy = read_policy(file, tee=None)
+    if misplaced := of_tds if isinstance(policy, SgxPolicy) else of_enclaves:
+        raise click.UsageError(f"{misplaced[0]} does not fit {file}, which is a policy of {policy.tee.name}.")
+    return replace(policy, **given)
 
 
-def _lines(verdict: Verdict) -> Iterator[str]:
+def _lines(verdict: Verdict[Any]) -> Iterator[str]:
     """Yield the lines for a verdict. The verdict itself comes last, next to the shell's prompt."""
+    from confcom.verify.verdict import RTMRS, TdxClaims
+
     yield f"platform: {verdict.platform}{_PLATFORM_NOTES[verdict.platform]}"
     if verdict.tcb_status:
         advisories = printable(", ".join(verdict.advisory_ids)) or "none"
         yield f"TCB: {verdict.tcb_status}; advisories: {advisories}"
+    if isinstance(verdict.claims, TdxClaims):
+        yield from (f"{name}: {getattr(verdict.claims, name).hex()}" for name in ("mr_td", *RTMRS))
     width = max((len(check.name) for check in verdict.checks), default=0)
     for check in verdict.checks:
         yield from _check_lines(check, width)

@@ -11,6 +11,7 @@ holds less, its further connections are paused unread, at no cost for other peer
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Final
 
 from confcom.aesm.messages import GetQuoteExRequest, Request
@@ -211,8 +212,9 @@ class Connections:
         if self._paused.size and account in self._paused:
             self._hold_less[account] = None
 
-    def sheddable_since(self) -> list[tuple[Connection, float]]:
-        return list(self.sheddable.items())
+    def sheddable_since(self, latest: float) -> list[tuple[Connection, float]]:
+        """Return the sheddable connections whose wait began at `latest` or before, and the begin of each wait."""
+        return list(takewhile(lambda each: each[1] <= latest, self.sheddable.items()))
 
     def to_shed(self, began_before: float, began_before_if_many: float) -> Connection | None:
         """Return the connection to shed; None if no connection may be shed.

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import math
 import select
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Hashable
 from enum import StrEnum, auto
 from functools import partial
 from typing import Final, Protocol
@@ -100,6 +101,13 @@ class ConnectionHandler:
         self._connections.add(connection)
         self._run(self._receive_in_turn, connection)
 
+    def turn_away(self, sock: socket.SocketType, peer: Peer) -> None:
+        try:
+            self._observer.dropped(peer, DropReason.SHED)
+        except Exception as error:  # noqa: BLE001 # the caller has other sockets
+            self._log_failure(error)
+        self._close(sock, peer.share_key)
+
     def poll(self) -> tuple[list[int], bool]:
         """Handle one turn's events; return listeners with events, and whether more events may be ready."""
         others, ready = [], self.epoll.poll(0, EVENTS_PER_TURN)
@@ -119,7 +127,7 @@ class ConnectionHandler:
 
     def drop_unserved(self) -> None:
         """Close connections with an incomplete request, and refuse paused ones: EVENTS_PER_TURN at most."""
-        for connection, _ in self._connections.sheddable_since()[:EVENTS_PER_TURN]:
+        for connection, _ in self._connections.sheddable_since(math.inf)[:EVENTS_PER_TURN]:
             self._run(self._give_up, connection, DropReason.STOPPING)
 
     def close(self) -> None:
@@ -236,19 +244,24 @@ class ConnectionHandler:
     def _end(self, connection: Connection) -> None:
         if connection.stage is ENDED:
             return
-        if connection.watched:
+        if self._is_slow(connection):
             self._stop_watching(connection)
+        elif connection.watched:
+            del self._watched[connection.sock.fileno()]  # close() ends the epoll's watch, and saves a system call
         if connection.ticket is not None:
             self.service.abandon(connection.ticket)
             connection.ticket = None
         self._connections.end(connection)
-        if self._slow is None:
-            connection.sock.close()
-        elif self._is_slow(connection):
-            self._slow.close(connection.account.peer, connection.sock)
-        else:
-            self._slow.timed(connection.account.peer, connection.sock.close)
+        self._close(connection.sock, connection.account.peer)
         self._resume_soon()
+
+    def _close(self, sock: socket.SocketType, peer: Hashable) -> None:
+        if self._slow is None:
+            sock.close()
+        elif peer in self._slow:
+            self._slow.close(peer, sock)
+        else:
+            self._slow.timed(peer, sock.close)
 
     def _run(self, step: Callable[..., None], connection: Connection, *arguments: object) -> None:
         try:
@@ -260,7 +273,11 @@ class ConnectionHandler:
         gone = isinstance(error, ConnectionError)
         if connection.stage is not ENDED:
             self.drop(connection, DropReason.GONE if gone else DropReason.FAILED)
-        if not gone and (suppressed := self._failure_log.admit()) is not None:
+        if not gone:
+            self._log_failure(error)
+
+    def _log_failure(self, error: Exception) -> None:
+        if (suppressed := self._failure_log.admit()) is not None:
             _logger.error("a connection failed", exc_info=error, extra={"suppressed": suppressed})
 
     def _handle_event(self, connection: Connection, events: int) -> None:
@@ -320,7 +337,7 @@ class ConnectionHandler:
             paused, incomplete = now - self._limits.peer_wait_seconds, now - self._limits.whole_request_seconds
             late = [
                 connection
-                for connection, since in self._connections.sheddable_since()
+                for connection, since in self._connections.sheddable_since(max(paused, incomplete))
                 if since <= (paused if connection.stage is PAUSED else incomplete)
             ]
             for connection in late[:EVENTS_PER_TURN]:

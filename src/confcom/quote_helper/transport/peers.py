@@ -164,6 +164,14 @@ def process_has_ended(sock: socket.SocketType, pid: int) -> bool:
         os.close(pidfd)
 
 
+def gone_peer(sock: socket.SocketType) -> Peer | None:
+    """Return the peer if its process certainly has ended; else, or if this is unknown, None. The cgroup is not read."""
+    peer = by_uid(sock)
+    if peer.pid and process_has_ended(sock, peer.pid):
+        return Peer(GONE, peer.uid, peer.pid)
+    return None
+
+
 @lru_cache(_CREDENTIALS_CACHE_SIZE)
 def _peer_of(credentials: bytes) -> Peer:
     pid, uid, _ = CREDENTIALS.unpack(credentials)

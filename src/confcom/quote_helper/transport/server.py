@@ -18,7 +18,7 @@ from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.transport.connection import Connection
 from confcom.quote_helper.transport.connections import Connections
 from confcom.quote_helper.transport.handler import ConnectionHandler, DropReason, Observer
-from confcom.quote_helper.transport.peers import PeerIdentifier, process_has_ended
+from confcom.quote_helper.transport.peers import PeerIdentifier, gone_peer, process_has_ended
 from confcom.quote_helper.transport.slow_peers import SlowPeers
 
 _logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class AesmServer:
         if ready and self._reserve is None:
             self._reserve = _open_reserve()
         for listener in filter(None, map(self._listeners.get, ready)):
-            ends = self._clock() + self._limits.turn_seconds
+            ends = self._clock() + self._limits.accept_seconds
             while self._accept_batch(listener) and self._clock() < ends:
                 pass
 
@@ -155,9 +155,13 @@ class AesmServer:
         more = self._accept(listener, accepted, max(1, min(room, ACCEPT_BATCH)))
         # A whole batch is accepted before the first connection is read, which gives the clients time to send.
         for sock in accepted:
+            if room <= 0 and (peer := gone_peer(sock)) is not None:
+                self._handler.turn_away(sock, peer)  # it costs less than to shed another one of ended processes
+                continue
+            connection = Connection(sock, self._identify(sock))
             if room <= 0:
                 self._shed()
-            self._handler.admit(Connection(sock, self._identify(sock)))
+            self._handler.admit(connection)
         if accepted:
             self._observer.accepted(len(accepted))
         return more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Final
 
 from confcom.errors import MalformedError
 from confcom.sgx.collateral_bundle import CollateralDocuments
@@ -183,11 +184,16 @@ def debug_check(claims: TeeClaims, platform: Platform, policy: Policy) -> Check:
 DEBUG_CAVEAT = "dcap-qvl refuses what this quote reports, so that confcom's own checks alone vouch for this quote"
 
 
+_POLICY_OF: Final = {
+    TeeType.SGX: "an SgxPolicy: --mrenclave or --mrsigner, or a policy file without `tee`",
+    TeeType.TDX: 'a TdxPolicy: --mr-td, or a policy file with tee = "tdx"',
+}
+
+
 def tee_check(tee: TeeType, policy: Policy) -> Check:
     """Check that the quote is of the policy's TEE."""
-    wanted = policy.tee
-    why = "" if tee is wanted else f"the policy is one of {wanted.name}; for this quote pass a {tee.name.title()}Policy"
-    return compared(f"a quote of {wanted.name}", tee.name, why, code="tee", holds=not why)
+    why = "" if tee is policy.tee else f"the policy is one of {policy.tee.name}; this quote needs {_POLICY_OF[tee]}"
+    return compared(f"a quote of {policy.tee.name}", tee.name, why, code="tee", holds=not why)
 
 
 def equal(expected: bytes | int | None, found: bytes | int, why: str, *, code: str) -> Iterator[Check]:

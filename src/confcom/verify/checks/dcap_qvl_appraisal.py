@@ -21,9 +21,10 @@ _FIELDS: Final[dict[str, tuple[str, ...]]] = {
         *("cpu_svn", "misc_select", "reserved1", "attributes", "mr_enclave", "reserved2", "mr_signer", "reserved3"),
         *("isv_prod_id", "isv_svn", "reserved4", "report_data"),
     ),
-} | {
-    kind: tuple(field.name.replace("rtmr", "rt_mr") for field in fields(report))
-    for kind, report in (("TD10", TdReport10), ("TD15", TdReport15), ("TD15Ex", TdReport15Ex))
+    **{
+        kind: tuple(field.name.replace("rtmr", "rt_mr") for field in fields(report))
+        for kind, report in {"TD10": TdReport10, "TD15": TdReport15, "TD15Ex": TdReport15Ex}.items()
+    },
 }
 """The fields of each report body, in its order, as dcap-qvl names them. An enclave's reserved fields include those of
 Key Separation and Sharing."""

@@ -8,10 +8,15 @@ from typing import Final
 
 from confcom.sgx.quote import QuoteBody
 from confcom.sgx.report import ReportBody
-from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15, TdReport15Ex
+from confcom.sgx.td_report import TdAttribute, TdReport15
 from confcom.verify.checks.authorisation import compared, equal, refused
 from confcom.verify.tdx_policy import TdImage, TdxPolicy
 from confcom.verify.verdict import RTMRS, Check, TdxClaims, not_checked
+
+_SERVICE_TD_FIELDS: Final = (
+    *("mr_service_td", "init_service_td_hash", "cur_service_td_hash"),
+    *("init_service_td_attributes", "cur_service_td_attributes"),
+)
 
 
 class Flaw(Enum):
@@ -60,26 +65,18 @@ def flaws_of(body: QuoteBody) -> frozenset[Flaw]:
     return frozenset(flaws)
 
 
-def soundness_checks(body: TdReport10, flaws: frozenset[Flaw]) -> Iterator[Check]:
+def soundness_checks(claims: TdxClaims, flaws: frozenset[Flaw]) -> Iterator[Check]:
     """Check what no policy accepts: attributes that lay the TD open, and service TDs, which can act on the TD."""
     # `debug` decides on the bit DEBUG, which a policy can allow on simulated platforms.
     why = "; ".join(text for flaw, text in _ATTRIBUTE_FLAWS.items() if flaw in flaws)
     required = "SEPT_VE_DISABLE, no bit of TUD, not migratable, no reserved bits"
-    yield compared(required, f"{body.td_attributes:016x}", why, code="td-attributes", holds=not why)
-    found = [value.hex() for value in _service_td_fields(body) if value.strip(b"\0")]
+    yield compared(required, claims.td_attributes.hex(), why, code="td-attributes", holds=not why)
+    values = [getattr(claims, name) or b"" for name in _SERVICE_TD_FIELDS]
+    found = [value.hex() for value in values if value.strip(b"\0")]
     if Flaw.SERVICE_TD_EXTENSION in flaws:
         found.append("SERVTD_EXT")
     why = "a service TD, such as a migration TD, can read the TD's state, and the policy names none"
     yield compared("no service TD", ", ".join(found) or "none", why, code="service-td", holds=not found)
-
-
-def _service_td_fields(body: TdReport10) -> Iterator[bytes]:
-    if isinstance(body, TdReport15):
-        yield body.mr_service_td
-    if isinstance(body, TdReport15Ex):
-        yield from (body.init_service_td_hash, body.cur_service_td_hash)
-        yield body.init_service_td_attributes.to_bytes(8, "big")
-        yield body.cur_service_td_attributes.to_bytes(8, "big")
 
 
 def td_checks(claims: TdxClaims, policy: TdxPolicy) -> Iterator[Check]:
@@ -93,7 +90,7 @@ def td_checks(claims: TdxClaims, policy: TdxPolicy) -> Iterator[Check]:
         )
     fitting = [image for image in policy.images or () if image.fits(claims)]
     if policy.images is not None:
-        found = ", ".join(f"{name} {getattr(claims, name).hex()}" for name in ("mr_td", *RTMRS))
+        found = ", ".join(f"{name} {getattr(claims, name).hex()}" for name in ("mr_td", *(() if fitting else RTMRS)))
         required = f"one of the policy's {len(policy.images)} images"
         yield compared(required, found, "none of them fits", code="images", holds=bool(fitting))
     yield from equal(policy.mr_td, claims.mr_td, "the TD began with another firmware", code="mr-td")

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias, overload
+from typing import Any, Final, TypeAlias
 
 import cbor2
 from cryptography import x509
@@ -16,15 +16,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.report import report_data
-from confcom.verify.policy import Policy
+from confcom.verify.policy import Policy, require_policy
 from confcom.verify.prepared_collateral import Collateral, PreparedCollateral
 from confcom.verify.ratls.evidence import OIDS, Form, KeyBindingError, read_evidence
-from confcom.verify.sgx_policy import SgxPolicy
-from confcom.verify.tdx_policy import TdxPolicy
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot, trusted_root
 from confcom.verify.verdict import (
-    SgxClaims,
-    TdxClaims,
+    TeeClaimsT_co,
     Verdict,
     VerdictKind,
     failed,
@@ -49,51 +46,15 @@ The function is called only for quotes whose own signatures hold."""
 _BINDING: Final = "each quote's report data binds the key of the certificate"
 
 
-@overload
 def verify_certificate(
     certificate: bytes,
-    policy: SgxPolicy,
+    policy: Policy[TeeClaimsT_co],
     collateral: CollateralInput,
     root: TrustedRoot | KnownRoot | None = None,
     now: datetime | None = None,
     *,
     nonce: bytes | None = None,
-) -> Verdict[SgxClaims]: ...
-
-
-@overload
-def verify_certificate(
-    certificate: bytes,
-    policy: TdxPolicy,
-    collateral: CollateralInput,
-    root: TrustedRoot | KnownRoot | None = None,
-    now: datetime | None = None,
-    *,
-    nonce: bytes | None = None,
-) -> Verdict[TdxClaims]: ...
-
-
-@overload
-def verify_certificate(
-    certificate: bytes,
-    policy: Policy,
-    collateral: CollateralInput,
-    root: TrustedRoot | KnownRoot | None = None,
-    now: datetime | None = None,
-    *,
-    nonce: bytes | None = None,
-) -> Verdict[Any]: ...
-
-
-def verify_certificate(
-    certificate: bytes,
-    policy: Policy,
-    collateral: CollateralInput,
-    root: TrustedRoot | KnownRoot | None = None,
-    now: datetime | None = None,
-    *,
-    nonce: bytes | None = None,
-) -> Verdict[Any]:
+) -> Verdict[TeeClaimsT_co]:
     """Decide whether the holder of a certificate's key is an enclave or TD that meets the policy.
 
     Certificates are public; only the TLS handshake proves that the peer holds the key. No content of a certificate
@@ -153,10 +114,9 @@ def _quote_verdict(
     return verify(quote, policy, collateral(quote), trusted, now) if refusal is None else refusal
 
 
-def require_arguments(policy: object, nonce: object) -> None:
+def require_arguments(policy: Policy[Any], nonce: object) -> None:
     """Raise SettingsError if the policy has report data or an argument has the wrong type."""
-    if not isinstance(policy, Policy):
-        raise WrongTypeError("the policy", "an SgxPolicy or a TdxPolicy", policy)
+    require_policy(policy)
     if policy.report_data is not None:
         raise WrongValueError(
             "the policy has report data",
