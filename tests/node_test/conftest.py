@@ -25,7 +25,7 @@ class Nodes:
     """The nodes' kubelets and the sample in test Pods; `troubles` maps nodes to a Pod's status, or to a log."""
 
     def __init__(self, cluster):
-        self._cluster, self.troubles, self.most, self.seen, self.seed = cluster, {}, 0, [], ROOT
+        self._cluster, self.troubles, self.most, self.seen, self.seed = cluster, {}, 0, {}, ROOT
         cluster.each = self.work
 
     def pods(self):
@@ -36,8 +36,7 @@ class Nodes:
         self.most = max(self.most, len(pods))
         for pod in pods:
             name, node = pod["metadata"]["name"], node_of(pod)
-            if name not in {one["metadata"]["name"] for one in self.seen}:
-                self.seen.append(pod)
+            self.seen[name] = pod
             trouble = self.troubles.get(node)
             if isinstance(trouble, dict):
                 pod["status"] = trouble

@@ -4,7 +4,7 @@ import pytest
 
 from confcom.kubernetes import objects
 from confcom.kubernetes.node import Node
-from confcom.node_test.pod import GRACE_SECONDS, TEST_LABEL, USER, expired, lifetime, namespace_manifest, pod_manifest
+from confcom.node_test.pod import GRACE_SECONDS, TEST_LABEL, USER, expired, lifetime, namespace_manifest, pod_spec
 from confcom.node_test.selection import targets
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC
@@ -22,7 +22,7 @@ def target(labels=make.SIMULATED, *, args=("--simulated",), epc=EPC, plugin_args
 
 
 def pod(found, image=""):
-    return pod_manifest(found, "t-0", "ns", CHALLENGE, image=image, timeout=60, seconds=120)
+    return {"spec": pod_spec(found, CHALLENGE, image=image, timeout=60)}
 
 
 def test_the_pod_runs_the_sample_of_the_helpers_image_on_its_node():
@@ -38,7 +38,7 @@ def test_the_pod_runs_the_sample_of_the_helpers_image_on_its_node():
         [{"name": "pull"}],
     )
     assert spec["activeDeadlineSeconds"] == 60 + GRACE_SECONDS
-    assert "volumes" not in spec
+    assert spec["volumes"] == []
 
 
 @pytest.mark.parametrize(("found", "image"), [(target(), ""), (target(make.HARDWARE, args=()), "mine:1")])
@@ -72,24 +72,27 @@ def test_epc_has_the_nodes_name_and_hardware_has_no_sample_enclave(found, image,
 def test_a_persons_program_runs_as_its_image_says_on_hardware_only():
     (container,) = pod(target(make.HARDWARE, args=()), "mine:1")["spec"]["containers"]
     assert container["image"] == "mine:1"
-    assert "command" not in container
+    assert container["command"] == []
 
 
 def test_a_host_path_and_privileges_only_where_allocate_mounts_nothing():
-    made = pod(target(plugin_args=("--no-aesmd-mount",)))
+    hosted = target(plugin_args=("--no-aesmd-mount",))
+    made = pod(hosted)
     assert made["spec"]["volumes"][0]["hostPath"]["path"] == "/var/run/aesmd"
     assert made["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] is True
-    levels = [namespace_manifest("ns", 9, host_paths=one)["metadata"]["labels"][ENFORCE] for one in (False, True)]
+    levels = [namespace_manifest("ns", 9, [one])["metadata"]["labels"][ENFORCE] for one in (target(), hosted)]
     assert levels == ["restricted", "privileged"]
 
 
 def test_only_what_outlived_its_label_is_left_over():
     def thing(name, value, created="2026-12-01T00:00:00Z"):
         labels = {TEST_LABEL: value} if value else {}
-        return {"metadata": {"name": name, "labels": labels, "creationTimestamp": created}}
+        return {"metadata": {"name": f"confcom-test-{name}", "labels": labels, "creationTimestamp": created}}
 
     things = [thing("old", "60"), thing("used", "7200"), thing("theirs", ""), thing("odd", "x"), thing("new", "1", "")]
-    assert [objects.name_of(one) for one in expired(things, datetime(2026, 12, 1, 1, tzinfo=UTC))] == ["old"]
+    assert [objects.name_of(one) for one in expired(things, datetime(2026, 12, 1, 1, tzinfo=UTC))] == [
+        "confcom-test-old"
+    ]
 
 
 @pytest.mark.parametrize(("pods", "turns"), [(1, 1), (50, 1), (51, 2), (1000, 20)])

@@ -50,7 +50,7 @@ def test_each_nodes_quote_is_verified_and_nothing_stays(run, cluster, nodes):
         (True, True, 7.0, True)
     ] * 2
     assert namespaces(cluster) == set()
-    assert len({json.dumps(one["spec"]["containers"][0]["env"]) for one in nodes.seen}) == 2
+    assert len({json.dumps(one["spec"]["containers"][0]["env"]) for one in nodes.seen.values()}) == 2
 
 
 @pytest.mark.parametrize(
@@ -118,15 +118,29 @@ def test_hardware_without_a_program_is_never_verified(run, cluster):
     assert accepted["results"][0]["verified"] is False
 
 
-def test_at_most_fifty_pods_at_a_time(run, cluster, nodes):
-    names = [f"n{index}" for index in range(MAX_PODS + 10)]
+def test_many_nodes_have_fifty_pods_at_a_time_and_one_watch(run, cluster, nodes):
+    names = [f"n{index}" for index in range(298)]
     for name in names:
         cluster.api.put(make.node(name, make.SIMULATED, resources={make.EPC: 162}))
-    found = run("--all")
-    assert len(found["results"]) == len(names) + 2
+    nodes.troubles = dict.fromkeys([*names, "a", "b"], "no quote")
+    found = run("--all", exit_code=8)
+    assert len(found["results"]) == 300
     assert nodes.most == MAX_PODS
-    # The first watch sees no Pod's end, the second watch the end of 50, after which others start, and the third theirs.
-    assert len([path for verb, path in cluster.api.requests if verb == "GET" and path.endswith("/pods")]) == 1 + 3
+    # The first watch sees no Pod's end; each later watch sees the end of 50, after which the next 50 start.
+    watches = [path for verb, path in cluster.api.requests if verb == "GET" and path.endswith("/pods")]
+    assert len(watches) == 1 + 300 // MAX_PODS
+
+
+def test_a_quota_for_fewer_pods_only_takes_longer(run, cluster, nodes):
+    for name in "cdef":
+        cluster.api.put(make.node(name, make.SIMULATED, resources={make.EPC: 162}))
+
+    def is_full(request):
+        return request.method == "POST" and request.url.path.endswith("/pods") and len(nodes.pods()) >= 2
+
+    cluster.api.refuse(is_full, 403, 'pods "x" is forbidden: exceeded quota: q, used: pods=2')
+    assert run("--all", "--namespace-for-test", "default")["ok"] is True
+    assert nodes.most == 2
 
 
 @pytest.mark.parametrize("denied", [("create", "namespaces"), ("get", "pods/log"), ("get", "secrets")])

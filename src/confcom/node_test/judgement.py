@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from confcom.node_test.outcome import Cause, one_line
+from confcom.addon.daemon_pods import one_line
+from confcom.node_test.outcome import Cause
 from confcom.sample_workload import DEFAULT_ENCLAVE_NAME
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import Quote

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from confcom.errors import ConfcomError, printable, shortened
-from confcom.kubernetes import objects
-from confcom.kubernetes.objects import KubernetesObject, condition, listing, mapping, number, text
+from confcom.addon.daemon_pods import joined, one_line
+from confcom.errors import ConfcomError
+from confcom.kubernetes.objects import TERMINAL, KubernetesObject, condition, listing, mapping, number, text
 from confcom.sample_workload import QUOTE_PREFIX, RESULT_PREFIX, NoEnclaveDeviceError
 
 MAX_LOG_BYTES = 64 * 1024
@@ -22,7 +22,6 @@ _CONTAINER_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerEr
 """The kubelet's reasons why a container waits, after which a retry seldom helps."""
 _BEFORE_THE_DEVICE = frozenset({NoEnclaveDeviceError.error_code, "platform-not-simulated", "variable-refused"})
 """Codes with which the sample ends before it has opened the SGX device."""
-_PULL_REMEDY = "see that the node can pull the image, and that image.pullSecrets name the registry's Secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +34,7 @@ class Cause:
 
     @classmethod
     def of(cls, error: ConfcomError, code: str = "") -> Cause:
-        said = f"{error.what}: {error.why}" if error.why else error.what
-        return cls(one_line(said), one_line(error.remedy), code=code or error.error_code)
+        return cls(one_line(joined(error.what, error.why)), one_line(error.remedy), code=code or error.error_code)
 
     def to_json(self) -> dict[str, str]:
         return {"code": self.code, "what": self.what, "do": self.remedy}
@@ -99,65 +97,54 @@ class ProgramLog:
         if not isinstance(result, dict):
             return cls(quote)
         error, took = mapping(result, "error"), result.get("quote_ms")
-        said = ": ".join(filter(None, (text(error, "what"), text(error, "why"))))
-        cause = None
-        if error:
-            cause = Cause(one_line(said), one_line(text(error, "do")), code=one_line(text(error, "code")))
+        said = one_line(joined(text(error, "what"), text(error, "why")))
+        cause = Cause(said, one_line(text(error, "do")), code=one_line(text(error, "code"))) if error else None
         took_ms = float(took) if isinstance(took, int | float) and 0 <= took < MAX_QUOTE_MS else None
         return cls(quote, True, took_ms, cause)
 
 
-def one_line(words: str) -> str:
-    return printable(shortened(" ".join(words.split())))
-
-
-def has_ended(pod: KubernetesObject) -> bool:
-    """Return whether the Pod's program ran and ended, so that its log is complete."""
-    ended = any(mapping(one, "state", "terminated") for one in _containers(pod))
-    return ended and text(pod, "status", "phase") in objects.TERMINAL
-
-
-def exit_code(pod: KubernetesObject) -> int:
-    found = (mapping(one, "state", "terminated") for one in _containers(pod))
-    return next((number(ended, "exitCode") for ended in found if ended), 0)
+def exit_code(pod: KubernetesObject) -> int | None:
+    """Return the exit code of a program that has ended, so that its log is complete; None if it has not."""
+    ended = _state(pod, "terminated")
+    return number(ended, "exitCode") if ended and text(pod, "status", "phase") in TERMINAL else None
 
 
 def has_epc(pod: KubernetesObject) -> bool | None:
     """Return whether the kubelet gave the Pod its EPC; None if the Pod was not scheduled or is not started yet."""
-    if any(mapping(one, "state", "running") or mapping(one, "state", "terminated") for one in _containers(pod)):
+    if _state(pod, "running") or _state(pod, "terminated"):
         return True
     refused = text(pod, "status", "phase") == "Failed" or condition(pod, "PodScheduled").get("status") == "False"
     return False if refused else None
 
 
-def failure(pod: KubernetesObject) -> Cause | None:
-    """Return why the Pod's program will never run to its end; None if it still may."""
+def failure(pod: KubernetesObject, *, late: bool = False, warning: str = "") -> Cause | None:
+    """Return why the Pod's program will never end, or has not ended at its deadline (`late`); None if it still may.
+
+    `warning` is the Pod's latest warning event.
+    """
+    return next(_failures(pod, late=late, warning=warning), None)
+
+
+def _failures(pod: KubernetesObject, *, late: bool, warning: str) -> Iterator[Cause]:
+    scheduled, waiting = condition(pod, "PodScheduled"), _state(pod, "waiting")
+    reason, status, words = text(waiting, "reason"), mapping(pod, "status"), _said(waiting)
     if text(pod, "metadata", "deletionTimestamp"):
-        return Cause("somebody deleted the test Pod", "run the test again", code="pod-deleted")
-    status, waiting = mapping(pod, "status"), _waiting(pod)
-    if text(status, "phase") == "Failed" and not has_ended(pod):
-        return Cause(_joined(status), "see the kubelet's and the device plugin's log on the node", code="pod-rejected")
-    if (reason := text(waiting, "reason")) in _IMAGE_REASONS:
-        return Cause(_joined(waiting), _PULL_REMEDY, code="image-not-pulled")
+        yield Cause("somebody deleted the test Pod", "run the test again", code="pod-deleted")
+    if text(status, "phase") == "Failed" and exit_code(pod) is None:
+        yield Cause(_said(status), "see the kubelet's and the device plugin's log on the node", code="pod-rejected")
+    if reason in _IMAGE_REASONS or (late and reason == "ErrImagePull"):
+        remedy = "see that the node can pull the image, and that image.pullSecrets name the registry's Secret"
+        yield Cause(words, remedy, code="image-not-pulled")
     if reason in _CONTAINER_REASONS:
-        return Cause(
-            _joined(waiting), "see the node's device plugin and container runtime", code="container-not-created"
-        )
-    return None
-
-
-def late_failure(pod: KubernetesObject, warning: str = "") -> Cause:
-    """Return why the Pod's program has not ended at the deadline; `warning` is the Pod's latest warning event."""
-    scheduled, waiting = condition(pod, "PodScheduled"), _waiting(pod)
-    if scheduled.get("status") == "False":
+        yield Cause(words, "see the node's device plugin and container runtime", code="container-not-created")
+    if late and scheduled.get("status") == "False":
         remedy = "see `confcom status` for the node's EPC, and `kubectl describe node` for its taints"
-        return Cause(_joined(scheduled), remedy, code="pod-pending")
-    if text(waiting, "reason") == "ErrImagePull":
-        return Cause(_joined(waiting), _PULL_REMEDY, code="image-not-pulled")
-    if any(mapping(one, "state", "running") for one in _containers(pod)):
-        return Cause("the program still runs at the deadline", "try a longer --timeout", code="program-not-ended")
-    said = one_line(warning) or _joined(waiting) or "the Pod was not started"
-    return Cause(said, "see that the node is Ready and its kubelet answers", code="pod-not-started")
+        yield Cause(_said(scheduled), remedy, code="pod-pending")
+    if late and _state(pod, "running"):
+        yield Cause("the program still runs at the deadline", "try a longer --timeout", code="program-not-ended")
+    if late:
+        what = one_line(warning) or words or "the Pod was not started"
+        yield Cause(what, "see that the node is Ready and its kubelet answers", code="pod-not-started")
 
 
 def program_failure(log: ProgramLog, code: int, *, needs_quote: bool) -> Cause | None:
@@ -165,9 +152,8 @@ def program_failure(log: ProgramLog, code: int, *, needs_quote: bool) -> Cause |
     if log.cause:
         return log.cause
     if code:
-        return Cause(
-            f"the program ended with the exit code {code}", "see what the program writes", code="program-failed"
-        )
+        what = f"the program ended with the exit code {code}"
+        return Cause(what, "see what the program writes", code="program-failed")
     if needs_quote and not log.quote:
         what = f"the log has no line `{QUOTE_PREFIX}BASE64` in its first {MAX_LOG_BYTES} bytes"
         return Cause(what, "let the program print its quote in one line", code="quote-missing")
@@ -176,13 +162,11 @@ def program_failure(log: ProgramLog, code: int, *, needs_quote: bool) -> Cause |
     return None
 
 
-def _waiting(pod: KubernetesObject) -> KubernetesObject:
-    return next(filter(None, (mapping(one, "state", "waiting") for one in _containers(pod))), {})
+def _state(pod: KubernetesObject, name: str) -> KubernetesObject:
+    """Return what the first container in this state has there; empty if none is in the state."""
+    states = (mapping(one, "state", name) for one in listing(pod, "status", "containerStatuses"))
+    return next(filter(None, states), {})
 
 
-def _containers(pod: KubernetesObject) -> Sequence[KubernetesObject]:
-    return listing(pod, "status", "containerStatuses")
-
-
-def _joined(about: KubernetesObject) -> str:
-    return one_line(": ".join(filter(None, (text(about, "reason"), text(about, "message")))))
+def _said(about: KubernetesObject) -> str:
+    return one_line(joined(text(about, "reason"), text(about, "message")))

@@ -1,22 +1,22 @@
 """The manifests of a test's namespace and Pods, and the label by which a later run finds what is left of them. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED
 from confcom.kubernetes.names import AESM_DIRECTORY
-from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, text, time_of
+from confcom.kubernetes.objects import KubernetesObject, labels_of, listing, name_of, text, time_of
 from confcom.node_test.selection import Target
 
 TEST_LABEL = "confcom.internal/test"
 """The label of namespaces and Pods of tests. Its value is the time in seconds after which no run uses them any more."""
-NAMESPACE_PREFIX = "confcom-test-"
+NAME_PREFIX = "confcom-test-"
+"""The beginning of the names of namespaces and Pods of tests."""
 USER = 10002
 """The user ID of the sample workload's image; it owns no file on any node."""
-CONTAINER = "test"
 GRACE_SECONDS = 60
 """Time beyond a Pod's deadline for its start, its removal, and clocks that differ."""
-_RESOURCES = {"cpu": "500m", "memory": "256Mi"}
+_LIMITS = {"cpu": "500m", "memory": "256Mi"}
 """Limits of the sample, which needs 30 MiB and 0.3 s; namespaces with quotas demand limits."""
 _REQUESTS = {"cpu": "10m", "memory": "64Mi"}
 
@@ -27,50 +27,56 @@ def lifetime(pods: int, at_once: int, timeout: int) -> int:
 
 
 def expired(things: Iterable[KubernetesObject], now: datetime) -> tuple[KubernetesObject, ...]:
-    """Return the objects with the test's label that are older than their label allows."""
-    found = []
-    for thing in things:
+    """Return the test's namespaces or Pods that are older than their label allows."""
+
+    def is_expired(thing: KubernetesObject) -> bool:
         created = time_of(text(thing, "metadata", "creationTimestamp"))
         seconds = str(labels_of(thing).get(TEST_LABEL, ""))
-        if created and seconds.isdecimal() and now - created > timedelta(seconds=int(seconds)):
-            found.append(thing)
-    return tuple(found)
+        old = created and seconds.isdecimal() and now - created > timedelta(seconds=int(seconds))
+        return bool(old) and name_of(thing).startswith(NAME_PREFIX)
+
+    return tuple(filter(is_expired, things))
 
 
-def namespace_manifest(name: str, seconds: int, *, host_paths: bool) -> KubernetesObject:
-    labels = {TEST_LABEL: str(seconds), ENFORCE_LABEL: PRIVILEGED if host_paths else "restricted"}
+def labelled(name: str, namespace: str, seconds: int) -> KubernetesObject:
+    return {"name": name, "namespace": namespace, "labels": {TEST_LABEL: str(seconds)}}
+
+
+def namespace_manifest(name: str, seconds: int, chosen: Sequence[Target]) -> KubernetesObject:
+    level = "restricted" if all(target.mounts_aesmd for target in chosen) else PRIVILEGED  # for a hostPath
+    labels = {TEST_LABEL: str(seconds), ENFORCE_LABEL: level}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
-def pod_manifest(
-    target: Target, name: str, namespace: str, challenge: bytes, *, image: str, timeout: int, seconds: int
-) -> KubernetesObject:
-    """Return the test Pod of a node.
+def pod_spec(target: Target, challenge: bytes, *, image: str, timeout: int) -> KubernetesObject:
+    """Return the spec of a node's Pod.
 
     `image` is the person's program for hardware nodes; if it is empty, the Pod runs the sample of the helper's image.
     """
     names, template = target.node.resources, target.template
     helper = next(iter(listing(template, "containers")), {})
     own = bool(image) and not target.kind.simulated
-    command = ["python", "-m", "confcom.sample_workload", "--print-result"]
-    command += [] if target.kind.simulated else ["--no-quote"]
+    sample = ["python", "-m", "confcom.sample_workload", "--print-result"]
     term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [target.node.name]}]}
+    volume = {"name": "aesmd", "hostPath": {"path": AESM_DIRECTORY, "type": "Directory"}}
     container = {
-        "name": CONTAINER,
+        "name": "test",
         "image": image if own else text(helper, "image"),
         "imagePullPolicy": text(helper, "imagePullPolicy") or "IfNotPresent",
+        "command": [] if own else [*sample, *(["--no-quote"] if not target.kind.simulated else [])],
         "env": [
             {"name": "CONFCOM_CHALLENGE", "value": challenge.hex()},
             {"name": "SGX_AESM_ADDR", "value": "1"},
         ],
-        "resources": {"requests": _REQUESTS | {names.epc: "1"}, "limits": _RESOURCES | {names.epc: "1"}},
+        "resources": {"requests": _REQUESTS | {names.epc: "1"}, "limits": _LIMITS | {names.epc: "1"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": not own,
             "capabilities": {"drop": ["ALL"]},
         },
-    } | ({} if own else {"command": command})
-    spec = {
+        "volumeMounts": [{"name": "aesmd", "mountPath": AESM_DIRECTORY, "readOnly": True}] * (not target.mounts_aesmd),
+    }
+    return {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": timeout + GRACE_SECONDS,
         "terminationGracePeriodSeconds": 1,
@@ -87,9 +93,5 @@ def pod_manifest(
         "tolerations": listing(template, "tolerations"),
         "imagePullSecrets": listing(template, "imagePullSecrets"),
         "containers": [container],
+        "volumes": [volume] * (not target.mounts_aesmd),
     }
-    if not target.mounts_aesmd:
-        container["volumeMounts"] = [{"name": "aesmd", "mountPath": AESM_DIRECTORY, "readOnly": True}]
-        spec["volumes"] = [{"name": "aesmd", "hostPath": {"path": AESM_DIRECTORY, "type": "Directory"}}]
-    metadata = {"name": name, "namespace": namespace, "labels": {TEST_LABEL: str(seconds)}}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET  # only writes
 
+from confcom.addon.problems import shown
 from confcom.errors import ExitCode, printable
-from confcom.node_test.outcome import NodeResult
+from confcom.node_test.outcome import Cause, NodeResult
 
 JUNIT_NAME = "confcom test"
 _WORDS = {True: "ok", False: "FAILED", None: "-"}
@@ -34,9 +35,8 @@ class Report:
 
 def node_line(result: NodeResult) -> str:
     """Return the line of one node, such as `worker-1  EPC ok  device ok  quote 7 ms  VERIFIED (simulated)`."""
-    quote = "quote -" if result.quote_ms is None else f"quote {result.quote_ms:.0f} ms"
-    if result.verified:
-        quote = "quote ok" if result.quote_ms is None else quote
+    none = "ok" if result.verified else "-"
+    quote = f"quote {none if result.quote_ms is None else f'{result.quote_ms:.0f} ms'}"
     platform = "simulated" if result.simulated else "hardware"
     end = f"VERIFIED ({platform})"
     if result.cause:
@@ -45,23 +45,17 @@ def node_line(result: NodeResult) -> str:
     return printable("  ".join(parts))
 
 
-def _failure_lines(report: Report) -> Iterator[str]:
-    """Yield equal causes once, with their nodes."""
-    nodes: dict[tuple[str, str, str], list[str]] = {}
+def end_lines(report: Report) -> Iterator[str]:
+    """Yield the table of failures, in which equal causes stand once, and a summary."""
+    nodes: dict[Cause, list[str]] = {}
     for one in report.failed:
         if one.cause:
-            nodes.setdefault((one.cause.code, one.cause.what, one.cause.remedy), []).append(one.node)
-    for (code, what, remedy), names in nodes.items():
-        yield printable(f"{code} on {', '.join(names)}: {what}")
-        if remedy:
-            yield printable(f"  do: {remedy}")
-
-
-def end_lines(report: Report) -> Iterator[str]:
-    """Yield the table of failures, and a summary."""
-    yield from _failure_lines(report)
-    passed = len(report.results) - len(report.failed)
-    yield f"{passed} of {len(report.results)} nodes passed in {report.seconds:.1f} s"
+            nodes.setdefault(one.cause, []).append(one.node)
+    for cause, names in nodes.items():
+        yield printable(f"{cause.code} on {shown(names)}: {cause.what}")
+        if cause.remedy:
+            yield printable(f"  do: {cause.remedy}")
+    yield f"{len(report.results) - len(report.failed)} of {len(report.results)} nodes passed in {report.seconds:.1f} s"
 
 
 def junit(report: Report) -> bytes:

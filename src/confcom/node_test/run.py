@@ -6,27 +6,34 @@ import contextlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from math import ceil
 
-from confcom.addon.api import AT_ONCE, DAEMON_SET, EVENT, POD, ClusterAccessError, ForbiddenError, RefusedError
+from confcom.addon.api import (
+    DAEMON_SET,
+    EVENT,
+    NAMESPACE,
+    POD,
+    SECRET,
+    ClusterAccessError,
+    ForbiddenError,
+    RefusedError,
+)
 from confcom.addon.chart_objects import staging_of
 from confcom.addon.command import AddOn
 from confcom.addon.daemon_pods import daemon_pod, warnings_in
 from confcom.addon.preflight import Permission
+from confcom.addon.preflight_inputs import denied
 from confcom.addon.simulated_root import read_seed, secret_name
 from confcom.addon.snapshot import read_nodes
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.names import NAME_LABEL, RELEASE, Component
 from confcom.kubernetes.objects import KubernetesObject, name_of
 from confcom.kubernetes.workload import Workload
-from confcom.node_test import outcome
+from confcom.node_test import outcome, pod
 from confcom.node_test.judgement import Trust, ending, refusal, release_trust
-from confcom.node_test.namespace import given_namespace, new_name, own_namespace, pull_secrets, remove_left_over
 from confcom.node_test.outcome import MAX_LOG_BYTES, Cause, NodeResult, ProgramLog
-from confcom.node_test.pod import TEST_LABEL, lifetime, pod_manifest
 from confcom.node_test.report import Report
 from confcom.node_test.selection import Target, select, targets
 from confcom.simulation.platform import SimulatedPlatform
@@ -38,10 +45,9 @@ WATCH_SECONDS = 20
 PAUSE_SECONDS = 0.2
 """Pause between two watches, so that a server that ends each watch at once is not flooded."""
 SETTLE_SECONDS = 10
-"""Time in which a new namespace gets its ServiceAccount; until then, the API server forbids Pods."""
+"""Time in which a new namespace gets its ServiceAccount, and a quota counts a Pod's end; until then, the API server
+may forbid Pods that it admits later."""
 CHALLENGE_SIZE = 32
-
-_PROGRAM_REMEDY = "give an enclave program with --image, or accept this with --without-program"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,70 +91,80 @@ def run_test(add_on: AddOn, request: RunRequest, show: Callable[[NodeResult], No
         RightsError: the user lacks a permission.
         ClusterAccessError: the API server does not answer.
     """
-    api, started = add_on.cluster.api, add_on.clock()
-    daemon_sets = tuple(api.list(DAEMON_SET, add_on.cluster.namespace, labels={NAME_LABEL: RELEASE}))
-    pods = sorted(map(daemon_pod, api.list(POD, add_on.cluster.namespace)), key=lambda pod: pod.created)
+    api, source, started = add_on.cluster.api, add_on.cluster.namespace, add_on.clock()
+    daemon_sets = tuple(api.list(DAEMON_SET, source, labels={NAME_LABEL: RELEASE}))
+    pods = sorted(map(daemon_pod, api.list(POD, source)), key=lambda one: one.created)
     chosen = select(targets(read_nodes(api), daemon_sets, pods), request.nodes, everything=request.everything)
-    name = request.namespace or new_name()
-    _require_rights(add_on, request, chosen, name)
-    run = _Run(add_on, request, name, _trusts(add_on, request, chosen, daemon_sets), len(chosen))
-    remove_left_over(api, request.namespace, add_on.now())
-    own = own_namespace(api, name, add_on.cluster.namespace, chosen, run.seconds)
-    with given_namespace(api, name, run.prefix) if request.namespace else own:
-        found = {}
-        for result in run.results(chosen):
+    run = _Run(add_on, request, chosen, [*map(Workload.parse, daemon_sets)])
+    kind = POD if request.namespace else NAMESPACE
+    for left in pod.expired(api.list(kind, request.namespace), add_on.now()):
+        api.delete(kind, name_of(left), request.namespace)
+    found = {}
+    with run.place():
+        for result in run.results():
             found[result.node] = result
             show(result)
     return Report(tuple(found[target.node.name] for target in chosen), add_on.clock() - started)
 
 
-def _trusts(
-    add_on: AddOn, request: RunRequest, chosen: Sequence[Target], daemon_sets: Sequence[KubernetesObject]
-) -> dict[bool, Trust]:
-    """Return the trust in quotes of simulated nodes (True) and of hardware nodes (False), as far as needed."""
-    found = {} if request.trust is None else {request.trust.simulated: request.trust}
-    if any(target.kind.simulated for target in chosen) and True not in found:
-        helpers = [one for one in map(Workload.parse, daemon_sets) if one.component is Component.QUOTE_HELPER]
-        platform = SimulatedPlatform.of_root(read_seed(add_on.cluster, secret_name(helpers)))
-        found[True] = release_trust(platform, staging_of(helpers), add_on.now())
-    return found
-
-
-def _require_rights(add_on: AddOn, request: RunRequest, chosen: Sequence[Target], name: str) -> None:
-    own, source = not request.namespace, add_on.cluster.namespace
-    reads_root = any(target.kind.simulated for target in chosen) and (request.trust is None or bool(request.image))
-    copies = own and any(map(pull_secrets, chosen))
-    wanted = [Permission(verb, "pods", namespace=name) for verb in ("create", "list", "watch", "delete")]
-    wanted += [Permission("get", "pods/log", namespace=name), Permission("list", "events", namespace=name)]
-    wanted += [Permission(verb, "namespaces") for verb in ("create", "list", "delete") if own]
-    wanted += [Permission("get", "secrets", namespace=source)] if reads_root or copies else []
-    wanted += [Permission("create", "secrets", namespace=name)] if copies else []
-    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        allowed = pool.map(lambda one: add_on.cluster.api.is_allowed(one.attributes), wanted)
-        denied = [str(one) for one, may in zip(wanted, allowed, strict=True) if not may]
-    if denied:
-        remedy = (
-            "ask for them (docs/how-to/test-a-cluster.md); --namespace-for-test, --root and --collateral need fewer"
-        )
-        raise RightsError("this user lacks permissions", why=f"not allowed: {'; '.join(denied)}", remedy=remedy)
-
-
 class _Run:
-    """The Pods of one run."""
+    """The namespace and the Pods of one run. Without a required permission, nothing is made."""
 
     def __init__(
-        self, add_on: AddOn, request: RunRequest, namespace: str, trusts: dict[bool, Trust], count: int
+        self, add_on: AddOn, request: RunRequest, chosen: Sequence[Target], daemons: Sequence[Workload]
     ) -> None:
-        self._add_on, self._request, self._namespace, self._trusts = add_on, request, namespace, trusts
-        self._api = add_on.cluster.api
-        self.prefix = f"confcom-test-{secrets.token_hex(4)}-"
-        self._settled = self._add_on.clock() + SETTLE_SECONDS
-        self.seconds = lifetime(count, MAX_PODS, request.timeout)
+        self._add_on, self._request, self._chosen = add_on, request, chosen
+        self._api, self._name = add_on.cluster.api, pod.NAME_PREFIX + secrets.token_hex(4)
+        self._namespace = request.namespace or self._name
+        self._pull_secrets = set() if request.namespace else {name for one in chosen for name in one.pull_secrets}
+        self._seconds = pod.lifetime(len(chosen), MAX_PODS, request.timeout)
         self._running: dict[str, _Running] = {}
+        self._settled = add_on.clock() + SETTLE_SECONDS
+        self._trusts = {} if request.trust is None else {request.trust.simulated: request.trust}
+        """Trust in quotes of simulated nodes (True) and of hardware nodes (False), as far as needed."""
+        reads_root = any(target.kind.simulated for target in chosen) and True not in self._trusts
+        if lacking := denied(self._api, self._permissions(reads_root=reads_root)):
+            why = f"not allowed: {'; '.join(map(str, lacking))}"
+            remedy = "ask for them (docs/how-to/test-a-cluster.md), or give --namespace-for-test, --root, --collateral"
+            raise RightsError("this user lacks permissions", why=why, remedy=remedy)
+        if reads_root:
+            helpers = [one for one in daemons if one.component is Component.QUOTE_HELPER]
+            platform = SimulatedPlatform.of_root(read_seed(add_on.cluster, secret_name(helpers)))
+            self._trusts[True] = release_trust(platform, staging_of(helpers), add_on.now())
 
-    def results(self, chosen: Sequence[Target]) -> Iterator[NodeResult]:
+    def _permissions(self, *, reads_root: bool) -> Iterator[Permission]:
+        for verb in ("create", "list", "watch", "delete"):
+            yield Permission(verb, "pods", namespace=self._namespace)
+            if verb != "watch" and not self._request.namespace:
+                yield Permission(verb, "namespaces")
+        yield Permission("get", "pods/log", namespace=self._namespace)
+        yield Permission("list", "events", namespace=self._namespace)
+        if reads_root or self._pull_secrets:
+            yield Permission("get", "secrets", namespace=self._add_on.cluster.namespace)
+        if self._pull_secrets:
+            yield Permission("create", "secrets", namespace=self._namespace)
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Make a namespace with copies of the pull secrets, and remove it; of a person's namespace, remove our Pods."""
+        own = not self._request.namespace
+        try:
+            if own:
+                self._api.create(pod.namespace_manifest(self._namespace, self._seconds, self._chosen))
+            for name in sorted(self._pull_secrets):
+                if found := self._api.get(SECRET, name, self._add_on.cluster.namespace):
+                    self._api.create({**found, "metadata": {"name": name, "namespace": self._namespace}})
+            yield
+        finally:
+            if own:
+                self._api.delete(NAMESPACE, self._namespace)
+            else:
+                for name in self._running:
+                    self._api.delete(POD, name, self._namespace)
+
+    def results(self) -> Iterator[NodeResult]:
         """Start the Pods in turn, and yield each node's result."""
-        waiting = deque(enumerate(chosen))
+        waiting = deque(enumerate(self._chosen))
         while waiting or self._running:
             yield from self._start(waiting)
             if self._running:
@@ -159,21 +175,16 @@ class _Run:
     def _start(self, waiting: deque[tuple[int, Target]]) -> Iterator[NodeResult]:
         while waiting and len(self._running) < MAX_PODS:
             index, target = waiting[0]
-            name, challenge = f"{self.prefix}{index}", secrets.token_bytes(CHALLENGE_SIZE)
-            pod = pod_manifest(
-                target,
-                name,
-                self._namespace,
-                challenge,
-                image=self._request.image,
-                timeout=self._request.timeout,
-                seconds=self.seconds,
-            )
+            name, challenge = f"{self._name}-{index}", secrets.token_bytes(CHALLENGE_SIZE)
+            labels = pod.labelled(name, self._namespace, self._seconds)
+            spec = pod.pod_spec(target, challenge, image=self._request.image, timeout=self._request.timeout)
+            others = bool(self._running)
+            self._running[name] = _Running(target, challenge, self._add_on.clock() + self._request.timeout)
             try:
-                self._api.create(pod)
-                self._running[name] = _Running(target, challenge, self._add_on.clock() + self._request.timeout)
+                self._api.create({"apiVersion": "v1", "kind": "Pod", "metadata": labels, "spec": spec})
             except (ForbiddenError, RefusedError) as error:
-                if isinstance(error, ForbiddenError) and self._add_on.clock() < self._settled:
+                del self._running[name]
+                if others or self._add_on.clock() < self._settled:
                     return
                 yield NodeResult(target.node.name, target.kind.simulated, cause=Cause.of(error, code="pod-refused"))
             waiting.popleft()
@@ -181,13 +192,13 @@ class _Run:
     def _watch(self, waiting: deque[tuple[int, Target]]) -> Iterator[NodeResult]:
         left = min(one.deadline for one in self._running.values()) - self._add_on.clock()
         seconds = max(1, min(WATCH_SECONDS, ceil(left)))
-        with contextlib.closing(self._api.watch_pods(self._namespace, TEST_LABEL, seconds)) as pods:
-            for pod in pods:
-                if (one := self._running.get(name_of(pod))) is None:
+        with contextlib.closing(self._api.watch_pods(self._namespace, pod.TEST_LABEL, seconds)) as seen:
+            for last in seen:
+                if (one := self._running.get(name_of(last))) is None:
                     continue
-                one.last = pod
-                if outcome.has_ended(pod) or outcome.failure(pod):
-                    yield self._finish(name_of(pod), self._outcome(one))
+                one.last = last
+                if outcome.exit_code(last) is not None or outcome.failure(last):
+                    yield self._finish(name_of(last), self._outcome(one))
                     yield from self._start(waiting)
                     if not self._running:
                         return
@@ -199,19 +210,18 @@ class _Run:
         late = {name: one for name, one in self._running.items() if one.deadline <= now}
         warnings = warnings_in(self._api.list(EVENT, self._namespace)) if late else {}
         for name, one in late.items():
-            cause = outcome.late_failure(one.last, warnings[name].text if name in warnings else "")
-            yield self._finish(name, self._result(one, cause=cause))
+            warning = warnings[name].text if name in warnings else ""
+            yield self._finish(name, self._result(one, cause=outcome.failure(one.last, late=True, warning=warning)))
 
     def _finish(self, name: str, result: NodeResult) -> NodeResult:
-        del self._running[name]
         self._api.delete(POD, name, self._namespace)
+        del self._running[name]
+        self._settled = self._add_on.clock() + SETTLE_SECONDS
         return result
 
     def _result(self, one: _Running, log: ProgramLog | None = None, cause: Cause | None = None) -> NodeResult:
-        log, target = log or ProgramLog(), one.target
-        return NodeResult(
-            target.node.name, target.kind.simulated, outcome.has_epc(one.last), log.device, log.quote_ms, cause=cause
-        )
+        name, epc, log = one.target.node.name, outcome.has_epc(one.last), log or ProgramLog()
+        return NodeResult(name, one.target.kind.simulated, epc, log.device, log.quote_ms, cause=cause)
 
     def _outcome(self, one: _Running) -> NodeResult:
         if cause := outcome.failure(one.last):
@@ -221,15 +231,13 @@ class _Run:
         except ClusterAccessError as error:
             return self._result(one, cause=Cause.of(error, code="log-not-read"))
         log, trust, now = ProgramLog.parse(text), self._trusts.get(one.target.kind.simulated), self._add_on.now()
-        cause = outcome.program_failure(log, outcome.exit_code(one.last), needs_quote=trust is not None)
-        if cause:
+        if cause := outcome.program_failure(log, outcome.exit_code(one.last) or 0, needs_quote=trust is not None):
             return self._result(one, log, cause)
         if trust is None:
-            bare = Cause(
-                "EPC, device and aesmd answer; no enclave made a quote", _PROGRAM_REMEDY, code="no-enclave-program"
-            )
-            return replace(self._result(one, log, bare), accepted=self._request.without_program)
+            what = "EPC, device and aesmd answer; no enclave made a quote"
+            remedy = "give an enclave program with --image, or accept this with --without-program"
+            bare = self._result(one, log, Cause(what, remedy, code="no-enclave-program"))
+            return replace(bare, accepted=self._request.without_program)
         if cause := refusal(log.quote, one.challenge, trust, now):
             return self._result(one, log, cause)
-        soon = ending(log.quote, trust, now, self._request.fail_within)
-        return replace(self._result(one, log, soon), verified=True)
+        return replace(self._result(one, log, ending(log.quote, trust, now, self._request.fail_within)), verified=True)

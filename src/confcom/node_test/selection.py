@@ -11,7 +11,7 @@ from confcom.addon.problems import shown
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.names import Component
 from confcom.kubernetes.node import Node
-from confcom.kubernetes.objects import KubernetesObject, mapping
+from confcom.kubernetes.objects import KubernetesObject, listing, mapping, text
 from confcom.kubernetes.workload import Workload
 
 NODES_OF_A_KIND = 3
@@ -41,6 +41,10 @@ class Target:
     """The spec of the quote helper's Pods, from which the test Pod takes image, pull secrets and tolerations."""
     mounts_aesmd: bool
     """Whether the device plugin mounts the AESM directory; if not, the test Pod needs a hostPath."""
+
+    @property
+    def pull_secrets(self) -> Sequence[str]:
+        return [text(one, "name") for one in listing(self.template, "imagePullSecrets")]
 
     @property
     def healthy(self) -> bool:

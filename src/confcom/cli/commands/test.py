@@ -15,37 +15,23 @@ from confcom.cli.output_option import JSON, SHORT, TEXT, output_formats, show_re
 if TYPE_CHECKING:
     from confcom.kubernetes.kubectl_flags import Login
 
-TIMEOUT = 60
-"""Default of --timeout in seconds: an image that is there starts in 5 s, and AESM clients wait 15 s for a quote."""
-FAIL_WITHIN = 7
-"""Default of --fail-within in days: time to renew a certificate."""
+TIMEOUT, FAIL_WITHIN = 60, 7
+"""Defaults: seconds, since a Pod starts in 5 s and AESM clients wait 15 s; days, in which a certificate is renewed."""
+_NUMBER = functools.partial(click.option, show_default=True)
+_PATH = click.Path(path_type=Path)
 
 
 @click.command()
 @click.option("--node", "nodes", multiple=True, metavar="NODE", help="Test this node; may be repeated.")
 @click.option("--all", "everything", is_flag=True, help="Test all nodes.  [default: three of each kind]")
-@click.option(
-    "--timeout",
-    type=click.IntRange(min=1),
-    metavar="SECONDS",
-    default=TIMEOUT,
-    show_default=True,
-    help="Time that each node's Pod may take.",
+@_NUMBER(
+    "--timeout", type=click.IntRange(1), metavar="SECONDS", default=TIMEOUT, help="Time that each node's Pod may take."
 )
 @click.option("--image", metavar="IMAGE", default="", help="Your enclave program, for nodes with SGX hardware.")
 @click.option("--mrenclave", metavar="HEX", help="The expected measurement of your program's enclave.")
 @click.option("--mrsigner", metavar="HEX", help="The expected signer of your program's enclave.")
-@click.option(
-    "--root",
-    metavar="FILE|intel",
-    help="The root to trust, for your program; without --image, for simulated nodes.  [default: the release's]",
-)
-@click.option(
-    "--collateral",
-    type=click.Path(path_type=Path, readable=False),
-    metavar="DIR|FILE",
-    help="The collateral for --root: a directory, or a JSON file.",
-)
+@click.option("--root", metavar="FILE|intel", help="The root of your program's quotes, or of simulated nodes.")
+@click.option("--collateral", type=_PATH, metavar="DIR|FILE", help="Its collateral: a directory, or a JSON file.")
 @click.option(
     "--namespace-for-test",
     "place",
@@ -54,15 +40,12 @@ FAIL_WITHIN = 7
     callback=lambda ctx, param, value: value and options.namespace_name(ctx, param, value),
     help="Run the Pods in this namespace.  [default: a new one, which is removed]",
 )
-@click.option(
-    "--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the results as JUnit's XML."
-)
-@click.option(
+@click.option("--junit", type=_PATH, metavar="FILE", help="Write the results as JUnit's XML.")
+@_NUMBER(
     "--fail-within",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0),
     metavar="DAYS",
     default=FAIL_WITHIN,
-    show_default=True,
     help="Fail if a PCK certificate or the root ends within this time.",
 )
 @click.option("--without-program", is_flag=True, help="On SGX hardware without --image, EPC, device and aesmd suffice.")
@@ -88,13 +71,12 @@ def test(
 ) -> None:
     """Test on each node whether a Pod gets EPC, the SGX device and a quote, and verify the quote.
 
-    On each tested node, a Pod of the quote helper's image gets a quote for a new challenge. This process verifies the
-    quote with the release's root and its staged collateral. The Pods run in a namespace of their own, which is removed
-    at the end. The command goes on after a failure, and ends with a table of all failures. `-o short` prints failures
-    only.
+    The Pods run the quote helper's image in a namespace of their own, which is removed at the end. This process
+    verifies the quotes with the release's root and staged collateral. The command goes on after a failure, and ends
+    with a table of all failures. `-o short` prints failures only.
 
-    On nodes with SGX hardware the Pod opens the device and calls aesmd, but has no enclave program: the quote is never
-    verified there without --image. This was never run on SGX hardware.
+    On SGX hardware without --image, the Pod opens the device and calls aesmd; its quote is never verified. This was
+    never run on SGX hardware.
 
     \b
     Examples:
@@ -105,13 +87,10 @@ def test(
 
     \b
     Exit codes:
-      0    the quote of each tested node is verified
-      2    the command line is invalid
       5    the root or the collateral cannot be read
-      6    the API server does not answer
       7    a check failed, for example of permissions; nothing was made
       8    a node failed; the last lines say why
-      130  Ctrl-C or SIGTERM; the namespace is removed
+      0, 2, 6 and 130 as for enable; after 130, nothing is left
     """
     from confcom.node_test.judgement import file_trust
     from confcom.node_test.report import end_lines, node_line
