@@ -9,6 +9,7 @@ import httpx2
 from confcom.addon.api import CLUSTER_WIDE, Api, plural
 from confcom.addon.login import Cluster
 from confcom.kubernetes.kubectl_flags import Login
+from confcom.kubernetes.objects import labels_of
 from testkit.cluster_objects import SYSTEM
 
 _PATH = re.compile(
@@ -128,6 +129,9 @@ class FakeApi(httpx2.BaseTransport):
         return found[0] if found else {}
 
     def _get(self, at, request, options):
+        if options.get("watch"):
+            found = [one for one in self.objects if _is_at(one, at) and options["labelSelector"] in labels_of(one)]
+            return 200, "".join(json.dumps({"type": "ADDED", "object": one}) + "\n" for one in found)
         if not at["name"]:
             return 200, self._list(at, options)
         found = self._stored(at)
@@ -174,7 +178,9 @@ class FakeApi(httpx2.BaseTransport):
             raise _RefusalError(404, f'pods "{pod}" not found')
         if at["sub"] == "log":
             lines = self.logs.get(pod, "").splitlines(keepends=True)
-            return "".join(lines[-int(options.get("tailLines", len(lines) or 1)) :])
+            return "".join(lines[-int(options.get("tailLines", len(lines) or 1)) :])[
+                : int(options.get("limitBytes", 1 << 20))
+            ]
         page = self.pages.get((pod, at["sub"].removeprefix("proxy/")))
         if page is None:
             raise _RefusalError(503, "error trying to reach service: dial tcp: connection refused")

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from confcom.errors import UnavailableError
+from confcom.node_test.pod import TEST_LABEL
 from e2e.add_on import EPC, HERE, ROOT_SECRET, SYSTEM, allocatable, install, names, uninstall
 from e2e.cluster import Cluster
+from e2e.confcom_command import JSON, confcom, document_of
 from e2e.relying_party import RelyingParty
 from e2e.tenants import Tenant, container, example, pod
 from e2e.waiting import until
@@ -49,6 +51,12 @@ def test_without_the_resource_there_is_no_device_node(tenant: Tenant) -> None:
         tenant.create(pod(name, container("main", limits=limits, program=look)))
         tenant.wait_for_phase(name, "Succeeded")
         assert tenant.log(name).strip() == devices
+
+
+def test_each_node_attests_and_the_test_leaves_nothing(installed: Cluster) -> None:
+    found = document_of(confcom(installed, "test", JSON))
+    assert {(one["epc"], one["device"], one["verified"]) for one in found["results"]} == {(True, True, True)}
+    until(lambda: not installed.kubectl_json("get", "namespaces", f"--selector={TEST_LABEL}")["items"], "it has gone")
 
 
 def test_uninstall_leaves_nothing_but_the_root(cluster: Cluster) -> None:

@@ -19,14 +19,18 @@ from pathlib import Path
 from typing import Final, NoReturn, Self
 
 from confcom.client.address import aesm_socket_path
+from confcom.client.blocking import AesmClient
 from confcom.client.mode import PROCESS_MODE, ProcessMode, choose_mode
 from confcom.client.request import request_quote
-from confcom.errors import ConfcomError, ExitCode, SettingsError, UnavailableError, printable
+from confcom.errors import ConfcomError, ExitCode, SettingsError, UnavailableError, as_data, printable
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data
 from confcom.simulation.enclave import SimulatedEnclave
 
 QUOTE_PREFIX: Final = "quote: "
 """The prefix of the log line with the quote in base64, which leaves the pod through its log."""
+
+RESULT_PREFIX: Final = "result: "
+"""The prefix of the log line of `--print-result`: a JSON object with `quote_ms`, and with `error` after a failure."""
 
 TERMINATED: Final = 128 + signal.SIGTERM
 """The exit code that a shell reports for a program that was ended by SIGTERM."""
@@ -62,6 +66,8 @@ class WorkloadSettings:
     debug: bool
     hold_seconds: int
     print_identity: bool
+    makes_quote: bool
+    print_result: bool
 
     @classmethod
     def read(cls, argv: Sequence[str] | None, environ: Mapping[str, str]) -> Self:
@@ -79,6 +85,8 @@ class WorkloadSettings:
             debug=options.debug_enclave,
             hold_seconds=options.hold,
             print_identity=options.print_identity,
+            makes_quote=not options.no_quote,
+            print_result=options.print_result,
         )
 
     def enclave(self) -> SimulatedEnclave:
@@ -106,6 +114,14 @@ def _parser() -> argparse.ArgumentParser:
         "--print-identity",
         action="store_true",
         help="only print the enclave's MRENCLAVE and MRSIGNER as JSON: what its builder publishes to relying parties",
+    )
+    parser.add_argument(
+        "--no-quote",
+        action="store_true",
+        help="load no enclave: only open the device, and ask the AESM service for its quoting enclave and quote size",
+    )
+    parser.add_argument(
+        "--print-result", action="store_true", help=f"print a line `{RESULT_PREFIX}JSON` for programs, also on failure"
     )
     return parser
 
@@ -157,6 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run as a container's program. Errors go to stderr, and the kind of error determines the exit code."""
     # Without a handler, the first process of a PID namespace would ignore SIGTERM.
     signal.signal(signal.SIGTERM, _exit_now)
+    settings = None
     try:
         settings = WorkloadSettings.read(argv, os.environ)
         if settings.print_identity:
@@ -165,6 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return ExitCode.OK
         run(settings, environ=os.environ, say=_say, hold=_hold)
     except ConfcomError as error:
+        if settings is not None and settings.print_result:
+            _say(RESULT_PREFIX + json.dumps({"quote_ms": None, "error": as_data(error)}))
         sys.stderr.write(f"error: {printable(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
@@ -182,7 +201,7 @@ def run(
     process_mode: ProcessMode = PROCESS_MODE,
 ) -> None:
     """Get and print one quote. Then `hold` keeps the device open for some seconds or until SIGTERM."""
-    if settings.platform not in {"", "simulated"}:
+    if settings.makes_quote and settings.platform not in {"", "simulated"}:
         raise SettingsError(
             f"this workload cannot run on the SGX platform {settings.platform!r}",
             error_code="platform-not-simulated",
@@ -193,6 +212,13 @@ def run(
     say(f"enclave memory: {f'{settings.epc_mib} MiB' if settings.epc_mib else f'not told ({EPC_VARIABLE} is not set)'}")
     with open_enclave_device(settings.devices) as device:
         say(f"enclave device: {device}, open")
+        if not settings.makes_quote:
+            client = AesmClient(environ=environ)
+            client.init_quote()
+            say(f"AESM service: quotes of {client.quote_size()} bytes")
+            if settings.print_result:
+                say(RESULT_PREFIX + json.dumps({"quote_ms": None}))
+            return
         enclave = settings.enclave()
         say(f"enclave: {settings.enclave_name!r}, simulated, MRENCLAVE {enclave.mr_enclave.hex()}")
         say(f"challenge: {settings.challenge_size} bytes")
@@ -206,6 +232,8 @@ def run(
         )
         took_ms = (clock() - started) * 1000
         say(QUOTE_PREFIX + base64.b64encode(quoted.quote).decode())
+        if settings.print_result:
+            say(RESULT_PREFIX + json.dumps({"quote_ms": round(took_ms, 1)}))
         say(f"done: a quote of {len(quoted.quote)} bytes in {took_ms:.1f} ms")
         if settings.hold_seconds:
             hold(settings.hold_seconds)

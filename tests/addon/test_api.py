@@ -1,3 +1,4 @@
+import httpx2
 import pytest
 
 from confcom.addon.api import EVENT, LEASE, NODE, POD, Api, ClusterAccessError, ForbiddenError, RefusedError
@@ -166,3 +167,26 @@ def test_types_that_threads_decode_are_known_before(monkeypatch):
     monkeypatch.setattr("confcom.addon.api.msgspec.convert", lambda _, kind: known.append(kind.__name__))
     Api(FakeApi())
     assert {"ObjectMeta", "Status", "ListMetadata"} <= set(known)
+
+
+def test_a_watch_ends_at_an_error_and_tells_who_goes():
+    event = '{"type": "%s", "object": {"metadata": {"name": "%s"}}}\n'
+    lines = [event % one for one in (("ADDED", "a"), ("DELETED", "b"), ("ERROR", "c"), ("ADDED", "d"))]
+    asked = []
+
+    def answer(request):
+        asked.append(dict(request.url.params))
+        return httpx2.Response(200, text="".join(lines))
+
+    found = list(Api(httpx2.MockTransport(answer)).watch_pods("default", "confcom.internal/test", 7))
+    assert [(one["metadata"]["name"], "deletionTimestamp" in one["metadata"]) for one in found] == [
+        ("a", False),
+        ("b", True),
+    ]
+    assert asked == [{"watch": "true", "labelSelector": "confcom.internal/test", "timeoutSeconds": "7"}]
+
+
+def test_a_watch_that_is_forbidden_is_told():
+    memory = FakeApi([], denied=[("list", "pods")])
+    with raises("forbidden", ForbiddenError):
+        list(Api(memory).watch_pods("default", "x", 1))

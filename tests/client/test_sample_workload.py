@@ -10,7 +10,14 @@ import pytest
 
 from confcom.client.mode import InProcessQuotingError, ProcessMode
 from confcom.errors import SettingsError
-from confcom.sample_workload import NoEnclaveDeviceError, WorkloadSettings, open_enclave_device, run
+from confcom.sample_workload import (
+    RESULT_PREFIX,
+    NoEnclaveDeviceError,
+    WorkloadSettings,
+    main,
+    open_enclave_device,
+    run,
+)
 from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.conditions import wait_until
@@ -186,3 +193,35 @@ def test_whom_to_expect_is_known_without_device_or_service(environ):
         "mr_signer": enclave.mr_signer.hex(),
     }
     assert process.returncode == 0
+
+
+def result_in(text):
+    (line,) = [line for line in text.splitlines() if line.startswith(RESULT_PREFIX)]
+    return json.loads(line.removeprefix(RESULT_PREFIX))
+
+
+def test_a_program_can_read_the_result(work, aesmd):
+    lines = work("--print-result")
+    assert result_in("\n".join(lines)) == {"quote_ms": 250.0}
+    assert quote_in(lines)
+
+
+def test_without_an_enclave_it_asks_aesm_on_any_platform(work, aesmd):
+    lines = work("--no-quote", "--print-result", CONFCOM_SGX_PLATFORM="hardware")
+    assert result_in("\n".join(lines)) == {"quote_ms": None}
+    assert not any(line.startswith("quote: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"CONFCOM_SGX_ENCLAVE_DEVICE": "/dev/none"}, "no-enclave-device"),
+        ({}, "no-socket"),
+    ],
+)
+def test_a_failure_has_its_code_in_the_result(environ, monkeypatch, capsys, changes, code):
+    for name, value in {**environ, **changes}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert main(["--no-quote", "--print-result"]) != 0
+    assert result_in(capsys.readouterr().out)["error"]["code"] == code

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -232,8 +233,24 @@ class Api:
             answer = self._client.create(_REVIEW(spec={"resourceAttributes": dict(attributes)}))
             return mapping(answer, "status").get("allowed") is True
 
-    def log(self, pod: str, namespace: str) -> str:
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log?tailLines={MAX_LOG_LINES}"
+    def watch_pods(self, namespace: str, label: str, seconds: int) -> Generator[KubernetesObject]:
+        """Yield Pods with a label: first all present ones, then each Pod that changes or goes, for some seconds."""
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods?watch=true&labelSelector={quote(label)}"
+        path, timeout = f"{path}&timeoutSeconds={seconds}", seconds + API_SECONDS
+        with _reported("Pods cannot be watched"), self._http.stream("GET", path, timeout=timeout) as answer:
+            if answer.is_error:
+                answer.read()
+            for line in answer.raise_for_status().iter_lines():
+                event = json.loads(line)
+                if event["type"] == "ERROR":  # such as 410: the caller watches again
+                    return
+                gone = {"metadata": {**event["object"]["metadata"], "deletionTimestamp": "gone"}}
+                yield event["object"] | (gone if event["type"] == "DELETED" else {})
+
+    def log(self, pod: str, namespace: str, *, first_bytes: int = 0) -> str:
+        """Read a log's last lines; or, if `first_bytes` is given, at most so many bytes from its start."""
+        part = f"limitBytes={first_bytes}" if first_bytes else f"tailLines={MAX_LOG_LINES}"
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log?{part}"
         return self._raw(f"the log of {pod} cannot be read", path, PODS_SECONDS).text
 
     def probe_page(self, pod: str, namespace: str, page: str) -> str:

@@ -108,7 +108,7 @@ def warnings_in(events: Iterable[KubernetesObject]) -> Mapping[str, Warned]:
     for event in events:
         reason, name = text(event, "reason"), text(event, "involvedObject", "name")
         if text(event, "type") == "Warning" and reason not in _HARMLESS_WARNINGS:
-            warned = Warned(reason, _one_line(_joined(reason, text(event, "message"))), event_time(event))
+            warned = Warned(reason, one_line(joined(reason, text(event, "message"))), event_time(event))
             found[name] = max(found.get(name, warned), warned, key=lambda one: one.time)
     return found
 
@@ -126,7 +126,7 @@ def daemon_pod(pod: KubernetesObject, warning: str = "", logged: Reason = UNKNOW
         node=objects.node_of(pod),
         component=names.component(objects.labels_of(pod)),
         state=state,
-        reason=_one_line(reason.text),
+        reason=one_line(reason.text),
         reason_code=reason.code,
         image=next((text(one, "image") for one in listing(pod, "spec", "containers")), ""),
         owner=text(objects.owner_of(pod), "name"),
@@ -179,7 +179,7 @@ def _reasons(pod: KubernetesObject, state: PodState, warning: str, logged: Reaso
         yield Reason("it is terminating")
     if state in {PodState.REJECTED, PodState.WAITING}:
         about = mapping(pod, "status") if state is PodState.REJECTED else condition(pod, "PodScheduled")
-        yield Reason(_joined(text(about, "reason"), text(about, "message")))
+        yield Reason(joined(text(about, "reason"), text(about, "message")))
     for one in objects.container_statuses(pod):
         if not mapping(one, "state", "running"):
             yield from _container_reasons(pod, one, logged)
@@ -208,18 +208,18 @@ def _container_reasons(pod: KubernetesObject, status: KubernetesObject, logged: 
         logs = f"kubectl logs -n {objects.namespace_of(pod)} {name_of(pod)} -c {AESMD} --previous"
         yield Reason(f"its container {AESMD} ended ({ending}): see why with `{logs}`", "aesmd-does-not-start")
     elif killed or (waiting == "CrashLoopBackOff" and ended):
-        said = own_reason(text(ended, "message"))  # the log's end: the chart sets FallbackToLogsOnError
-        last = said if said.text else logged
-        yield Reason(_joined(_joined(waiting, ending), last.text), last.code)
+        own = own_reason(text(ended, "message"))  # the log's end: the chart sets FallbackToLogsOnError
+        last = own if own.text else logged
+        yield Reason(joined(joined(waiting, ending), last.text), last.code)
     if waiting not in _UNINFORMATIVE_REASONS:
-        joined = _joined(waiting, text(status, "state", "waiting", "message"))
-        _, failed, why = joined.partition("ErrImagePull")  # a back-off message quotes the last pull's error
-        yield Reason(failed + why or joined)
+        said = joined(waiting, text(status, "state", "waiting", "message"))
+        _, failed, why = said.partition("ErrImagePull")  # a back-off message quotes the last pull's error
+        yield Reason(failed + why or said)
 
 
-def _joined(first: str, second: str) -> str:
+def joined(first: str, second: str) -> str:
     return f"{first}: {second}" if first and second else first or second
 
 
-def _one_line(words: str) -> str:
+def one_line(words: str) -> str:
     return printable(shortened(" ".join(words.split())))

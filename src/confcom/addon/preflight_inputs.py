@@ -137,9 +137,14 @@ def denied_permissions(
     """Return the permissions that this user lacks for a command on the objects in `manifests`."""
     kinds = {(text(one, "kind"), text(one, "apiVersion").rpartition("/")[0]) for one in manifests}
     resources = [(plural(kind), group, kind not in CLUSTER_WIDE) for kind, group in kinds] or _USUAL
-    asked = preflight.permissions_needed(needs, resources, cluster.namespace)
+    return denied(cluster.api, preflight.permissions_needed(needs, resources, cluster.namespace))
+
+
+def denied(api: Api, permissions: Iterable[Permission]) -> tuple[Permission, ...]:
+    """Return those of the permissions that this user lacks."""
+    asked = tuple(permissions)
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(pool.map(lambda one: cluster.api.is_allowed(one.attributes), asked))
+        answers = list(pool.map(lambda one: api.is_allowed(one.attributes), asked))
     return tuple(one for one, allowed in zip(asked, answers, strict=True) if not allowed)
 
 

@@ -61,7 +61,7 @@ def present() -> datetime:
     return found.now() if found else datetime.now(UTC)
 
 
-def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def namespace_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """Refuse invalid or empty text, since empty text makes kubectl and helm use the context's namespace."""
     if not _LABEL.fullmatch(value):
         rule = "a name has 1 to 63 lower-case letters, digits and hyphens, and no hyphen at either end"
@@ -69,8 +69,10 @@ def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Add --namespace, --output, and the options for a cluster and a user, which form a `Login`."""
+def cluster_options(
+    command: Callable[..., R], output: Callable[[Callable[..., R]], Callable[..., R]] = output_option
+) -> Callable[..., R]:
+    """Add --namespace, the option `output`, and the options for a cluster and a user, which form a `Login`."""
 
     @functools.wraps(command)
     def with_login(
@@ -85,7 +87,7 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
 
     decorated: Callable[..., R] = with_login
     for option in (
-        output_option,
+        output,
         click.option("--as-group", "groups", metavar="GROUP", multiple=True, help="A group to impersonate."),
         click.option("--as", "user", metavar="USER", default="", help="A user to impersonate, as for kubectl."),
         click.option(
@@ -106,7 +108,7 @@ def cluster_options(command: Callable[..., R]) -> Callable[..., R]:
             metavar="NAMESPACE",
             default=DEFAULT_NAMESPACE,
             show_default=True,
-            callback=_namespace,
+            callback=namespace_name,
             help="The add-on's namespace.",
         ),
     ):
@@ -213,8 +215,9 @@ def chart_of(chart: Path | None) -> Path:
     return chart.absolute() if chart is not None else chart_folder()
 
 
-def show_change(done: Changed, how: str, output: str, *, wait: bool) -> None:
-    """Print the result of a change; a dry run's text is not printed again."""
+def show_change(done: Changed, how: str, output: str, *, wait: bool, then: str = "") -> None:
+    """Print the result of a change, and the next command; a dry run's text is not printed again."""
     if done.would_change is None or output == JSON:
         later = "" if wait else " Its daemons start by and by: see `confcom status`."
-        show_result(done.to_json(), [f"{how} (revision {done.revision}).{later}"], output)
+        lines = [f"{how} (revision {done.revision}).{later}", *([f"now: {then}"] if wait and then else [])]
+        show_result(done.to_json(), lines, output)

@@ -15,6 +15,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("demo", "Run the whole sequence on this machine, without SGX hardware."),
     "enable": ("enable", "Enable the SGX add-on on a cluster."),
     "status": ("status", "Show the add-on's state on each node, and its problems."),
+    "test": ("test", "Test whether the cluster's nodes make quotes that are verified."),
     "update": ("update", "Update the add-on node by node while applications continue to attest."),
     "rollback": ("rollback", "Undo the last update."),
     "disable": ("disable", "Disable the add-on, and remove what it installed."),

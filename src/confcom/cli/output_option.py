@@ -2,11 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import click
 
-TEXT, JSON = "text", "json"
+F = TypeVar("F", bound=Callable[..., object])
+
+TEXT, SHORT, JSON = "text", "short", "json"
 OUTPUT = "confcom.output"
 """The key of the chosen output format (also for errors) in the `meta` of click's contexts."""
 
@@ -22,16 +25,20 @@ def _store_format(ctx: click.Context, param: click.Parameter, value: str) -> str
     return value
 
 
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Choice([TEXT, JSON]),
-    default=TEXT,
-    show_default=True,
-    is_eager=True,  # this option is parsed first, so that errors about other options have its format
-    callback=_store_format,
-    help="Output format: text for people, json for programs.",
-)
+def output_formats(*formats: str) -> Callable[[F], F]:
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(formats),
+        default=TEXT,
+        show_default=True,
+        is_eager=True,  # this option is parsed first, so that errors about other options have its format
+        callback=_store_format,
+        help=f"Output format: text for people{', short for failures only' * (SHORT in formats)}, json for programs.",
+    )
+
+
+output_option = output_formats(TEXT, JSON)
 
 
 def show_result(data: Mapping[str, object], lines: Iterable[str], output: str) -> None:
