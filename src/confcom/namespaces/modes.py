@@ -4,19 +4,19 @@ import os
 import shutil
 from enum import StrEnum
 
-TOOLS = ("chroot", "env", "ln", "mkdir", "mount", "setpriv", "sh", "unshare")
-"""The programs that start a container with namespaces."""
+TOOLS = ("chroot", "env", "ln", "mkdir", "mount", "rm", "setpriv", "sh", "unshare")
+"""The programs that start a container, or another program with mounts of its own."""
 
 AUTO = "auto"
 
 
 class Mode(StrEnum):
     ROOT = "root"
-    """Only root can start containers, with new mount and PID namespaces."""
+    """Only root can mount, in a new mount namespace."""
     USER_NAMESPACE = "user-namespace"
-    """Any user can start containers: a new user namespace contains their new mount and PID namespaces."""
+    """Any user can mount, in a new mount namespace that a new user namespace contains."""
     NO_NAMESPACE = "no-namespace"
-    """Containers are plain processes. Nothing is mounted, so variables tell our client the real paths."""
+    """Plain processes. Nothing is mounted, so variables tell our client the real paths."""
 
 
 def find_tools(path: str) -> dict[str, str]:

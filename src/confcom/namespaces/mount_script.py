@@ -74,6 +74,10 @@ class MountScript:
             options = ",".join(["remount", "bind", "ro", *flags])
             self.lines.append(self._mount("-o", options, self._at(target)))
 
+    def move(self, directory: Path) -> None:
+        """Show a rebuilt directory in place of the machine's."""
+        self.lines.append(self._mount("--move", self._at(directory), str(directory)))
+
     def _copy(self, paths: Sequence[Path]) -> None:
         """Show files and directories of the machine at the same paths; show an empty one if its mount fails."""
         table: list[str] = []
