@@ -11,8 +11,20 @@ from confcom.namespaces.modes import Mode
 
 NOBODY = 65534
 AS_NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
-READS_ALL = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
-"""Lets the unprivileged user run this interpreter, which may be in root's home; the right ends in the namespace."""
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+
+def python_for_others():
+    """An interpreter that each user can execute, with its variables, or None: that of the tests may be root's."""
+    path = Path(sys.executable).resolve()
+    if all(parent.stat().st_mode & 1 for parent in (path, *path.parents)):
+        return sys.executable, {}
+    version = "import sys; print(sys.version_info[:2])"
+    with contextlib.suppress(OSError):
+        done = subprocess.run([SYSTEM_PYTHON, "-c", version], capture_output=True, text=True, check=False)
+        if done.stdout.strip() == str(sys.version_info[:2]):
+            return SYSTEM_PYTHON, {"PYTHONPATH": os.pathsep.join(one for one in sys.path if "/root" not in one)}
+    return None
 
 
 class Runner:
@@ -31,20 +43,24 @@ class Runner:
             "TMPDIR": str(self.private),
         }
         self.environ.pop("XDG_STATE_HOME", None)
-        self.prefix = ()
+        self.prefix, self.python = (), sys.executable
 
     def as_user(self):
         """Be an ordinary user, if this is root."""
         if os.geteuid() == 0:
+            if (found := python_for_others()) is None:
+                pytest.skip("an ordinary user cannot execute this Python")
+            self.python, variables = found
+            self.environ |= variables
             self.folder.chmod(0o755)
             for path in (self.home, self.private):
                 os.chown(path, NOBODY, NOBODY)
-            self.prefix = (*AS_NOBODY, *READS_ALL)
+            self.prefix = AS_NOBODY
         return self
 
     def start(self, *words, prefix=(), environ=(), **options):
         process = subprocess.Popen(
-            [*self.prefix, *prefix, sys.executable, "-P", "-m", "confcom", "run", *map(str, words)],
+            [*self.prefix, *prefix, self.python, "-P", "-m", "confcom", "run", *map(str, words)],
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
             env=self.environ | dict(environ),
             cwd=self.home,
@@ -76,9 +92,8 @@ def runner(short_dir):
     made = Runner(short_dir)
     yield made
     for process in made.started:
-        if process.poll() is None:
+        with process:  # which closes the pipes, and waits
             process.kill()
-        process.communicate()
 
 
 @pytest.fixture(params=[Mode.USER_NAMESPACE, Mode.ROOT], ids=str)

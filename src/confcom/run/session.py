@@ -74,8 +74,11 @@ def run_program(request: Request, environ: Mapping[str, str], say: Callable[[str
         directory = stack.enter_context(_private_directory(commands, environ))
         _require_mode(commands, directory)
         helper = stack.enter_context(_quote_helper(commands, directory, environ))
+        # Imported while the quote helper starts, which takes as long, and by the user who owns the interpreter.
+        from confcom.run.trust import write_trust  # noqa: PLC0415
+
         with _acting_as(person):
-            trust, root = _trust(request, environ)
+            trust, root = write_trust(request.trust, request.staging, environ)
             report = stack.enter_context(request.report.open("w")) if request.report else None
         _wait_until_ready(helper, directory)
         command, hidden = _prepared(commands, directory, request.program)
@@ -186,24 +189,6 @@ def _quote_helper(commands: Commands, directory: Path, environ: Mapping[str, str
     finally:
         helper.kill()  # all that it has is in the private directory
         helper.wait()
-
-
-def _trust(request: Request, environ: Mapping[str, str]) -> tuple[Path, str]:
-    # Imported while the quote helper starts, which takes as long.
-    from confcom.quote_provider.export import export_platform  # noqa: PLC0415
-    from confcom.quote_provider.state_directory import (  # noqa: PLC0415
-        default_state_dir,
-        exposure,
-        open_or_create_platform,
-        utc_now,
-    )
-
-    state = default_state_dir(environ)
-    if why := exposure(state):
-        raise RunError(f"{state} is open to other users", error_code="state-directory-exposed", why=why)
-    platform, trust = open_or_create_platform(state).platform, request.trust or state.with_name("trust")
-    export_platform(platform, trust, utc_now(), staging=request.staging)
-    return trust, platform.root_fingerprint
 
 
 def _wait_until_ready(helper: subprocess.Popen[bytes], directory: Path) -> None:
