@@ -28,6 +28,8 @@ class ExitCode(IntEnum):
     """A check before a change to a cluster failed, or the user did not confirm; nothing was changed."""
     NOT_READY = 8
     """The add-on has not (or not yet) reached the requested state; the message says where and why."""
+    RUN_FAILED = 125
+    """run: confcom could not run the program (as env and timeout report it)."""
     INTERRUPTED = 130
     """Ctrl-C ended the command; shells report the same exit code."""
 

@@ -4,8 +4,8 @@ import pytest
 from confcom.cli.group import cli
 from confcom.cli.output_option import asks_for_json
 
-WITHOUT = {"quote-helper", "device-plugin", "controller", "completion", "policy from-quote", "collateral serve"}
-"""Commands that have no option --output, because they print a log, a script or a file."""
+WITHOUT = {"quote-helper", "device-plugin", "controller", "completion", "policy from-quote", "collateral serve", "run"}
+"""Commands that have no option --output, because they print a log, a script, a file, or another program's output."""
 
 
 def leaves(command, path=()):

@@ -13,6 +13,7 @@ from confcom.errors import ConfcomError, ExitCode
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("demo", "Run the whole sequence on this machine, without SGX hardware."),
+    "run": ("run", "Run a program with AESM on this machine, without SGX hardware."),
     "enable": ("enable", "Enable the SGX add-on on a cluster."),
     "status": ("status", "Show the add-on's state on each node, and its problems."),
     "test": ("test", "Test whether the cluster's nodes make quotes that are verified."),
@@ -100,6 +101,6 @@ def cli() -> None:
     \b
     Start here:
       confcom demo                            run the whole sequence on this machine
-      confcom demo --keep                     the same, and keep it running for your own program
+      confcom run -- PROGRAM                  give your own program AESM and simulated quotes
       confcom enable                          enable the add-on on your cluster
     """
