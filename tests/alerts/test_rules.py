@@ -60,7 +60,7 @@ CASES = {
     "ConfcomTwoRoots": Case(
         {
             f'confcom_quote_helper_simulated_root_info{{{HELPER},sha256="a"}}': "1x90",
-            f'confcom_quote_helper_simulated_root_info{{node="n2",{WHERE.split(",", maxsplit=1)[0]},sha256="b"}}': "_x5 1x50 stale",
+            'confcom_quote_helper_simulated_root_info{namespace="sgx",node="n2",sha256="b"}': "_x5 1x50 stale",
         },
         20,
         50,
