@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import confcom
+from confcom.aesm.error_code import AesmErrorCode
 from confcom.client import AesmClient
 from confcom.errors import ConfcomError
 from confcom.quote_provider.state_directory import ROOT_FOLDER
@@ -26,7 +27,7 @@ from testkit.documentation import blocks
 from testkit.helper_process import ALTERED
 from testkit.hosts.tree import HostTree
 from testkit.kubelet import Kubelet
-from testkit.stub_aesmd import running_stub
+from testkit.stub_aesmd import QUOTING, running_stub
 
 RULES = CHART / "files" / "alerts.yaml"
 PATIENCE_SECONDS = 120
@@ -248,10 +249,13 @@ async def alerts(world, stack, server, kubelet, prometheus):
     unready = await fires("ConfcomQuoteHelperNotReady")
     assert "codes.md#aesmd-unreachable" in unready["annotations"]["description"]
     assert unready["labels"]["node"] == "relay"
-    failing = await fires("ConfcomQuotesFailing", lambda: call(sockets["relay"]))
-    assert failing["labels"]["result"] == "service_unavailable"
     stub.start()
     await resolves("ConfcomQuoteHelperNotReady")
+
+    stub.codes = dict.fromkeys(QUOTING, AesmErrorCode.NO_PLATFORM_CERT_DATA)
+    failing = await fires("ConfcomQuotesFailing", lambda: call(sockets["relay"]))
+    assert failing["labels"]["result"] == "no_platform_cert_data"
+    stub.codes = {}
     await resolves("ConfcomQuotesFailing", lambda: call(sockets["relay"]))
 
     for _ in range(3):
