@@ -18,7 +18,7 @@ KINDS: Final = (
     *(("apps/v1", kind) for kind in ("DaemonSet", "Deployment")),
     *(("v1", kind) for kind in ("Service", "ConfigMap", "ServiceAccount")),
     ("networking.k8s.io/v1", "NetworkPolicy"),
-    ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    *(("monitoring.coreos.com/v1", kind) for kind in ("ServiceMonitor", "PrometheusRule")),
     *(("rbac.authorization.k8s.io/v1", one) for one in ("ClusterRoleBinding", "ClusterRole", "RoleBinding", "Role")),
 )
 """The kinds of the chart's objects, in the order of removal."""

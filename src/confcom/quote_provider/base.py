@@ -1,7 +1,9 @@
 """The interface between the quote helper and a quote provider."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from confcom.aesm.conversation import AesmQuote, QuotingTarget
@@ -81,6 +83,11 @@ class CallsInLoop(Protocol):
         """Abort all calls; `done` is not called afterwards."""
 
 
+class Certificate(StrEnum):
+    PCK = "pck"
+    SIMULATED_ROOT = "simulated_root"
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     provider: QuoteProvider
@@ -89,6 +96,8 @@ class Backend:
     QuoteProviderError, and may block if the provider's calls wait."""
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
+    certificate_ends: Mapping[Certificate, datetime] = field(default_factory=dict)
+    """The end of validity of each certificate that is known before the first quote, with time zone."""
     self_test_seconds: float | None = None
     """Time limit of a self-test, after which the provider counts as hung; None for the helper's limit."""
     waits_for: str = "itself"

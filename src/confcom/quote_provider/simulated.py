@@ -1,8 +1,10 @@
 """A quote provider with a simulated quoting enclave in this process."""
 
+from datetime import datetime
+
 from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.quote_provider.base import QuoteProviderError
+from confcom.quote_provider.base import Certificate, QuoteProviderError
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.sgx.certificates import key_id
 from confcom.sgx.report import QeReportInfo, Report
@@ -29,6 +31,11 @@ class SimulatedQuoteProvider:
     @property
     def root(self) -> ExpectedRoot:
         return ExpectedRoot(key_id(self._platform.pki.root.certificate))
+
+    @property
+    def certificate_ends(self) -> dict[Certificate, datetime]:
+        certificates = {Certificate.PCK: self._platform.pki.pck, Certificate.SIMULATED_ROOT: self._platform.pki.root}
+        return {role: issued.certificate.not_valid_after_utc for role, issued in certificates.items()}
 
     @property
     def last_identity(self) -> QuotingTarget:
