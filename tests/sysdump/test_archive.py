@@ -19,7 +19,7 @@ def unpacked(data):
 def test_the_archive_has_what_was_added_and_what_was_not_read():
     archive = Archive()
     archive.add("a/b.txt", "text")
-    archive.leave_out("c.log", "you may\nnot")
+    archive.leave_out("c.log: you may\nnot")
     found = unpacked(archive.packed("dump", NOW))
     assert found == {"dump/a/b.txt": (b"text", 0o600), f"dump/{NOT_READ}": (b"c.log: you may not\n", 0o600)}
     assert archive.packed("dump", NOW) == archive.packed("dump", NOW)
@@ -30,7 +30,7 @@ def test_files_beyond_the_limit_are_left_out_and_smaller_ones_still_fit():
     for number in range(30):
         archive.add(f"{number}.log", "x" * (MAX_FILE - 1))
     archive.add("small", "y")
-    assert archive.size <= MAX_BYTES
+    assert archive.free >= 0
     assert len(archive.not_read) == 30 - (MAX_BYTES // MAX_FILE)
     assert archive.not_read[0].startswith("25.log: ")
     assert "small" in archive.files

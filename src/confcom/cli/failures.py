@@ -97,4 +97,7 @@ def _bug(error: Exception) -> ConfcomError:
     )
 
 
-_REPORT = f"report it, with the output of the same command with {TRACEBACK_VARIABLE}=1"
+_REPORT = (
+    f"report it, with the output of the same command with {TRACEBACK_VARIABLE}=1, and, if it is about a cluster, with "
+    "what `confcom sysdump` writes"
+)

@@ -27,18 +27,18 @@ class Archive:
     not_read: list[str] = field(default_factory=list)
 
     @property
-    def size(self) -> int:
-        return sum(map(len, self.files.values()))
+    def free(self) -> int:
+        return MAX_BYTES - sum(map(len, self.files.values()))
 
     def add(self, name: str, content: str) -> None:
         data = content.encode("utf-8", "replace")
-        if self.size + len(data) > MAX_BYTES:
-            self.leave_out(name, f"the dump would be larger than {MAX_BYTES >> 20} MiB")
+        if len(data) > self.free:
+            self.leave_out(f"{name}: the dump would be larger than {MAX_BYTES >> 20} MiB")
         else:
             self.files[_UNUSUAL.sub("_", name)] = data
 
-    def leave_out(self, name: str, why: str) -> None:
-        self.not_read.append(" ".join(f"{name}: {why}".split()))
+    def leave_out(self, line: str) -> None:
+        self.not_read.append(" ".join(line.split()))
 
     def packed(self, folder: str, made: datetime) -> bytes:
         """Return a tar.gz whose files are in `folder`; files with the same content and time give the same bytes."""

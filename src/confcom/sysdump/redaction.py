@@ -40,7 +40,7 @@ _SECRETS: Final = (
         re.compile(rf"((?:{_NAMES})\\?[\"']?\s?[:=]\s?)(?:\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s\"',;&}}]+)", re.IGNORECASE),
         rf"\1{HIDDEN}",
     ),
-    (re.compile(r"(?<![\w+/=-])[\w+/=-]{200,}"), HIDDEN),  # quotes, records of helm, encrypted PPIDs
+    (re.compile(r"(?<![A-Za-z0-9_+/=-])[A-Za-z0-9_+/=-]{200,}"), HIDDEN),  # quotes, records of helm, encrypted PPIDs
 )
 _IDENTIFIERS: Final = (
     (re.compile(r"((?:qe_?id|ppid|platform_?id|instance_?id)\W{0,5})[0-9a-f]{16,}", re.IGNORECASE), rf"\1{HIDDEN}"),
