@@ -33,8 +33,8 @@ class _RefusalError(Exception):
 class FakeApi(httpx2.BaseTransport):
     """Serves copies of the given objects and of two namespaces, and changes the copies like an API server.
 
-    `denied` has pairs of a verb and a resource (`nodes/status`). `logs` is keyed by Pod, or by Pod and "previous"; `pages`
-    by Pod and page.
+    `denied` has pairs of a verb and a resource (`nodes/status`). `logs` is keyed by Pod, or by Pod and "previous",
+    and `pages` by Pod and page.
     `unreachable` refuses connections. `writes` has those `requests` that may change objects.
     """
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
+from confcom.errors import JSON_SCHEMA
+
 TEXT, JSON = "text", "json"
 OUTPUT = "confcom.output"
 """The key of the chosen output format (also for errors) in the `meta` of click's contexts."""
@@ -35,7 +37,14 @@ output_option = click.option(
 
 
 def show_result(data: Mapping[str, object], lines: Iterable[str], output: str) -> None:
-    click.echo(json.dumps(data, indent=2) if output == JSON else "\n".join(lines))
+    if output == JSON:
+        show_json(data)
+    else:
+        click.echo("\n".join(lines))
+
+
+def show_json(data: Mapping[str, object]) -> None:
+    click.echo(json.dumps({"schema": JSON_SCHEMA, **data}, indent=2))
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:

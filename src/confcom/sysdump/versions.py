@@ -15,7 +15,7 @@ from confcom.kubernetes.names import VERSION_LABEL, Component
 
 @dataclass(frozen=True, slots=True)
 class AddOnVersions:
-    """The versions that a cluster runs. `program` is the version of this program and of the chart in it."""
+    """The versions of this program, which contains a chart of the same version, and of what a cluster runs."""
 
     program: str
     charts: tuple[str, ...]
