@@ -239,7 +239,8 @@ def test_it_ends_with_a_message_and_a_documented_code(case, run):
 def test_a_mistake_is_told_as_json_on_request(command, run):
     done = run(Case((*command.split(), *RESULT[command], "-o", "json", b"--bogus" + ESCAPES)))
     assert done.returncode == ExitCode.USAGE
-    (error,) = json.loads(done.stdout).values()
+    schema, error = (found := json.loads(done.stdout))["schema"], found["error"]
+    assert (list(found), schema) == (["schema", "error"], 1)
     assert set(error) == {"code", "what", "why", "do", "exit_code"}
     assert error["exit_code"] == ExitCode.USAGE
     assert "--bogus" in error["what"]
