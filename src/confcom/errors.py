@@ -7,6 +7,9 @@ from enum import IntEnum
 MAX_FOREIGN_CHARACTERS = 500
 """Maximum number of characters that an error quotes from another program's message."""
 
+JSON_SCHEMA = 1
+"""The first member, `schema`, of every JSON object that a command prints; docs/reference/json.md has its rules."""
+
 
 class ExitCode(IntEnum):
     """Exit codes of all commands, one per kind of outcome, so that scripts need not parse messages."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +34,12 @@ AT_ONCE = 8
 """Maximum number of concurrent requests."""
 PAGE = 250
 """Objects per page of a list: 250 ordinary Pods take 2 MB, and 250 Pods of the maximum size 375 MB."""
+END_SECONDS = 30.0
+"""Time within which the end of a log or of a page must have arrived."""
+END_LINES = 20_000
+"""Number of last lines of which the end of a log is taken: with the daemons' lines of 350 bytes, they are 7 MB."""
+MAX_DOWNLOAD = 64 << 20
+"""Bytes after which a log or a page is given up; with the usual settings, a kubelet's log file has at most 10 MiB."""
 MAX_LOG_LINES = 2_000
 """Number of last lines to read. A daemon logs its state every 30 s, and limits lines that clients cause."""
 PROBES_PORT = 8080
@@ -259,6 +265,40 @@ class Api:
         cause = f"{pod} does not answer the API server, which networkPolicy.apiServer has to name if it is kept out"
         with _reported(f"/{page} of {pod} cannot be read", cause):
             return self._http.get(path, timeout=PODS_SECONDS).raise_for_status().text
+
+    def log_end(
+        self, pod: str, namespace: str, container: str, *, previous: bool, most: int, clock: Callable[[], float]
+    ) -> tuple[bytes, bool]:
+        """Return at most the last `most` bytes of a container's log, and whether the log has more in front of them."""
+        which = f"container={quote(container)}&previous={str(previous).lower()}&tailLines={END_LINES}"
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log?{which}"
+        return self._end(f"the log of {pod} cannot be read", path, most, clock)
+
+    def page_end(
+        self, pod: str, namespace: str, page: str, *, most: int, clock: Callable[[], float]
+    ) -> tuple[bytes, bool]:
+        """Return the end of a page of a daemon's probe server, as `log_end` does; 503 of a daemon has a page too."""
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{PROBES_PORT}/proxy/{page}"
+        return self._end(f"/{page} of {pod} cannot be read", path, most, clock)
+
+    def _end(self, failure: str, path: str, most: int, clock: Callable[[], float]) -> tuple[bytes, bool]:
+        kept, received, deadline = bytearray(), 0, clock() + END_SECONDS
+        plain = {"Accept-Encoding": "identity"}  # compressed data could be a thousand times larger
+        with _reported(failure), self._http.stream("GET", path, timeout=PODS_SECONDS, headers=plain) as answer:
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise ClusterAccessError(failure, why="it is compressed")
+            for part in answer.iter_bytes():
+                kept += part
+                received += len(part)
+                del kept[:-most]
+                if received > MAX_DOWNLOAD or clock() > deadline:
+                    why = f"it has more than {received >> 20} MiB, or did not arrive within {END_SECONDS:.0f} s"
+                    raise ClusterAccessError(failure, why=why)
+            is_json = answer.headers.get("content-type", "").startswith("application/json")  # of the API server
+            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE or is_json:
+                body = bytes(kept)
+                httpx2.Response(answer.status_code, content=body, request=answer.request).raise_for_status()
+        return bytes(kept), received > most
 
     def _raw(self, failure: str, path: str, seconds: float = API_SECONDS, accept: str = "*/*") -> httpx2.Response:
         with _reported(failure):

@@ -28,9 +28,9 @@ _LABELS: Final = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
 _OWNER: Final = "meta.helm.sh/release-"
 
 
-def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
+def owned_objects(cluster: Cluster, kinds: Iterable[tuple[str, str]] = KINDS) -> Iterator[KubernetesObject]:
     """Yield the add-on's objects, unless they have an owner, are being deleted, or belong to another release."""
-    for version, name in KINDS:
+    for version, name in kinds:
         places = {"": None} if name in CLUSTER_WIDE else {cluster.namespace: None}
         if name in {"Role", "RoleBinding"}:
             places[EVENTS_NAMESPACE] = None

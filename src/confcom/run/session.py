@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.daemon.socket_path import require_usable_path
-from confcom.errors import shortened
+from confcom.errors import JSON_SCHEMA, shortened
 from confcom.namespaces.modes import Mode, find_tools
 from confcom.namespaces.mount_script import AESMD, DEV, HOST_DEVICE, Bind, MountScript, run_directories
 from confcom.run import plan
@@ -33,7 +33,6 @@ MAX_PAGE_BYTES = 1 << 20
 """A helper's metrics have 10 KiB."""
 MAX_SOCKET_PATH_BYTES = 99
 """The longest path that a quote helper accepts: a name in the same directory has eight bytes more."""
-REPORT_SCHEMA = 1
 
 FOLLOWED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
 """Signals that are passed on when a process sends them. The terminal sends its own to the program, too."""
@@ -93,7 +92,7 @@ def run_program(request: Request, environ: Mapping[str, str], say: Callable[[str
         if report is not None:
             facts = {"mode": commands.mode, "program": request.program, "exit_code": code, "quotes": quotes}
             facts |= {"platform": "simulated", "root_sha256": root, "trust": str(trust), "verify": verify}
-            json.dump({"schema": REPORT_SCHEMA, **facts}, report, indent=2)
+            json.dump({"schema": JSON_SCHEMA, **facts}, report, indent=2)
             report.write("\n")
         say(f"{quotes} quote{'s' * (quotes != 1)}, simulated; to verify one: {verify}")
         return code

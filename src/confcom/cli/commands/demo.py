@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from confcom.cli.output_option import TEXT, output_option
+from confcom.cli.output_option import TEXT, output_option, show_json
 from confcom.cli.path_type import NamedPath
 from confcom.errors import ExitCode, printable
 from confcom.namespaces.modes import AUTO, Mode
@@ -138,6 +137,6 @@ class StepPrinter:
 
     def result(self, report: DemoReport) -> None:
         if not self.enabled:
-            click.echo(json.dumps(asdict(report), indent=2))
+            show_json(asdict(report))
         elif report.ok:
             click.echo(f"\nAll {len(report.steps)} steps ok, {report.seconds:.1f} s.")
