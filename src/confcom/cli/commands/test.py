@@ -50,7 +50,11 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--without-program", is_flag=True, help="On SGX hardware without --image, EPC, device and aesmd suffice.")
 @click.option(
-    "--sysdump-on-failure", "dump", type=_PATH, metavar="FILE", help="If a node failed, write `confcom sysdump` to FILE."
+    "--sysdump-on-failure",
+    "dump",
+    type=_PATH,
+    metavar="FILE",
+    help="If a node failed, write `confcom sysdump` to FILE.",
 )
 @functools.partial(options.cluster_options, output=output_formats(TEXT, SHORT, JSON))
 @options.interrupted_by_signals
