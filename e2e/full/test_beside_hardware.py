@@ -4,6 +4,7 @@ import pytest
 
 from e2e.add_on import EPC, HERE, RELEASE, ROOT, SIMULATED_LABEL, SYSTEM, create_root, mark_removal, names
 from e2e.cluster.addresses import NODE_NAME
+from e2e.confcom_command import JSON, confcom, document_of
 from e2e.images import CHART_REGISTRY
 from e2e.tenants import example
 
@@ -42,5 +43,7 @@ def test_real_names_do_not_fit_on_a_simulated_node(cluster, upgrade, tenant):
     tenant.create(job.replace("name: sgx-test", "name: asks-for-simulation").replace(EPC, SIMULATED_EPC))
     tenant.wait_for_job("asks-for-simulation")
     assert tenant.quote("job/asks-for-simulation")
+    (tested,) = document_of(confcom(cluster, "test", JSON))["results"]
+    assert (tested["node"], tested["verified"]) == (NODE_NAME, True)
     tenant.create(job)
     assert f"Insufficient {EPC}" in tenant.why_pending(tenant.pod_of("sgx-test")["metadata"]["name"])

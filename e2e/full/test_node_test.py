@@ -15,10 +15,12 @@ import pytest
 
 from confcom.errors import ExitCode
 from confcom.node_test.pod import GRACE_SECONDS, TEST_LABEL
-from e2e.add_on import EPC, EPC_MIB, HELPER, HERE, PLUGIN, allocatable, processes_of, serves
-from e2e.cluster import Cluster
+from e2e.add_on import EPC, EPC_MIB, HELPER, HERE, PLUGIN, allocatable, changes_pods, processes_of, serves
+from e2e.cluster import Cluster, Node
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import JSON, confcom, document_of
+from e2e.progress import say
+from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import Tenant, container, pod
 from e2e.waiting import until
 
@@ -136,3 +138,18 @@ def test_a_node_with_staged_collateral(installed: Cluster, staging: str, code: s
     finally:
         confcom(installed, "rollback")
     assert [one["cause"]["code"] for one in document_of(done)["results"]] == [code]
+
+
+LARGE_MIB = 1 << 20
+"""A node with so much EPC counts capacity, where the API server can change Pods; others count devices."""
+
+
+@pytest.mark.parametrize("sizes", [(168,), (168, 168, 168), (168, LARGE_MIB)])
+def test_every_node_attests(cluster: Cluster, nodes: tuple[Node, ...], sizes: tuple[int, ...]) -> None:
+    if LARGE_MIB in sizes and not changes_pods(cluster):
+        pytest.skip("this API server cannot change Pods by policies")
+    chosen = [SizedNode(node, mib) for node, mib in zip(nodes, sizes, strict=False)]
+    with enabled(cluster, chosen) as made:
+        done = document_of(made.confcom("test", JSON))
+    assert {one["node"]: one["verified"] for one in done["results"]} == {one.name: True for one in chosen}
+    say(f"verdicts of {len(chosen)} nodes: {done['seconds']} s")
