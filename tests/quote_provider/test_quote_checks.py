@@ -16,6 +16,7 @@ from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_or_create_platform, open_platform
 from confcom.sgx.certificates import key_id, load_certificate
 from confcom.sgx.certification import CertificationData, split_pem_chain
+from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import TargetInfo
 from confcom.simulation.enclave import SimulatedEnclave
@@ -93,13 +94,15 @@ def with_other_leaf(quote, state_dir):
     ],
 )
 def test_an_altered_quote_is_refused_also_after_a_good_one(tmp_path, alter, error_code):
-    checker = QuoteChecker(INTEL_ROOT)
+    certificates = []
+    checker = QuoteChecker(INTEL_ROOT, certificates.append)
     check(CHAIN, checker)
     altered = alter(CHAIN, tmp_path)
     assert not checker.passes(altered, altered[48:432], size=len(altered), identity=IDENTITY)
     with raises(error_code, QuoteProviderError, "why", "remedy"):
         check(altered, checker, identity=IDENTITY)
     assert checker.passes(CHAIN, CHAIN[48:432], size=len(CHAIN), identity=IDENTITY)
+    assert certificates == [PckChain.from_quote(Quote.parse(CHAIN)).leaf]
 
 
 # Tests of more quotes from a platform after a full check of one of its quotes.

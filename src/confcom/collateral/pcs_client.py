@@ -17,10 +17,11 @@ from confcom.collateral.source import Source
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.extras import require
 from confcom.sgx.collateral_json import CRL_CHAIN, QE_CHAIN, TCB_CHAINS, PlatformKind, decode_chain
+from confcom.sgx.pck.chain import pck_ca
 from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
 from confcom.verify.argument_types import boolean, number, time_limit
 from confcom.verify.files import MAX_COLLATERAL_FILE_SIZE
-from confcom.verify.prepared_collateral import Collateral, pck_ca, platform_kind
+from confcom.verify.prepared_collateral import Collateral, platform_kind
 from confcom.verify.verifier import QuoteInput, bytes_of
 
 require("httpx2", "collateral")

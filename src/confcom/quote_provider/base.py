@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from cryptography import x509
+
 from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.aesm.request_checks import Need
@@ -89,6 +91,8 @@ class Backend:
     QuoteProviderError, and may block if the provider's calls wait."""
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
+    pck: x509.Certificate | None = None
+    """The platform's PCK certificate if it is known before the first quote."""
     self_test_seconds: float | None = None
     """Time limit of a self-test, after which the provider counts as hung; None for the helper's limit."""
     waits_for: str = "itself"

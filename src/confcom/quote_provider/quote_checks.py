@@ -5,11 +5,13 @@ accepts them. Our check of signatures keeps clients from getting quotes of a bro
 module is no verifier: it checks neither revocation nor TCB, and dates of certificates only if a time is given.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from confcom.aesm.conversation import QuotingTarget
@@ -68,8 +70,10 @@ def _frame(data: bytes) -> tuple[bytes, bytes, bytes]:
 class QuoteChecker:
     """Checks quotes of one platform. The attestation key's certification is checked once, since it rarely changes."""
 
-    def __init__(self, root: ExpectedRoot) -> None:
+    def __init__(self, root: ExpectedRoot, on_pck: Callable[[x509.Certificate], None] = lambda _: None) -> None:
+        """`on_pck` gets the PCK certificate of each quote that passes `check`."""
         self._root = root
+        self._on_pck = on_pck
         self._certified: _Certified | None = None
 
     def check_size(self, size: int) -> None:
@@ -115,15 +119,16 @@ class QuoteChecker:
             if quote.signature.qe_report_body.mr_enclave != identity.target_info.mr_enclave:
                 why = "its quoting enclave is not the one whose target info InitQuoteEx returned"
                 raise _refused(why, error_code=OTHER_ENCLAVE)
-            self._check_certification(quote, now)
+            pck = self._check_certification(quote, now)
         except MalformedError as error:
             raise _refused(str(error), error_code="quote-malformed") from error
         key = attestation_key(quote)
         if key is None or not is_signed_by(key, quote.signature.isv_signature, quote.signed_part):
             raise _refused("the attestation key did not sign it", error_code="quote-not-signed")
         self._certified = _Certified(identity, size, _frame(data), key)
+        self._on_pck(pck)
 
-    def _check_certification(self, quote: Quote, now: datetime | None) -> None:
+    def _check_certification(self, quote: Quote, now: datetime | None) -> x509.Certificate:
         refused = partial(_refused, remedy=WRONG_CERTIFICATES)
         try:
             chain = PckChain.from_quote(quote)
@@ -138,6 +143,7 @@ class QuoteChecker:
             raise refused(f"its certificate chain is broken: {broken}", error_code="quote-broken-chain")
         if not (qe_report_is_certified(quote, chain.leaf) and attestation_key_is_bound(quote)):
             raise refused("its PCK does not certify its attestation key", error_code="quote-key-not-certified")
+        return chain.leaf
 
 
 def _no_pck_chain(why: str) -> QuoteProviderError:

@@ -1,5 +1,7 @@
 """A quote provider with a simulated quoting enclave in this process."""
 
+from cryptography import x509
+
 from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.quote_provider.base import QuoteProviderError
@@ -29,6 +31,10 @@ class SimulatedQuoteProvider:
     @property
     def root(self) -> ExpectedRoot:
         return ExpectedRoot(key_id(self._platform.pki.root.certificate))
+
+    @property
+    def pck(self) -> x509.Certificate:
+        return self._platform.pki.pck.certificate
 
     @property
     def last_identity(self) -> QuotingTarget:

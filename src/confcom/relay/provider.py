@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from cryptography import x509
+
 from confcom.aesm import conversation
 from confcom.aesm.conversation import AesmQuote, Conversation, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
@@ -75,11 +77,12 @@ class AesmdQuoteProvider:
         *,
         call_seconds: float = CALL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        on_pck: Callable[[x509.Certificate], None] = lambda _: None,
     ) -> None:
         self._client = AesmClient(socket_path, timeout=call_seconds)
         self._runs = runs
         self._clock = clock
-        self._checker = QuoteChecker(root)
+        self._checker = QuoteChecker(root, on_pck)
         self._answered_at = clock()
         self.last_identity: QuotingTarget | None = None
         self.last_quote_size = 0

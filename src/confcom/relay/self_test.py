@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+
 from confcom.aesm.conversation import QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode, code_of
 from confcom.daemon.readiness_log import NotReady
@@ -143,19 +145,22 @@ def open_aesmd(
     *,
     expected_root: Path | None,
     on_restart: Callable[[str], None] = lambda _: None,
+    on_pck: Callable[[x509.Certificate], None] = lambda _: None,
     hang_seconds: float = HANG_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Backend:
     """Return aesmd, which need not run yet, as a backend. The default for `expected_root` is Intel's root.
 
     `on_restart` is called with the cause of each restart that is requested: a code's name in lower case, or "hang".
+    `on_pck` is called with the PCK certificate of the first quote for a client, and of each quote whose chain differs
+    from the previous quote's.
     """
     root = INTEL_ROOT if expected_root is None else read_expected_root(expected_root)
     _logger.info("quotes come from aesmd", extra={"socket": str(socket_path), "root": str(root)})
     if not root.is_intel:
         _logger.warning("TEST ROOT: quotes of this helper are never genuine", extra={"root": str(root)})
     runs = AesmdRuns(socket_path)
-    provider = AesmdQuoteProvider(socket_path, root, runs)
+    provider = AesmdQuoteProvider(socket_path, root, runs, on_pck=on_pck)
     tester = AesmdQuoteProvider(socket_path, root, runs, call_seconds=hang_seconds)
     self_test = AesmdSelfTest(tester, provider, runs, socket_path, clock, RestartPolicy(clock), on_restart)
     return Backend(
