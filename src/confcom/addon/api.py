@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -36,6 +37,10 @@ PAGE = 250
 """Objects per page of a list: 250 ordinary Pods take 2 MB, and 250 Pods of the maximum size 375 MB."""
 MAX_LOG_LINES = 2_000
 """Number of last lines to read. A daemon logs its state every 30 s, and limits lines that clients cause."""
+MAX_PROBE_PAGE = 1 << 20
+"""Limit in bytes of a daemon's page, which any container could serve in its place; `/metrics` has under 64 KiB."""
+PROBE_PAGE_SECONDS = 10.0
+"""Time within which the whole page must arrive: a page that arrives byte by byte would hold its reader for days."""
 PROBES_PORT = 8080
 """The port at which the daemons serve probes, metrics and inventory; the chart sets the same port."""
 HELM_MANAGER = "helm"
@@ -124,8 +129,9 @@ _REVIEW = kind_of("authorization.k8s.io/v1", "SelfSubjectAccessReview")
 class Api:
     """A client of the API server. A method that fails raises ClusterAccessError or one of its subclasses."""
 
-    def __init__(self, transport: httpx2.BaseTransport) -> None:
+    def __init__(self, transport: httpx2.BaseTransport, clock: Callable[[], float] = time.monotonic) -> None:
         """Make a client that sends requests to kubectl proxy over `transport`. Threads may share it."""
+        self._clock = clock
         # Prepare types: msgspec 0.22 crashes if two threads decode to a new type simultaneously (measured).
         for decoded in (ObjectMeta, Status, ListMetadata):
             msgspec.convert({}, decoded)
@@ -257,8 +263,23 @@ class Api:
         """Read a page, such as `metrics`, from a daemon's probe server, through the API server's proxy."""
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{PROBES_PORT}/proxy/{page}"
         cause = f"{pod} does not answer the API server, which networkPolicy.apiServer has to name if it is kept out"
-        with _reported(f"/{page} of {pod} cannot be read", cause):
-            return self._http.get(path, timeout=PODS_SECONDS).raise_for_status().text
+        failure, received, deadline = (
+            f"/{page} of {pod} cannot be read",
+            bytearray(),
+            self._clock() + PROBE_PAGE_SECONDS,
+        )
+        plain = {"Accept-Encoding": "identity"}
+        with (
+            _reported(failure, cause),
+            self._http.stream("GET", path, timeout=PODS_SECONDS, headers=plain) as answer,
+        ):
+            for part in answer.iter_raw():  # nothing is decompressed: a small answer cannot become a large one
+                received += part
+                if len(received) > MAX_PROBE_PAGE or self._clock() > deadline:
+                    why = f"it has more than {MAX_PROBE_PAGE} bytes, or takes more than {PROBE_PAGE_SECONDS:.0f} s"
+                    raise ClusterAccessError(failure, error_code="page-too-large", why=why)
+            whole = httpx2.Response(answer.status_code, content=bytes(received), request=answer.request)
+            return whole.raise_for_status().content.decode(errors="replace")
 
     def _raw(self, failure: str, path: str, seconds: float = API_SECONDS, accept: str = "*/*") -> httpx2.Response:
         with _reported(failure):

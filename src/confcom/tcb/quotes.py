@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from confcom.sgx.collateral_json import PlatformKind
 from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.pck.platform_page import CertifiedTcb, SgxKind
 from confcom.sgx.quote import Quote, tee_of
 from confcom.tcb.judgement import Svns
+from confcom.verify import NotVerifiedError, Policy, PreparedCollateral, SgxPolicy, TdxPolicy, TeeType, TrustedRoot
 from confcom.verify.checks.tcb_level import TdxModuleReport
+from confcom.verify.verdict import VerdictKind
+from confcom.verify.verifier import refusal_without_collateral, verify_quote
+
+_LOW_TCB = frozenset({"tcb-revoked", "tcb-not-listed"})
+"""Checks that fail because of the SVNs alone, which are what is judged."""
 
 
-def pck_of(quote: bytes) -> CertifiedTcb:
+def pck_of(quote: Quote) -> CertifiedTcb:
     """Raise MalformedError if the quote has no readable PCK certificate."""
-    return CertifiedTcb.of(PckChain.from_quote(Quote.parse(quote)).leaf)
+    return CertifiedTcb.of(PckChain.from_quote(quote).leaf)
 
 
-def svns_of(quote: bytes, sgx: SgxKind) -> Svns:
-    """Raise MalformedError if the quote has no readable PCK certificate."""
-    parsed, tcb = Quote.parse(quote), pck_of(quote)
-    kind = PlatformKind(tcb.fmspc, tcb.ca, tee_of(parsed.body))
-    module, qe = TdxModuleReport.of(parsed.body), parsed.signature.qe_report_body.isv_svn
-    return Svns(sgx, kind, tcb.pce_id, tcb.components, tcb.pce_svn, module.svns if module else (), qe)
+def svns_of(data: bytes, sgx: SgxKind) -> Svns:
+    """Raise MalformedError if this is no quote, or one without a readable PCK certificate."""
+    quote = Quote.parse(data)
+    tcb, module = pck_of(quote), TdxModuleReport.of(quote.body)
+    kind = PlatformKind(tcb.fmspc, tcb.ca, tee_of(quote.body))
+    modules, qe = module.svns if module else (), quote.signature.qe_report_body.isv_svn
+    return Svns(sgx, kind, tcb.pce_id, tcb.components, tcb.pce_svn, modules, qe)
+
+
+def require_authentic(
+    quote: bytes, tee: TeeType, root: TrustedRoot, collateral: PreparedCollateral | None, now: datetime
+) -> None:
+    """Raise NotVerifiedError if the quote is not authentic, or cannot be decided on; no policy is asked.
+
+    Without collateral, only forgeries are refused, so that nobody causes a fetch by a forged quote.
+    """
+    policy: Policy[Any] = TdxPolicy() if tee is TeeType.TDX else SgxPolicy()
+    if collateral is None:
+        refused = refusal_without_collateral(quote, policy, root, now)
+        if refused is not None:
+            raise NotVerifiedError(refused)
+        return
+    verdict = verify_quote(quote, root, collateral, policy, now)
+    undecidable = {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}
+    if {check.code for check in verdict.failures if check.consequence in undecidable} - _LOW_TCB:
+        raise NotVerifiedError(verdict)

@@ -120,15 +120,20 @@ class Collateral(CollateralBundle):
         instant = datetime.now(UTC) if now is None else require_instant(now)
         leeway = argument_types.clock_leeway(clock_leeway)
         instant = nearest_valid(instant, [period[1:] for period in prepared.documents.validity_periods], leeway)
-        for check in (currency_check(prepared.documents, instant), *prepared.checks):
-            if check.status is CheckStatus.FAILED:
-                raise CollateralError(
-                    "the collateral cannot be used",
-                    error_code=check.code,
-                    why=f"required: {check.required}; found: {check.found}",
-                    remedy=check.why,
-                )
+        require_passed(currency_check(prepared.documents, instant), *prepared.checks)
         return prepared
+
+
+def require_passed(*checks: Check) -> None:
+    """Raise CollateralError if a check failed."""
+    for check in checks:
+        if check.status is CheckStatus.FAILED:
+            raise CollateralError(
+                "the collateral cannot be used",
+                error_code=check.code,
+                why=f"required: {check.required}; found: {check.found}",
+                remedy=check.why,
+            )
 
 
 def platform_kind(quote: bytes) -> PlatformKind:
