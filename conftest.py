@@ -8,6 +8,13 @@ from hypothesis import settings
 
 BUILDS_PROGRAMS = "make e2e-tools"
 """Reason that tests name when they are skipped for lack of helm or kubectl."""
+HAS_PROMETHEUS = "apt-get install prometheus"
+"""Reason that tests name when they are skipped for lack of Prometheus."""
+LEFT_OUT = {
+    f"helm or kubectl: `{BUILDS_PROGRAMS} test` runs them too": BUILDS_PROGRAMS,
+    f"Prometheus: `{HAS_PROMETHEUS} && make test T=tests/alerts` runs them": HAS_PROMETHEUS,
+}
+"""What tests lack, with the command that runs these tests, and the reason that the tests name."""
 
 pytest.register_assert_rewrite("testkit.kubelet_contract")
 
@@ -27,11 +34,10 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
-    """Print once, at the end, how many tests were skipped for lack of helm or kubectl."""
+    """Print once, at the end, how many tests were skipped for lack of a program."""
     yield
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     skipped = reporter.stats.get("skipped", ()) if reporter else ()
-    if left_out := sum(BUILDS_PROGRAMS in str(report.longrepr) for report in skipped):
-        reporter.write_line(
-            f"{left_out} tests were left out without helm or kubectl: `{BUILDS_PROGRAMS} test` runs them too"
-        )
+    for lacking, reason in LEFT_OUT.items():
+        if left_out := sum(reason in str(report.longrepr) for report in skipped):
+            reporter.write_line(f"{left_out} tests were left out without {lacking}")

@@ -52,8 +52,15 @@ def codes_table() -> str:
     found = sorted([*codes(), *aesm_codes(), *chart_codes()])
     told = {(one.package, one.code) for one in found if one.text}
     found = [one for one in found if one.text or (one.package, one.code) not in told]
-    rows = dict.fromkeys((one.package, f"`{one.code}`", one.text.replace("|", "\\|") or "…") for one in found)
-    return table(["package", "code", "message"], rows)
+    rows = dict.fromkeys((one.package, one.code, one.text.replace("|", "\\|") or "…") for one in found)
+    first = {row[1]: row for row in reversed(rows)}
+    shown = ((row[0], f"{anchor(row[1]) if first[row[1]] is row else ''}`{row[1]}`", row[2]) for row in rows)
+    return table(["package", "code", "message"], shown)
+
+
+def anchor(code: str) -> str:
+    """What a link to `codes.md#CODE` leads to."""
+    return f'<a id="{code}"></a>'
 
 
 def aesm_codes() -> Iterator[Coded]:

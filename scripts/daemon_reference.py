@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.controller import settings as controller
 from confcom.controller.metrics import ControllerMetrics
+from confcom.daemon.common_metrics import ReadinessMetrics, daemon_registry
 from confcom.daemon.logs import LogStream
 from confcom.daemon.settings import Flag, SettingsParser
 from confcom.device_plugin import settings as plugin
@@ -24,12 +25,9 @@ from confcom.simulated_pcs import settings as pcs
 
 def main() -> int:
     """Write all pages' parts, or compare them."""
-    plugin_registry = CollectorRegistry()
+    plugin_registry, controller_registry = registry_of("device_plugin"), registry_of("controller")
     PluginMetrics(plugin_registry)
-    plugin_registry.register(LogStream(io.StringIO()).dropped)
-    controller_registry = CollectorRegistry()
     ControllerMetrics(controller_registry)
-    controller_registry.register(LogStream(io.StringIO()).dropped)
     return write_or_check(
         {
             "cli.md": {"flags": flags_table(pcs.settings_parser("confcom collateral serve", {}))},
@@ -51,9 +49,15 @@ def main() -> int:
 
 def helper_registry() -> CollectorRegistry:
     """All metrics that a quote helper may count."""
-    registry = CollectorRegistry()
+    registry = registry_of("quote_helper")
     HelperMetrics(registry)
-    registry.register(LogStream(io.StringIO()).dropped)
+    return registry
+
+
+def registry_of(daemon: str) -> CollectorRegistry:
+    """The metrics that every daemon has."""
+    registry = daemon_registry(LogStream(io.StringIO()))
+    registry.register(ReadinessMetrics(daemon, lambda: None))
     return registry
 
 

@@ -1,6 +1,6 @@
 """Make the schemas in tests/chart: what each Kubernetes takes of the kinds in the chart and in docs, to the last field.
 
-From the OpenAPI documents in Kubernetes' Go module, and for the ServiceMonitor from the Prometheus Operator's. Kept is
+From the OpenAPI documents in Kubernetes' Go module, and from the Prometheus Operator's definitions. Kept is
 what decides whether a manifest is taken; objects take no fields but their own, as with the API server's
 `fieldValidation=Strict`. Needs Go and the network; the tests need neither.
 """
@@ -18,7 +18,8 @@ import yaml
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "chart" / "schemas"
 KUBERNETES = ("1.34.4", "1.35.4", "1.36.3", "1.37.2")
 OPERATOR = "0.85.0"
-SERVICE_MONITOR = "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"
+OPERATOR_KINDS = ("servicemonitors", "prometheusrules")
+DEFINITION = "example/prometheus-operator-crd/monitoring.coreos.com_{}.yaml"
 KINDS = (
     "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
     "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding",
@@ -50,7 +51,7 @@ DEFINITIONS = "#/definitions/"
 
 
 def main() -> int:
-    """Write a file for each version, and one for the ServiceMonitor."""
+    """Write a file for each version, and one for the operator's kinds."""
     for version in KUBERNETES:
         document = json.loads((module(f"k8s.io/kubernetes@v{version}") / "api/openapi-spec/swagger.json").read_text())
         definitions = document["definitions"]
@@ -59,12 +60,15 @@ def main() -> int:
         path = FOLDER / f"kubernetes-{version.rpartition('.')[0]}.json"
         write(path, version, kinds, reachable(definitions, served))
     operator = module(f"github.com/prometheus-operator/prometheus-operator@v{OPERATOR}")
-    crd = yaml.safe_load((operator / SERVICE_MONITOR).read_text())["spec"]
-    (only,) = crd["versions"]
-    schema = pruned(only["schema"]["openAPIV3Schema"])
-    schema["properties"]["metadata"] = {"type": "object"}
-    kind = f"{crd['group']}/{only['name']}/{crd['names']['kind']}"
-    write(FOLDER / "servicemonitor.json", OPERATOR, {kind: "ServiceMonitor"}, {"ServiceMonitor": schema})
+    kinds, schemas = {}, {}
+    for plural in OPERATOR_KINDS:
+        crd = yaml.safe_load((operator / DEFINITION.format(plural)).read_text())["spec"]
+        (only,) = crd["versions"]
+        name = crd["names"]["kind"]
+        schemas[name] = pruned(only["schema"]["openAPIV3Schema"])
+        schemas[name]["properties"]["metadata"] = {"type": "object"}
+        kinds[f"{crd['group']}/{only['name']}/{name}"] = name
+    write(FOLDER / "prometheus-operator.json", OPERATOR, kinds, schemas)
     return 0
 
 

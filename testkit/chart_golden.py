@@ -121,6 +121,7 @@ SETS = {
                 "enabled": True,
                 "labels": {"release": "prometheus", "app.kubernetes.io/version": "mine", "team": "mine"},
             },
+            "alerts": {"enabled": True, "labels": {"release": "prometheus"}},
             "networkPolicy": {"prometheus": [{"podSelector": {"matchLabels": {"a": "b"}}}], "apiServer": []},
             **MUTATE_ONLY,
         }

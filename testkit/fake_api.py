@@ -34,7 +34,8 @@ class _RefusalError(Exception):
 class FakeApi(httpx2.BaseTransport):
     """Serves copies of the given objects and of two namespaces, and changes the copies like an API server.
 
-    `denied` has pairs of a verb and a resource (`nodes/status`). `logs` is keyed by Pod, `pages` by Pod and page.
+    `denied` has pairs of a verb and a resource (`nodes/status`). `logs` is keyed by Pod, or by Pod and "previous",
+    and `pages` by Pod and page.
     `unreachable` refuses connections. `writes` has those `requests` that may change objects.
     """
 
@@ -177,6 +178,10 @@ class FakeApi(httpx2.BaseTransport):
         if not self.find("Pod", pod, at["namespace"]):
             raise _RefusalError(404, f'pods "{pod}" not found')
         if at["sub"] == "log":
+            if options.get("previous") == "true":
+                if (pod, "previous") not in self.logs:
+                    raise _RefusalError(400, f'previous terminated container in pod "{pod}" not found')
+                pod = pod, "previous"
             lines = self.logs.get(pod, "").splitlines(keepends=True)
             return "".join(lines[-int(options.get("tailLines", len(lines) or 1)) :])[
                 : int(options.get("limitBytes", 1 << 20))

@@ -7,6 +7,9 @@ from enum import IntEnum
 MAX_FOREIGN_CHARACTERS = 500
 """Maximum number of characters that an error quotes from another program's message."""
 
+JSON_SCHEMA = 1
+"""The first member, `schema`, of every JSON object that a command prints; docs/reference/json.md has its rules."""
+
 
 class ExitCode(IntEnum):
     """Exit codes of all commands, one per kind of outcome, so that scripts need not parse messages."""
@@ -28,6 +31,8 @@ class ExitCode(IntEnum):
     """A check before a change to a cluster failed, or the user did not confirm; nothing was changed."""
     NOT_READY = 8
     """The add-on has not (or not yet) reached the requested state; the message says where and why."""
+    RUN_FAILED = 125
+    """run: confcom could not run the program (as env and timeout report it)."""
     INTERRUPTED = 130
     """Ctrl-C ended the command; shells report the same exit code."""
 

@@ -14,7 +14,7 @@ from confcom.addon.daemon_pods import (
     warnings_in,
 )
 from confcom.daemon.logs import JsonFormatter
-from confcom.daemon.readiness_log import ReadinessLog
+from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from testkit import cluster_objects as make
 
 ERROR_LOG = "Error: what\n  why: it is so\n  do:  this\n"
@@ -159,10 +159,10 @@ def test_a_log_gives_the_daemons_own_reason_and_no_words_of_clients(lines, reaso
 def test_the_daemons_readiness_records_are_understood(caplog):
     caplog.set_level(logging.INFO)
     caplog.handler.setFormatter(JsonFormatter())
-    log = ReadinessLog("starting", lambda: 0.0)
-    log.tell("starting")
+    log = ReadinessLog(starting := NotReady("starting", code="s"), lambda: 0.0)
+    log.tell(starting)
     for _ in range(2):
-        log.tell("the state is damaged", code="state-damaged")
+        log.tell(NotReady("the state is damaged", code="state-damaged"))
     assert own_reason(caplog.text) == Reason("the state is damaged", "state-damaged")
     log.tell(None)
     assert own_reason(caplog.text) == Reason()

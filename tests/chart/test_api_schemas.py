@@ -29,7 +29,7 @@ def schema_of(name):
 
 class Checker:
     def __init__(self, version):
-        self._schemas = [schema_of(f"kubernetes-{version}"), schema_of("servicemonitor")]
+        self._schemas = [schema_of(f"kubernetes-{version}"), schema_of("prometheus-operator")]
         self.lacks = FROM_1_36 if version < "1.36" else ()
 
     def problems(self, manifest):

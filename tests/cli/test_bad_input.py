@@ -34,6 +34,9 @@ RESULT = {
     "update": [],
     "rollback": [],
     "disable": [],
+    "test": [],
+    "sysdump": [],
+    "version": [],
     "quote": ["--report-data", "00"],
     "inspect": [],
     "verify": ["--root", "intel"],
@@ -49,6 +52,9 @@ CLUSTER = {
     "update": ["update", "--timeout", "1"],
     "rollback": ["rollback", "--timeout", "1"],
     "disable": ["disable", "--yes", "--no-wait"],
+    "test": ["test", "--timeout", "1"],
+    "sysdump": ["sysdump"],
+    "version": ["version"],
     "export": ["simulation", "export", "out"],
 }
 KUBECTLS = {
@@ -239,7 +245,8 @@ def test_it_ends_with_a_message_and_a_documented_code(case, run):
 def test_a_mistake_is_told_as_json_on_request(command, run):
     done = run(Case((*command.split(), *RESULT[command], "-o", "json", b"--bogus" + ESCAPES)))
     assert done.returncode == ExitCode.USAGE
-    (error,) = json.loads(done.stdout).values()
+    schema, error = (found := json.loads(done.stdout))["schema"], found["error"]
+    assert (list(found), schema) == (["schema", "error"], 1)
     assert set(error) == {"code", "what", "why", "do", "exit_code"}
     assert error["exit_code"] == ExitCode.USAGE
     assert "--bogus" in error["what"]

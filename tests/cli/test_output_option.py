@@ -1,11 +1,16 @@
+import json
+from pathlib import Path
+
 import click
 import pytest
 
+from confcom.cli import output_option
 from confcom.cli.group import cli
 from confcom.cli.output_option import asks_for_json
+from testkit.programs import run_confcom
 
-WITHOUT = {"quote-helper", "device-plugin", "controller", "completion", "policy from-quote", "collateral serve"}
-"""Commands that have no option --output, because they print a log, a script or a file."""
+WITHOUT = {"quote-helper", "device-plugin", "controller", "completion", "policy from-quote", "collateral serve", "run"}
+"""Commands that have no option --output, because they print a log, a script, a file, or another program's output."""
 
 
 def leaves(command, path=()):
@@ -46,3 +51,21 @@ def test_the_format_is_chosen_in_one_way(name):
 )
 def test_a_line_that_cannot_be_parsed_asks_for_json(line, expected):
     assert asks_for_json(line.split()) is expected
+
+
+@pytest.mark.parametrize("name", sorted(set(EVERY) - WITHOUT))
+def test_an_error_of_every_command_begins_with_the_schema(name):
+    done = run_confcom(*name.split(), "--output", "json", "--no-such-option")
+    assert next(iter(json.loads(done.stdout).items())) == ("schema", 1)
+
+
+def test_no_command_writes_json_of_its_own():
+    """One function writes each JSON object of a command, and begins it with the schema."""
+    folder = Path(output_option.__file__).parent
+    writers = {path.name for path in folder.rglob("*.py") if "json.dump" in path.read_text()}
+    assert writers == {"output_option.py"}
+
+
+def test_a_result_begins_with_the_schema(capsys):
+    output_option.show_result({"a": 1}, [], "json")
+    assert list(json.loads(capsys.readouterr().out)) == ["schema", "a"]

@@ -37,6 +37,7 @@ from confcom.daemon.probe_server import (
     serve_probes,
     standard_routes,
 )
+from confcom.daemon.readiness_log import NotReady
 from confcom.errors import SettingsError, UnavailableError
 from testkit.expected_errors import raises
 from testkit.passing_descriptors import LingeringSockets, pass_descriptors
@@ -47,7 +48,7 @@ LIVE = {"/livez": lambda: ProbeResponse(b"ok\n")}
 
 @pytest.fixture
 def readiness():
-    return SimpleNamespace(reason="starting")
+    return SimpleNamespace(problem=NotReady("starting", code="starting"))
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ async def served(readiness):
     """Start a probe server on a free port; yield the server and its address."""
     registry = CollectorRegistry()
     Counter("quotes", "made", registry=registry).inc(3)
-    routes = standard_routes(lambda: readiness.reason, registry) | {
+    routes = standard_routes(lambda: readiness.problem, registry) | {
         "/inventory": lambda: ProbeResponse(json.dumps({"epc": 1}).encode(), content_type=JSON),
         "/broken": Mock(side_effect=RuntimeError("boom")),
     }
@@ -97,9 +98,9 @@ async def get(address, path):
 
 async def test_liveness_readiness_metrics_and_extra_routes(address, readiness):
     assert await get(address, "/livez") == (200, b"ok\n")
-    readiness.reason = "no quoting enclave yet"
+    readiness.problem = NotReady("no quoting enclave yet", code="no-qe")
     assert await get(address, "/readyz") == (503, b"not ready: no quoting enclave yet\n")
-    readiness.reason = None
+    readiness.problem = None
     await asyncio.sleep(2 * SLICE_SECONDS)
     assert await get(address, "/readyz?verbose=1") == (200, b"ok\n")
     status, body = await get(address, "/metrics")

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from confcom.demo import story
-from confcom.demo.container_runtime import Image, Mode, choose_runtime, find_tools
+from confcom.demo.container_runtime import Image, choose_runtime
 from confcom.demo.guardian import MARK_VARIABLE, marked
 from confcom.demo.node import Node
+from confcom.namespaces.modes import Mode, find_tools
 from testkit.conditions import until
 from testkit.kubelet_contract.plugin import Plugin
 

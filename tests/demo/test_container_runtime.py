@@ -5,14 +5,11 @@ from pathlib import Path
 import pytest
 
 from confcom.demo.container_runtime import (
-    HOST_DEVICE,
     SAMPLE_WORKLOAD,
-    Bind,
     ContainerError,
     ContainerPlan,
     ContainerRuntime,
     Image,
-    Mode,
     choose_runtime,
     plan_container,
     root_script,
@@ -23,6 +20,8 @@ from confcom.demo.job_file import Job
 from confcom.demo.node import Phase
 from confcom.errors import ExitCode, SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
+from confcom.namespaces.modes import Mode
+from confcom.namespaces.mount_script import HOST_DEVICE, Bind
 from testkit.conditions import until
 from testkit.expected_errors import raises
 from tests.demo.conftest import TOOLS

@@ -1,9 +1,6 @@
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from unittest.mock import AsyncMock
 
@@ -13,7 +10,7 @@ from confcom.demo import story
 from confcom.demo.processes import StepError
 from testkit.conditions import wait_until
 from testkit.programs import run_confcom
-from tests.demo.conftest import NOTHING, processes_of, traces_of
+from tests.demo.conftest import NOTHING, traces_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -27,23 +24,11 @@ MADE_IN_STEP = {
 }
 """File or folder in the demo's folder, keyed by step; when it exists, the step has begun."""
 
-VERIFY_CODES = (0, 3, 4, 4, 3, 3)
-"""Exit codes of the `confcom verify` commands printed by --keep; all other printed commands succeed."""
-
 
 def reach(process, folder, step):
     made = folder / MADE_IN_STEP[step]
     wait_until(lambda: made.exists() or process.poll() is not None)
     assert made.exists(), process.communicate()
-
-
-def kept(process, last="}\n"):
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line == last:
-            return "".join(lines)
-    raise AssertionError("".join(lines) + process.stderr.read())
 
 
 def test_two_at_once_and_nothing_of_the_current_directory(demo_process, tmp_path):
@@ -95,36 +80,6 @@ def test_after_nohup_a_hang_up_is_ignored(demo_process, short_folder):
     assert short_folder.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("mode", ["auto", "no-namespace"])
-def test_what_keep_advises_works(demo_process, demo_environment, short_folder, tmp_path, mode):
-    """With --keep the demo runs until a signal interrupts the demo, or until a daemon ends."""
-    process = demo_process("--keep", "--mode", mode, "--dir", str(short_folder))
-    last = "    (exit code 3: authentic, but you did not say which enclave you expect; --mrenclave does)\n"
-    printed = kept(process, last).splitlines()
-    commands = [line.removeprefix("   $ ") for line in printed if line.startswith("   $ ")]
-    first = next(number for number, line in enumerate(printed) if "import AesmClient" in line)
-    program = "\n".join(line.strip() for line in printed[first : first + 6])
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
-    commands.append(next(line.strip() for line in printed if "confcom verify mine.bin" in line))
-    typed = "\n".join(f"{line}\necho exit $?" for line in commands)
-    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["/bin/sh", "-c", typed], env=demo_environment | {"PATH": search}, cwd=tmp_path, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    codes = iter(VERIFY_CODES)
-    expected = [next(codes) if line.startswith("confcom verify") else 0 for line in commands]
-    assert [int(code) for code in re.findall(r"^exit (\d+)$", done.stdout, re.MULTILINE)] == expected, done.stdout
-    if mode == "auto":
-        process.send_signal(signal.SIGINT)
-    else:
-        (helper,) = [pid for pid, command in processes_of(short_folder) if b"quote-helper" in command]
-        os.kill(helper, signal.SIGKILL)
-    _, err = process.communicate(timeout=30)
-    assert (process.returncode, "quote-helper" in err) == ((130, False) if mode == "auto" else (1, True)), err
-    assert traces_of(short_folder) == NOTHING
-
-
 @pytest.mark.parametrize(
     ("folder", "code"),
     [
@@ -151,13 +106,9 @@ def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
         assert part in result.output
 
 
-@pytest.mark.parametrize("step", [4, None], ids=["in a step", "kept"])
-def test_killed_outright_it_leaves_nothing_either(demo_process, short_folder, step):
-    process = demo_process("--keep", "--dir", str(short_folder), "--output", "json")
-    if step is None:
-        assert json.loads(kept(process))["ok"]
-    else:
-        reach(process, short_folder, step)
+def test_killed_outright_it_leaves_nothing_either(demo_in_short_folder, short_folder):
+    process = demo_in_short_folder
+    reach(process, short_folder, 4)
     process.kill()
     process.wait()
     wait_until(lambda: traces_of(short_folder) == NOTHING)

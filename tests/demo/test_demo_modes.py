@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.demo.container_runtime import Mode
+from confcom.namespaces.modes import Mode
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

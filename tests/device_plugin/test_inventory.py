@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 from prometheus_client import CollectorRegistry
 
+from confcom.daemon.readiness_log import NotReady
 from confcom.device_plugin.device_nodes import Device, HostDevices, NodeState, Problem
 from confcom.device_plugin.device_watch import SgxSearch
 from confcom.device_plugin.epc import Discovery, EpcSource, Platform, found_epc
@@ -57,7 +58,11 @@ def test_the_whole_document():
 
 
 def test_a_plugin_that_waits_offers_nothing_and_says_why():
-    document = json.loads(SgxSearch(None, None, None, reason="no driver", devices=DEVICES).inventory().to_json())
+    document = json.loads(
+        SgxSearch(None, None, None, problem=NotReady("no driver", code="no-sgx-driver"), devices=DEVICES)
+        .inventory()
+        .to_json()
+    )
     assert document.keys() == inventory(True, True, True).keys()
     assert (document["registered"], document["resources"]) == (False, [])
     assert document["epc"] == {"source": "none", "reason": "no driver", "bytes": 0, "mib": 0, "numa_nodes": []}

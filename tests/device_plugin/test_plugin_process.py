@@ -48,6 +48,9 @@ async def test_a_kubelet_comes_late_and_its_end_costs_no_readiness(kubelet, star
     assert [line["level"] for line in await plugin.logged(event="epc-use-unknown")] == ["warning"]
     await plugin.until_code("kubelet-absent")
     assert (await plugin.get("/readyz"))[0] == 503
+    registered = await plugin.metrics("confcom_device_plugin_registered")
+    assert {sample.labels["resource"]: sample.value for sample in registered} == dict.fromkeys(ALL, 0)
+    assert await plugin.metric("confcom_device_plugin_not_ready_info", code="kubelet-absent") == 1
     inventory = await plugin.inventory()
     assert not inventory["registered"]
     assert str(directory / "kubelet.sock") in inventory["resources"][0]["problem"]

@@ -1,5 +1,3 @@
-from datetime import UTC, datetime
-
 import pytest
 
 from confcom.kubernetes import objects
@@ -90,9 +88,9 @@ def test_only_what_outlived_its_label_is_left_over():
         return {"metadata": {"name": f"confcom-test-{name}", "labels": labels, "creationTimestamp": created}}
 
     things = [thing("old", "60"), thing("used", "7200"), thing("theirs", ""), thing("odd", "x"), thing("new", "1", "")]
-    assert [objects.name_of(one) for one in expired(things, datetime(2026, 12, 1, 1, tzinfo=UTC))] == [
-        "confcom-test-old"
-    ]
+    assert not expired(things)  # nothing shows that time has passed
+    own = thing("own", "60", "2026-12-01T01:00:00Z")
+    assert [objects.name_of(one) for one in expired([own, *things])] == ["confcom-test-old"]
 
 
 @pytest.mark.parametrize(("pods", "turns"), [(1, 1), (50, 1), (51, 2), (1000, 20)])

@@ -35,6 +35,12 @@ AT_ONCE = 8
 """Maximum number of concurrent requests."""
 PAGE = 250
 """Objects per page of a list: 250 ordinary Pods take 2 MB, and 250 Pods of the maximum size 375 MB."""
+END_SECONDS = 30.0
+"""Time within which the end of a log or of a page must have arrived."""
+END_LINES = 20_000
+"""Number of last lines of which the end of a log is taken: with the daemons' lines of 350 bytes, they are 7 MB."""
+MAX_DOWNLOAD = 64 << 20
+"""Bytes after which a log or a page is given up; with the usual settings, a kubelet's log file has at most 10 MiB."""
 MAX_LOG_LINES = 2_000
 """Number of last lines to read. A daemon logs its state every 30 s, and limits lines that clients cause."""
 MAX_PROBE_PAGE = 1 << 20
@@ -47,6 +53,7 @@ HELM_MANAGER = "helm"
 """The field manager under which helm 4 applies manifests."""
 _BASE_URL = "http://localhost"
 """kubectl proxy accepts requests for this host only."""
+_SILENT = "the API server does not answer"
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _ADMISSION = re.compile(r'denied (the )?request|" is forbidden: (?!User |error looking up|status unknown)')
 """Matches the message of a refusal by admission. It does not match if the user lacks a permission, or if the refusal
@@ -261,29 +268,59 @@ class Api:
 
     def probe_page(self, pod: str, namespace: str, page: str) -> str:
         """Read a page, such as `metrics`, from a daemon's probe server, through the API server's proxy."""
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{PROBES_PORT}/proxy/{page}"
         cause = f"{pod} does not answer the API server, which networkPolicy.apiServer has to name if it is kept out"
-        failure, received, deadline = (
-            f"/{page} of {pod} cannot be read",
-            bytearray(),
-            self._clock() + PROBE_PAGE_SECONDS,
-        )
-        plain = {"Accept-Encoding": "identity"}
+        failure, path, most = f"/{page} of {pod} cannot be read", _page_path(pod, namespace, page), MAX_PROBE_PAGE
+        received, _ = self._end(failure, path, most, limit=most, seconds=PROBE_PAGE_SECONDS, silent=cause)
+        return received.decode(errors="replace")
+
+    def log_end(self, pod: str, namespace: str, container: str, *, previous: bool, most: int) -> tuple[bytes, bool]:
+        """Return at most the last `most` bytes of a container's log, and whether the log has more in front of them."""
+        which = f"container={quote(container)}&previous={str(previous).lower()}&tailLines={END_LINES}"
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log?{which}"
+        return self._end(f"the log of {pod} cannot be read", path, most)
+
+    def page_end(self, pod: str, namespace: str, page: str, *, most: int) -> tuple[bytes, bool]:
+        """Return the end of a page of a daemon's probe server, as `log_end` does; 503 of a daemon has a page too."""
+        return self._end(f"/{page} of {pod} cannot be read", _page_path(pod, namespace, page), most)
+
+    def _end(
+        self,
+        failure: str,
+        path: str,
+        most: int,
+        *,
+        limit: int = MAX_DOWNLOAD,
+        seconds: float = END_SECONDS,
+        silent: str = _SILENT,
+    ) -> tuple[bytes, bool]:
+        kept, received, deadline = bytearray(), 0, self._clock() + seconds
+        plain = {"Accept-Encoding": "identity"}  # compressed data could be a thousand times larger
         with (
-            _reported(failure, cause),
+            _reported(failure, silent),
             self._http.stream("GET", path, timeout=PODS_SECONDS, headers=plain) as answer,
         ):
-            for part in answer.iter_raw():  # nothing is decompressed: a small answer cannot become a large one
-                received += part
-                if len(received) > MAX_PROBE_PAGE or self._clock() > deadline:
-                    why = f"it has more than {MAX_PROBE_PAGE} bytes, or takes more than {PROBE_PAGE_SECONDS:.0f} s"
-                    raise ClusterAccessError(failure, error_code="page-too-large", why=why)
-            whole = httpx2.Response(answer.status_code, content=bytes(received), request=answer.request)
-            return whole.raise_for_status().content.decode(errors="replace")
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise ClusterAccessError(failure, why="it is compressed")
+            for part in answer.iter_bytes():
+                kept += part
+                received += len(part)
+                del kept[:-most]
+                if received > limit or self._clock() > deadline:
+                    why = f"it has more than {limit >> 20} MiB, or did not arrive within {seconds:.0f} s"
+                    raise ClusterAccessError(failure, why=why)
+            is_json = answer.headers.get("content-type", "").startswith("application/json")  # of the API server
+            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE or is_json:
+                body = bytes(kept)
+                httpx2.Response(answer.status_code, content=body, request=answer.request).raise_for_status()
+        return bytes(kept), received > most
 
     def _raw(self, failure: str, path: str, seconds: float = API_SECONDS, accept: str = "*/*") -> httpx2.Response:
         with _reported(failure):
             return self._http.get(path, timeout=seconds, headers={"Accept": accept}).raise_for_status()
+
+
+def _page_path(pod: str, namespace: str, page: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{PROBES_PORT}/proxy/{page}"
 
 
 def _in(namespace: str) -> dict[str, str]:
@@ -291,7 +328,7 @@ def _in(namespace: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _reported(failure: str, silent: str = "the API server does not answer") -> Iterator[None]:
+def _reported(failure: str, silent: str = _SILENT) -> Iterator[None]:
     """Turn errors of lightkube and httpx2 into errors of confcom. The cause is `silent` if no answer came."""
     try:
         yield

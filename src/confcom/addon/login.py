@@ -30,6 +30,8 @@ from confcom.errors import MAX_FOREIGN_CHARACTERS, shortened
 from confcom.kubernetes.kubectl_flags import Login
 from confcom.kubernetes.objects import KubernetesObject, listing, text
 
+VERSION_SECONDS = 10.0
+"""Time within which kubectl must print its version, for which it asks nobody."""
 PROXY_SECONDS = 30.0
 """Time within which kubectl proxy must listen on its socket; kubectl proxy logs in only afterwards."""
 _IN_CLUSTER = "in-cluster"
@@ -97,6 +99,18 @@ def _current_context(login: Login) -> tuple[str, str]:
         raise not_understood(failure, "kubectl", error) from error
     cluster = next(iter(listing(config, "clusters")), {})
     return text(config, "current-context"), text(cluster, "cluster", "server")
+
+
+def kubectl_version() -> str:
+    failure = "kubectl's version cannot be read"
+    command = ["kubectl", "version", "--client", "--output=json"]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=VERSION_SECONDS)
+        return text(json.loads(done.stdout), "clientVersion", "gitVersion")
+    except OSError as error:
+        raise not_run(failure, "kubectl", error) from error
+    except (ValueError, subprocess.TimeoutExpired) as error:
+        raise not_understood(failure, "kubectl", error) from error
 
 
 def not_run(failure: str, program: str, error: OSError) -> ClusterAccessError:

@@ -18,7 +18,7 @@ KINDS: Final = (
     *(("apps/v1", kind) for kind in ("DaemonSet", "Deployment")),
     *(("v1", kind) for kind in ("Service", "ConfigMap", "ServiceAccount")),
     ("networking.k8s.io/v1", "NetworkPolicy"),
-    ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    *(("monitoring.coreos.com/v1", kind) for kind in ("ServiceMonitor", "PrometheusRule")),
     *(("rbac.authorization.k8s.io/v1", one) for one in ("ClusterRoleBinding", "ClusterRole", "RoleBinding", "Role")),
 )
 """The kinds of the chart's objects, in the order of removal."""
@@ -28,9 +28,9 @@ _LABELS: Final = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
 _OWNER: Final = "meta.helm.sh/release-"
 
 
-def owned_objects(cluster: Cluster) -> Iterator[KubernetesObject]:
+def owned_objects(cluster: Cluster, kinds: Iterable[tuple[str, str]] = KINDS) -> Iterator[KubernetesObject]:
     """Yield the add-on's objects, unless they have an owner, are being deleted, or belong to another release."""
-    for version, name in KINDS:
+    for version, name in kinds:
         places = {"": None} if name in CLUSTER_WIDE else {cluster.namespace: None}
         if name in {"Role", "RoleBinding"}:
             places[EVENTS_NAMESPACE] = None

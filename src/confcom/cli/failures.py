@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import traceback
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from confcom.cli.output_option import asks_for_json
+from confcom.cli.output_option import asks_for_json, show_json
 from confcom.errors import ConfcomError, OutputError, SettingsError, UnavailableError, as_data, explain
 from confcom.extras import missing_extra
 
@@ -27,7 +26,7 @@ def show_error(error: ConfcomError, *, as_json: bool) -> None:
     # Failed writes to a stream are ignored, since the exit code still reports the error.
     if as_json:
         with contextlib.suppress(OSError):
-            click.echo(json.dumps({"error": as_data(error), **error.details}, indent=2))
+            show_json({"error": as_data(error), **error.details})
     with contextlib.suppress(OSError):
         click.echo(explain(error), err=True, nl=False)
 
@@ -97,4 +96,7 @@ def _bug(error: Exception) -> ConfcomError:
     )
 
 
-_REPORT = f"report it, with the output of the same command with {TRACEBACK_VARIABLE}=1"
+_REPORT = (
+    f"report it, with the output of the same command with {TRACEBACK_VARIABLE}=1, and, if it is about a cluster, with "
+    "what `confcom sysdump` writes"
+)

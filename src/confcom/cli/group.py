@@ -13,6 +13,7 @@ from confcom.errors import ConfcomError, ExitCode
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("demo", "Run the whole sequence on this machine, without SGX hardware."),
+    "run": ("run", "Run a program with AESM on this machine, without SGX hardware."),
     "enable": ("enable", "Enable the SGX add-on on a cluster."),
     "status": ("status", "Show the add-on's state on each node, and its problems."),
     "test": ("test", "Test whether the cluster's nodes make quotes that are verified."),
@@ -28,7 +29,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "quote-helper": ("daemons", "Run the SGX quote helper (AESM) in the foreground."),
     "device-plugin": ("daemons", "Run the SGX device plugin in the foreground."),
     "controller": ("daemons", "Run the controller of node capacity in the foreground."),
+    "sysdump": (
+        "sysdump",
+        "Write an archive with what a maintainer needs: state, logs, no secrets.",
+    ),
     "hardware-report": ("hardware_report", "Report this node's SGX hardware and software, to send to the authors."),
+    "version": ("version", "Show the versions of this program and of a cluster's add-on."),
     "completion": ("completion", "Print the shell completion script."),
 }
 """Keyed by the command's name: its module in `confcom.cli.commands`, and its short help."""
@@ -100,6 +106,6 @@ def cli() -> None:
     \b
     Start here:
       confcom demo                            run the whole sequence on this machine
-      confcom demo --keep                     the same, and keep it running for your own program
+      confcom run -- PROGRAM                  give your own program AESM and simulated quotes
       confcom enable                          enable the add-on on your cluster
     """

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import click
 
+from confcom.errors import JSON_SCHEMA
+
 F = TypeVar("F", bound=Callable[..., object])
 
 TEXT, SHORT, JSON = "text", "short", "json"
@@ -42,7 +44,14 @@ output_option = output_formats(TEXT, JSON)
 
 
 def show_result(data: Mapping[str, object], lines: Iterable[str], output: str) -> None:
-    click.echo(json.dumps(data, indent=2) if output == JSON else "\n".join(lines))
+    if output == JSON:
+        show_json(data)
+    else:
+        click.echo("\n".join(lines))
+
+
+def show_json(data: Mapping[str, object]) -> None:
+    click.echo(json.dumps({"schema": JSON_SCHEMA, **data}, indent=2))
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:

@@ -14,11 +14,11 @@ MAX_ROWS = 10
 """Maximum rows of a table of workloads or many nodes, and lines of a section: the output has 50 lines."""
 USUAL_WIDTH = 50
 """Maximum column width unless half the cells are wider. Cloud nodes' names have 20 to 45 characters, at most 253."""
-_NODES = (
+NODE_COLUMNS = (
     *("NODE", "SGX", "EPC MiB FOUND", "OFFERED", "REQUESTED", "FREE"),
     *("COUNTED AS", "DEVICE PLUGIN", "QUOTE HELPER"),
 )
-_WORKLOADS = ("NAMESPACE", "WORKLOAD", "PODS", "NODES", "EPC MiB", "STATE")
+WORKLOAD_COLUMNS = ("NAMESPACE", "WORKLOAD", "PODS", "NODES", "EPC MiB", "STATE")
 _ALL = "`confcom status --all-nodes` shows them all"
 
 
@@ -33,13 +33,13 @@ def status_lines(status: AddOnStatus, *, everything: bool = False) -> Iterator[s
     if status.nodes:
         yield ""
         few = everything or len(status.nodes) <= MAX_NODES
-        yield from _table(_NODES, map(_node_row, status.nodes)) if few else _summarised(status.nodes)
+        yield from _table(NODE_COLUMNS, map(node_row, status.nodes)) if few else _summarised(status.nodes)
     if status.other_nodes and status.enabled:
         yield f"{status.other_nodes} more without SGX"
-    groups = map(_group_line, status.problem_groups)
+    groups = map(group_line, status.problem_groups)
     yield from _section("Wrong:", map(str, status.problems) if everything else groups, everything=everything)
     pods = {pod.name for node in status.nodes for pod in (*node.plugins, *node.helpers)}
-    groups = map(_group_line, grouped(status.not_compared, pods))
+    groups = map(group_line, grouped(status.not_compared, pods))
     yield from _section("Not compared:", map(str, status.not_compared) if everything else groups, everything=everything)
     yield from _workload_lines(status.workloads, everything=everything)
     if status.ok:
@@ -58,7 +58,7 @@ def _section(title: str, lines: Iterable[str], *, everything: bool) -> Iterator[
         yield f"  and {len(found) - len(first)} more of other kinds: {_ALL}"
 
 
-def _group_line(group: ProblemGroup) -> str:
+def group_line(group: ProblemGroup) -> str:
     if not group.nodes:
         return group.text
     nodes = group.nodes[0] if len(group.nodes) == 1 else f"{len(group.nodes)} nodes ({shown(group.nodes)})"
@@ -82,7 +82,7 @@ def _summarised(nodes: Sequence[NodeStatus]) -> Iterator[str]:
     if bad:
         yield f"{_nodes_are(len(bad))} Ready, and not well:"
         yield ""
-        yield from _table(_NODES, map(_node_row, bad[:MAX_ROWS]))
+        yield from _table(NODE_COLUMNS, map(node_row, bad[:MAX_ROWS]))
     if len(bad) > MAX_ROWS:
         yield f"and {len(bad) - MAX_ROWS} more that are not well: {_ALL}"
 
@@ -115,7 +115,7 @@ def _known(amount: int | None) -> str:
     return "?" if amount is None else str(amount)
 
 
-def _node_row(node: NodeStatus) -> tuple[str, ...]:
+def node_row(node: NodeStatus) -> tuple[str, ...]:
     epc = node.epc
     return (
         node.name,
@@ -143,7 +143,7 @@ def _workload_lines(workloads: Sequence[TenantWorkload], *, everything: bool) ->
     first = workloads if everything else workloads[:MAX_ROWS]
     if first:
         yield ""
-        yield from _table(_WORKLOADS, map(_workload_row, first))
+        yield from _table(WORKLOAD_COLUMNS, map(workload_row, first))
     if len(first) < len(workloads):
         rest = workloads[len(first) :]
         yield f"and {len(rest)} more with {sum(one.epc_mib for one in rest)} MiB of EPC: {_ALL}"
@@ -156,7 +156,7 @@ def _workload_lines(workloads: Sequence[TenantWorkload], *, everything: bool) ->
         yield f"    do{f', as for {alike[0].name}' if len(alike) > 1 else ''}: {alike[0].remedy}"
 
 
-def _workload_row(one: TenantWorkload) -> tuple[str, ...]:
+def workload_row(one: TenantWorkload) -> tuple[str, ...]:
     counts = (one.pods, one.nodes, one.epc_mib)
     use = "in use" if one.epc_mib else "in use, without EPC: only devices, and what it takes is not counted"
     return (one.namespace, f"{one.kind} {one.name}", *map(str, counts), one.trouble or use)

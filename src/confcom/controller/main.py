@@ -19,9 +19,10 @@ from confcom.controller.node_patches import NODES, NodePatches
 from confcom.controller.plugin_inventories import Fetch, PluginInventories, fetch_inventory
 from confcom.controller.settings import ControllerSettings, parse_settings
 from confcom.controller.state import NOTHING, UNKNOWN, ClusterState
+from confcom.daemon.common_metrics import ReadinessMetrics, daemon_registry
 from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.probe_server import Route, serve_probes, standard_routes
-from confcom.daemon.readiness_log import ReadinessLog
+from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
 from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.objects import KubernetesObject, name_of
@@ -30,6 +31,7 @@ DEEPEST = 12_000
 """Python's recursion limit, which must allow the 10,000 levels of JSON that an API server accepts."""
 STALE_SECONDS = 180.0
 """Seconds without contact to the API server until the controller is unready: twice QUIET_SECONDS, and a retry."""
+STARTING = NotReady("starting", code="objects-not-listed")
 STOP_SECONDS = 5.0
 """Timeout in seconds of the orderly stop, which takes milliseconds."""
 
@@ -45,13 +47,15 @@ class Controller:
         informers = [informer.run() for informer in self.informers]
         await run_until_stopped(stop, *informers, self.inventories.run(), self.patches.run(synced))
 
-    def not_ready_reason(self) -> str | None:
+    def problem(self) -> NotReady | None:
         """Return why the controller is not ready (its data is incomplete or stale); None if it is ready."""
         for one in self.informers:
             if not one.synced.is_set():
-                return f"{one.name} have not been listed yet: {one.problem or 'no answer yet'}"
+                why = one.problem or "no answer yet"
+                return NotReady(f"{one.name} have not been listed yet: {why}", code="objects-not-listed")
             if (age := time.monotonic() - one.last_contact) > STALE_SECONDS:
-                return f"{one.name} are not known for {age:.0f} s: {one.problem or 'no event'}"
+                why = one.problem or "no event"
+                return NotReady(f"{one.name} are not known for {age:.0f} s: {why}", code="objects-stale")
         return None
 
 
@@ -87,8 +91,13 @@ def assemble(
 
 
 def probe_routes(controller: Controller, registry: CollectorRegistry) -> dict[str, Route]:
-    log = ReadinessLog("starting", time.monotonic)
-    return standard_routes(lambda: log.tell(controller.not_ready_reason()), registry)
+    log = ReadinessLog(STARTING, time.monotonic)
+
+    def problem() -> NotReady | None:
+        return log.tell(controller.problem())
+
+    registry.register(ReadinessMetrics("controller", problem))
+    return standard_routes(problem, registry)
 
 
 async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: CollectorRegistry) -> None:
@@ -109,8 +118,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs each request
-        registry = CollectorRegistry()
-        registry.register(log.dropped)
+        registry = daemon_registry(log)
         return run_daemon(lambda stop: serve(settings, stop, registry), stop_deadline=STOP_SECONDS)
 
     return exit_status(body, stderr=stderr)

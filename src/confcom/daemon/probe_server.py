@@ -32,6 +32,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from confcom import passed_descriptors
 from confcom.daemon.connected_socket import unread_bytes
 from confcom.daemon.logs import LogLimiter
+from confcom.daemon.readiness_log import NotReady
 from confcom.daemon.socket_path import FileIdentity
 from confcom.errors import SettingsError, UnavailableError
 
@@ -187,7 +188,7 @@ def _bind_path(path: Path) -> socket.socket:
 
 
 def standard_routes(
-    not_ready_reason: Callable[[], str | None], registry: CollectorRegistry, *, note: str = ""
+    not_ready: Callable[[], NotReady | None], registry: CollectorRegistry, *, note: str = ""
 ) -> dict[str, Route]:
     """Return the routes `/livez`, `/readyz` and `/metrics`, to which a daemon adds its own.
 
@@ -195,9 +196,9 @@ def standard_routes(
     """
 
     def ready() -> ProbeResponse:
-        if (reason := not_ready_reason()) is None:
+        if (problem := not_ready()) is None:
             return ready_page
-        return ProbeResponse(f"not ready: {reason}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE)
+        return ProbeResponse(f"not ready: {problem.reason}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE)
 
     def metrics() -> ProbeResponse:
         return ProbeResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -30,33 +30,35 @@ class NotReady:
 class ReadinessLog:
     """A log of why a daemon is not ready: a line for each new reason, and every REPEAT_SECONDS the same line again.
 
-    `first` is the reason during the daemon's start. This reason is first logged after REPEAT_SECONDS.
+    `first` is the problem during the daemon's start. Its reason is first logged after REPEAT_SECONDS.
     """
 
-    def __init__(self, first: str | None, clock: Callable[[], float]) -> None:
-        self.reason = first
-        self._code = ""
-        self._expected = False
+    def __init__(self, first: NotReady, clock: Callable[[], float]) -> None:
+        self.problem: NotReady | None = first
         self._clock = clock
         self._logged_at = clock()
 
-    def tell(self, reason: str | None, *, code: str = "", expected: bool = False) -> str | None:
-        """Log that the daemon is ready, or why it is not, but repeat no recent line. Return the reason."""
+    @property
+    def reason(self) -> str | None:
+        return self.problem.reason if self.problem else None
+
+    def tell(self, problem: NotReady | None) -> NotReady | None:
+        """Log that the daemon is ready, or why it is not, but repeat no recent line. Return the problem."""
         now = self._clock()
-        if reason == self.reason and (reason is None or now - self._logged_at < REPEAT_SECONDS):
-            return reason
-        self.reason, self._code, self._expected, self._logged_at = reason, code, expected, now
-        if reason is None:
+        if problem == self.problem and (problem is None or now - self._logged_at < REPEAT_SECONDS):
+            return problem
+        self.problem, self._logged_at = problem, now
+        if problem is None:
             _logger.info("ready", extra={ABOUT: READINESS})
         else:
-            level = logging.INFO if expected else logging.WARNING
-            fields = {ABOUT: READINESS, "reason": reason} | ({"code": code} if code else {})
+            level = logging.INFO if problem.expected else logging.WARNING
+            fields = {ABOUT: READINESS, "reason": problem.reason, "code": problem.code}
             _logger.log(level, "not ready", extra=fields)
-        return reason
+        return problem
 
     async def repeat(self) -> None:
         """Log the last reason again every REPEAT_SECONDS, until cancelled."""
         while True:
             left = self._logged_at + REPEAT_SECONDS - self._clock()
             await asyncio.sleep(left if left > 0 else REPEAT_SECONDS)
-            self.tell(self.reason, code=self._code, expected=self._expected)
+            self.tell(self.problem)

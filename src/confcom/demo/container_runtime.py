@@ -8,20 +8,17 @@ import asyncio
 import contextlib
 import os
 import shlex
-import shutil
 import signal
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from confcom.demo.device_manager import Allocation
 from confcom.demo.job_file import Job
 from confcom.errors import ConfcomError, SettingsError
-
-TOOLS = ("chroot", "env", "ln", "mkdir", "mount", "setpriv", "sh", "unshare")
-"""The programs that start a container with namespaces."""
+from confcom.namespaces.modes import AUTO, TOOLS, Mode
+from confcom.namespaces.mount_script import AESMD, DEV, HOST_DEVICE, PROC, Bind, MountScript, run_directories
 
 PROBE_SECONDS = 10.0
 """Deadline in seconds of a probe container, which usually takes 0.1 s. A slower machine cannot run the demo."""
@@ -32,36 +29,10 @@ MAX_MESSAGE_BYTES = 2048
 SIGNAL_EXIT_BASE = 128
 """If a signal ends a program, its exit code is this number plus the signal's number (shells, runtimes)."""
 
-AUTO = "auto"
-
-HOST_DEVICE = "/dev/null"
-"""The only device that containers can get. At SGX's paths, this device is the simulated enclave device."""
-
 SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The PATH that container runtimes set if the image sets no PATH."""
-
-
-DEVICE_NODES = ("null", "zero", "full", "random", "urandom", "tty")
-"""The devices that the OCI runtime specification gives every container; they are bound from the machine."""
-
-_DEV, _PROC = Path("/dev"), Path("/proc")
-_DEV_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
-_RUN = ("/run", "/var/run")
-_AESMD = "aesmd"
-"""The folder of the machine's own aesmd, which is hidden: quotes must come from the demo's quote helper."""
-_LOCKED_FLAGS = {os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "noexec"}
-"""Mount flags that the kernel locks (mount_namespaces(7)); a remount in a user namespace must repeat them."""
-
-
-class Mode(StrEnum):
-    ROOT = "root"
-    """Only root can start containers, with new mount and PID namespaces."""
-    USER_NAMESPACE = "user-namespace"
-    """Any user can start containers: a new user namespace contains their new mount and PID namespaces."""
-    NO_NAMESPACE = "no-namespace"
-    """Containers are plain processes. Nothing is mounted, so variables tell our client the real paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +47,6 @@ class ContainerError(ConfcomError):
     """A container cannot be created."""
 
     error_code = "container-not-created"
-
-
-@dataclass(frozen=True, slots=True)
-class Bind:
-    source: Path
-    container_path: str
-    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +180,6 @@ def _real_paths(plan: ContainerPlan) -> dict[str, str]:
     return found | ({"CONFCOM_SGX_ENCLAVE_DEVICE": device} if device else {})
 
 
-def find_tools(path: str) -> dict[str, str]:
-    search = os.pathsep.join([path, "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
-    return {name: place for name in TOOLS if (place := shutil.which(name, path=search))}
-
-
 async def choose_runtime(
     wanted: str, tools: Mapping[str, str], mark: Mapping[str, str], scratch: Path
 ) -> ContainerRuntime:
@@ -275,13 +234,14 @@ def root_script(plan: ContainerPlan, tools: Mapping[str, str], *, root: Path, re
 
     The script mounts the new root over the empty directory `root`, and creates the file `ready` afterwards.
     """
-    script = _Script(tools, root)
-    script.copy_directory(Path("/"), without={_DEV.name, _PROC.name})
-    for run in dict.fromkeys(os.path.realpath(path) for path in _RUN):
-        script.copy_directory(Path(run), without={_AESMD})
+    script = MountScript(tools, root)
+    script.copy_directory(Path("/"), without={DEV.name, PROC.name})
+    for run in run_directories():
+        script.copy_directory(run, without={AESMD})
     script.proc()
     script.dev()
     for bind in plan.binds:
+        _require_mount_point(bind)
         script.bind(bind)
     variables = [f"{name}={value}" for name, value in plan.env.items()]
     script.lines.append(f": > {shlex.quote(str(ready))}")
@@ -290,83 +250,13 @@ def root_script(plan: ContainerPlan, tools: Mapping[str, str], *, root: Path, re
     return "\n".join(["set -e", *script.lines, ""])
 
 
-class _Script:
-    def __init__(self, tools: Mapping[str, str], root: Path) -> None:
-        self.lines: list[str] = []
-        self._tools = tools
-        self._root = root
-        self._own = {_DEV}
-        """Directories on a tmpfs of the container, in which mount points can be created."""
-
-    def copy_directory(self, directory: Path, *, without: Collection[str]) -> None:
-        self._tmpfs(directory)
-        self._own.add(directory)
-        names = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
-        # Bind the directory that contains the new root first; later, it would contain the mounts made so far.
-        for name in sorted(names, key=lambda name: directory / name not in self._root.parents):
-            if name not in without:
-                self._copy(directory / name)
-
-    def proc(self) -> None:
-        self._run("mkdir", "-p", self._at(_PROC))
-        new = self._mount("-t", "proc", "proc", self._at(_PROC))
-        # If parts of /proc are hidden (as in containers), the kernel refuses to mount a complete /proc.
-        self.lines.append(f"{new} 2>/dev/null || {self._mount('--rbind', '/proc', self._at(_PROC))}")
-
-    def dev(self) -> None:
-        # The mode must be 755: in a world-writable, sticky directory, open(O_CREAT) fails on a device node.
-        self._tmpfs(_DEV)
-        for name in DEVICE_NODES:
-            if (_DEV / name).exists():
-                self._copy(_DEV / name)
-        for name, target in _DEV_LINKS.items():
-            self._run("ln", "-s", target, self._at(_DEV / name))
-        self._tmpfs(_DEV / "shm", mode="1777")
-
-    def bind(self, bind: Bind) -> None:
-        """Add one mount, at the path with links resolved, such as /run/aesmd for /var/run/aesmd."""
-        target = Path(os.path.realpath(bind.container_path))
-        own = self._own & set(target.parents)
-        if own == {Path("/")} and (Path("/") / target.parts[1]).exists() and not target.exists():
-            raise ContainerError(
-                f"nothing can be mounted at {bind.container_path}",
-                error_code="mount-point-missing",
-                why="the demo creates mount points only below /run, and in new directories of /",
-                remedy="choose another mountPath",
-            )
-        if bind.source.is_dir():
-            self._run("mkdir", "-p", self._at(target))
-        else:
-            self._run("mkdir", "-p", self._at(target.parent))
-            self.lines.append(f": >> {shlex.quote(self._at(target))}")
-        self.lines.append(self._mount("--bind", str(bind.source), self._at(target)))
-        if bind.read_only:
-            locked = os.statvfs(bind.source).f_flag
-            flags = [name for flag, name in _LOCKED_FLAGS.items() if locked & flag]
-            options = ",".join(["remount", "bind", "ro", *flags])
-            self.lines.append(self._mount("-o", options, self._at(target)))
-
-    def _copy(self, path: Path) -> None:
-        """Show a file or directory of the machine at the same path; show an empty one if the mount fails."""
-        if path.is_symlink():
-            self._run("ln", "-s", "--", str(path.readlink()), self._at(path))
-        elif path.is_dir():
-            self._run("mkdir", "-p", self._at(path))
-            self.lines.append(f"{self._mount('--rbind', str(path), self._at(path))} || :")
-        else:
-            self.lines.append(f": > {shlex.quote(self._at(path))}")
-            self.lines.append(f"{self._mount('--bind', str(path), self._at(path))} || :")
-
-    def _tmpfs(self, path: Path, mode: str = "755") -> None:
-        self._run("mkdir", "-p", self._at(path))
-        self.lines.append(self._mount("-t", "tmpfs", "-o", f"mode={mode}", "confcom-demo", self._at(path)))
-
-    def _at(self, path: Path) -> str:
-        return str(self._root.joinpath(*path.parts[1:]))
-
-    def _mount(self, *arguments: str) -> str:
-        # -n keeps mount(8) from writing to the machine's /run/mount.
-        return shlex.join([self._tools["mount"], "-n", *arguments])
-
-    def _run(self, tool: str, *arguments: str) -> None:
-        self.lines.append(shlex.join([self._tools[tool], *arguments]))
+def _require_mount_point(bind: Bind) -> None:
+    target = Path(os.path.realpath(bind.container_path))
+    on_tmpfs = not {DEV, *run_directories()}.isdisjoint(target.parents)
+    if not on_tmpfs and Path("/", target.parts[1]).exists() and not target.exists():
+        raise ContainerError(
+            f"nothing can be mounted at {bind.container_path}",
+            error_code="mount-point-missing",
+            why="the demo creates mount points only below /run, and in new directories of /",
+            remedy="choose another mountPath",
+        )

@@ -12,6 +12,7 @@ from confcom.demo.device_manager import Changes, DeviceManager, PluginRegistry
 from confcom.demo.job_file import Job
 from confcom.demo.ledger import AdmissionError, DeviceLedger
 from confcom.errors import ConfcomError
+from confcom.namespaces.mount_script import Bind
 
 GRACE_SECONDS = 5.0
 """Seconds between SIGTERM and SIGKILL for a deleted pod. The sample workload needs milliseconds."""
@@ -33,7 +34,7 @@ class Pod:
     message: str = ""
     error: ConfcomError | None = None
     exit_code: int | None = None
-    binds: tuple[container_runtime.Bind, ...] = ()
+    binds: tuple[Bind, ...] = ()
     process: container_runtime.ContainerProcess | None = None
     starting: bool = False
     """Whether the pod's container is being started, so that it cannot be stopped yet."""

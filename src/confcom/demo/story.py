@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from confcom.demo.container_runtime import SAMPLE_WORKLOAD, Image, Mode, choose_runtime, find_tools, sample_image
+from confcom.demo.container_runtime import SAMPLE_WORKLOAD, Image, choose_runtime, sample_image
 from confcom.demo.guardian import MARK_VARIABLE
 from confcom.demo.job_file import Job, example, read_job
 from confcom.demo.node import Node, Phase, Pod
 from confcom.demo.processes import READY_SECONDS, Processes, StepError, guarded
 from confcom.errors import ConfcomError, ExitCode, as_data, printable
 from confcom.kubernetes.names import REAL
+from confcom.namespaces.modes import Mode, find_tools
 
 VM_SIZE, EPC_MIB = "Standard_DC8_v2", 168
 

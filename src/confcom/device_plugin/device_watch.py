@@ -9,7 +9,9 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
+from confcom.daemon.readiness_log import NotReady
 from confcom.device_plugin.device_nodes import Device, HostDevices, NodeState, Problem, inspect_devices
 from confcom.device_plugin.epc import Discovery, EpcSource, NoSgxError, Platform, discover, find_driver
 from confcom.device_plugin.host import HostFiles
@@ -26,6 +28,12 @@ DEBOUNCE_POLLS = 3
 udev sets a new node's owner and mode late, and a driver update loads and unloads the driver more than once.
 This limits a flapping device to one registration per 6 s. A loss counts at the first inspection, because
 containers that start after the loss would fail."""
+
+
+NOT_EXAMINED: Final = NotReady("the node has not been examined yet", code="node-not-examined")
+JUST_APPEARED: Final = NotReady(
+    "SGX has just appeared; the plugin offers it after several successful checks", code="sgx-just-appeared"
+)
 
 
 @dataclass(slots=True)
@@ -58,7 +66,7 @@ class SgxSearch:
     simulated_epc_mib: int | None
     metrics: PluginMetrics
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    reason: str = "the node has not been examined yet"
+    problem: NotReady = NOT_EXAMINED
     devices: HostDevices = field(default_factory=HostDevices)
 
     async def find(self) -> Discovery:
@@ -80,23 +88,23 @@ class SgxSearch:
         return Inventory(
             platform=Platform.HARDWARE,
             registered=False,
-            epc=FoundEpc(EpcSource.NONE, self.reason),
-            accounting=EpcOffer(None, None, None, reason=self.reason),
+            epc=FoundEpc(EpcSource.NONE, self.problem.reason),
+            accounting=EpcOffer(None, None, None, reason=self.problem.reason),
             devices=self.devices.to_json(enclave=None, provision=None),
             resources=(),
         )
 
     def _inspect(self) -> Discovery | None:
         found: Discovery | None = None
-        reason = "SGX has just appeared; the plugin offers it after several successful checks"
+        problem = JUST_APPEARED
         try:
             found = discover(self.host, simulated_epc_mib=self.simulated_epc_mib)
         except NoSgxError as error:
-            reason = str(error)
-            if reason != self.reason:
-                extra = {"event": "no-sgx", "reason": reason, "code": error.error_code}
+            problem = NotReady(str(error), code=error.error_code)
+            if problem != self.problem:
+                extra = {"event": "no-sgx", "reason": problem.reason, "code": problem.code}
                 _logger.warning("no SGX to offer yet", extra=extra)
-        self.reason = reason
+        self.problem = problem
         if found is None or found.platform is Platform.HARDWARE:
             self.devices = inspect_devices(self.host)
             self.metrics.record_devices(self.devices, offered=(Device.ENCLAVE,))

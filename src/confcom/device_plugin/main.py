@@ -13,13 +13,14 @@ from typing import TextIO
 
 from prometheus_client import CollectorRegistry
 
+from confcom.daemon.common_metrics import ReadinessMetrics, daemon_registry
 from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.probe_server import JSON, ProbeResponse, Route, serve_probes, standard_routes
-from confcom.daemon.readiness_log import ReadinessLog
+from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
 from confcom.device_plugin.allocation import Allocator
 from confcom.device_plugin.device_nodes import Device
-from confcom.device_plugin.device_watch import DeviceWatch, SgxSearch
+from confcom.device_plugin.device_watch import NOT_EXAMINED, DeviceWatch, SgxSearch
 from confcom.device_plugin.endpoint import Endpoint, require_directory
 from confcom.device_plugin.epc import Discovery
 from confcom.device_plugin.epc_in_use import find_epc_in_use
@@ -78,22 +79,25 @@ class DevicePlugin:
             )
         await stop.wait()
 
-    def not_ready_reason(self) -> str | None:
+    def problem(self) -> NotReady | None:
         """Return why the plugin is not ready (a device is lost, or a resource was not registered yet), or None.
 
         One stream since the start makes a resource ready. In an update, the older plugin is deleted once the
         newer plugin is ready, or at once if the older one is not ready. Up to 1.36 the kubelet ends the newer
         plugin's stream when the older one ends, so readiness must not depend on the present stream.
         """
-        reasons = {name: self.watch.availability[name].reason for name in self.watch.availability}
-        lost = [one.name for one in self.plan.resources if reasons[_device_of(one)]]
+        reasons = {device: one.reason for device, one in self.watch.availability.items()}
+        lost = [one for one in self.plan.resources if reasons[_device_of(one)]]
         if lost:
-            return ": ".join([f"no socket is served for {', '.join(lost)}", *sorted({*reasons.values()} - {""})])
+            names = ", ".join(one.name for one in lost)
+            reason = ": ".join([f"no socket is served for {names}", *sorted({*reasons.values()} - {""})])
+            return NotReady(reason, code=self.watch.availability[_device_of(lost[0])].code)
         unknown = [registrar for registrar in self.registrars if not registrar.status.registrations]
         if unknown:
             names = ", ".join(registrar.resource_name for registrar in unknown)
             problems = sorted({registrar.status.problem for registrar in unknown})
-            return ": ".join([f"the kubelet has not registered {names} yet", *problems])
+            reason = ": ".join([f"the kubelet has not registered {names} yet", *problems])
+            return NotReady(reason, code=unknown[0].status.code)
         return None
 
     def inventory(self) -> Inventory:
@@ -167,13 +171,14 @@ def probe_routes(
     The plugin is ready once the kubelet has watched every resource at least once. `/inventory` shows whether
     the kubelet watches the resources now.
     """
-    log = ReadinessLog("starting", clock)
+    log = ReadinessLog(NOT_EXAMINED, clock)
 
-    def not_ready_reason() -> str | None:
+    def problem() -> NotReady | None:
         now = target()
-        return log.tell(now.reason if isinstance(now, SgxSearch) else now.not_ready_reason())
+        return log.tell(now.problem if isinstance(now, SgxSearch) else now.problem())
 
-    routes = standard_routes(not_ready_reason, registry)
+    registry.register(ReadinessMetrics("device_plugin", problem))
+    routes = standard_routes(problem, registry)
     return routes | {"/inventory": lambda: ProbeResponse(target().inventory().to_json(), content_type=JSON)}
 
 
@@ -225,8 +230,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
     def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
-        registry = CollectorRegistry()
-        registry.register(log.dropped)
+        registry = daemon_registry(log)
         return run_daemon(lambda stop: serve(settings, stop, registry), stop_deadline=STOP_SECONDS)
 
     return exit_status(body, stderr=stderr)

@@ -109,6 +109,9 @@ class Registrar:
     _registered_at: float = -math.inf
     _offered_at: float = -math.inf
 
+    def __post_init__(self) -> None:
+        self._set_registered(registered=False)
+
     @property
     def socket_path(self) -> Path | None:
         return None if self._endpoint is None else self._endpoint.path

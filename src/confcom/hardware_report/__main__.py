@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from confcom.client.address import EXCHANGE_SECONDS
+from confcom.errors import JSON_SCHEMA
 from confcom.hardware_report.report import HOST, local_report
 
 
@@ -16,7 +17,7 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=EXCHANGE_SECONDS, help="seconds for one call of AESM")
     chosen = parser.parse_args()
     report = local_report(os.environ, host_root=chosen.host_root, call_seconds=chosen.timeout)
-    sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    sys.stdout.write(json.dumps({"schema": JSON_SCHEMA, **report}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The manifests of a test's namespace and Pods, and the label by which a later run finds what is left of them. Pure."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Sequence
+from datetime import timedelta
 
 from confcom.addon.preflight import ENFORCE_LABEL, PRIVILEGED
 from confcom.kubernetes.names import AESM_DIRECTORY
@@ -15,7 +15,7 @@ NAME_PREFIX = "confcom-test-"
 USER = 10002
 """The user ID of the sample workload's image; it owns no file on any node."""
 GRACE_SECONDS = 60
-"""Time beyond a Pod's deadline for its start, its removal, and clocks that differ."""
+"""Time beyond a Pod's deadline for its start and its removal."""
 _LIMITS = {"cpu": "500m", "memory": "256Mi"}
 """Limits of the sample, which needs 30 MiB and 0.3 s; namespaces with quotas demand limits."""
 _REQUESTS = {"cpu": "10m", "memory": "64Mi"}
@@ -26,13 +26,17 @@ def lifetime(pods: int, at_once: int, timeout: int) -> int:
     return -(-pods // at_once) * timeout + GRACE_SECONDS
 
 
-def expired(things: Iterable[KubernetesObject], now: datetime) -> tuple[KubernetesObject, ...]:
-    """Return the test's namespaces or Pods that are older than their label allows."""
+def expired(things: Collection[KubernetesObject]) -> tuple[KubernetesObject, ...]:
+    """Return the test's namespaces or Pods that are older than their label allows, when the newest thing was created.
+
+    The API server's clock sets creation times. The clock of this machine may differ from it.
+    """
+    created = {name_of(thing): time_of(text(thing, "metadata", "creationTimestamp")) for thing in things}
+    newest = max(filter(None, created.values()), default=None)
 
     def is_expired(thing: KubernetesObject) -> bool:
-        created = time_of(text(thing, "metadata", "creationTimestamp"))
-        seconds = str(labels_of(thing).get(TEST_LABEL, ""))
-        old = created and seconds.isdecimal() and now - created > timedelta(seconds=int(seconds))
+        time, seconds = created[name_of(thing)], str(labels_of(thing).get(TEST_LABEL, ""))
+        old = time and newest and seconds.isdecimal() and newest - time > timedelta(seconds=int(seconds))
         return bool(old) and name_of(thing).startswith(NAME_PREFIX)
 
     return tuple(filter(is_expired, things))
@@ -88,7 +92,7 @@ def pod_spec(target: Target, challenge: bytes, *, image: str, timeout: int) -> K
             "runAsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        # The scheduler places the Pod, so that it is told why there is no place; `nodeName` would bypass the scheduler.
+        # The scheduler places the Pod, and says why it cannot; with `nodeName`, there would be no scheduler.
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}},
         "tolerations": listing(template, "tolerations"),
         "imagePullSecrets": listing(template, "imagePullSecrets"),

@@ -29,7 +29,7 @@ class Report:
 
     def to_json(self) -> dict[str, object]:
         counts = {"nodes": len(self.results), "failed": len(self.failed)}
-        head = {"schema": 1, "ok": self.exit_code == ExitCode.OK, **counts, "seconds": round(self.seconds, 1)}
+        head = {"ok": self.exit_code == ExitCode.OK, **counts, "seconds": round(self.seconds, 1)}
         return head | {"results": [one.to_json() for one in self.results]}
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TextIO
 
+from cryptography import x509
 from prometheus_client import CollectorRegistry
 
 from confcom import passed_descriptors
+from confcom.daemon.common_metrics import ReadinessMetrics, daemon_registry
 from confcom.daemon.logs import LogLimiter, LogStream, configure_logging
 from confcom.daemon.probe_server import Route, serve_probes, standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
@@ -32,7 +34,7 @@ from confcom.quote_helper.takeover.takeover_policy import TOKEN_BITS, Instance
 from confcom.quote_helper.transport.peers import ByPod, by_uid
 from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_helper.transport.slow_peers import SlowPeers
-from confcom.quote_provider.base import Backend
+from confcom.quote_provider.base import Backend, Certificate
 from confcom.sgx.pck.platform_page import SgxKind
 
 _logger = logging.getLogger(__name__)
@@ -67,13 +69,13 @@ class QuoteHelper:
         self._instance = instance
         self._limits = limits
         self._metrics = HelperMetrics(registry)
-        self._metrics.readiness_changed(PREPARING)
-        self._readiness = ReadinessLog(PREPARING.reason, clock)
+        self._readiness = ReadinessLog(PREPARING, clock)
+        registry.register(ReadinessMetrics("quote_helper", lambda: self._readiness.problem))
         self._refuses_descriptors = passed_descriptors.are_refusable()
         protection = REFUSED if self._refuses_descriptors else WATCHED
         _logger.info("descriptors in messages of clients: %s", protection)
         self._routes = standard_routes(
-            lambda: self._readiness.reason, registry, note=f"descriptors of clients: {protection}"
+            lambda: self._readiness.problem, registry, note=f"descriptors of clients: {protection}"
         ) | dict(more_routes)
         self._stopping = False
         self._clock = clock
@@ -112,14 +114,8 @@ class QuoteHelper:
         )
 
         def show_readiness() -> None:
-            problem = provider.problem or sockets.problem or server.memory_problem
-            if self._stopping:
-                return
-            self._metrics.readiness_changed(problem)
-            if problem is None:
-                self._readiness.tell(None)
-            else:
-                self._readiness.tell(problem.reason, code=problem.code, expected=problem.expected)
+            if not self._stopping:
+                self._readiness.tell(provider.problem or sockets.problem or server.memory_problem)
 
         def provider_changed() -> None:
             sockets.set_can_quote(can_quote=provider.ready)
@@ -162,8 +158,7 @@ class QuoteHelper:
             await stop.wait()
             keeping.cancel()
         self._stopping = True
-        self._readiness.reason = STOPPING.reason
-        self._metrics.readiness_changed(STOPPING)
+        self._readiness.problem = STOPPING
         alone = is_removal(self._settings.removal_file, self._wall_clock())
         await sockets.hand_over(0 if alone else self._settings.handover_seconds)
         handed_over.set()
@@ -175,10 +170,14 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
     def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
-        registry = CollectorRegistry()
-        registry.register(log.dropped)
+        registry = daemon_registry(log)
         hardware = settings.provider is ProviderKind.AESMD
         platform = PlatformRecord(SgxKind.HARDWARE if hardware else SgxKind.SIMULATED, time.time)
+
+        def set_certificate(metrics: HelperMetrics, role: Certificate, certificate: x509.Certificate) -> None:
+            metrics.set_certificate_end(role, certificate.not_valid_after_utc)
+            if role is Certificate.PCK:
+                platform.set_pck(certificate)
 
         def open_backend(metrics: HelperMetrics) -> Backend:
             if hardware:
@@ -188,7 +187,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                     settings.aesmd_socket,
                     expected_root=settings.expected_root,
                     on_restart=lambda cause: metrics.aesmd_restarts.labels(cause).inc(),
-                    on_pck=platform.set_pck,
+                    on_pck=lambda pck: set_certificate(metrics, Certificate.PCK, pck),
                 )
             from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
             from confcom.quote_provider.state_directory import default_state_dir  # noqa: PLC0415 # after bind
@@ -200,8 +199,8 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                 qe_isv_svn=settings.simulated_qe_isvsvn,
             )
             metrics.simulated_root.labels(backend.root).set(1)
-            if backend.pck is not None:
-                platform.set_pck(backend.pck)
+            for role, certificate in backend.certificates.items():
+                set_certificate(metrics, role, certificate)
             return backend
 
         helper = QuoteHelper(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -9,8 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
-from confcom.daemon.readiness_log import NotReady
 from confcom.quote_helper.transport.handler import DropReason
+from confcom.quote_provider.base import Certificate
 
 LOOP_LOOK_SECONDS: Final = 0.05
 """Interval between measurements of the event loop's delay: at least one meets a stall of 50 ms, the longest
@@ -53,12 +54,6 @@ class HelperMetrics:
             "confcom_quote_helper_accepting_paused", "Times that accepting connections was paused"
         )
         self.waiting = gauge("confcom_quote_helper_waiting", "Requests waiting for the quote provider or in the queue")
-        self._ready = gauge("confcom_quote_helper_ready", "1 if the self-test passed and the helper owns the socket")
-        self._not_ready = gauge(
-            "confcom_quote_helper_not_ready_info",
-            "1 for the code of the problem that keeps the helper from being ready",
-            ["code"],
-        )
         self.losses = counter("confcom_quote_helper_provider_losses", "Times that a working quote provider was lost")
         self.aesmd_restarts = counter(
             "confcom_quote_helper_aesmd_restarts_requested",
@@ -69,6 +64,12 @@ class HelperMetrics:
             "confcom_quote_helper_simulated_root_info",
             "1 for the simulated root in use: SHA-256 of its certificate; the same on all nodes",
             ["sha256"],
+        )
+        self._certificate_ends = gauge(
+            "confcom_quote_helper_certificate_not_after_timestamp_seconds",
+            "End of a certificate's validity (Unix time); certificate: pck or simulated_root. The PCK certificate of "
+            "hardware is known from the first relayed quote on",
+            ["certificate"],
         )
         self.loop_stall = Histogram(
             "confcom_quote_helper_loop_stall_seconds",
@@ -83,11 +84,8 @@ class HelperMetrics:
             series = self._answers[kind, code] = self._requests.labels(kind.call, AesmErrorCode(code).name.lower())
         series.observe(seconds)
 
-    def readiness_changed(self, problem: NotReady | None) -> None:
-        self._ready.set(problem is None)
-        self._not_ready.clear()
-        if problem is not None:
-            self._not_ready.labels(problem.code).set(1)
+    def set_certificate_end(self, certificate: Certificate, end: datetime) -> None:
+        self._certificate_ends.labels(certificate).set(end.timestamp())
 
 
 async def watch_loop(clock: Callable[[], float], late: Callable[[float], None]) -> None:

@@ -1,7 +1,8 @@
 """The interface between the quote helper and a quote provider."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from cryptography import x509
@@ -83,6 +84,11 @@ class CallsInLoop(Protocol):
         """Abort all calls; `done` is not called afterwards."""
 
 
+class Certificate(StrEnum):
+    PCK = "pck"
+    SIMULATED_ROOT = "simulated_root"
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     provider: QuoteProvider
@@ -91,8 +97,8 @@ class Backend:
     QuoteProviderError, and may block if the provider's calls wait."""
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
-    pck: x509.Certificate | None = None
-    """The platform's PCK certificate if it is known before the first quote."""
+    certificates: Mapping[Certificate, x509.Certificate] = field(default_factory=dict)
+    """The platform's certificates that are known before the first quote."""
     self_test_seconds: float | None = None
     """Time limit of a self-test, after which the provider counts as hung; None for the helper's limit."""
     waits_for: str = "itself"

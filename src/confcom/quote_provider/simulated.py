@@ -4,7 +4,7 @@ from cryptography import x509
 
 from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.quote_provider.base import QuoteProviderError
+from confcom.quote_provider.base import Certificate, QuoteProviderError
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.sgx.certificates import key_id
 from confcom.sgx.report import QeReportInfo, Report
@@ -33,8 +33,9 @@ class SimulatedQuoteProvider:
         return ExpectedRoot(key_id(self._platform.pki.root.certificate))
 
     @property
-    def pck(self) -> x509.Certificate:
-        return self._platform.pki.pck.certificate
+    def certificates(self) -> dict[Certificate, x509.Certificate]:
+        pki = self._platform.pki
+        return {Certificate.PCK: pki.pck.certificate, Certificate.SIMULATED_ROOT: pki.root.certificate}
 
     @property
     def last_identity(self) -> QuotingTarget:

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from confcom.daemon.common_metrics import daemon_registry
 from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.probe_server import serve_probes, standard_routes
 from confcom.daemon.supervision import exit_status, run_daemon
@@ -50,8 +51,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
     def body(log: LogStream) -> int:
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
-        registry = CollectorRegistry()
-        registry.register(log.dropped)
+        registry = daemon_registry(log)
         state_dir = settings.state_dir or default_state_dir(environ)
         return run_daemon(lambda stop: serve(settings, state_dir, stop, registry))
 

@@ -62,7 +62,8 @@ class FileSets:
     files: Sequence[Path]
 
     def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral | None:
-        found, refused = dict[int, Collateral](), CollateralError("no collateral was given")
+        found = dict[int, Collateral]()
+        refused: MalformedError = CollateralError("no collateral was given")
         for file in self.files:
             for newest in (False, True):
                 try:

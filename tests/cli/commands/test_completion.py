@@ -54,7 +54,7 @@ def test_after_a_command_that_is_not_there_the_commands_are_offered(completed):
         ("confcom quote-helper --state-dir /va", ["dir,/va"]),
         ("confcom quote-helper --socket /va", ["file,/va"]),
         ("confcom device-plugin --simulated-epc-mib ", []),
-        ("confcom ver", ["plain,verify"]),
+        ("confcom ver", ["plain,verify", "plain,version"]),
         ("confcom demo --mode u", ["plain,user-namespace"]),
     ],
 )

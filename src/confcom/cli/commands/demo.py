@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -15,38 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from confcom.cli.output_option import TEXT, output_option
+from confcom.cli.output_option import TEXT, output_option, show_json
 from confcom.cli.path_type import NamedPath
 from confcom.errors import ExitCode, printable
+from confcom.namespaces.modes import AUTO, Mode
 
 if TYPE_CHECKING:
-    from confcom.demo.story import Demo, DemoReport, StepReport
-
-WATCH_SECONDS = 0.5
-"""Seconds between two checks by `confcom demo --keep` that the daemons are alive."""
+    from confcom.demo.story import DemoReport, StepReport
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 SIGNALLED = 128
 """If a signal ends a program, shells report this number plus the signal's number as the exit code."""
 
-MODES = ("auto", "root", "user-namespace", "no-namespace")
+MODES = (AUTO, *(mode.value for mode in Mode))
 
 NEXT = """
 Where to go next:
-  a quote for your own program   confcom demo --keep, and docs/tutorial/first-quote.md
+  a quote for your own program   confcom run -- PROGRAM, and docs/how-to/run-a-program.md
   on a cluster, without SGX      docs/how-to/cluster-without-sgx.md
   what all this is               docs/explanation/architecture.md"""
 
 
 @click.command()
 @click.option("-v", "--verbose", is_flag=True, help="Print more details, and the commands that each step ran.")
-@click.option(
-    "--keep", is_flag=True, help="Keep everything running at the end, and print commands to try; Ctrl-C stops it."
-)
-@click.option(
-    "--mode", type=click.Choice(MODES), default="auto", show_default=True, help="How containers are isolated."
-)
+@click.option("--mode", type=click.Choice(MODES), default=AUTO, show_default=True, help="How containers are isolated.")
 @click.option(
     "--dir",
     "folder",
@@ -54,7 +46,7 @@ Where to go next:
     help="A new or empty directory with a short path; it is emptied at the end.  [default: a temporary one]",
 )
 @output_option
-def demo(*, verbose: bool, keep: bool, mode: str, folder: Path | None, output: str) -> None:
+def demo(*, verbose: bool, mode: str, folder: Path | None, output: str) -> None:
     """Run the whole sequence on this machine, without SGX hardware.
 
     The demo creates a simulated SGX platform, starts a node with its device plugin and quote helper, and runs the Job
@@ -65,14 +57,13 @@ def demo(*, verbose: bool, keep: bool, mode: str, folder: Path | None, output: s
     Examples:
       confcom demo
       confcom demo -v                     with the commands of each step
-      confcom demo --keep                 keep it running for your own program
       confcom demo --output json | jq .ok
       confcom demo --mode no-namespace    containers as plain processes
     """
     if output == TEXT:
         click.echo("confcom demo: confidential computing on one node, without Kubernetes and without SGX hardware")
-    printer = StepPrinter(enabled=output == TEXT, verbose=verbose or keep)
-    outcome = asyncio.run(_until_signal(_run(mode, folder, printer, keep=keep)))
+    printer = StepPrinter(enabled=output == TEXT, verbose=verbose)
+    outcome = asyncio.run(_until_signal(_run(mode, folder, printer)))
     if isinstance(outcome, signal.Signals):
         if output == TEXT:
             click.echo("Stopped; nothing is left.", err=True)
@@ -100,7 +91,7 @@ async def _until_signal(main: Coroutine[Any, Any, DemoReport]) -> DemoReport | s
         return received[0]
 
 
-async def _run(mode: str, folder: Path | None, printer: StepPrinter, *, keep: bool) -> DemoReport:
+async def _run(mode: str, folder: Path | None, printer: StepPrinter) -> DemoReport:
     from confcom.demo.processes import prepare_folder
     from confcom.demo.story import open_demo, run
 
@@ -108,17 +99,9 @@ async def _run(mode: str, folder: Path | None, printer: StepPrinter, *, keep: bo
     async with open_demo(path, mode, os.environ, owns_folder=owned) as opened:
         report = await run(opened, begin=printer.begin, end=printer.end)
         printer.result(report)
-        if keep and printer.enabled:
-            click.echo(_advice(opened) if report.ok else f"\n{path} stays until Ctrl-C; its logs are in logs/.")
-        while keep:
-            await asyncio.sleep(WATCH_SECONDS)
-            if report.ok:
-                opened.processes.require_alive()
     if not printer.enabled:
         return report
-    if not report.ok:
-        click.echo("`confcom demo --keep` keeps the daemons and their logs for a look.", err=True)
-    else:
+    if report.ok:
         click.echo(f"Nothing is left on this machine.\n{NEXT}")
         if shutil.which("confcom") is None:
             click.echo(f"To have `confcom` on your PATH: . {Path(sys.executable).parent}/activate")
@@ -154,30 +137,6 @@ class StepPrinter:
 
     def result(self, report: DemoReport) -> None:
         if not self.enabled:
-            click.echo(json.dumps(asdict(report), indent=2))
+            show_json(asdict(report))
         elif report.ok:
             click.echo(f"\nAll {len(report.steps)} steps ok, {report.seconds:.1f} s.")
-
-
-def _advice(opened: Demo) -> str:
-    from confcom.demo.story import TRUST
-
-    socket, trust = opened.node.aesm_socket, opened.file(TRUST)
-    return f"""
-Everything stays up until Ctrl-C, which empties {opened.processes.folder}, whatever is in it.
-The commands above can be repeated. Three more things to try, in another terminal and another folder:
-
- 1. Your own program gets a quote, in six lines of Python ({sys.executable}):
-      from confcom.client import AesmClient
-      from confcom.simulation.enclave import SimulatedEnclave
-      client = AesmClient("{socket}")
-      target = client.init_quote().target_info
-      report = SimulatedEnclave.from_name("mine").create_report(target, b"my challenge".ljust(64, b"\\0"))
-      open("mine.bin", "wb").write(client.get_quote(report).quote)
-
- 2. Your own container gets one, through Intel's libsgx-quote-ex (an enclave built in the SDK's simulation mode):
-      docker run --rm -e SGX_AESM_ADDR=1 -v {socket.parent}:/var/run/aesmd YOUR_IMAGE
-
- 3. A relying party checks it:
-      confcom verify mine.bin --root {trust}/root.pem --collateral {trust}/collateral --allow-simulated
-    (exit code 3: authentic, but you did not say which enclave you expect; --mrenclave does)"""

@@ -2,13 +2,12 @@
 
 import base64
 import functools
-import json
 import shlex
 from pathlib import Path
 
 import click
 
-from confcom.cli.output_option import JSON, output_option
+from confcom.cli.output_option import JSON, output_option, show_json
 from confcom.cli.path_type import NamedPath
 from confcom.errors import OutputError, SettingsError, printable
 
@@ -105,7 +104,7 @@ def quote(
     }
     encoded = base64.b64encode(quoted.quote).decode()
     if output == JSON:
-        click.echo(json.dumps({**facts, "quote": encoded}, indent=2))
+        show_json({**facts, "quote": encoded})
         return
     say = functools.partial(click.echo, err=out == STDOUT)
     say(f"A quote of {facts['quote_size']} bytes, through {printable(str(client.socket_path))}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from confcom.cli.add_on_options import cluster_options, opened, timeout_option
 from confcom.cli.output_option import show_result
-from confcom.errors import ExitCode, printable
+from confcom.cli.path_type import NamedPath
+from confcom.errors import ExitCode, OutputError, printable
 
 if TYPE_CHECKING:
     from confcom.kubernetes.kubectl_flags import Login
@@ -18,8 +20,11 @@ if TYPE_CHECKING:
 @click.option("--wait", is_flag=True, help="Wait until every node is ready and shows its EPC, then show the state.")
 @timeout_option
 @click.option("--all-nodes", is_flag=True, help="Print each node, problem and workload, however many there are.")
+@click.option("--html", type=NamedPath(dir_okay=False), help="Also write the state as one HTML page into this file.")
 @cluster_options
-def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: Login, output: str) -> None:
+def status(
+    *, wait: bool, timeout: int, all_nodes: bool, html: Path | None, namespace: str, login: Login, output: str
+) -> None:
     """Show the add-on's state on each node, its problems, and the workloads with EPC.
 
     In a large cluster, the output has one line for all healthy nodes, and reports similar problems once, with the
@@ -35,9 +40,13 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
     asks up to 20 device plugins for their EPC, and up to 20 quote helpers and the server of collateral for their root,
     which must be the Secret's root. Objects with the add-on's labels that helm did not record are problems.
 
+    `--html` is for those who have no Prometheus, and for a ticket. The page has every node, and loads nothing from
+    elsewhere. The page contains names of nodes, namespaces and workloads.
+
     \b
     Examples:
       confcom status
+      confcom status --html status.html
       confcom status --wait
       confcom status --all-nodes
       confcom status -o json | jq .ok
@@ -52,6 +61,7 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
     from confcom.addon.readiness import NOT_CREATED, NOT_SHOWN, wait_until_ready
     from confcom.addon.snapshot import read_cluster
     from confcom.addon.status import add_on_status
+    from confcom.cli.status_page import status_page
     from confcom.cli.status_table import status_lines
 
     with opened(login, namespace) as add_on:
@@ -59,6 +69,20 @@ def status(*, wait: bool, timeout: int, all_nodes: bool, namespace: str, login: 
             wait_until_ready(add_on, timeout=timeout, until_gone=NOT_CREATED | NOT_SHOWN)
         found = add_on_status(read_cluster(add_on.helm, add_on.now))
     lines = status_lines(found, everything=all_nodes)
+    if html:
+        _write(html, "\n".join(status_page(found, add_on.now())))
     show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, map(printable, lines), output)
     if not found.ok:
         click.get_current_context().exit(ExitCode.NOT_READY)
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written",
+            error_code="page-not-written",
+            why=error.strerror or str(error),
+            remedy="give --html a file in a directory that you may write to",
+        ) from error

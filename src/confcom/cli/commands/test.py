@@ -95,7 +95,7 @@ def test(
     from confcom.node_test.judgement import file_trust
     from confcom.node_test.report import end_lines, node_line
     from confcom.node_test.report import junit as junit_document
-    from confcom.node_test.run import RunRequest, run_test
+    from confcom.node_test.runner import NodeTestRequest, run_test
     from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
 
     if nodes and everything:
@@ -106,7 +106,8 @@ def test(
         raise click.UsageError("--image needs --mrenclave or --mrsigner, and --root and --collateral.")
     load_dcap_qvl()
     trust = file_trust(root, collateral, mrenclave, mrsigner) if root and collateral else None
-    request = RunRequest(nodes, everything, timeout, image, trust, place, timedelta(days=fail_within), without_program)
+    within = timedelta(days=fail_within)
+    request = NodeTestRequest(nodes, everything, timeout, image, trust, place, within, without_program)
     with options.opened(login, namespace) as add_on:
         report = run_test(add_on, request, lambda one: click.echo(node_line(one)) if output == TEXT else None)
     if junit:

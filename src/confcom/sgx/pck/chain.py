@@ -6,7 +6,7 @@ and also checks the certificates' names.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Self
+from typing import Self
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -23,7 +23,6 @@ from confcom.sgx.quote import Quote
 CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
 """Text that the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL
 Profile"; QVL requires the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
-_ECDSA_SHA256: Final = ec.ECDSA(hashes.SHA256())
 
 PCK_CAS = ("PLATFORM", "PROCESSOR")
 """Intel's authorities of PCK certificates."""
@@ -160,7 +159,7 @@ def is_signed_by(key: object, signature: bytes, data: bytes) -> bool:
         return False
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
-        key.verify(encode_dss_signature(r, s), data, _ECDSA_SHA256)
+        key.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
     except (InvalidSignature, ValueError):
         return False
     return True

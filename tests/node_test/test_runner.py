@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from confcom.node_test.run import MAX_PODS
+from confcom.node_test.runner import MAX_PODS
 from confcom.quote_provider.export import export_platform
 from confcom.sample_workload import DEFAULT_ENCLAVE_NAME, RESULT_PREFIX
 from confcom.simulation.enclave import SimulatedEnclave

@@ -51,7 +51,7 @@ CHALLENGE_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class RunRequest:
+class NodeTestRequest:
     """What the person asked for."""
 
     nodes: tuple[str, ...]
@@ -83,7 +83,7 @@ class _Running:
     """The Pod as it was last seen."""
 
 
-def run_test(add_on: AddOn, request: RunRequest, show: Callable[[NodeResult], None]) -> Report:
+def run_test(add_on: AddOn, request: NodeTestRequest, show: Callable[[NodeResult], None]) -> Report:
     """Test nodes of the add-on's cluster; `show` gets each result as soon as it is there.
 
     Raises:
@@ -96,9 +96,6 @@ def run_test(add_on: AddOn, request: RunRequest, show: Callable[[NodeResult], No
     pods = sorted(map(daemon_pod, api.list(POD, source)), key=lambda one: one.created)
     chosen = select(targets(read_nodes(api), daemon_sets, pods), request.nodes, everything=request.everything)
     run = _Run(add_on, request, chosen, [*map(Workload.parse, daemon_sets)])
-    kind = POD if request.namespace else NAMESPACE
-    for left in pod.expired(api.list(kind, request.namespace), add_on.now()):
-        api.delete(kind, name_of(left), request.namespace)
     found = {}
     with run.place():
         for result in run.results():
@@ -111,7 +108,7 @@ class _Run:
     """The namespace and the Pods of one run. Without a required permission, nothing is made."""
 
     def __init__(
-        self, add_on: AddOn, request: RunRequest, chosen: Sequence[Target], daemons: Sequence[Workload]
+        self, add_on: AddOn, request: NodeTestRequest, chosen: Sequence[Target], daemons: Sequence[Workload]
     ) -> None:
         self._add_on, self._request, self._chosen = add_on, request, chosen
         self._api, self._name = add_on.cluster.api, pod.NAME_PREFIX + secrets.token_hex(4)
@@ -146,11 +143,17 @@ class _Run:
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
-        """Make a namespace with copies of the pull secrets, and remove it; of a person's namespace, remove our Pods."""
+        """Make a namespace with copies of the pull secrets, and remove it; of a person's namespace, remove our Pods.
+
+        What expired runs left is removed first.
+        """
         own = not self._request.namespace
+        kind, namespace = (NAMESPACE, "") if own else (POD, self._namespace)
         try:
             if own:
                 self._api.create(pod.namespace_manifest(self._namespace, self._seconds, self._chosen))
+            for left in pod.expired([*self._api.list(kind, namespace)]):
+                self._api.delete(kind, name_of(left), namespace)
             for name in sorted(self._pull_secrets):
                 if found := self._api.get(SECRET, name, self._add_on.cluster.namespace):
                     self._api.create({**found, "metadata": {"name": name, "namespace": self._namespace}})

@@ -1,0 +1,161 @@
+"""Reads a cluster's add-on with the user's permissions, and writes the archive: whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import platform
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import confcom
+from confcom.addon import api as kinds
+from confcom.addon.api import AT_ONCE
+from confcom.addon.command import AddOn
+from confcom.addon.daemon_pods import event_time
+from confcom.addon.login import Cluster
+from confcom.addon.owned_objects import KINDS, owned_objects
+from confcom.addon.problems import OptionalReads
+from confcom.addon.snapshot import read_cluster
+from confcom.addon.status import add_on_status
+from confcom.errors import OutputError
+from confcom.kubernetes.objects import KubernetesObject, name_of
+from confcom.sysdump.archive import MAX_FILE, NOT_READ, Archive, last_lines
+from confcom.sysdump.redaction import Redaction
+from confcom.sysdump.selection import MAX_PODS, Source, chosen_pods, sources
+
+MAX_EVENTS = 2_000
+"""Maximum number of events; a cluster keeps events for an hour, and a failing Pod causes some hundred in an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemDump:
+    path: Path | None
+    """The written file; None after a dry run."""
+    files: tuple[str, ...]
+    not_read: tuple[str, ...]
+    size: int = 0
+    """Bytes of the written file."""
+
+    def to_json(self) -> dict[str, object]:
+        shown = {"file": str(self.path) if self.path else None, "bytes": self.size}
+        return {**shown, "files": list(self.files), "not_read": list(self.not_read)}
+
+
+def default_name(now: datetime) -> Path:
+    return Path(f"confcom-sysdump-{now:%Y%m%dT%H%M%SZ}.tar.gz")
+
+
+def write_dump(add_on: AddOn, path: Path, kubectl_version: Callable[[], str]) -> SystemDump:
+    """Read everything that the user may read, and write the archive, which only this user can read."""
+    with _whole_or_absent(path) as file:
+        archive, from_pods, redaction = _read_cluster(add_on, kubectl_version)
+        _read_pods(add_on, from_pods, archive, redaction)
+        packed = archive.packed(path.name.partition(".")[0] or "confcom-sysdump", add_on.now())
+        file.write(packed)
+    return SystemDump(path, (*archive.files, NOT_READ), tuple(archive.not_read), len(packed))
+
+
+def list_dump(add_on: AddOn, kubectl_version: Callable[[], str]) -> SystemDump:
+    """Return the names of the files that `write_dump` would write; no log and no page is read."""
+    archive, from_pods, _ = _read_cluster(add_on, kubectl_version)
+    return SystemDump(None, (*archive.files, *(one.name for one in from_pods), NOT_READ), tuple(archive.not_read))
+
+
+def _read_cluster(add_on: AddOn, kubectl_version: Callable[[], str]) -> tuple[Archive, Sequence[Source], Redaction]:
+    """Return an archive with all files that are not read from Pods, what to read from Pods, and what to hide."""
+    cluster, helm, reads, archive = add_on.cluster, add_on.helm, OptionalReads(), Archive()
+    add_on.reporter.say("Reading the add-on's state ...")
+    found: dict[str, object] = {
+        "versions.json": {
+            "confcom": confcom.__version__,
+            "python": platform.python_version(),
+            "kubectl": reads.read("kubectl's version", kubectl_version),
+            "helm": reads.read("helm's version", helm.version),
+            "api_server": reads.read("the API server's version", cluster.api.server_version),
+        },
+        "values.json": reads.read("values.json", helm.values),
+        "status.json": reads.read("status.json", lambda: add_on_status(read_cluster(helm, add_on.now)).to_json()),
+        "events.json": reads.read("events.json", lambda: _events(cluster)),
+    }
+    for kind in KINDS:
+        for one in reads.read(f"objects/{kind[1]}", partial(_objects, cluster, kind)) or ():
+            found[f"objects/{kind[1]}-{name_of(one)}.json"] = one
+    pods = reads.read("pods", lambda: chosen_pods(cluster.api.list(kinds.POD, cluster.namespace)))
+    chosen, others = pods or ((), 0)
+    found |= {f"pods/{name_of(pod)}/pod.json": pod for pod in chosen}
+    redaction = Redaction.of(found.values())
+    for name, thing in found.items():
+        if thing is not None:
+            archive.add(name, redaction.json(thing))
+    for failure in reads.failures:
+        archive.leave_out(redaction.text(str(failure)))
+    if others:
+        archive.leave_out(f"pods: {others} more; of each component {MAX_PODS} are read, those with problems first")
+    return archive, tuple(source for pod in chosen for source in sources(pod)), redaction
+
+
+def _events(cluster: Cluster) -> Sequence[KubernetesObject]:
+    return heapq.nlargest(MAX_EVENTS, cluster.api.list(kinds.EVENT, cluster.namespace), key=event_time)
+
+
+def _objects(cluster: Cluster, kind: tuple[str, str]) -> Sequence[KubernetesObject]:
+    return tuple(owned_objects(cluster, [kind]))
+
+
+def _read_pods(add_on: AddOn, from_pods: Sequence[Source], archive: Archive, redaction: Redaction) -> None:
+    api, place = add_on.cluster.api, add_on.cluster.namespace
+    table = add_on.reporter.table("Reading the daemons' logs and pages")
+
+    def read(one: Source) -> tuple[bytes, bool]:
+        if one.page:
+            return api.page_end(one.pod, place, one.page, most=MAX_FILE)
+        return api.log_end(one.pod, place, one.container, previous=one.previous, most=MAX_FILE)
+
+    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        for start in range(0, len(from_pods), AT_ONCE):  # few at once, so that few are in memory beside the archive
+            if archive.free < MAX_FILE:
+                archive.leave_out(f"{len(from_pods) - start} files of Pods, from {from_pods[start].name} on: no space")
+                return
+            reads, some = OptionalReads(), from_pods[start : start + AT_ONCE]
+            for one, done in [(one, pool.submit(read, one)) for one in some]:
+                if found := reads.read(one.name, done.result):
+                    text = last_lines(found[0], cut=found[1])
+                    archive.add(one.name, redaction.text(text, identifiers=one.page == "platform"))
+                    if found[1]:
+                        archive.leave_out(f"{one.name}: all but the last {MAX_FILE >> 20} MiB")
+            for failure in reads.failures:
+                archive.leave_out(redaction.text(str(failure)))
+            table.show((), note=f"{start + len(some)} of {len(from_pods)} files")
+
+
+@contextlib.contextmanager
+def _whole_or_absent(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a new file that gets its name at the end of the `with` block, and is deleted if the block fails."""
+    temporary = ""
+    try:
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(0, "it is no regular file")
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        Path(temporary).replace(path)
+        temporary = ""
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written",
+            error_code="sysdump-not-written",
+            why=error.strerror or str(error),
+            remedy="name a file in a directory that you may write to",
+        ) from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
