@@ -66,7 +66,7 @@ def with_svns(lab, evidence, svns, pce_svn):
 def judged(evidence):
     """Our status of the quote's SVNs, and dcap-qvl's."""
     theirs = evidence.appraisal()
-    ours = judge(svns_of(evidence.quote, SgxKind.SIMULATED), evidence.collateral.read())
+    ours = judge(svns_of(evidence.quote, SgxKind.SIMULATED)[0], evidence.collateral.read())
     return ours, theirs
 
 
@@ -208,6 +208,6 @@ def test_the_end_of_servicing_is_told(document, serviced):
 def test_genuine_quotes_by_their_collateral(name, then, status, parts):
     collateral = Collateral.from_json((VECTORS / f"{name}_collateral.json").read_text())
     quote = (VECTORS / name).read_bytes()
-    ours = judge(svns_of(quote, SgxKind.HARDWARE), collateral.read())
+    ours = judge(svns_of(quote, SgxKind.HARDWARE)[0], collateral.read())
     assert (ours.status, [one.part for one in ours.shortages]) == (status, parts)
     assert ours.next_update > datetime(*then, tzinfo=UTC)

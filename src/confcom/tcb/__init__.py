@@ -1,1 +1,4 @@
-"""Which machines a TCB recovery takes out, which of their SVNs are short, and what raises them."""
+"""Which machines are UpToDate, by which set of collateral, and what raises each SVN that is short.
+
+`judgement`, `quotes` and `report` are pure; `nodes` reads a cluster, `sets` reads collateral, `groups` uses both.
+"""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from confcom.errors import printable
+from confcom.errors import ConfcomError, printable
 from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.collateral_json import PlatformKind
 from confcom.sgx.pck.extension import TCB_COMPONENT_COUNT
@@ -40,6 +40,17 @@ class Svns:
     @classmethod
     def of_node(cls, sgx: SgxKind, tcb: CertifiedTcb) -> Svns:
         return cls(sgx, PlatformKind(tcb.fmspc, tcb.ca, TeeType.SGX), tcb.pce_id, tcb.components, tcb.pce_svn)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A node, or the machine of a quote. Either `svns` and `pck_not_after`, or `failure` are known."""
+
+    name: str
+    svns: Svns | None = None
+    pck_not_after: datetime | None = None
+    failure: ConfcomError | None = None
+    quote: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The standard and the early set of collateral by which machines are judged, and where they come from."""
+"""The standard and the early set of a kind of platform, from a service, files, or a simulated root, and their check."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from confcom.collateral.source import Source
 from confcom.errors import MalformedError
 from confcom.sgx.certificates import load_certificate
 from confcom.sgx.certification import split_pem_chain
-from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.collateral_json import MAX_JSON_SIZE, PlatformKind, decode_json
+from confcom.sgx.pck.platform_page import SgxKind
 from confcom.sgx.tcb_documents import EvaluationNumbers
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
@@ -27,25 +27,19 @@ from confcom.verify.checks.collateral import currency_check, signatures_check, s
 from confcom.verify.checks.revocation import signers_revocation_check
 from confcom.verify.files import read_regular_file
 from confcom.verify.prepared_collateral import require_passed
+from confcom.verify.trust import Platform
 
 
 class SetSource(Protocol):
-    def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral | None:
-        """Return a set for a kind of platform, unchecked; None if there is no early set.
+    def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral:
+        """Return the standard or the early set, unchecked; raise FetchError, or MalformedError if it is unreadable."""
 
-        Raises:
-            FetchError: a service did not serve it.
-            MalformedError: it cannot be read, or it is for other platforms.
-        """
-
-    def numbers(self, tee: TeeType) -> tuple[bytes, bytes] | None:
-        """Return the list of all sets and its signer's chain, unchecked; None if there is none."""
+    def numbers(self, tee: TeeType) -> tuple[bytes, bytes]:
+        """Return the list of all sets and its signer's chain, unchecked; both are empty if there is no list."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServedSets:
-    """Sets of a service of collateral."""
-
     source: Source
 
     def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral:
@@ -57,31 +51,27 @@ class ServedSets:
 
 @dataclass(frozen=True, slots=True)
 class FileSets:
-    """Sets in files of a person; the one with the greatest evaluation number is the early set."""
+    """Sets in files. Of two or more, the one with the lowest evaluation number is the standard set."""
 
     files: Sequence[Path]
 
-    def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral | None:
-        found = dict[int, Collateral]()
-        refused: MalformedError = CollateralError("no collateral was given")
+    def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral:
+        found, refused = dict[int, Collateral](), MalformedError("no collateral was given")
         for file in self.files:
-            for newest in (False, True):
+            for update in (False, True):
                 try:
-                    one = _read(file, kind, early=newest)
-                    if why := difference(one, kind, None):
-                        refused = CollateralError(
-                            f"{file} is for other machines", error_code="collateral-platform", why=why
-                        )
-                    else:
-                        found[one.evaluation_number] = one
+                    one = _read(file, kind, early=update)
+                    _require_kind(one, kind, str(file))
+                    found[one.evaluation_number] = one
                 except MalformedError as error:
                     refused = error
         if not found:
             raise refused
-        return found[min(found)] if not early else found[max(found)] if len(found) > 1 else None
+        return found[max(found) if early else min(found)]
 
-    def numbers(self, tee: TeeType) -> None:
+    def numbers(self, tee: TeeType) -> tuple[bytes, bytes]:
         del tee
+        return b"", b""
 
 
 def _read(file: Path, kind: PlatformKind, *, early: bool) -> Collateral:
@@ -108,6 +98,18 @@ class SimulatedSets:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """Where the sets of machines come from, and the root that must have signed sets and quotes."""
+
+    source: SetSource
+    root: TrustedRoot
+
+    @property
+    def sgx(self) -> SgxKind:
+        return SgxKind.SIMULATED if self.root.platform is Platform.SIMULATED else SgxKind.HARDWARE
+
+
+@dataclass(frozen=True, slots=True)
 class Sets:
     """Checked sets for one kind of platform."""
 
@@ -119,52 +121,50 @@ class Sets:
     """Why the early set or the dates are missing."""
 
 
-def read_sets(source: SetSource, root: TrustedRoot, kind: PlatformKind, now: datetime) -> Sets:
+def read_sets(trust: Trust, kind: PlatformKind, now: datetime, *, need_early: bool) -> Sets:
     """Read both sets and the list of sets, and check each under the root.
 
     Raises:
-        FetchError: the standard set was not served.
-        CollateralError, MalformedError: one of them is forged, expired, malformed or for other platforms.
+        FetchError: the standard set was not served, or the early one if it is needed.
+        MalformedError: a set is forged, expired, malformed or for other platforms.
     """
-    notes, early, dates = list[str](), None, dict[int, datetime]()
+    notes, early, dates, source, root = list[str](), None, dict[int, datetime](), trust.source, trust.root
     standard = _checked(source.collateral(kind, early=False), root, kind, now)
-    assert standard is not None
     try:
         early = _checked(source.collateral(kind, early=True), root, kind, now)
     except FetchError as error:
+        if need_early:
+            raise
         notes.append(f"no early set: {error}")
     try:
-        if listed := source.numbers(kind.tee):
-            dates = _recovery_dates(*listed, standard, now)
-    except FetchError as error:
+        document, chain = source.numbers(kind.tee)
+        dates = _recovery_dates(document, chain, standard, now) if document else dates
+    except (FetchError, MalformedError) as error:
         notes.append(f"no dates of sets: {error}")
     return Sets(standard, early, dates, tuple(notes))
 
 
-def _checked(
-    collateral: Collateral | None, root: TrustedRoot, kind: PlatformKind, now: datetime
-) -> PreparedCollateral | None:
-    if collateral is None:
-        return None
-    if why := difference(collateral, kind, None):
-        raise CollateralError("the collateral is for other machines", error_code="collateral-platform", why=why)
+def _checked(collateral: Collateral, root: TrustedRoot, kind: PlatformKind, now: datetime) -> PreparedCollateral:
+    _require_kind(collateral, kind, "the collateral")
     return collateral.prepared(root, now)
+
+
+def _require_kind(collateral: Collateral, kind: PlatformKind, name: str) -> None:
+    if why := difference(collateral, kind, None):
+        raise CollateralError(f"{name} is for other machines", error_code="collateral-platform", why=why)
 
 
 def _recovery_dates(document: bytes, chain: bytes, checked: PreparedCollateral, now: datetime) -> dict[int, datetime]:
     """Read the list of sets, and check it as TCB info is checked, under the same root and revocation list."""
     numbers, info = EvaluationNumbers.parse(document), checked.documents.tcb_info
-    issuers = tuple(load_certificate(pem, "a certificate of the list of sets") for pem in split_pem_chain(chain))
-    signed: CollateralDocuments = replace(
+    signed = replace(
         checked.documents,
         tcb_info=replace(info, signed=numbers.signed),
-        tcb_info_issuers=issuers,
+        tcb_info_issuers=tuple(load_certificate(pem, "a signer of the list of sets") for pem in split_pem_chain(chain)),
         periods=(("the list of sets", numbers.issue_date, numbers.next_update),),
     )
-    root = checked.root.certificate
-    signers = signers_check(signed, root), signers_revocation_check(signed)
+    signers = signers_check(signed, checked.root.certificate), signers_revocation_check(signed)
     require_passed(currency_check(signed, now), *signers, signatures_check(signed))
     if numbers.tee is not info.tee:
-        why = f"it is for {numbers.tee.name}"
-        raise CollateralError("the list of sets is for other machines", error_code="collateral-platform", why=why)
+        raise CollateralError(f"the list of sets is for {numbers.tee.name}", error_code="collateral-platform")
     return dict(numbers.recovery_dates)
