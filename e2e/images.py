@@ -16,11 +16,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import confcom
 from confcom.errors import ConfcomError, ExitCode, UnavailableError
 from e2e.packages import install
 from e2e.progress import alone, say, timed
@@ -93,11 +93,7 @@ _WITH_CACHE = 'mkdir -p /var/lib/containers && mount --bind "$0" /var/lib/contai
 def references(image: str) -> tuple[str, str]:
     """Names of an image in its archive: with its version, and with `latest` for manifests in examples/."""
     name = f"{REGISTRY}/confcom/{image}"
-    return f"{name}:{version()}", f"{name}:latest"
-
-
-def version() -> str:
-    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+    return f"{name}:{confcom.__version__}", f"{name}:latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +134,7 @@ class Workshop:
                     f"--volume={pip_conf}:/etc/pip.conf:ro",
                     f"--build-arg=BASE={BASE}",
                     f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}",
-                    f"--build-arg=VERSION={version()}",
+                    f"--build-arg=VERSION={confcom.__version__}",
                     f"--target={target}",
                     f"--file={self.context / 'Dockerfile'}",
                     str(self.context),

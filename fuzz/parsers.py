@@ -44,7 +44,9 @@ from testkit.verify import ratls_lab
 _T = TypeVar("_T")
 CODES: Final = frozenset(
     re.findall(
-        r"^\| [\w-]+ \| `([\w-]+)` \|", (VECTORS.parents[1] / "docs/reference/codes.md").read_text(), re.MULTILINE
+        r"^\| [\w-]+ \| <a [^>]+></a>`([\w-]+)` \|",
+        (VECTORS.parents[1] / "docs/reference/codes.md").read_text(),
+        re.MULTILINE,
     )
 )
 MAX_QUOTE_INPUT: Final = 8 * 1024

@@ -12,6 +12,7 @@ SIMULATED = {"confcom.internal/simulated-sgx": "true"}
 HARDWARE = {"feature.node.kubernetes.io/cpu-security.sgx.enabled": "true"}
 SYSTEM = "confcom-system"
 REVISION = "controller-revision-hash"
+NOW = "2026-11-29T09:30:00Z"
 CREATED = "2026-11-25T00:00:00Z"
 CREATED_ROOT = 1_767_225_600
 """Creation time of the test root: the first second of 2026."""

@@ -10,7 +10,7 @@ from confcom.addon.api import CLUSTER_WIDE, Api, plural
 from confcom.addon.login import Cluster
 from confcom.kubernetes.kubectl_flags import Login
 from confcom.kubernetes.objects import labels_of
-from testkit.cluster_objects import SYSTEM
+from testkit.cluster_objects import NOW, SYSTEM
 
 _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
@@ -215,7 +215,7 @@ class FakeApi(httpx2.BaseTransport):
         if any(_is_at(one, at) and one["metadata"]["name"] == name for one in self.objects):
             raise _RefusalError(409, f'{at["resource"]} "{name}" already exists')
         where = {"namespace": at["namespace"]} if at["namespace"] else {}
-        made = body | {"metadata": {"uid": f"uid-{name}", **body["metadata"], **where}}
+        made = body | {"metadata": {"uid": f"uid-{name}", "creationTimestamp": NOW, **body["metadata"], **where}}
         return self._write({}, made, options)
 
     def _write(self, old, new, options):

@@ -1,12 +1,12 @@
 """Checks confinement, host access, node selection, names and daemons' arguments in all checked-in renders."""
 
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+import confcom
 from confcom.addon.chart_objects import EPC_NAMES_POLICY, REMOVAL_ANNOTATION, staging_of, workloads_in
 from confcom.addon.disable import POD_TERMINATION_SECONDS
 from confcom.addon.simulated_root import DEFAULT_SECRET, VOLUME, secret_name
@@ -25,7 +25,7 @@ from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.simulated_pcs.settings import parse_settings as pcs_settings
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.root_seed import CHECK, CREATED, SEED
-from testkit.chart_golden import CHART, ROOT, SETS, golden
+from testkit.chart_golden import CHART, SETS, golden
 from testkit.chart_manifests import (
     CONTROLLER,
     HELPER,
@@ -72,7 +72,7 @@ def helper_of(manifests, name=HELPER):
 
 
 def test_versions_are_one():
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    version = confcom.__version__
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (version, version)
 

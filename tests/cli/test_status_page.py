@@ -9,6 +9,8 @@ from confcom.addon.snapshot import Snapshot
 from confcom.addon.status import add_on_status
 from confcom.addon.tenants import tenant_pod
 from confcom.cli.status_page import status_page
+from confcom.daemon.quote_counts import QuoteCounts
+from confcom.errors import ExitCode
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.workload import Workload
 from testkit import cluster_objects as make
@@ -36,7 +38,7 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
-def page(names, *, tenants=(), broken=(), plugin=None, **more):
+def page(names, *, tenants=(), broken=(), plugin=None, counts=None, **more):
     nodes = [make.node(name, make.SIMULATED, resources={EPC: 162}) for name in names]
     pods = [make.daemon(part, name) for name in names for part in PARTS]
     for at, status in enumerate(broken):
@@ -50,7 +52,7 @@ def page(names, *, tenants=(), broken=(), plugin=None, **more):
         "inventories": dict.fromkeys(names, plugin or make.inventory()),
     }
     status = add_on_status(Snapshot(SYSTEM, **facts | more))
-    return "\n".join(status_page(status, datetime(2026, 12, 2, 6, tzinfo=UTC)))
+    return "\n".join(status_page(status, datetime(2026, 12, 2, 6, tzinfo=UTC), counts or {}))
 
 
 def test_hostile_names_are_shown_and_not_run():
@@ -85,8 +87,25 @@ def test_the_bar_shows_what_was_found(requested, bar):
     assert f'style="--u:{bar[0]}%;--f:{bar[1]}%"' in made
 
 
+def test_quotes_and_errors_of_the_nodes_that_were_asked():
+    rows = page(["n", "m", "o"], counts={"n": QuoteCounts(47, {"busy": 2, "lost": 1}), "o": QuoteCounts(0, {})})
+    ends = [row.split("<td>")[-2:] for row in rows.splitlines() if row.startswith("<tr><td><i")]
+    assert ends == [["47", "2 busy, 1 lost"], ["?", "?"], ["0", "0"]]
+
+
 def test_5000_nodes_fit_into_a_ticket():
     names = list(map(NAME.format, range(5000)))
     made = page(names, broken=[make.waiting("ErrImagePull", "no image")] * 2000)
     assert len(made.encode()) <= MAX_BYTES
     assert all(name in made for name in names[::100])
+
+
+def test_status_writes_the_page_and_asks_quote_helpers(confcom, enabled, tmp_path):
+    (helper,) = (
+        one["metadata"]["name"] for one in enabled.api.find("Pod") if "quote-helper" in one["metadata"]["name"]
+    )
+    made = 'confcom_quote_helper_request_seconds_count{request="GetQuoteEx",result="success"} 47.0\n'
+    enabled.api.pages[helper, "metrics"] = enabled.api.pages.get((helper, "metrics"), "") + made
+    confcom("status", "--html", tmp_path / "status.html")
+    assert "<td>47<td>0" in (tmp_path / "status.html").read_text()
+    confcom.error(ExitCode.FAILED, "page-not-written", "status", "--html", tmp_path / "missing" / "status.html")

@@ -40,6 +40,7 @@ def test_a_quote_as_data(quote, aesmd, socket_path, tmp_path):
     facts = json.loads(quote("--report-data", "c0ffee", "--output", "json", "--out", str(tmp_path / "q")).stdout)
     parsed = Quote.parse(base64.b64decode(facts.pop("quote")))
     assert facts == {
+        "schema": 1,
         "quote_size": len(parsed.encode()),
         "mrenclave": parsed.body.mr_enclave.hex(),
         "mrsigner": parsed.body.mr_signer.hex(),
@@ -51,7 +52,7 @@ def test_a_quote_as_data(quote, aesmd, socket_path, tmp_path):
 
 def require_refused(result, exit_code, code):
     assert result.exit_code == exit_code
-    assert list(json.loads(result.stdout)) == ["error"]
+    assert list(json.loads(result.stdout)) == ["schema", "error"]
     assert json.loads(result.stdout)["error"]["code"] == code
 
 

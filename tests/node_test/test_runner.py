@@ -222,3 +222,10 @@ def test_text_and_short_and_junit(cluster, nodes, tmp_path):
 def test_options_that_do_not_fit(run, cluster, arguments):
     run(*arguments, exit_code=2)
     assert cluster.api.requests == []
+
+
+@pytest.mark.parametrize(("trouble", "exit_code"), [(None, 0), (make.rejected(), 8)])
+def test_the_archive_of_a_failure(run, nodes, tmp_path, trouble, exit_code):
+    nodes.troubles = {"a": trouble}
+    run("--sysdump-on-failure", tmp_path / "dump.tar.gz", exit_code=exit_code)
+    assert [one.name for one in tmp_path.glob("*.tar.gz")] == ["dump.tar.gz"] * bool(exit_code)

@@ -97,7 +97,7 @@ def test_commands_create_and_export(tmp_path, run):
     assert created.exit_code == ExitCode.OK
     assert fingerprint in created.stdout
     again = json.loads(run("create", state, "--output", "json").stdout)
-    assert again == {"state_dir": str(state), "created": False, "root_sha256": fingerprint}
+    assert again == {"schema": 1, "state_dir": str(state), "created": False, "root_sha256": fingerprint}
 
     exported = json.loads(run("export", "--state-dir", state, out, "--output", "json").stdout)
     text = run("export", "--state-dir", state, out).stdout

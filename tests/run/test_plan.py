@@ -98,12 +98,3 @@ def test_every_driver_of_sgx_is_hidden_and_nothing_else():
 @pytest.mark.parametrize(("status", "code"), [(0, 0), (7 << 8, 7), (signal.SIGKILL, 137), (signal.SIGTERM, 143)])
 def test_exit_codes(status, code):
     assert plan.exit_code(status) == code
-
-
-def test_only_quotes_that_were_made_are_counted():
-    name = "confcom_quote_helper_request_seconds_count"
-    lines = [f'{name}{{request="{kind}",result="{result}"}} {count}' for kind, result, count in (
-        ("InitQuoteEx", "success", "5.0"), ("GetQuoteEx", "parameter_error", "4.0"), ("GetQuoteEx", "success", "3.0"),
-    )]  # fmt: skip
-    assert plan.quotes_made("\n".join(lines)) == 3
-    assert plan.quotes_made("") == 0

@@ -203,7 +203,7 @@ def test_mistakes_on_the_command_line_are_no_verdict(files, mistake, code):
     result = verify(files, *mistake, "--output", "json")
     assert result.exit_code == 2
     assert "Error" in result.stderr
-    assert list(json.loads(result.stdout)) == ["error"]
+    assert list(json.loads(result.stdout)) == ["schema", "error"]
     assert json.loads(result.stdout)["error"]["code"] == code
 
 

@@ -25,6 +25,7 @@ from confcom.addon.owned_objects import is_helms, owned_objects
 from confcom.addon.problems import OptionalReads, Problem, shown
 from confcom.addon.simulated_root import SERVED, RootFacts, read_facts, root_of_metrics, secret_name
 from confcom.addon.tenants import TenantPod, TenantWorkload, refused_workloads, tenant_pod, used_by_node
+from confcom.daemon.quote_counts import QuoteCounts
 from confcom.kubernetes import objects
 from confcom.kubernetes.inventory import Inventory
 from confcom.kubernetes.names import Component, component
@@ -82,6 +83,13 @@ def read_root(cluster: Cluster, secret: str, now: Now) -> RootFacts:
     own = _with_pods(cluster, _own_objects(cluster), cluster.api.list(kinds.POD, cluster.namespace), tuple)
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         return _ProbePages(cluster, pool, OptionalReads()).roots(own, secret, now())
+
+
+def read_quote_counts(cluster: Cluster, helpers: Sequence[DaemonPod]) -> Mapping[str, QuoteCounts]:
+    """Return the numbers of quotes and errors of at most MAX_HELPERS ready quote helpers, keyed by node."""
+    asked = [pod for pod in helpers if pod.state is PodState.READY][:MAX_HELPERS]
+    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        return _ProbePages(cluster, pool, OptionalReads()).quote_counts(asked)
 
 
 def read_cluster(helm: Helm, now: Now) -> Snapshot:
@@ -219,6 +227,9 @@ class _ProbePages:
             served = self._ask("the root of the simulated PCS", serving, "metrics", root_of_metrics)
             roots.update((SERVED, root) for root in served.values())
         return replace(read_facts(self.cluster, secret, now), roots=roots, unread=shown(unread))
+
+    def quote_counts(self, helpers: Sequence[DaemonPod]) -> Mapping[str, QuoteCounts]:
+        return self._ask("the number of its quotes", helpers, "metrics", QuoteCounts.of_metrics)
 
     def _ask(
         self, what: str, pods: Sequence[DaemonPod], page: str, parse: Callable[[str], R | None]

@@ -4,7 +4,7 @@ The page has no script and loads nothing; its policy forbids both. Every text is
 and messages about them, may come from anyone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from typing import Final
@@ -12,6 +12,7 @@ from typing import Final
 from confcom.addon.epc import NodeEpc
 from confcom.addon.status import AddOnStatus
 from confcom.cli.status_table import NODE_COLUMNS, WORKLOAD_COLUMNS, group_line, node_row, workload_row
+from confcom.daemon.quote_counts import QuoteCounts
 from confcom.errors import printable
 
 _HEAD: Final = """<!DOCTYPE html>
@@ -43,8 +44,11 @@ _KEY: Final = '<p class="key">EPC:' + "".join(
 )
 
 
-def status_page(status: AddOnStatus, made: datetime) -> Iterator[str]:
-    """Yield the page's lines: all nodes and workloads, and problems in groups. `made` has a time zone."""
+def status_page(status: AddOnStatus, made: datetime, counts: Mapping[str, QuoteCounts]) -> Iterator[str]:
+    """Yield the page's lines: all nodes and workloads, and problems in groups.
+
+    `made` has a time zone. `counts` is keyed by node; the nodes whose quote helper was not asked are missing.
+    """
     kind = "a SIMULATED platform: its quotes prove nothing about hardware" if status.simulated else "SGX hardware"
     yield f"{_HEAD}<h1>confcom {_text(status.version or 'is not enabled')} in {_text(status.namespace)}</h1>"
     yield f"<p>On {kind}. Made at {made:%Y-%m-%d %H:%M:%S %Z}.{' An update is in progress.' * status.updating}</p>"
@@ -63,7 +67,11 @@ def status_page(status: AddOnStatus, made: datetime) -> Iterator[str]:
     yield from _list("Workloads that do not run", troubles)
     yield f"<h2>Nodes</h2>{_KEY}"
     yield from _table(
-        ("EPC", *NODE_COLUMNS), ((_bar(node.epc), node_row(node), not node.healthy) for node in status.nodes)
+        ("EPC", *NODE_COLUMNS, "QUOTES", "ERRORS"),
+        (
+            (_bar(node.epc), (*node_row(node), *_counts(counts.get(node.name))), not node.healthy)
+            for node in status.nodes
+        ),
     )
     if status.other_nodes:
         yield f"<p>{status.other_nodes} more without SGX.</p>"
@@ -89,6 +97,13 @@ def _table(header: Sequence[str], rows: Iterable[tuple[str, Sequence[str], bool]
         marked = f'<td class="bad">{_text(name)}' if bad else f"<td>{_text(name)}"
         yield f"<tr>{first}{marked}" + "".join(f"<td>{_text(cell)}" for cell in cells)
     yield "</table></div>"
+
+
+def _counts(counts: QuoteCounts | None) -> tuple[str, str]:
+    """Return the cells with quotes and errors since the start of a quote helper."""
+    if counts is None:
+        return "?", "?"
+    return str(counts.made), ", ".join(f"{number} {error}" for error, number in sorted(counts.errors.items())) or "0"
 
 
 def _bar(epc: NodeEpc) -> str:

@@ -3,7 +3,6 @@
 Each AESM call is made once and timed. No quote is made, since the only enclave report sent has a wrong MAC.
 """
 
-import importlib.metadata
 import os
 import subprocess
 import time
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import confcom
 from confcom.aesm.errors import AesmError
 from confcom.client.address import EXCHANGE_SECONDS, aesm_socket_path
 from confcom.client.blocking import AesmClient
@@ -99,7 +99,7 @@ def _guarded(read: Callable[[], Facts]) -> Facts:
 
 def _report_facts(node: Node) -> Facts:
     return {
-        "confcom": importlib.metadata.version("confcom"),
+        "confcom": confcom.__version__,
         "made_at": node.now().strftime("%Y-%m-%dT%H:%MZ"),
         "other_root": node.files.root != HOST,
         "uid": os.getuid(),

@@ -143,17 +143,11 @@ class _Run:
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
-        """Make a namespace with copies of the pull secrets, and remove it; of a person's namespace, remove our Pods.
-
-        What expired runs left is removed first.
-        """
+        """Make a namespace with copies of the pull secrets, and remove it; of a person's namespace, remove our Pods."""
         own = not self._request.namespace
-        kind, namespace = (NAMESPACE, "") if own else (POD, self._namespace)
         try:
             if own:
                 self._api.create(pod.namespace_manifest(self._namespace, self._seconds, self._chosen))
-            for left in pod.expired([*self._api.list(kind, namespace)]):
-                self._api.delete(kind, name_of(left), namespace)
             for name in sorted(self._pull_secrets):
                 if found := self._api.get(SECRET, name, self._add_on.cluster.namespace):
                     self._api.create({**found, "metadata": {"name": name, "namespace": self._namespace}})
@@ -168,12 +162,19 @@ class _Run:
     def results(self) -> Iterator[NodeResult]:
         """Start the Pods in turn, and yield each node's result."""
         waiting = deque(enumerate(self._chosen))
+        yield from self._start(waiting)
+        self._remove_expired()
         while waiting or self._running:
             yield from self._start(waiting)
             if self._running:
                 yield from self._watch(waiting)
                 yield from self._late()
             self._add_on.sleep(PAUSE_SECONDS)
+
+    def _remove_expired(self) -> None:
+        kind, namespace = (POD, self._namespace) if self._request.namespace else (NAMESPACE, "")
+        for left in pod.expired([*self._api.list(kind, namespace)]):
+            self._api.delete(kind, name_of(left), namespace)
 
     def _start(self, waiting: deque[tuple[int, Target]]) -> Iterator[NodeResult]:
         while waiting and len(self._running) < MAX_PODS:

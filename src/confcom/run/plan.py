@@ -22,9 +22,6 @@ MAX_CAUSE_CHARACTERS = 300
 VARIABLES = ("CONFCOM_AESM_SOCKET", "CONFCOM_AESM_DIR", "CONFCOM_SGX_ENCLAVE_DEVICE", "CONFCOM_TRUST", "SGX_AESM_ADDR")
 """The variables that tell a program where AESM is: the values that confcom was started with are not passed on."""
 
-_QUOTES = re.compile(
-    r'^confcom_quote_helper_request_seconds_count\{request="GetQuoteEx",result="success"\} (\S+)$', re.MULTILINE
-)
 _SGX_DEVICE = re.compile(r"sgx(_.+)?|isgx")
 
 _SYSCTLS = {
@@ -156,12 +153,6 @@ def exit_code(status: int) -> int:
     """Return a shell's exit code for a program's wait status."""
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else SIGNAL_EXIT_BASE - code
-
-
-def quotes_made(metrics: str) -> int:
-    """Return how many quotes the helper's metrics count."""
-    found = _QUOTES.search(metrics)
-    return int(float(found[1])) if found else 0
 
 
 def verify_command(trust: Path) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from confcom.daemon.quote_counts import QuoteCounts
 from confcom.daemon.socket_path import require_usable_path
 from confcom.errors import JSON_SCHEMA, shortened
 from confcom.namespaces.modes import Mode, find_tools
@@ -87,7 +88,7 @@ def run_program(request: Request, environ: Mapping[str, str], say: Callable[[str
         code = plan.exit_code(status)
         if not (directory / "started").exists() and not os.WIFSIGNALED(status):
             raise plan.refused(commands.mode, _tail(directory / "setup.log") or f"its start exited {code}", ())
-        quotes = plan.quotes_made(_page(directory, "/metrics") or "")
+        quotes = QuoteCounts.of_metrics(_page(directory, "/metrics") or "").made
         verify = plan.verify_command(trust)
         if report is not None:
             facts = {"mode": commands.mode, "program": request.program, "exit_code": code, "quotes": quotes}

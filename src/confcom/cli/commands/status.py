@@ -59,7 +59,7 @@ def status(
       8    the add-on has a problem, is being updated, or is not enabled
     """
     from confcom.addon.readiness import NOT_CREATED, NOT_SHOWN, wait_until_ready
-    from confcom.addon.snapshot import read_cluster
+    from confcom.addon.snapshot import read_cluster, read_quote_counts
     from confcom.addon.status import add_on_status
     from confcom.cli.status_page import status_page
     from confcom.cli.status_table import status_lines
@@ -68,9 +68,11 @@ def status(
         if wait:
             wait_until_ready(add_on, timeout=timeout, until_gone=NOT_CREATED | NOT_SHOWN)
         found = add_on_status(read_cluster(add_on.helm, add_on.now))
+        if html:
+            helpers = [pod for node in found.nodes for pod in node.helpers]
+            page = status_page(found, add_on.now(), read_quote_counts(add_on.cluster, helpers))
+            _write(html, "\n".join(page))
     lines = status_lines(found, everything=all_nodes)
-    if html:
-        _write(html, "\n".join(status_page(found, add_on.now())))
     show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, map(printable, lines), output)
     if not found.ok:
         click.get_current_context().exit(ExitCode.NOT_READY)

@@ -49,6 +49,13 @@ _PATH = click.Path(path_type=Path)
     help="Fail if a PCK certificate or the root ends within this time.",
 )
 @click.option("--without-program", is_flag=True, help="On SGX hardware without --image, EPC, device and aesmd suffice.")
+@click.option(
+    "--sysdump-on-failure",
+    "dump",
+    type=_PATH,
+    metavar="FILE",
+    help="If a node failed, write `confcom sysdump` to FILE.",
+)
 @functools.partial(options.cluster_options, output=output_formats(TEXT, SHORT, JSON))
 @options.interrupted_by_signals
 def test(
@@ -65,6 +72,7 @@ def test(
     junit: Path | None,
     fail_within: int,
     without_program: bool,
+    dump: Path | None,
     namespace: str,
     login: Login,
     output: str,
@@ -82,7 +90,7 @@ def test(
     Examples:
       confcom test
       confcom test --node worker-1 --node worker-2
-      confcom test --all -o short --junit results.xml
+      confcom test --all -o short --junit results.xml --sysdump-on-failure dump.tar.gz
       confcom test --image registry.example.com/my-enclave:1 --mrenclave HEX --root intel --collateral DIR
 
     \b
@@ -92,10 +100,12 @@ def test(
       8    a node failed; the last lines say why
       0, 2, 6 and 130 as for enable; after 130, nothing is left
     """
+    from confcom.addon.login import kubectl_version
     from confcom.node_test.judgement import file_trust
     from confcom.node_test.report import end_lines, node_line
     from confcom.node_test.report import junit as junit_document
     from confcom.node_test.runner import NodeTestRequest, run_test
+    from confcom.sysdump.dump import write_dump
     from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
 
     if nodes and everything:
@@ -110,8 +120,11 @@ def test(
     request = NodeTestRequest(nodes, everything, timeout, image, trust, place, within, without_program)
     with options.opened(login, namespace) as add_on:
         report = run_test(add_on, request, lambda one: click.echo(node_line(one)) if output == TEXT else None)
-    if junit:
-        junit.write_bytes(junit_document(report))
-    failed = map(node_line, report.failed) if output == SHORT else ()
-    show_result({**report.to_json(), "cluster": add_on.cluster.to_json()}, [*failed, *end_lines(report)], output)
+        if junit:
+            junit.write_bytes(junit_document(report))
+        failed = map(node_line, report.failed) if output == SHORT else ()
+        show_result({**report.to_json(), "cluster": add_on.cluster.to_json()}, [*failed, *end_lines(report)], output)
+        if dump and report.failed:
+            write_dump(add_on, dump, kubectl_version)
+            click.echo(f"confcom sysdump: written to {dump}; look into it before you give it away", err=True)
     click.get_current_context().exit(report.exit_code)
