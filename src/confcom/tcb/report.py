@@ -80,8 +80,10 @@ class Report:
         if failure := group.failure:
             yield f"  not judged ({failure.error_code}): {failure}"
         for name, judged in (("standard", group.standard), ("early", group.early)):
-            if judged:
+            if judged and (name == "standard" or judged != group.standard):
                 yield from self._set_lines(name, judged, group)
+            elif judged:
+                yield f"  early set: the standard set, number {judged.evaluation_number}"
         yield from (f"  {note}" for note in (group.sets.notes if group.sets else ()))
         yield f"  PCK certificate: ends {self._until(group.pck_not_after)}"
 

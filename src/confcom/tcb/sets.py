@@ -51,12 +51,12 @@ class ServedSets:
 
 @dataclass(frozen=True, slots=True)
 class FileSets:
-    """Sets in files. Of two or more, the one with the lowest evaluation number is the standard set."""
+    """Sets in files, at least one. Of two or more, the one with the lowest evaluation number is the standard set."""
 
     files: Sequence[Path]
 
     def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral:
-        found, refused = dict[int, Collateral](), MalformedError("no collateral was given")
+        found, refused = dict[int, Collateral](), list[MalformedError]()
         for file in self.files:
             for update in (False, True):
                 try:
@@ -64,9 +64,9 @@ class FileSets:
                     _require_kind(one, kind, str(file))
                     found[one.evaluation_number] = one
                 except MalformedError as error:
-                    refused = error
+                    refused.append(error)
         if not found:
-            raise refused
+            raise refused[0]
         return found[max(found) if early else min(found)]
 
     def numbers(self, tee: TeeType) -> tuple[bytes, bytes]:
