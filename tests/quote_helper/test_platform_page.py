@@ -19,6 +19,7 @@ from confcom.sgx.quote import Quote
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.pki import sign_certificate
 from confcom.simulation.platform import SimulatedPlatform
+from tests.tcb.conftest import Pages
 
 APPLICATION = SimulatedEnclave.from_name("application")
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -47,6 +48,14 @@ def identifiers(data):
 
 def shown_of(identifying, page):
     return [one for one in identifying if one.lower() in page.lower()]
+
+
+def test_tcb_judges_the_page_of_a_real_helper(start_helper):
+    cluster = Pages("worker-1")
+    cluster.show("worker-1", start_helper("--node-name", "worker-1").wait_ready().get("/platform")[1])
+    assert cluster.judged()["groups"][0]["standard"]["status"] == "UpToDate"
+    cluster.stage("early")
+    assert cluster.judged("--early", exit_code=8)["groups"][0]["early"]["status"] == "OutOfDate"
 
 
 def test_a_simulated_helper_shows_its_tcb_from_the_start(start_helper):

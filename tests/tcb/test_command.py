@@ -166,6 +166,14 @@ def test_a_node_that_tells_nothing_is_not_up_to_date(cluster, trouble, code):
     assert (found["ok"], failures(found)) == (False, {"b": code})
 
 
+def test_many_nodes_with_one_failure_are_one_line():
+    cluster = Pages()
+    cluster.hardware(*(f"h{number}" for number in range(30)))
+    lines = cluster.run("tcb").stdout.splitlines()
+    assert len([line for line in lines if "no-quote-yet" in line]) == 1
+    assert any(line.endswith("0 of 30 machines") for line in lines)
+
+
 def test_during_an_update_the_ready_helper_is_asked(cluster):
     later = make.daemon("quote-helper", "b", name="new", created="2026-11-26T00:00:00Z", status=make.not_ready())
     cluster.api.put(later)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,8 +34,10 @@ class Report:
         return min([one.exit_code for one in failures] or [ExitCode.NOT_READY if bad else ExitCode.OK])
 
     def _passed(self, group: Group) -> bool:
-        soon = any(end - self.now <= self.fail_within for end in group.ends())
-        return group.up_to_date(early=self.early) and not soon
+        return group.up_to_date(early=self.early) and not self._soon(group)
+
+    def _soon(self, group: Group) -> set[datetime]:
+        return {end for end in group.ends() if end - self.now <= self.fail_within}
 
     def to_json(self) -> dict[str, object]:
         groups = [self._group_json(group) for group in self.groups]
@@ -65,13 +68,16 @@ class Report:
     def lines(self) -> Iterator[str]:
         for group in self.groups:
             yield from map(printable, self._group_lines(group))
+        nodes = defaultdict[str, list[str]](list)
         for one in self.failed:
             if failure := one.failure:
-                yield printable(f"{one.name}: {failure.what} ({failure.error_code}): {failure.why}")
-        names = [name for group in self.groups if self._passed(group) for name in group.names]
+                nodes[f"{failure.what} ({failure.error_code}): {failure.why}"].append(one.name)
+        yield from (printable(f"{shown(names)}: {what}") for what, names in nodes.items())
+        sizes = [len(group.names) for group in self.groups if group.up_to_date(early=self.early)]
         total = sum(len(group.names) for group in self.groups) + len(self.failed)
-        by = "both sets" if self.early else "the standard set"
-        yield f"{len(names)} of {total} {'machine is' if total == 1 else 'machines are'} UpToDate by {by}"
+        yield f"UpToDate by {'both sets' if self.early else 'the standard set'}: {sum(sizes)} of {total} machines"
+        for group in self.groups:
+            yield from (f"ends within {self.fail_within.days} days: {end:%Y-%m-%d}" for end in self._soon(group))
 
     def _group_lines(self, group: Group) -> Iterator[str]:
         svns = group.svns
