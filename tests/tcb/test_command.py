@@ -276,6 +276,16 @@ def test_a_service_that_fails_is_never_called_out_of_date(cluster, service):
     assert "OutOfDate" not in done.stdout
 
 
+def test_without_an_early_set_only_early_fails(cluster, service):
+    served, options = service
+    served.answers["qe/identity"] = [pcs(Staging.EARLY), (404, {}, b"")]
+    (group,) = cluster.judged(*options)["groups"]
+    assert (group["standard"]["status"], group["early"], len(group["notes"])) == ("UpToDate", None, 1)
+    served.answers["qe/identity"] = [pcs(Staging.EARLY), (404, {}, b"")]
+    (group,) = cluster.judged(*options, "--early", exit_code=6)["groups"]
+    assert group["standard"] is None
+
+
 def test_without_a_list_of_sets_the_dates_are_missing_alone(cluster, service):
     served, options = service
     for broken in ((404, {}, b""), (200, {"TCB-Evaluation-Data-Numbers-Issuer-Chain": "x"}, b"{}")):
