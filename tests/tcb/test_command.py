@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -14,6 +15,7 @@ from confcom.sgx.quote import Quote
 from confcom.sgx.tee_type import TeeType
 from confcom.simulated_pcs.answers import answer
 from confcom.simulation.collateral_staging import Staging
+from confcom.simulation.simulated_collateral import create_evaluation_numbers
 from confcom.tcb.groups import MAX_KINDS
 from testkit import cluster_objects as make
 from testkit.collateral_service import serving
@@ -204,8 +206,8 @@ def test_hardware_before_its_first_quote_is_not_up_to_date(cluster):
 def test_hardware_is_judged_by_files_under_intels_root():
     cluster = Pages()
     cluster.hardware("h")
-    quote = Quote.parse((VECTORS / "sgx_quote").read_bytes())
-    cluster.serve("h", CertifiedTcb.of(PckChain.from_quote(quote).leaf), SgxKind.HARDWARE)
+    chain = PckChain.from_quote(Quote.parse((VECTORS / "sgx_quote").read_bytes()))
+    cluster.serve("h", CertifiedTcb.of(chain.leaf), SgxKind.HARDWARE)
     files = ("--collateral", VECTORS / "sgx_quote_collateral.json")
     (group,) = cluster.judged(*files, "--at", GENUINE["sgx_quote"], exit_code=8)["groups"]
     assert (group["platform"], group["standard"]["status"]) == ("hardware", "ConfigurationAndSWHardeningNeeded")
@@ -295,11 +297,28 @@ def test_without_a_list_of_sets_the_dates_are_missing_alone(cluster, service):
         assert len(group["notes"]) == 1
 
 
-def test_a_list_of_sets_of_another_root_gives_no_dates(cluster, service):
+def numbers(platform=PLATFORM, now=NOW, tee=TeeType.SGX, edit=lambda body: body):
+    chain = quote((platform.pki.tcb_signer.pem + platform.pki.root.pem).decode())
+    body = create_evaluation_numbers(platform.pki, now, Staging.EARLY, tee)
+    return 200, {"TCB-Evaluation-Data-Numbers-Issuer-Chain": chain}, edit(body)
+
+
+@pytest.mark.parametrize(
+    ("answer", "dated"),
+    [
+        (numbers(), True),
+        (numbers(platform=Lab().platform), False),
+        (numbers(now=NOW - timedelta(days=60)), False),
+        (numbers(tee=TeeType.TDX), False),
+        (numbers(edit=lambda body: body.replace(b"2026-", b"2025-", 1)), False),
+    ],
+    ids=["genuine", "another root", "expired", "another TEE", "forged"],
+)
+def test_a_list_of_sets_that_fails_a_check_gives_no_dates(cluster, service, answer, dated):
     served, options = service
-    served.answers["tcbevaluationdatanumbers"] = pcs(platform=Lab().platform)
+    served.answers["tcbevaluationdatanumbers"] = answer
     (group,) = cluster.judged(*options)["groups"]
-    assert group["standard"]["recovery_date"] is None
+    assert (group["standard"]["recovery_date"] is not None, len(group["notes"])) == (dated, int(not dated))
 
 
 def edited(name, old, new):
@@ -366,9 +385,9 @@ def test_quotes_of_both_tees_are_judged_by_several_files(cluster):
 @pytest.mark.parametrize(
     ("edit", "exit_code"),
     [
-        (lambda quote: quote[:400] + bytes([quote[400] ^ 1]) + quote[401:], 4),
+        (lambda data: data[:400] + bytes([data[400] ^ 1]) + data[401:], 4),
         (lambda _: Lab().evidence().quote, 4),
-        (lambda quote: quote[:500], 5),
+        (lambda data: data[:500], 5),
         (lambda _: b"no quote", 5),
     ],
 )
@@ -389,6 +408,15 @@ def test_a_quote_whose_level_is_low_is_authentic(cluster, tmp_path, staging):
     given = ("--root", tmp_path / "root.pem", "--collateral", tmp_path / "collateral")
     (group,) = cluster.judged(tmp_path / "q.bin", *given, "--at", NOW.isoformat(), exit_code=8)["groups"]
     assert (group["platform"], group["standard"]["short"]) == ("simulated", SHORT)
+
+
+def test_a_quote_of_a_revoked_certificate_is_not_authentic(cluster, exported):
+    lab = Lab(platform=PLATFORM)
+    revoked = lab.crl(PLATFORM.pki.pck_ca, PLATFORM.pki.pck.certificate)
+    (exported / "collateral" / "pck_crl.der").write_bytes(revoked)
+    (exported / "q.bin").write_bytes(lab.evidence().quote)
+    given = ("--root", exported / "root.pem", "--collateral", exported / "collateral", "--at", NOW.isoformat())
+    assert cluster.judged(exported / "q.bin", *given, exit_code=4)["groups"] == []
 
 
 def test_a_forged_quote_causes_no_fetch(cluster, service, tmp_path):
