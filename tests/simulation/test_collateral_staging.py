@@ -50,7 +50,7 @@ def test_our_verdict_beside_dcap_qvls_status(staging, early):
     verdict, appraisal = evidence.verdict(LAB.policy), evidence.appraisal()
     assert evidence.collateral.evaluation_number == number
     assert (verdict.kind.value, verdict.ok) == (kind, kind == "verified")
-    assert ("refused" if isinstance(appraisal, Rejection) else appraisal.tcb.status.value) == status
+    assert ("refused" if isinstance(appraisal, Rejection) else appraisal.status.value) == status
     if status == "refused":
         lenient = replace(LAB.policy, accepted_tcb_statuses=set(TcbStatus) - {TcbStatus.REVOKED})
         assert not evidence.verdict(lenient).ok

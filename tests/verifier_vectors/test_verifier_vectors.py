@@ -67,7 +67,7 @@ def test_the_verdict_on_each_vector(vectors, policies):
 
 
 def test_a_dcap_qvl_that_always_agrees_makes_no_vector_good(vectors, policies, monkeypatch):
-    monkeypatch.setattr(Appraiser, "appraise", lambda *_: Appraisal(ANY, ANY, ANY))
+    monkeypatch.setattr(Appraiser, "appraise", lambda *_: Appraisal(ANY, ANY))
     kinds = {name: evidence_of(vector).verdict(policies[name]).kind for name, vector in vectors.items()}
     assert kinds == {name: vector["expected"]["kind"] for name, vector in vectors.items()}
 
@@ -146,7 +146,7 @@ def test_a_verifier_with_one_bug_accepts_its_vector(vectors, policies, stub, nam
     evidence, policy = evidence_of(vector), policies[name]
     assert not evidence.verdict(policy).ok
     evidence = stub(monkeypatch, evidence, evidence_of(vectors[f"{vector['tee']}-good-quote"]))
-    monkeypatch.setattr(Appraiser, "appraise", lambda *_: Appraisal(ANY, ANY, ANY))
+    monkeypatch.setattr(Appraiser, "appraise", lambda *_: Appraisal(ANY, ANY))
     verdict = evidence.verdict(policy)
     assert verdict.ok, [check.to_json() for check in verdict.failures]
 

@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 
-from confcom.sgx.quote import REPORT_BODY
 from confcom.sgx.simulation_marks import SIMULATION_MEMBER
 from confcom.verify import CollateralError, MalformedError, SettingsError, VerdictKind, prepared_collateral, verify
 from testkit.expected_errors import raises
@@ -78,14 +77,6 @@ def test_what_is_remembered_is_bounded(lab, evidence, monkeypatch):
         for quote in (evidence.quote, lab.edit_signed(other, body={"isv_svn": 3}).quote, b"junk"):
             verify(quote, lab.policy, prepared, now=NOW)
     assert len(prepared._known) == 1
-
-
-def test_quotes_of_one_platform_have_their_own_reports(lab, evidence, prepared):
-    other = lab.edit_signed(evidence, body={"isv_svn": 3}).quote
-    for _ in range(2):
-        first, second = (prepared.appraiser.appraise(quote, NOW) for quote in (evidence.quote, other))
-        assert (first.report_body, second.report_body) == (evidence.quote[REPORT_BODY], other[REPORT_BODY])
-        assert replace(first, report_body=second.report_body) == second
 
 
 def test_what_is_padded_is_not_remembered(lab, evidence):

@@ -4,7 +4,6 @@ from unittest.mock import ANY
 import pytest
 
 from confcom.errors import MalformedError
-from confcom.sgx.quote import QuoteFrame
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser, Rejection
 from confcom.verify.verdict import VerdictKind
@@ -28,13 +27,9 @@ def test_verifiers_and_our_verdict(lab, tampered, case):
 def test_a_dcap_qvl_that_always_agrees_makes_no_bad_quote_good(lab, tampered, case, monkeypatch):
     """Our own judgement refuses every row alone."""
     found = tampered[case.name]
-    monkeypatch.setattr(Appraiser, "appraise", lambda _, quote, _now: agreeing(found, quote))
+    monkeypatch.setattr(Appraiser, "appraise", lambda *_: Appraisal(ANY, ANY))
     verdict = found.verdict(lab.policy)
     assert verdict.kind is case.kind, [check.to_json() for check in verdict.failures]
-
-
-def agreeing(found, quote):
-    return Appraisal(QuoteFrame.parse(quote).body.encode(), found.trusted.key_id, tcb=ANY)
 
 
 @pytest.mark.parametrize("kind", BODIES)
@@ -48,7 +43,7 @@ def test_the_same_of_a_td(tampered_tds, case, kind, monkeypatch):
     except MalformedError:  # collateral that confcom cannot read is not passed to dcap-qvl
         accepted = False
     assert accepted == case.accepted
-    monkeypatch.setattr(Appraiser, "appraise", lambda _, quote, _now: agreeing(found, quote))
+    monkeypatch.setattr(Appraiser, "appraise", lambda *_: Appraisal(ANY, ANY))
     verdict = found.verdict(POLICY)
     assert verdict.kind is case.kind, [check.to_json() for check in verdict.failures]
 
@@ -90,11 +85,8 @@ def test_the_code_says_what_is_wrong(lab, tampered, name, code):
 
 
 DIFFERENCES = {
-    "status": lambda appraisal: replace(appraisal, tcb=replace(appraisal.tcb, status=TcbStatus.OUT_OF_DATE)),
-    "advisories": lambda appraisal: replace(appraisal, tcb=replace(appraisal.tcb, advisory_ids=())),
-    "level": lambda appraisal: replace(appraisal, tcb=replace(appraisal.tcb, platform=appraisal.tcb.quoting_enclave)),
-    "report": lambda appraisal: replace(appraisal, report_body=bytes(384)),
-    "root": lambda appraisal: replace(appraisal, root_key_id=bytes(48)),
+    "status": lambda appraisal: replace(appraisal, status=TcbStatus.OUT_OF_DATE),
+    "advisories": lambda appraisal: replace(appraisal, advisory_ids=()),
     "rejection": lambda _: Rejection("Failed to verify certificate chain: CertRevoked"),
 }
 

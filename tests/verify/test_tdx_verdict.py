@@ -297,8 +297,7 @@ def test_every_case_of_tdx_modules(lab, body_kind, case, monkeypatch):
     verdict, theirs = evidence.verdict(POLICY), evidence.appraisal()
     assert (verdict.kind, failed_codes(verdict)) == (kind, codes)
     assert isinstance(theirs, Appraisal) == (kind is not FALSE)
-    agreeing = Appraisal(evidence.parsed.body.encode(), evidence.trusted.key_id, tcb=ANY)
-    monkeypatch.setattr(Appraiser, "appraise", lambda *_: agreeing)
+    monkeypatch.setattr(Appraiser, "appraise", lambda *_: Appraisal(ANY, ANY))
     assert failed_codes(evidence.verdict(POLICY)) == codes
 
 
@@ -347,7 +346,7 @@ def test_every_status(lab, case):
         assert (verdict.kind, failed_codes(verdict), verdict.tcb_status) == (FALSE, ["tcb-revoked"], "Revoked")
         assert "Revoked" in theirs.text
         return
-    assert theirs.tcb.status == verdict.tcb_status == status
+    assert theirs.status == verdict.tcb_status == status
     assert failed_codes(verdict) == ([] if status == "UpToDate" else ["tcb-status"])
     assert evidence.verdict(replace(POLICY, accepted_tcb_statuses=[status])).ok
     grace = replace(POLICY, platform_grace_period=NOW - datetime(2026, 10, 25, tzinfo=UTC))
@@ -382,8 +381,8 @@ def test_platform_module_and_enclave_converge(lab, parts, status, in_grace):
 
     evidence = td_evidence(lab, edit_info=edit_info, edit_qe=edit_qe)
     verdict, theirs = evidence.verdict(POLICY), evidence.appraisal()
-    assert (verdict.tcb_status, theirs.tcb.status) == (status, status)
-    assert verdict.advisory_ids == theirs.tcb.advisory_ids
+    assert (verdict.tcb_status, theirs.status) == (status, status)
+    assert verdict.advisory_ids == theirs.advisory_ids
     assert "INTEL-SA-00001" in verdict.advisory_ids
     assert failed_codes(verdict) == ["tcb-status"]
     grace = replace(POLICY, platform_grace_period=NOW - datetime(2026, 10, 25, tzinfo=UTC))
@@ -395,18 +394,9 @@ def test_platform_module_and_enclave_converge(lab, parts, status, in_grace):
     assert accepted == {in_grace}
 
 
-DIFFERENCES = {
-    "current level": lambda found: replace(found, tcb=replace(found.tcb, current=found.tcb.quoting_enclave)),
-    "no current level": lambda found: replace(found, tcb=replace(found.tcb, current=None)),
-    "relaunch": lambda found: replace(found, tcb=replace(found.tcb, status=TcbStatus.TD_RELAUNCH_ADVISED)),
-    "report": lambda found: replace(found, report_body=found.report_body[:-1] + b"x"),
-}
-
-
-@pytest.mark.parametrize("change", DIFFERENCES.values(), ids=DIFFERENCES)
-def test_a_difference_between_the_verifiers_is_not_authentic(lab, change, monkeypatch):
+def test_a_difference_between_the_verifiers_is_not_authentic(lab, monkeypatch):
     evidence = td_evidence(lab)
-    theirs = change(evidence.appraisal())
+    theirs = replace(evidence.appraisal(), status=TcbStatus.TD_RELAUNCH_ADVISED)
     monkeypatch.setattr(Appraiser, "appraise", lambda *_: theirs)
     verdict = evidence.verdict(POLICY)
     assert (verdict.kind, failed_codes(verdict)) == (FALSE, ["verifiers-differ"])

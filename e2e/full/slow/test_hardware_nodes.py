@@ -16,7 +16,8 @@ from e2e.images import CHART_REGISTRY
 from e2e.load.outcome import Outcome
 from e2e.other_image import digest_of, import_other
 from e2e.relying_party import NO_CHALLENGE, RelyingParty
-from e2e.tenants import manifest
+from e2e.tenants import container, manifest
+from e2e.tenants import pod as tenant_pod
 from e2e.waiting import until
 
 SMALLEST_NODE_MIB = 28
@@ -28,6 +29,7 @@ RESTARTED_SECONDS = HANG_SECONDS + 120.0
 """Seconds after the first hanging call: the deadlines of call and self-test, the probe, the grace period."""
 HARDWARE_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 AESMD = "aesmd"
+DEVICES = {"sgx.intel.com/enclave": 1, "sgx.intel.com/provision": 1}
 LOOK = """
 import glob, json, os
 found = {}
@@ -37,7 +39,7 @@ for path in sorted(glob.glob("/dev/sgx_*")):
         found[path] = "open"
     except OSError as error:
         found[path] = error.strerror
-print(json.dumps(found))
+print(json.dumps(found), flush=True)
 """
 """Program that prints which SGX devices a container has, and whether it can open them."""
 
@@ -94,6 +96,45 @@ def test_the_seeds_job_is_quoted_through_the_relay(cluster, add_on, tenant, part
             one: json.loads(cluster.kubectl(*inside, f"--container={one}", *look).stdout) for one in (AESMD, HELPER)
         }
         assert seen == {AESMD: {"/dev/sgx_enclave": "open", "/dev/sgx_provision": "open"}, HELPER: {}}
+
+
+def tdx_service(name):
+    """A DaemonSet that requests SGX's devices and no EPC, as Intel's services for trust domains do."""
+    template = tenant_pod(name, container("main", limits=DEVICES, program=f"{LOOK}\nimport time\ntime.sleep(3600)"))
+    spec = {**template["spec"], "restartPolicy": "Always", "securityContext": {"supplementalGroups": [SGX_PRV_GROUP]}}
+    spec["nodeSelector"] = {HARDWARE_LABEL: "true"}
+    labels = {"app": name}
+    made = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}}
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name}, "spec": made}
+
+
+def test_services_for_trust_domains_share_the_nodes(cluster, add_on, tenant, party, tmp_path) -> None:
+    names = ("quote-generation-service", "platform-registration")
+    for name in names:
+        tenant.create(tdx_service(name))
+
+    def refused() -> bool:
+        events = tenant.kubectl("get", "events", "--field-selector=reason=FailedCreate", "--output=json").stdout
+        told = [one for one in json.loads(events)["items"] if "sgx.intel.com/provision" in one["message"]]
+        return {one["involvedObject"]["name"] for one in told} == {*names}
+
+    until(refused, "Pods with the provision device are refused", seconds=NOTICE_SECONDS)
+    add_on.confcom("update", f"--set=provision.namespaces={{{tenant.namespace}}}")
+    for name in names:
+        tenant.kubectl("rollout", "status", f"daemonset/{name}", f"--timeout={NOTICE_SECONDS:.0f}s")
+    pods = json.loads(tenant.kubectl("get", "pods", "--selector=app", "--output=json").stdout)["items"]
+    assert len(pods) == len(names) * len(add_on.nodes)
+    for one in pods:
+        devices = until(lambda pod=one: tenant.log(pod["metadata"]["name"]), "the devices are looked at")
+        assert json.loads(devices) == {"/dev/sgx_enclave": "open", "/dev/sgx_provision": "open"}
+
+    tenant.create(manifest("seed", import_workload(cluster, tmp_path)))
+    tenant.wait_for_job("sgx-test")
+    assert party.verify(tenant.quote("job/sgx-test"), NO_CHALLENGE)["platform"] == "simulated"
+    until(add_on.is_well, "all is well", seconds=NOTICE_SECONDS)
+    listed = {one["name"]: one["epc_mib"] for one in add_on.status()["workloads"]}
+    assert {name: listed[name] for name in names} == dict.fromkeys(names, 0)
+    add_on.confcom("rollback")
 
 
 def test_no_attestation_fails_while_all_images_are_updated(

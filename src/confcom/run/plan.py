@@ -86,7 +86,7 @@ def refused(mode: Mode, words: str, sysctls: Iterable[tuple[str, str]]) -> RunEr
         error_code="mode-refused",
         why=why,
         remedy="use `sudo confcom run`, or `--mode no-namespace`, which only confcom.client and containers can use: "
-        "`podman run -v $CONFCOM_AESM_DIR:/var/run/aesmd`",
+        "`podman run -e SGX_AESM_ADDR=1 -v $CONFCOM_AESM_DIR:/var/run/aesmd`",
     )
 
 

@@ -220,7 +220,7 @@ def verify_quote(
             checks.append(not_checked(_APPRAISAL, "an own check of confcom failed", code="appraisal"))
         else:
             result = usable.appraiser.appraise(quote, at)
-            checks.append(_appraisal_check(result, frame.encoded_body, root, tcb, flaws))
+            checks.append(_appraisal_check(result, tcb, flaws))
     names = tuple(sorted(marks))
     if (kind := kind_of(checks)) in _UNDECIDABLE:
         why = "the content of a quote means nothing before its authenticity is proven"
@@ -274,9 +274,7 @@ def _judged_at(
     return nearest_valid(now, periods, leeway)
 
 
-def _appraisal_check(
-    result: Appraisal | Rejection, body: bytes, root: TrustedRoot, tcb: PlatformTcb, flaws: frozenset[Flaw]
-) -> Check:
+def _appraisal_check(result: Appraisal | Rejection, tcb: PlatformTcb, flaws: frozenset[Flaw]) -> Check:
     why = "dcap-qvl and confcom judge the same bytes differently; report this quote and its collateral to confcom"
     if isinstance(result, Rejection):
         if any(result.text == flaw.value for flaw in flaws):
@@ -284,9 +282,9 @@ def _appraisal_check(
         return failed(
             _APPRAISAL, f"dcap-qvl refuses: {result.text}", why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ"
         )
-    if (result.report_body, result.root_key_id, result.tcb) == (body, root.key_id, tcb):
+    if (result.status, result.advisory_ids) == (tcb.status, tcb.advisory_ids):
         return passed(_APPRAISAL, "accepted", code="appraisal")
-    found = f"dcap-qvl: {result.tcb.status}, confcom: {tcb.status}"
+    found = f"dcap-qvl: {_shown(result)}, confcom: {_shown(tcb)}"
     return failed(_APPRAISAL, found, why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ")
 
 
@@ -304,3 +302,7 @@ def _policy_checks(
         yield not_checked("identity, report data", "the policy is one of another TEE", code="policy")
         return
     yield from authorisation.report_data_checks(claims, policy)
+
+
+def _shown(one: Appraisal | PlatformTcb) -> str:
+    return ", ".join((one.status, *one.advisory_ids))

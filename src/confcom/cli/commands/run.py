@@ -71,7 +71,7 @@ def run(*, trust: Path | None, staging: str, mode: str, report: Path | None, pro
       confcom run --trust ./trust -- ./my-service --port 8080
       confcom run -- bash                       a shell; each program that it starts has AESM
       sudo confcom run -- ./my-service          where users may not make namespaces
-      confcom run --mode no-namespace -- sh -c 'podman run -v $CONFCOM_AESM_DIR:/var/run/aesmd IMAGE'
+      confcom run --mode no-namespace -- sh -c 'podman run -e SGX_AESM_ADDR=1 -v $CONFCOM_AESM_DIR:/var/run/aesmd IMAGE'
 
     The exit code is the program's, 128+N after signal N, 126 or 127 if it cannot be executed or found, and 125 if
     confcom failed.

@@ -48,7 +48,7 @@ class PlatformTcb:
     current: TcbLevel | None = None
     """The level of the platform and of the TDX module that runs now; None if the report does not say which runs."""
     without_module: tuple[TcbStatus, ...] = field(default=(), compare=False)
-    """The platform's statuses at the launch and now, without the TDX module; dcap-qvl does not give them."""
+    """The platform's statuses at the launch and now, without the TDX module."""
 
     @property
     def levels(self) -> tuple[TcbLevel, ...]:
