@@ -81,7 +81,7 @@ def test_any_svns_and_levels_have_dcap_qvls_status(data, svns, pce_svn, qe_statu
     with_qe = LAB.edit_json(evidence, "qe_identity", lambda identity: identity.update(tcbLevels=[level]))
     ours, theirs = judged(with_qe)
     if isinstance(theirs, Appraisal):
-        assert (ours.status, ours.advisory_ids) == (theirs.tcb.status, theirs.tcb.advisory_ids)
+        assert (ours.status, ours.advisory_ids) == (theirs.status, theirs.advisory_ids)
     else:  # dcap-qvl gives no status of what it refuses
         assert ours.status in {None, TcbStatus.REVOKED}
     node = Svns.of_node(SgxKind.SIMULATED, CertifiedTcb.of(PckChain.from_quote(evidence.parsed).leaf))
@@ -119,7 +119,7 @@ def test_any_svns_of_a_td_have_dcap_qvls_status(data, own, module):
     body = td_body(tee_tcb_svn=modules[0], tee_tcb_svn2=modules[1])
     ours, theirs = judged(with_svns(LAB, td_evidence(LAB, body, edit_info=edit), svns, pce_svn))
     if isinstance(theirs, Appraisal):
-        assert (ours.status, ours.advisory_ids) == (theirs.tcb.status, theirs.tcb.advisory_ids)
+        assert (ours.status, ours.advisory_ids) == (theirs.status, theirs.advisory_ids)
     else:
         assert ours.status in {None, TcbStatus.REVOKED}
 
@@ -131,7 +131,7 @@ def test_every_staging_has_dcap_qvls_status(staging, tee, early):
     lab = TDX_LAB if tee is TeeType.TDX else LAB
     files = lab.platform.collateral(NOW, staging=staging, early=early, tee=tee).to_files()
     ours, theirs = judged(replace(lab.evidence(), collateral=Collateral.from_files(files)))
-    assert staging is Staging.REVOKED or ours.status is theirs.tcb.status
+    assert staging is Staging.REVOKED or ours.status is theirs.status
     assert (ours.status is TcbStatus.REVOKED) == (staging is Staging.REVOKED)
     superseded = ours.status in {TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED}
     assert bool(ours.shortages) == (superseded or ours.status is TcbStatus.TD_RELAUNCH_ADVISED)
