@@ -139,6 +139,13 @@ def test_a_hostile_page_is_its_nodes_failure_alone(cluster, name):
     assert all(line.isprintable() for line in cluster.run("tcb").stdout.splitlines())
 
 
+@pytest.mark.parametrize("status", [301, 403, 404, 409, 422, 500, 503])
+def test_a_page_with_any_status_is_its_nodes_failure_alone(cluster, status):
+    cluster.api.refuse(lambda request: "quote-helper-b" in request.url.path, status, "no")
+    found = cluster.judged(exit_code=8)
+    assert (list(failures(found)), statuses(found["groups"])) == (["b"], [(["a"], "UpToDate", "UpToDate")])
+
+
 def test_pages_cannot_ask_for_any_number_of_sets():
     liars = [f"a{number}" for number in range(MAX_KINDS + 4)]
     many = Pages(*liars, "y", "z")

@@ -55,6 +55,11 @@ def read_machines(
 
     No page and no failure of one node raises an error: the machine's failure says why its SVNs are unknown.
     """
+    # Asked first, since a page can have the status 403 too.
+    if not api.is_allowed({"verb": "get", "resource": "pods", "subresource": "proxy", "namespace": namespace}):
+        raise ForbiddenError(
+            "the quote helpers' pages cannot be read", why=f"not allowed: get pods/proxy in {namespace}"
+        )
     pods, owners = dict[str, DaemonPod](), {one.name: one for one in helpers}
     for pod in sorted(map(daemon_pod, api.list(POD, namespace, labels=_OURS)), key=lambda one: one.created):
         known = pods.get(pod.node)
@@ -67,8 +72,6 @@ def read_machines(
     def read(node: str) -> Machine:
         try:
             return Machine(node, *_read(api, namespace, pods.get(node), owners))
-        except ForbiddenError:
-            raise  # all nodes would fail alike
         except ConfcomError as error:
             why, code = one_line(error.why or error.what), error.error_code
             return Machine(node, failure=PlatformUnknownError("its SVNs are not known", error_code=code, why=why))
