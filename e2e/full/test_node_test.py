@@ -76,7 +76,7 @@ def hanging_helper(tenant: Tenant, _folder: Path) -> Iterator[tuple[str, ...]]:
 
 @contextlib.contextmanager
 def no_plugin(tenant: Tenant, _folder: Path) -> Iterator[tuple[str, ...]]:
-    cluster, name = tenant.cluster, f"confcom-{PLUGIN}-simulated"
+    cluster, name = tenant.cluster, f"confcom-{PLUGIN}"
     cluster.kubectl("delete", "daemonset", name, HERE, "--wait", "--cascade=foreground")
     until(lambda: allocatable(cluster) in {"", "0"}, "the node offers no EPC", seconds=120)
     try:
@@ -89,7 +89,7 @@ def no_plugin(tenant: Tenant, _folder: Path) -> Iterator[tuple[str, ...]]:
 @pytest.mark.parametrize(
     ("trouble", "code"),
     [
-        (hanging_helper, "aesm-service-timeout"),
+        (hanging_helper, "answer-timeout"),
         (no_plugin, "pod-pending"),
         (full_epc, "pod-pending"),
         (tainted, "pod-pending"),
@@ -111,7 +111,7 @@ def namespaces_of_tests(cluster: Cluster) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize(("signal", "code"), [("INT", 130), ("TERM", 130), ("KILL", 137)])
+@pytest.mark.parametrize(("signal", "code"), [("INT", 130), ("TERM", 130), ("KILL", -9)])
 def test_a_run_that_is_ended(installed: Cluster, namespace: str, tmp_path: Path, signal: str, code: int) -> None:
     seconds = 10
     ended = ["timeout", "--preserve-status", f"--signal={signal}", f"{seconds - 2}"]
