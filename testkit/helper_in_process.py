@@ -130,7 +130,9 @@ class CallsInLoop:
 
 
 @contextlib.asynccontextmanager
-async def running_helper(directory, provider, *, open_backend=None, handover_seconds=0, more=(), **limits):
+async def running_helper(
+    directory, provider, *, open_backend=None, handover_seconds=0, more=(), more_routes=(), **limits
+):
     arguments = ["--simulated", "--state-dir", f"{directory}/state", "--socket", f"{directory}/aesm.socket"]
     arguments += ["--probe-address", f"unix:{directory}/probe", "--handover-seconds", str(handover_seconds), *more]
     settings = parse_settings(arguments, prog="test", environ={})
@@ -149,6 +151,7 @@ async def running_helper(directory, provider, *, open_backend=None, handover_sec
         wall_clock=time.time,
         limits=HelperLimits(**(QUICK_LIMITS | limits)),
         registry=registry,
+        more_routes=dict(more_routes),
     )
     running = RunningHelper(settings, helper, registry)
     running.task = asyncio.create_task(helper.run(running.stopping))

@@ -1,7 +1,19 @@
+import itertools
+
 import httpx2
 import pytest
 
-from confcom.addon.api import EVENT, LEASE, NODE, POD, Api, ClusterAccessError, ForbiddenError, RefusedError
+from confcom.addon.api import (
+    EVENT,
+    LEASE,
+    MAX_PROBE_PAGE,
+    NODE,
+    POD,
+    Api,
+    ClusterAccessError,
+    ForbiddenError,
+    RefusedError,
+)
 from testkit import cluster_objects as make
 from testkit.expected_errors import raises
 from testkit.fake_api import FakeApi
@@ -190,3 +202,28 @@ def test_a_watch_that_is_forbidden_is_told():
     memory = FakeApi([], denied=[("list", "pods")])
     with raises("forbidden", ForbiddenError):
         list(Api(memory).watch_pods("default", "x", 1))
+
+
+class Endless(httpx2.SyncByteStream):
+    """A body of a gigabyte, of which `sent` counts what was taken."""
+
+    def __init__(self):
+        self.sent = 0
+
+    def __iter__(self):
+        while self.sent < 1 << 30:
+            self.sent += 1 << 16
+            yield bytes(1 << 16)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds", "most"),
+    [({}, 0.0, MAX_PROBE_PAGE + (1 << 16)), ({"content-encoding": "gzip"}, 0.0, 0), ({}, 6.0, 1 << 17)],
+    ids=["large", "compressed", "slow"],
+)
+def test_no_daemons_page_takes_more_than_its_bounds(headers, seconds, most):
+    body, times = Endless(), itertools.count(0.0, seconds)
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, stream=body))
+    with pytest.raises(ClusterAccessError):
+        Api(transport, times.__next__).probe_page("a", "default", "platform")
+    assert body.sent <= most

@@ -64,7 +64,7 @@ def test_every_package_has_a_row_and_no_other():
     assert set(rows("package of `quote_helper`")) == folders(SOURCE / "quote_helper")
 
 
-@pytest.mark.parametrize("package", ["addon", "controller", "device_plugin", "node_test"])
+@pytest.mark.parametrize("package", ["addon", "controller", "device_plugin", "node_test", "tcb"])
 def test_every_module_of_a_flat_package_has_a_row_above_what_it_imports(package):
     modules = {path.stem: path.read_text() for path in (SOURCE / package).glob("*.py") if path.stem[:2] != "__"}
     order = [name.partition("`")[0] for name in rows(f"module of `{package}`")]

@@ -14,6 +14,7 @@ from testkit.cluster_objects import SYSTEM
 from testkit.documentation import blocks, text_of
 from testkit.fake_api import FakeApi, cluster_of
 from testkit.fake_helm import FakeHelm, golden_manifests
+from tests.tcb.conftest import Pages
 
 PAGE = "docs/how-to/let-people-look.md"
 VALUES = ("simulated", "placement", "aks")
@@ -82,6 +83,15 @@ def test_status_needs_what_is_granted_and_no_more(uses):
     plain, record = map(granted, blocks(PAGE, "yaml"))
     assert {one for one in uses if one.verb != "patch"} == plain | record
     assert not [one for one in plain if one.resource == "secrets"]
+
+
+def test_tcb_needs_no_more_than_status_and_the_root():
+    cluster = Pages("a")
+    cluster.judged()
+    asked = {used(*one) for one in cluster.api.requests if one[0] == "GET"}
+    plain, _ = map(granted, blocks(PAGE, "yaml"))
+    everywhere = plain | {one._replace(namespace=SYSTEM) for one in plain}
+    assert asked - everywhere == {Use("get", "", "secrets", SYSTEM)}
 
 
 def test_only_changed_fields_need_more_and_only_to_patch_what_may_be_read(uses):

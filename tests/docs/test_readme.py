@@ -43,9 +43,10 @@ def test_on_a_cluster_as_pasted(folder, environment, install, typed):
     done = typed("set -eu\n" + block("On a cluster", "sh"))
     assert done.returncode == 0, done.stderr
     calls = [line.split() for line in (folder / "calls").read_text().splitlines()]
-    assert ["confcom", "test"] in calls  # tests/node_test has the kubelets that its Pods need
+    for command in ("test", "tcb"):  # tests/node_test and tests/tcb have the Pods and pages that these need
+        assert ["confcom", command] in calls
     cluster = new_cluster(make.node("worker-1"), make.node("worker-2"))
-    ran = [words[1:] for words in calls if words[0] == "confcom" and words[1] not in {"simulation", "test"}]
+    ran = [words[1:] for words in calls if words[0] == "confcom" and words[1] not in {"simulation", "test", "tcb"}]
     for words in ran:
         done = cluster.run(*words)
         assert done.exit_code == 0, f"{words}\n{done.output}"

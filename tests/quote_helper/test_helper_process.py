@@ -75,8 +75,8 @@ def test_what_it_has_imported_when_it_is_ready(start_helper, short_dir):
     # Code for collateral or for verifiers would take a tenth of the start time, and no quote needs this code.
     names = {
         "quote_provider": "base expected_root quote_checks simulated state_directory",
-        "sgx": "binary certificates certification key_id pck pck.chain pck.extension quote report simulation_marks "
-        "td_report tee_type",
+        "sgx": "binary certificates certification key_id pck pck.chain pck.extension pck.platform_page quote report "
+        "signed_json simulation_marks td_report tee_type",
         "simulation": "collateral_staging enclave keys pki platform quoting_enclave root_seed",
     }
     rooms = tuple(f"confcom.{room}." for room in names)

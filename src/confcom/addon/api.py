@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -42,12 +43,17 @@ MAX_DOWNLOAD = 64 << 20
 """Bytes after which a log or a page is given up; with the usual settings, a kubelet's log file has at most 10 MiB."""
 MAX_LOG_LINES = 2_000
 """Number of last lines to read. A daemon logs its state every 30 s, and limits lines that clients cause."""
+MAX_PROBE_PAGE = 1 << 20
+"""Limit in bytes of a daemon's page, which any container could serve in its place; `/metrics` has under 64 KiB."""
+PROBE_PAGE_SECONDS = 10.0
+"""Time within which the whole page must arrive: a page that arrives byte by byte would hold its reader for days."""
 PROBES_PORT = 8080
 """The port at which the daemons serve probes, metrics and inventory; the chart sets the same port."""
 HELM_MANAGER = "helm"
 """The field manager under which helm 4 applies manifests."""
 _BASE_URL = "http://localhost"
 """kubectl proxy accepts requests for this host only."""
+_SILENT = "the API server does not answer"
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _ADMISSION = re.compile(r'denied (the )?request|" is forbidden: (?!User |error looking up|status unknown)')
 """Matches the message of a refusal by admission. It does not match if the user lacks a permission, or if the refusal
@@ -130,8 +136,9 @@ _REVIEW = kind_of("authorization.k8s.io/v1", "SelfSubjectAccessReview")
 class Api:
     """A client of the API server. A method that fails raises ClusterAccessError or one of its subclasses."""
 
-    def __init__(self, transport: httpx2.BaseTransport) -> None:
+    def __init__(self, transport: httpx2.BaseTransport, clock: Callable[[], float] = time.monotonic) -> None:
         """Make a client that sends requests to kubectl proxy over `transport`. Threads may share it."""
+        self._clock = clock
         # Prepare types: msgspec 0.22 crashes if two threads decode to a new type simultaneously (measured).
         for decoded in (ObjectMeta, Status, ListMetadata):
             msgspec.convert({}, decoded)
@@ -261,38 +268,45 @@ class Api:
 
     def probe_page(self, pod: str, namespace: str, page: str) -> str:
         """Read a page, such as `metrics`, from a daemon's probe server, through the API server's proxy."""
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{PROBES_PORT}/proxy/{page}"
         cause = f"{pod} does not answer the API server, which networkPolicy.apiServer has to name if it is kept out"
-        with _reported(f"/{page} of {pod} cannot be read", cause):
-            return self._http.get(path, timeout=PODS_SECONDS).raise_for_status().text
+        failure, path, most = f"/{page} of {pod} cannot be read", _page_path(pod, namespace, page), MAX_PROBE_PAGE
+        received, _ = self._end(failure, path, most, limit=most, seconds=PROBE_PAGE_SECONDS, silent=cause)
+        return received.decode(errors="replace")
 
-    def log_end(
-        self, pod: str, namespace: str, container: str, *, previous: bool, most: int, clock: Callable[[], float]
-    ) -> tuple[bytes, bool]:
+    def log_end(self, pod: str, namespace: str, container: str, *, previous: bool, most: int) -> tuple[bytes, bool]:
         """Return at most the last `most` bytes of a container's log, and whether the log has more in front of them."""
         which = f"container={quote(container)}&previous={str(previous).lower()}&tailLines={END_LINES}"
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log?{which}"
-        return self._end(f"the log of {pod} cannot be read", path, most, clock)
+        return self._end(f"the log of {pod} cannot be read", path, most)
 
-    def page_end(
-        self, pod: str, namespace: str, page: str, *, most: int, clock: Callable[[], float]
-    ) -> tuple[bytes, bool]:
+    def page_end(self, pod: str, namespace: str, page: str, *, most: int) -> tuple[bytes, bool]:
         """Return the end of a page of a daemon's probe server, as `log_end` does; 503 of a daemon has a page too."""
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{PROBES_PORT}/proxy/{page}"
-        return self._end(f"/{page} of {pod} cannot be read", path, most, clock)
+        return self._end(f"/{page} of {pod} cannot be read", _page_path(pod, namespace, page), most)
 
-    def _end(self, failure: str, path: str, most: int, clock: Callable[[], float]) -> tuple[bytes, bool]:
-        kept, received, deadline = bytearray(), 0, clock() + END_SECONDS
+    def _end(
+        self,
+        failure: str,
+        path: str,
+        most: int,
+        *,
+        limit: int = MAX_DOWNLOAD,
+        seconds: float = END_SECONDS,
+        silent: str = _SILENT,
+    ) -> tuple[bytes, bool]:
+        kept, received, deadline = bytearray(), 0, self._clock() + seconds
         plain = {"Accept-Encoding": "identity"}  # compressed data could be a thousand times larger
-        with _reported(failure), self._http.stream("GET", path, timeout=PODS_SECONDS, headers=plain) as answer:
+        with (
+            _reported(failure, silent),
+            self._http.stream("GET", path, timeout=PODS_SECONDS, headers=plain) as answer,
+        ):
             if answer.headers.get("content-encoding", "identity") != "identity":
                 raise ClusterAccessError(failure, why="it is compressed")
             for part in answer.iter_bytes():
                 kept += part
                 received += len(part)
                 del kept[:-most]
-                if received > MAX_DOWNLOAD or clock() > deadline:
-                    why = f"it has more than {received >> 20} MiB, or did not arrive within {END_SECONDS:.0f} s"
+                if received > limit or self._clock() > deadline:
+                    why = f"it has more than {limit >> 20} MiB, or did not arrive within {seconds:.0f} s"
                     raise ClusterAccessError(failure, why=why)
             is_json = answer.headers.get("content-type", "").startswith("application/json")  # of the API server
             if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE or is_json:
@@ -305,12 +319,16 @@ class Api:
             return self._http.get(path, timeout=seconds, headers={"Accept": accept}).raise_for_status()
 
 
+def _page_path(pod: str, namespace: str, page: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{PROBES_PORT}/proxy/{page}"
+
+
 def _in(namespace: str) -> dict[str, str]:
     return {"namespace": namespace} if namespace else {}
 
 
 @contextlib.contextmanager
-def _reported(failure: str, silent: str = "the API server does not answer") -> Iterator[None]:
+def _reported(failure: str, silent: str = _SILENT) -> Iterator[None]:
     """Turn errors of lightkube and httpx2 into errors of confcom. The cause is `silent` if no answer came."""
     try:
         yield

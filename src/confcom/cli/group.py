@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "enable": ("enable", "Enable the SGX add-on on a cluster."),
     "status": ("status", "Show the add-on's state on each node, and its problems."),
     "test": ("test", "Test whether the cluster's nodes make quotes that are verified."),
+    "tcb": ("tcb", "Show which nodes are UpToDate, and what raises each SVN that is short."),
     "update": ("update", "Update the add-on node by node while applications continue to attest."),
     "rollback": ("rollback", "Undo the last update."),
     "disable": ("disable", "Disable the add-on, and remove what it installed."),

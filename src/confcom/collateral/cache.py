@@ -25,6 +25,7 @@ from confcom.collateral.pcs_client import FETCH_SECONDS, difference, fetch_set, 
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError
 from confcom.sgx.collateral_json import PlatformKind
+from confcom.sgx.pck.chain import PCK_CAS
 from confcom.sgx.pck.extension import FMSPC_SIZE
 from confcom.sgx.quote import QuoteFrame, tee_of
 from confcom.sgx.tee_type import TeeType
@@ -32,7 +33,6 @@ from confcom.verify.argument_types import path_argument, time_limit
 from confcom.verify.prepared_collateral import (
     MAX_KNOWN_KEYS,
     MAX_KNOWN_PART,
-    PCK_CAS,
     Collateral,
     PreparedCollateral,
     platform_kind,

@@ -16,11 +16,13 @@ from confcom.collateral.fetch_errors import FetchError
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.extras import require
-from confcom.sgx.collateral_json import CRL_CHAIN, QE_CHAIN, TCB_CHAINS, PlatformKind, decode_chain
+from confcom.sgx.collateral_json import CRL_CHAIN, NUMBERS_CHAIN, QE_CHAIN, TCB_CHAINS, PlatformKind, decode_chain
+from confcom.sgx.pck.chain import pck_ca
 from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
+from confcom.sgx.tee_type import TeeType
 from confcom.verify.argument_types import boolean, number, time_limit
 from confcom.verify.files import MAX_COLLATERAL_FILE_SIZE
-from confcom.verify.prepared_collateral import Collateral, pck_ca, platform_kind
+from confcom.verify.prepared_collateral import Collateral, platform_kind
 from confcom.verify.verifier import QuoteInput, bytes_of
 
 require("httpx2", "collateral")
@@ -108,6 +110,16 @@ async def fetch_set(
                 raise
         await asyncio.sleep(RETRY_SECONDS)
         return await requests.fetch(check)
+
+
+async def fetch_evaluation_numbers(tee: TeeType, source: Source, *, seconds: float) -> tuple[bytes, bytes]:
+    """Return the signed list of all sets that a service has, and the chain of its signer; neither is checked."""
+    deadline = asyncio.get_running_loop().time() + time_limit(seconds)
+    async with _client(source) as client:
+        requests = _Requests(client, source, deadline, PlatformKind(b"", "", tee), early=False, evaluation=None)
+        url = f"{requests.documents}tcbevaluationdatanumbers"
+        document, headers = await requests.get(url, {}, MAX_DOCUMENT_SIZE)
+        return document, _chain(headers, source, NUMBERS_CHAIN)
 
 
 def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | None) -> str:

@@ -9,18 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TextIO
 
+from cryptography import x509
 from prometheus_client import CollectorRegistry
 
 from confcom import passed_descriptors
 from confcom.daemon.common_metrics import ReadinessMetrics, daemon_registry
 from confcom.daemon.logs import LogLimiter, LogStream, configure_logging
-from confcom.daemon.probe_server import serve_probes, standard_routes
+from confcom.daemon.probe_server import Route, serve_probes, standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_daemon, run_until_stopped
 from confcom.quote_helper.limits_and_deadlines import MIB, UNREAD_MEMORY_PART, HelperLimits
 from confcom.quote_helper.metrics import HelperMetrics, watch_loop
+from confcom.quote_helper.platform_record import PlatformRecord
 from confcom.quote_helper.quote_log import QuoteLog
 from confcom.quote_helper.quoting.provider_state import PREPARING, ProviderSupervisor
 from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
@@ -32,6 +35,7 @@ from confcom.quote_helper.transport.peers import ByPod, by_uid
 from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_helper.transport.slow_peers import SlowPeers
 from confcom.quote_provider.base import Backend, Certificate
+from confcom.sgx.pck.platform_page import SgxKind
 
 _logger = logging.getLogger(__name__)
 
@@ -58,6 +62,7 @@ class QuoteHelper:
         wall_clock: Callable[[], float],
         limits: HelperLimits,
         registry: CollectorRegistry,
+        more_routes: Mapping[str, Route] = MappingProxyType({}),
     ) -> None:
         self._settings = settings
         self._open_backend = open_backend
@@ -71,7 +76,7 @@ class QuoteHelper:
         _logger.info("descriptors in messages of clients: %s", protection)
         self._routes = standard_routes(
             lambda: self._readiness.problem, registry, note=f"descriptors of clients: {protection}"
-        )
+        ) | dict(more_routes)
         self._stopping = False
         self._clock = clock
         self._wall_clock = wall_clock
@@ -166,16 +171,23 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         settings = parse_settings(arguments, prog=prog, environ=environ)
         configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
         registry = daemon_registry(log)
+        hardware = settings.provider is ProviderKind.AESMD
+        platform = PlatformRecord(SgxKind.HARDWARE if hardware else SgxKind.SIMULATED, time.time)
+
+        def set_certificate(metrics: HelperMetrics, role: Certificate, certificate: x509.Certificate) -> None:
+            metrics.set_certificate_end(role, certificate.not_valid_after_utc)
+            if role is Certificate.PCK:
+                platform.set_pck(certificate)
 
         def open_backend(metrics: HelperMetrics) -> Backend:
-            if settings.provider is ProviderKind.AESMD:
+            if hardware:
                 from confcom.relay.self_test import open_aesmd  # noqa: PLC0415 # after the socket is bound
 
                 return open_aesmd(
                     settings.aesmd_socket,
                     expected_root=settings.expected_root,
                     on_restart=lambda cause: metrics.aesmd_restarts.labels(cause).inc(),
-                    on_pck=lambda pck: metrics.set_certificate_end(Certificate.PCK, pck.not_valid_after_utc),
+                    on_pck=lambda pck: set_certificate(metrics, Certificate.PCK, pck),
                 )
             from confcom.quote_helper.quoting.simulated_backend import open_simulated  # noqa: PLC0415 # after the socket is bound
             from confcom.quote_provider.state_directory import default_state_dir  # noqa: PLC0415 # after bind
@@ -187,8 +199,8 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
                 qe_isv_svn=settings.simulated_qe_isvsvn,
             )
             metrics.simulated_root.labels(backend.root).set(1)
-            for certificate, end in backend.certificate_ends.items():
-                metrics.set_certificate_end(certificate, end)
+            for role, certificate in backend.certificates.items():
+                set_certificate(metrics, role, certificate)
             return backend
 
         helper = QuoteHelper(
@@ -199,6 +211,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
             wall_clock=time.time,
             limits=_fit_limits(HelperLimits(), memory_limit=settings.memory_limit_mib * MIB),
             registry=registry,
+            more_routes={"/platform": platform.response},
         )
         return run_daemon(helper.run, stop_deadline=STOP_DEADLINE_SECONDS + settings.handover_seconds, use_uvloop=True)
 

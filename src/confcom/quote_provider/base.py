@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol
+
+from cryptography import x509
 
 from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode, code_of
@@ -96,8 +97,8 @@ class Backend:
     QuoteProviderError, and may block if the provider's calls wait."""
     root: str = ""
     """SHA-256 of the root certificate, in hex; empty unless the platform has its own root."""
-    certificate_ends: Mapping[Certificate, datetime] = field(default_factory=dict)
-    """The end of validity of each certificate that is known before the first quote, with time zone."""
+    certificates: Mapping[Certificate, x509.Certificate] = field(default_factory=dict)
+    """The platform's certificates that are known before the first quote."""
     self_test_seconds: float | None = None
     """Time limit of a self-test, after which the provider counts as hung; None for the helper's limit."""
     waits_for: str = "itself"

@@ -1,6 +1,6 @@
 """A quote provider with a simulated quoting enclave in this process."""
 
-from datetime import datetime
+from cryptography import x509
 
 from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
@@ -33,9 +33,9 @@ class SimulatedQuoteProvider:
         return ExpectedRoot(key_id(self._platform.pki.root.certificate))
 
     @property
-    def certificate_ends(self) -> dict[Certificate, datetime]:
-        certificates = {Certificate.PCK: self._platform.pki.pck, Certificate.SIMULATED_ROOT: self._platform.pki.root}
-        return {role: issued.certificate.not_valid_after_utc for role, issued in certificates.items()}
+    def certificates(self) -> dict[Certificate, x509.Certificate]:
+        pki = self._platform.pki
+        return {Certificate.PCK: pki.pck.certificate, Certificate.SIMULATED_ROOT: pki.root.certificate}
 
     @property
     def last_identity(self) -> QuotingTarget:

@@ -25,6 +25,7 @@ TCB_CHAINS = ("TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain")
 """Headers of TCB info's issuer chain in API version 4 and before; Intel's file uses the same names."""
 QE_CHAIN = "SGX-Enclave-Identity-Issuer-Chain"
 CRL_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
+NUMBERS_CHAIN = "TCB-Evaluation-Data-Numbers-Issuer-Chain"
 _PCK_CHAIN = "SGX-PCK-Certificate-Issuer-Chain"
 _CRLS = {"PLATFORM": "platformCrl", "PROCESSOR": "processorCrl"}
 _TCB_INFOS = {TeeType.SGX: "sgx_tcbinfo", TeeType.TDX: "tdx_tcbinfo"}

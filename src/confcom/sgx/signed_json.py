@@ -137,6 +137,10 @@ class JsonObject:
             raise self._error(key, "an array of strings")
         return tuple(items)
 
+    def integers(self, key: str, maximum: int) -> tuple[int, ...]:
+        items = self._member(key, list, "an array")
+        return tuple(JsonObject({key: item}, self.path).integer(key, maximum) for item in items)
+
     def _member(self, key: str, kind: type[_T], expected: str) -> _T:
         if key not in self.members:
             raise MalformedError(f"{self.path} has no {key}", error_code="wrong-member")

@@ -24,6 +24,8 @@ TCB_INFO_NAME = "tcbInfo"
 TCB_INFO_VERSION = 3
 QE_IDENTITY_NAME = "enclaveIdentity"
 QE_IDENTITY_VERSION = 2
+EVALUATION_NUMBERS_NAME = "tcbEvaluationDataNumbers"
+EVALUATION_NUMBERS_VERSION = 1
 MAX_ISV_SVN = 0xFFFF
 """Greatest ISVSVN and ISVPRODID; both have 16 bits in every report."""
 
@@ -180,6 +182,33 @@ class QeIdentity:
             isv_prod_id=identity.integer("isvprodid", MAX_ISV_SVN),
             levels=tuple(_isv_level(level, MAX_ISV_SVN) for level in identity.children("tcbLevels")),
             simulation=_simulation(identity),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationNumbers:
+    """The list of all sets of collateral that are served."""
+
+    signed: SignedJson
+    tee: TeeType
+    issue_date: datetime
+    next_update: datetime
+    recovery_dates: Mapping[int, datetime]
+    """Keyed by a set's TCB evaluation data number: the date of its TCB recovery."""
+
+    @classmethod
+    def parse(cls, document: bytes) -> Self:
+        signed = SignedJson.parse(document, EVALUATION_NUMBERS_NAME)
+        numbers = signed.read()
+        return cls(
+            signed=signed,
+            tee=_tee(numbers, {tee.tcb_info_id: tee for tee in TeeType}, EVALUATION_NUMBERS_VERSION),
+            issue_date=numbers.date("issueDate"),
+            next_update=numbers.date("nextUpdate"),
+            recovery_dates={
+                one.integer("tcbEvaluationDataNumber"): one.date("tcbRecoveryEventDate")
+                for one in numbers.children("tcbEvalNumbers")
+            },
         )
 
 

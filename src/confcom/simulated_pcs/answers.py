@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.collateral_bundle import CollateralBundle
-from confcom.sgx.collateral_json import CRL_CHAIN, QE_CHAIN, TCB_CHAINS
+from confcom.sgx.collateral_json import CRL_CHAIN, NUMBERS_CHAIN, QE_CHAIN, TCB_CHAINS
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
@@ -157,7 +157,7 @@ class _Request:
     def _evaluation_numbers(self) -> Answer:
         pki = self.platform.pki
         body = create_evaluation_numbers(pki, self.now, self.staging, self.tee)
-        return _signed(body, "TCB-Evaluation-Data-Numbers-Issuer-Chain", pki.tcb_signer.pem + pki.root.pem)
+        return _signed(body, NUMBERS_CHAIN, pki.tcb_signer.pem + pki.root.pem)
 
     def _collateral(self, *, early: bool = False) -> CollateralBundle:
         return self.platform.collateral(self.now, staging=self.staging, early=early, tee=self.tee)

@@ -20,6 +20,8 @@ from confcom.sgx.collateral_bundle import CollateralBundle
 from confcom.sgx.pck.extension import TCB_COMPONENT_COUNT
 from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb_documents import (
+    EVALUATION_NUMBERS_NAME,
+    EVALUATION_NUMBERS_VERSION,
     QE_IDENTITY_NAME,
     QE_IDENTITY_VERSION,
     TCB_INFO_NAME,
@@ -33,9 +35,6 @@ from confcom.simulation.keys import sign
 from confcom.simulation.pki import BACKDATE, PCE_ID, PCE_SVN, TCB_COMPONENTS, CertifiedKey, Pki
 from confcom.simulation.quoting_enclave import QuotingEnclaveIdentity
 from confcom.simulation.trust_domain import LAUNCH_MODULE_SVN, MODULE_SVN, MR_SIGNER_SEAM, TDX_COMPONENTS
-
-EVALUATION_NUMBERS_NAME = "tcbEvaluationDataNumbers"
-EVALUATION_NUMBERS_VERSION = 1
 
 VALIDITY = timedelta(days=30)
 """Time from issue date to next update, as in Intel's collateral."""

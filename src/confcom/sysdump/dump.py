@@ -112,13 +112,13 @@ def _objects(cluster: Cluster, kind: tuple[str, str]) -> Sequence[KubernetesObje
 
 
 def _read_pods(add_on: AddOn, from_pods: Sequence[Source], archive: Archive, redaction: Redaction) -> None:
-    api, place, clock = add_on.cluster.api, add_on.cluster.namespace, add_on.clock
+    api, place = add_on.cluster.api, add_on.cluster.namespace
     table = add_on.reporter.table("Reading the daemons' logs and pages")
 
     def read(one: Source) -> tuple[bytes, bool]:
         if one.page:
-            return api.page_end(one.pod, place, one.page, most=MAX_FILE, clock=clock)
-        return api.log_end(one.pod, place, one.container, previous=one.previous, most=MAX_FILE, clock=clock)
+            return api.page_end(one.pod, place, one.page, most=MAX_FILE)
+        return api.log_end(one.pod, place, one.container, previous=one.previous, most=MAX_FILE)
 
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         for start in range(0, len(from_pods), AT_ONCE):  # few at once, so that few are in memory beside the archive

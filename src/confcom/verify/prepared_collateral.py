@@ -8,12 +8,10 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
-from cryptography import x509
-
 from confcom.errors import MalformedError, WrongTypeError
 from confcom.sgx.collateral_bundle import CollateralBundle
 from confcom.sgx.collateral_json import PlatformKind, decode_json, encode_json
-from confcom.sgx.pck.chain import PckChain, common_name
+from confcom.sgx.pck.chain import PckChain, pck_ca
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote, QuoteFrame, require_sgx, tee_of
 from confcom.sgx.tee_type import TeeType
@@ -38,10 +36,6 @@ MAX_KNOWN_KEYS: Final = 256
 under 40 KiB, in TDX with 8 judgements of 2 KiB more, and cache keys at most 16 KiB: the cache stays below 18 MiB."""
 MAX_KNOWN_PART: Final = 16 * 1024
 """Limit in bytes of a cached key, QE report and certificates; real ones have under 5 KiB, more is not cached."""
-
-
-PCK_CAS: Final = ("PLATFORM", "PROCESSOR")
-"""Intel's authorities of PCK certificates."""
 
 
 class CollateralError(MalformedError):
@@ -126,15 +120,20 @@ class Collateral(CollateralBundle):
         instant = datetime.now(UTC) if now is None else require_instant(now)
         leeway = argument_types.clock_leeway(clock_leeway)
         instant = nearest_valid(instant, [period[1:] for period in prepared.documents.validity_periods], leeway)
-        for check in (currency_check(prepared.documents, instant), *prepared.checks):
-            if check.status is CheckStatus.FAILED:
-                raise CollateralError(
-                    "the collateral cannot be used",
-                    error_code=check.code,
-                    why=f"required: {check.required}; found: {check.found}",
-                    remedy=check.why,
-                )
+        require_passed(currency_check(prepared.documents, instant), *prepared.checks)
         return prepared
+
+
+def require_passed(*checks: Check) -> None:
+    """Raise CollateralError if a check failed."""
+    for check in checks:
+        if check.status is CheckStatus.FAILED:
+            raise CollateralError(
+                "the collateral cannot be used",
+                error_code=check.code,
+                why=f"required: {check.required}; found: {check.found}",
+                remedy=check.why,
+            )
 
 
 def platform_kind(quote: bytes) -> PlatformKind:
@@ -150,11 +149,6 @@ def platform_kind(quote: bytes) -> PlatformKind:
         require_sgx(parsed)
     leaf = PckChain.from_quote(parsed).leaf
     return PlatformKind(PckExtension.from_certificate(leaf).fmspc, pck_ca(leaf.issuer), tee)
-
-
-def pck_ca(name: x509.Name) -> str:
-    """Return which of Intel's PCK CAs has a name, PLATFORM or PROCESSOR ("PCK Certificate and CRL Profile")."""
-    return "PLATFORM" if "Platform" in common_name(name) else "PROCESSOR"
 
 
 class PreparedCollateral:

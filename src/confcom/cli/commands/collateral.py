@@ -75,7 +75,7 @@ def fetch(
     from confcom.verify.files import read_quote
     from confcom.verify.verdict import utc_text
 
-    source = _source(service, ca_file, api_key_file)
+    source = source_of(service, ca_file, api_key_file)
     found = fetch_collateral(read_quote(quote), source, early=early, evaluation=evaluation, seconds=timeout)
     _write(out, found.to_json())
     documents = found.read()
@@ -99,7 +99,7 @@ def fetch(
 collateral.add_command(simulated_pcs)
 
 
-def _source(service: str, ca_file: Path | None, api_key_file: Path | None) -> Source:
+def source_of(service: str, ca_file: Path | None, api_key_file: Path | None) -> Source:
     from dataclasses import replace
 
     from confcom.collateral import AZURE_CACHE, INTEL_PCS, Source

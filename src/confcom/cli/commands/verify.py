@@ -44,7 +44,7 @@ def _hexadecimal(text: str) -> bytes:
         raise click.BadParameter(f"{text!r} is not a string of hexadecimal digit pairs") from error
 
 
-def _instant(text: str) -> datetime:
+def parse_instant(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
@@ -158,7 +158,7 @@ _hex_option = functools.partial(click.option, type=_hexadecimal, metavar="HEX")
 @click.option("--allow-simulated", is_flag=True, help="Accept a simulated platform, which protects nothing.")
 @click.option("--allow-debug", is_flag=True, help="Accept debug enclaves and debug TDs of simulated platforms.")
 @click.option(
-    "--at", type=_instant, metavar="TIME", help="Verify as of this time; UTC without an offset [default: now]."
+    "--at", type=parse_instant, metavar="TIME", help="Verify as of this time; UTC without an offset [default: now]."
 )
 @output_option
 @click.pass_context

@@ -57,7 +57,7 @@ def open_simulated(
     def self_test() -> QuotingTarget:
         return run_self_test(provider, enclave, provider.root, utc_now())
 
-    return Backend(provider, self_test, root=provider.root_fingerprint, certificate_ends=provider.certificate_ends)
+    return Backend(provider, self_test, root=provider.root_fingerprint, certificates=provider.certificates)
 
 
 def run_self_test(

@@ -24,6 +24,9 @@ CHAIN_NAMES = ("SGX PCK Certificate", "CA", "SGX Root CA")
 """Text that the common names of leaf, intermediate and root contain (Intel's "PCK Certificate and CRL
 Profile"; QVL requires the same). The intermediate is named PCK Processor CA or PCK Platform CA."""
 
+PCK_CAS = ("PLATFORM", "PROCESSOR")
+"""Intel's authorities of PCK certificates."""
+
 
 @dataclass(frozen=True, slots=True)
 class PckChain:
@@ -114,6 +117,11 @@ def common_name(name: x509.Name) -> str:
     """Return a name's common name; empty if there is none, or several, which verifiers could read differently."""
     values = [attribute.value for attribute in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     return str(values[0]) if len(values) == 1 else ""
+
+
+def pck_ca(name: x509.Name) -> str:
+    """Return which of Intel's PCK CAs has a name, PLATFORM or PROCESSOR ("PCK Certificate and CRL Profile")."""
+    return "PLATFORM" if "Platform" in common_name(name) else "PROCESSOR"
 
 
 def is_certificate_authority(certificate: x509.Certificate) -> bool:

@@ -153,9 +153,10 @@ def _judged_by(
     checks.append(qe_identity_check(qe, qe_identity))
     if isinstance(extension, MalformedError):
         return tuple(checks), _no_judgement
+    own = (*extension.tcb.components, extension.tcb.pce_svn)
 
     def judge(module: TdxModuleReport | None) -> TcbJudgement:
-        tcb = platform_tcb(tcb_info, qe_identity, extension, qe, module)
+        tcb = platform_tcb(tcb_info, qe_identity, own, qe.isv_svn, module.svns if module else ())
         level = tcb_level_check(tcb)
         return (level,) if module is None else (tdx_module_check(module, tcb_info), level), tcb
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
-from confcom.sgx.pck.extension import MAX_COMPONENT_SVN, PckExtension
+from confcom.sgx.pck.extension import MAX_COMPONENT_SVN
 from confcom.sgx.quote import QuoteBody
 from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import OUT_OF_DATE, QeIdentity, TcbInfo, TcbLevel, TcbStatus
@@ -82,12 +82,14 @@ _OUTDATED = frozenset(OUT_OF_DATE.values())
 
 
 def platform_tcb(
-    tcb_info: TcbInfo, qe_identity: QeIdentity, pck: PckExtension, qe: ReportBody, module: TdxModuleReport | None
+    tcb_info: TcbInfo, qe_identity: QeIdentity, own: tuple[int, ...], qe_isv_svn: int, modules: tuple[bytes, ...]
 ) -> PlatformTcb | None:
-    """Return the highest levels that platform and quoting enclave reach; None if one of them reaches none."""
-    own = (*pck.tcb.components, pck.tcb.pce_svn)
-    platform = [_platform_level(tcb_info, own, svns) for svns in (module.svns if module else (b"",))]
-    quoting_enclave = _reached(qe_identity.levels, (qe.isv_svn,))
+    """Return the highest levels that platform and quoting enclave reach; None if one of them reaches none.
+
+    `own` has the SVNs of the platform's 16 components and its PCE. `modules` is as in `TdxModuleReport.svns`.
+    """
+    platform = [_platform_level(tcb_info, own, svns) for svns in modules or (b"",)]
+    quoting_enclave = _reached(qe_identity.levels, (qe_isv_svn,))
     found = [pair for pair in platform if pair is not None]
     if quoting_enclave is None or len(found) < len(platform):
         return None
@@ -105,9 +107,7 @@ def platform_tcb(
 def _platform_level(tcb_info: TcbInfo, own: tuple[int, ...], svns: bytes) -> tuple[TcbLevel, TcbStatus] | None:
     """Return the level of a platform with its TDX module (`svns`; empty in SGX), and the status without the module."""
     version = svns[1] if svns else 0
-    # A module with a version has an identity of its own, whose levels judge its SVNs 0 and 1.
-    components = (MAX_COMPONENT_SVN, MAX_COMPONENT_SVN, *svns[2:]) if version else tuple(svns)
-    level = _reached(tcb_info.levels, (*own, *components))
+    level = _reached(tcb_info.levels, platform_svns(own, svns))
     if level is None or not version:
         return (level, level.status) if level else None
     known = tcb_info.tdx_modules.get(version)
@@ -121,6 +121,12 @@ def _platform_level(tcb_info: TcbInfo, own: tuple[int, ...], svns: bytes) -> tup
         advisory_ids=tuple(dict.fromkeys((*level.advisory_ids, *module.advisory_ids))),
     )
     return together, level.status
+
+
+def platform_svns(own: tuple[int, ...], svns: bytes) -> tuple[int, ...]:
+    """Return what is compared with a platform's levels: its own SVNs, and in TDX those of the module's components."""
+    # A module with a version has an identity of its own, whose levels judge its SVNs 0 and 1.
+    return (*own, *((MAX_COMPONENT_SVN, MAX_COMPONENT_SVN, *svns[2:]) if svns and svns[1] else svns))
 
 
 def _reached(levels: tuple[TcbLevel, ...], svns: tuple[int, ...]) -> TcbLevel | None:

@@ -1,0 +1,66 @@
+"""One run of `confcom tcb`: the nodes of a cluster, or the machines of quotes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from confcom.addon.command import AddOn
+from confcom.collateral import INTEL_PCS, Source
+from confcom.sgx.pck.platform_page import SgxKind
+from confcom.tcb.groups import judge_machines
+from confcom.tcb.judgement import Machine
+from confcom.tcb.nodes import read_helpers, read_machines, release_trust
+from confcom.tcb.quotes import read_machine
+from confcom.tcb.report import Report
+from confcom.tcb.sets import FileSets, ServedSets, Trust
+from confcom.verify import INTEL, read_root
+from confcom.verify.trust import intel_root
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the person asked for."""
+
+    trust: Trust
+    now: datetime
+    early: bool
+    fail_within: timedelta
+
+
+def given_trust(root: str, source: Source | Sequence[Path]) -> Trust:
+    """Return the trust in a root (a file, or `intel`), with sets of a service or of files."""
+    sets = ServedSets(source) if isinstance(source, Source) else FileSets(source)
+    return Trust(sets, intel_root() if root == INTEL.value else read_root(root))
+
+
+def judge_quotes(quotes: Sequence[Path], request: Request, say: Callable[[str], None]) -> Report:
+    """Judge the machines of quotes in files, each under the request's trust."""
+    machines = [read_machine(path, request.trust, request.now) for path in quotes]
+    return _report(machines, {request.trust.sgx: request.trust}, request, say)
+
+
+def judge_cluster(add_on: AddOn, request: Request) -> Report:
+    """Judge the nodes of a cluster; the request's trust is in simulated nodes if its root is, else in hardware.
+
+    Raises:
+        ClusterAccessError: the API server does not answer, or refuses.
+        PlatformUnknownError: the cluster has no quote helpers.
+    """
+    cluster, say = add_on.cluster, add_on.reporter.say
+    helpers = read_helpers(cluster.api, cluster.namespace)
+    trusts = {SgxKind.HARDWARE: Trust(ServedSets(INTEL_PCS), intel_root()), request.trust.sgx: request.trust}
+    simulated = [one for one in helpers if one.simulates]
+    if simulated and SgxKind.SIMULATED not in trusts:
+        trusts[SgxKind.SIMULATED] = release_trust(cluster, simulated, request.now)
+    machines = read_machines(cluster.api, cluster.namespace, helpers, say)
+    return _report(machines, trusts, request, say)
+
+
+def _report(
+    machines: Sequence[Machine], trusts: Mapping[SgxKind, Trust], request: Request, say: Callable[[str], None]
+) -> Report:
+    groups, failed = judge_machines(machines, trusts, request.now, need_early=request.early, say=say)
+    return Report(groups, failed, request.now, request.early, request.fail_within)
