@@ -245,7 +245,9 @@ def exported(tmp_path):
 def test_a_simulated_root_in_a_file_needs_no_secret(cluster, exported):
     cluster.api.denied.add(("get", "secrets"))
     given = ("--root", exported / "root.pem", "--collateral", exported / "collateral")
-    assert statuses(cluster.judged(*given)["groups"]) == [(["a", "b"], "UpToDate", "UpToDate")]
+    assert statuses(cluster.judged(*given)["groups"]) == [(["a", "b"], "UpToDate", None)]
+    (group,) = cluster.judged(*given, "--early", exit_code=6)["groups"]
+    assert group["error"]["code"] == "early-set-missing"
 
 
 def pcs(staging=Staging.NONE, platform=PLATFORM, pccs=False):
