@@ -88,7 +88,7 @@ def run_program(request: Request, environ: Mapping[str, str], say: Callable[[str
         code = plan.exit_code(status)
         if not (directory / "started").exists() and not os.WIFSIGNALED(status):
             raise plan.refused(commands.mode, _tail(directory / "setup.log") or f"its start exited {code}", ())
-        quotes = QuoteCounts.of_metrics(_page(directory, "/metrics") or "").made
+        quotes = QuoteCounts.of_metrics(_page(directory, "/metrics")).made
         verify = plan.verify_command(trust)
         if report is not None:
             facts = {"mode": commands.mode, "program": request.program, "exit_code": code, "quotes": quotes}
@@ -193,15 +193,15 @@ def _quote_helper(commands: Commands, directory: Path, environ: Mapping[str, str
 
 def _wait_until_ready(helper: subprocess.Popen[bytes], directory: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
-    while not (_page(directory, "/readyz") or "").partition("\n")[0].count(" 200 "):
+    while not _page(directory, "/readyz").partition("\n")[0].count(" 200 "):
         if helper.poll() is not None or time.monotonic() > deadline:
             why = _tail(directory / "helper.log")
             raise RunError("the quote helper did not become ready", error_code="quote-helper-not-ready", why=why)
         time.sleep(POLL_SECONDS)
 
 
-def _page(directory: Path, name: str) -> str | None:
-    """Return the answer of the helper's probe server, with its headers, or None if there is none yet."""
+def _page(directory: Path, name: str) -> str:
+    """Return the answer of the helper's probe server, with its headers; empty if there is none yet."""
     answer = b""
     with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
         connection.settimeout(PAGE_SECONDS)
@@ -209,8 +209,7 @@ def _page(directory: Path, name: str) -> str | None:
         connection.sendall(f"GET {name} HTTP/1.0\r\n\r\n".encode())
         while len(answer) < MAX_PAGE_BYTES and (part := connection.recv(65536)):
             answer += part
-        return answer.decode(errors="replace")
-    return None
+    return answer.decode(errors="replace")
 
 
 def _prepared(commands: Commands, directory: Path, program: tuple[str, ...]) -> tuple[list[str], list[str]]:

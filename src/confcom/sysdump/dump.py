@@ -6,7 +6,6 @@ import contextlib
 import heapq
 import os
 import platform
-import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -26,7 +25,7 @@ from confcom.addon.owned_objects import KINDS, owned_objects
 from confcom.addon.problems import OptionalReads
 from confcom.addon.snapshot import read_cluster
 from confcom.addon.status import add_on_status
-from confcom.errors import OutputError
+from confcom.errors import writing
 from confcom.kubernetes.objects import KubernetesObject, name_of
 from confcom.sysdump.archive import MAX_FILE, NOT_READ, Archive, last_lines
 from confcom.sysdump.redaction import Redaction
@@ -140,22 +139,13 @@ def _read_pods(add_on: AddOn, from_pods: Sequence[Source], archive: Archive, red
 @contextlib.contextmanager
 def _whole_or_absent(path: Path) -> Iterator[IO[bytes]]:
     """Yield a new file that gets its name at the end of the `with` block, and is deleted if the block fails."""
-    temporary = ""
-    try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+    with writing(f"{path} cannot be written", error_code="sysdump-not-written"):
+        if path.exists() and not path.is_file():
             raise OSError(0, "it is no regular file")
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        Path(temporary).replace(path)
-        temporary = ""
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written",
-            error_code="sysdump-not-written",
-            why=error.strerror or str(error),
-            remedy="name a file in a directory that you may write to",
-        ) from error
-    finally:
-        if temporary:
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            Path(temporary).replace(path)
+        finally:
             Path(temporary).unlink(missing_ok=True)
