@@ -88,7 +88,7 @@ def refused(mode: Mode, words: str, sysctls: Iterable[tuple[str, str]]) -> RunEr
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """The command lines of util-linux that run a program in a mode. `mark` is a file that the program's start makes."""
+    """The command lines of util-linux that run a program in a mode."""
 
     mode: Mode
     person: Person
@@ -125,7 +125,7 @@ class Commands:
         return [*self.enter, self.tools["sh"], "-c", f"{mount} && exec {shlex.join([*self.leave, *self.tied])} true"]
 
     def script(self, mounts: Sequence[str], log: Path, mark: Path) -> str:
-        """Return the shell script that mounts, makes the file `mark`, and becomes the program, its arguments."""
+        """Return the shell script that mounts, makes the file `mark`, and executes its arguments."""
         start = f': > "$0" && exec {shlex.join(self.tied)} "$@"'
         last = [*self.leave, self.tools["sh"], "-c", start, str(mark)]
         setup = ["set -e", "{", ":", *mounts, f"}} 2> {shlex.quote(str(log))}"]
