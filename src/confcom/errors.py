@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from enum import IntEnum
 
 MAX_FOREIGN_CHARACTERS = 500
@@ -9,6 +11,9 @@ MAX_FOREIGN_CHARACTERS = 500
 
 JSON_SCHEMA = 1
 """The first member, `schema`, of every JSON object that a command prints; docs/reference/json.md has its rules."""
+
+SIGNAL_EXIT_BASE = 128
+"""If a signal ends a program, its exit code is this number plus the signal's number (shells, env, runtimes)."""
 
 
 class ExitCode(IntEnum):
@@ -129,6 +134,20 @@ class OutputError(ConfcomError):
     """A result exists, but cannot be written to its destination."""
 
     error_code = "output"
+
+
+@contextlib.contextmanager
+def writing(failure: str, *, error_code: str) -> Iterator[None]:
+    """Turn an OSError into an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            failure,
+            error_code=error_code,
+            why=error.strerror or str(error),
+            remedy="name a place that you may write to, on a disk that is not full",
+        ) from error
 
 
 def explain(error: ConfcomError) -> str:

@@ -1,7 +1,7 @@
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from confcom.daemon.quote_counts import QuoteCounts
+from confcom.daemon.quote_counts import MAX_ERRORS, QuoteCounts
 
 NAME = "confcom_quote_helper_request_seconds"
 
@@ -21,3 +21,8 @@ def test_quotes_and_errors_are_counted(quotes):
 def test_other_texts_count_nothing(number):
     page = f'{NAME}_count{{request="GetQuoteEx",result="success"}} {number}\n'
     assert QuoteCounts.of_metrics(page) == QuoteCounts(0, {})
+
+
+def test_a_hostile_page_has_no_more_errors_than_aesm():
+    page = "".join(f'{NAME}_count{{request="GetQuoteEx",result="e{number}"}} 1\n' for number in range(10_000))
+    assert len(QuoteCounts.of_metrics(page).errors) == MAX_ERRORS

@@ -229,3 +229,8 @@ def test_the_archive_of_a_failure(run, nodes, tmp_path, trouble, exit_code):
     nodes.troubles = {"a": trouble}
     run("--sysdump-on-failure", tmp_path / "dump.tar.gz", exit_code=exit_code)
     assert [one.name for one in tmp_path.glob("*.tar.gz")] == ["dump.tar.gz"] * bool(exit_code)
+
+
+def test_an_archive_that_cannot_be_written_changes_neither_result_nor_exit_code(run, nodes, tmp_path):
+    nodes.troubles = {"a": make.rejected()}
+    assert run("--sysdump-on-failure", tmp_path / "missing" / "dump.tar.gz", exit_code=8)["failed"] == 1

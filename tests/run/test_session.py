@@ -95,6 +95,20 @@ def test_after_sudo_the_program_is_the_callers(runner):
     code, out, err = runner.run("--trust", trust, "--", "sh", "-c", script, environ=sudo)
     assert (code, out) == (0, "65534:65534 65534 0000000000000000\n"), err
     assert (trust / "root.pem").stat().st_uid == 65534
+    assert runner.traces() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="sudo's part needs root")
+def test_after_sudo_the_caller_cannot_change_what_root_runs(runner):
+    runner.as_user().prefix = ()
+    (runner.folder / "sitecustomize.py").write_text(HOME_OF_NOBODY.format(home=str(runner.home)))
+    search = os.pathsep.join([str(runner.folder), runner.environ.get("PYTHONPATH", "")])
+    sudo = {"SUDO_UID": "65534", "SUDO_GID": "65534", "PYTHONPATH": search}
+    runner.private.chmod(0o755)
+    names = ". aesmd start.sh setup.log helper.log root"
+    script = f'cd "$CONFCOM_AESM_DIR/.."; for name in {names}; do test -e $name && test ! -w $name || echo $name; done'
+    code, out, err = runner.run("--", "sh", "-c", script, environ=sudo)
+    assert (code, out) == (0, "aesmd\n"), err
 
 
 @pytest.mark.parametrize(
@@ -231,7 +245,8 @@ def test_the_terminals_keys_work_as_without_us(runner):
         (runner.home / "waits").write_text(
             "trap 'echo interrupted; exit 9' INT; trap 'echo continued' CONT; echo up; while :; do sleep 0.1; done"
         )
-        terminal.type(f"{run} sh waits\n")
+        # bash, since dash starts programs by vfork(2), and cannot be stopped at that moment
+        terminal.type(f"{run} bash waits\n")
         terminal.until("up\r\n")
         terminal.type("\x1a")
         terminal.until("Stopped")

@@ -17,6 +17,7 @@ from confcom.simulated_pcs.answers import answer
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.simulated_collateral import create_evaluation_numbers
 from confcom.tcb.groups import MAX_KINDS
+from confcom.verify import read_collateral
 from testkit import cluster_objects as make
 from testkit.collateral_service import serving
 from testkit.verify.verify_lab import NOW, Lab
@@ -234,6 +235,21 @@ def test_of_two_sets_in_files_the_newer_one_is_early(cluster, tmp_path):
         words += ["--collateral", tmp_path / str(early) / "collateral"]
     found = cluster.judged("--root", tmp_path / "True" / "root.pem", *words, "--early", exit_code=8)
     assert statuses(found["groups"]) == [(["a", "b"], "UpToDate", "OutOfDate")]
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [(Path.unlink, "unreadable"), (lambda path: path.write_text(path.read_text()[:-9]), "collateral-malformed")],
+)
+def test_a_damaged_file_of_several_is_not_passed_over(cluster, tmp_path, damage, code):
+    words = []
+    for early in (True, False):
+        export_platform(PLATFORM, tmp_path, NOW, staging=Staging.EARLY, early=early)
+        words += ["--collateral", tmp_path / f"{early}.json"]
+        words[-1].write_text(read_collateral(tmp_path / "collateral").to_json())
+    damage(tmp_path / "True.json")
+    (group,) = cluster.judged("--root", tmp_path / "root.pem", *words, "--early", exit_code=5)["groups"]
+    assert group["error"]["code"] == code
 
 
 @pytest.fixture

@@ -30,10 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "quote-helper": ("daemons", "Run the SGX quote helper (AESM) in the foreground."),
     "device-plugin": ("daemons", "Run the SGX device plugin in the foreground."),
     "controller": ("daemons", "Run the controller of node capacity in the foreground."),
-    "sysdump": (
-        "sysdump",
-        "Write an archive with what a maintainer needs: state, logs, no secrets.",
-    ),
+    "sysdump": ("sysdump", "Write an archive with what a maintainer needs: state, logs, no secrets."),
     "hardware-report": ("hardware_report", "Report this node's SGX hardware and software, to send to the authors."),
     "version": ("version", "Show the versions of this program and of a cluster's add-on."),
     "completion": ("completion", "Print the shell completion script."),

@@ -11,6 +11,8 @@ _COUNT = re.compile(
     re.MULTILINE,
 )
 _SUCCESS = "success"
+MAX_ERRORS = 64
+"""Maximum number of errors that are kept of a page, which anyone may have sent; AESM has 51."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +30,4 @@ class QuoteCounts:
             number = int(float(digits))
             made += number if (request, result) == ("GetQuoteEx", _SUCCESS) else 0
             errors[result] += number if result != _SUCCESS else 0
-        return cls(made, {error: number for error, number in errors.items() if number})
+        return cls(made, {error: number for error, number in errors.most_common(MAX_ERRORS) if number})

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from confcom.demo.device_manager import Allocation
 from confcom.demo.job_file import Job
-from confcom.errors import ConfcomError, SettingsError
+from confcom.errors import SIGNAL_EXIT_BASE, ConfcomError, SettingsError
 from confcom.namespaces.modes import AUTO, TOOLS, Mode
 from confcom.namespaces.mount_script import AESMD, DEV, HOST_DEVICE, PROC, Bind, MountScript, run_directories
 
@@ -25,9 +25,6 @@ PROBE_SECONDS = 10.0
 
 MAX_MESSAGE_BYTES = 2048
 """Maximum number of bytes that the error quotes from the end of a failed start's output."""
-
-SIGNAL_EXIT_BASE = 128
-"""If a signal ends a program, its exit code is this number plus the signal's number (shells, runtimes)."""
 
 SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
 

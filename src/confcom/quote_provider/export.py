@@ -5,7 +5,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from confcom.errors import OutputError, SettingsError
+from confcom.errors import SettingsError, writing
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
@@ -38,18 +38,11 @@ def export_platform(
     files = {ROOT_FILE: root, FINGERPRINT_FILE: f"{platform.root_fingerprint}\n".encode()}
     for name, content in platform.collateral(now, staging=staging, early=early, tee=tee).to_files().items():
         files[f"{COLLATERAL_DIRECTORY}/{name}"] = content
-    try:
+    with writing(f"the simulated platform cannot be exported to {out_dir}", error_code="export-not-writable"):
         _check_out_dir(out_dir, root)
         (out_dir / COLLATERAL_DIRECTORY).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             _replace(out_dir / name, content)
-    except OSError as error:
-        raise OutputError(
-            f"the simulated platform cannot be exported to {out_dir}",
-            error_code="export-not-writable",
-            why=error.strerror or str(error),
-            remedy="choose a directory that this user may write",
-        ) from error
     return tuple(out_dir / name for name in files)
 
 

@@ -7,14 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.errors import ConfcomError, ExitCode
+from confcom.errors import SIGNAL_EXIT_BASE, ConfcomError, ExitCode
 from confcom.namespaces.modes import AUTO, Mode
 
 TOOLS = ("ln", "mkdir", "mount", "rm", "setpriv", "sh", "unshare")
 """The programs of util-linux and coreutils that start a program with mounts of its own."""
-
-SIGNAL_EXIT_BASE = 128
-"""If a signal ends a program, its exit code is this number plus the signal's number (shells, env)."""
 
 MAX_CAUSE_CHARACTERS = 300
 """Maximum number of characters that an error quotes from util-linux: two of its lines."""
@@ -24,7 +21,7 @@ VARIABLES = ("CONFCOM_AESM_SOCKET", "CONFCOM_AESM_DIR", "CONFCOM_SGX_ENCLAVE_DEV
 
 _SGX_DEVICE = re.compile(r"sgx(_.+)?|isgx")
 
-_SYSCTLS = {
+SYSCTLS = {
     "/proc/sys/user/max_user_namespaces": ("0", "user.max_user_namespaces is 0"),
     "/proc/sys/kernel/unprivileged_userns_clone": ("0", "kernel.unprivileged_userns_clone is 0"),
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
@@ -33,7 +30,6 @@ _SYSCTLS = {
     ),
 }
 """Keyed by a file of the kernel: the value that forbids user namespaces to users, and what it means."""
-SYSCTLS = tuple(_SYSCTLS)
 
 
 class RunError(ConfcomError):
@@ -79,7 +75,7 @@ def choose_mode(wanted: str, person: Person) -> Mode:
 
 def refused(mode: Mode, words: str, sysctls: Iterable[tuple[str, str]]) -> RunError:
     """Return the error for a mode that does not work here; `sysctls` are files of SYSCTLS with their content."""
-    causes = [meaning for name, value in sysctls for bad, meaning in (_SYSCTLS[name],) if value.strip() == bad]
+    causes = [meaning for name, value in sysctls for bad, meaning in (SYSCTLS[name],) if value.strip() == bad]
     why = "; ".join([" ".join(words.split())[-MAX_CAUSE_CHARACTERS:], *(causes if mode is Mode.USER_NAMESPACE else ())])
     return RunError(
         f"the mode {mode} does not work on this machine",
@@ -92,7 +88,7 @@ def refused(mode: Mode, words: str, sysctls: Iterable[tuple[str, str]]) -> RunEr
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """The command lines of util-linux that run a program in a mode. `mark` is a file that the program's start makes."""
+    """The command lines of util-linux that run a program in a mode."""
 
     mode: Mode
     person: Person
@@ -129,7 +125,7 @@ class Commands:
         return [*self.enter, self.tools["sh"], "-c", f"{mount} && exec {shlex.join([*self.leave, *self.tied])} true"]
 
     def script(self, mounts: Sequence[str], log: Path, mark: Path) -> str:
-        """Return the shell script that mounts, makes the file `mark`, and becomes the program, its arguments."""
+        """Return the shell script that mounts, makes the file `mark`, and executes its arguments."""
         start = f': > "$0" && exec {shlex.join(self.tied)} "$@"'
         last = [*self.leave, self.tools["sh"], "-c", start, str(mark)]
         setup = ["set -e", "{", ":", *mounts, f"}} 2> {shlex.quote(str(log))}"]

@@ -34,6 +34,8 @@ MAX_PAGE_BYTES = 1 << 20
 """A helper's metrics have 10 KiB."""
 MAX_SOCKET_PATH_BYTES = 99
 """The longest path that a quote helper accepts: a name in the same directory has eight bytes more."""
+OWN = "own"
+"""The folder of the private directory for the helper's probe socket, and for the mark that the program has started."""
 
 FOLLOWED = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
 """Signals that are passed on when a process sends them. The terminal sends its own to the program, too."""
@@ -86,9 +88,9 @@ def run_program(request: Request, environ: Mapping[str, str], say: Callable[[str
             say(f"hidden from the program: the machine's own {', '.join(hidden)}")
         status = _attend(command, plan.variables(environ, commands.mode, directory / AESMD, trust), helper, say)
         code = plan.exit_code(status)
-        if not (directory / "started").exists() and not os.WIFSIGNALED(status):
+        if not (directory / OWN / "started").exists() and not os.WIFSIGNALED(status):
             raise plan.refused(commands.mode, _tail(directory / "setup.log") or f"its start exited {code}", ())
-        quotes = QuoteCounts.of_metrics(_page(directory, "/metrics") or "").made
+        quotes = QuoteCounts.of_metrics(_page(directory, "/metrics")).made
         verify = plan.verify_command(trust)
         if report is not None:
             facts = {"mode": commands.mode, "program": request.program, "exit_code": code, "quotes": quotes}
@@ -116,12 +118,12 @@ def _acting_as(person: Person) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _private_directory(commands: Commands, environ: Mapping[str, str]) -> Iterator[Path]:
+    """Make a directory, of whose files root runs some; after sudo, the person can write in AESMD and OWN only."""
     runtime = Path(environ.get("XDG_RUNTIME_DIR", ""))
     usable = not commands.person.by_root and runtime.is_absolute() and os.access(runtime, os.W_OK)
-    with _acting_as(commands.person):
-        directory = Path(tempfile.mkdtemp(prefix="confcom-run-", dir=runtime if usable else None))
+    directory = Path(tempfile.mkdtemp(prefix="confcom-run-", dir=runtime if usable else None))
     cleaner = subprocess.Popen(
-        [*commands.as_person, commands.tools["sh"], "-c", CLEANER, "sh", commands.tools["rm"], str(directory)],
+        [commands.tools["sh"], "-c", CLEANER, "sh", commands.tools["rm"], str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -130,8 +132,13 @@ def _private_directory(commands: Commands, environ: Mapping[str, str]) -> Iterat
     )
     try:
         require_usable_path(directory / AESMD / "aesm.socket", MAX_SOCKET_PATH_BYTES)
-        with _acting_as(commands.person):
-            (directory / "root").mkdir()
+        for folder in ("root", AESMD, OWN):
+            (directory / folder).mkdir()
+        if commands.person.by_root:
+            directory.chmod(0o710)
+            os.chown(directory, 0, commands.person.gid)
+            for folder in (AESMD, OWN):
+                os.chown(directory / folder, commands.person.uid, commands.person.gid)
         yield directory
     finally:
         cleaner.communicate()
@@ -172,7 +179,7 @@ def _environment(person: Person, environ: Mapping[str, str]) -> Mapping[str, str
 @contextlib.contextmanager
 def _quote_helper(commands: Commands, directory: Path, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     flags = ["--simulated", "--socket", str(directory / AESMD / "aesm.socket")]
-    flags += ["--probe-address", f"unix:{directory / 'probe'}"]
+    flags += ["--probe-address", f"unix:{directory / OWN / 'probe'}"]
     module = [sys.executable, "-P", "-m", "confcom.quote_helper"]
     with (directory / "helper.log").open("wb") as log:
         helper = subprocess.Popen(
@@ -193,24 +200,23 @@ def _quote_helper(commands: Commands, directory: Path, environ: Mapping[str, str
 
 def _wait_until_ready(helper: subprocess.Popen[bytes], directory: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
-    while not (_page(directory, "/readyz") or "").partition("\n")[0].count(" 200 "):
+    while not _page(directory, "/readyz").partition("\n")[0].count(" 200 "):
         if helper.poll() is not None or time.monotonic() > deadline:
             why = _tail(directory / "helper.log")
             raise RunError("the quote helper did not become ready", error_code="quote-helper-not-ready", why=why)
         time.sleep(POLL_SECONDS)
 
 
-def _page(directory: Path, name: str) -> str | None:
-    """Return the answer of the helper's probe server, with its headers, or None if there is none yet."""
+def _page(directory: Path, name: str) -> str:
+    """Return the answer of the helper's probe server, with its headers; empty if there is none yet."""
     answer = b""
     with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
         connection.settimeout(PAGE_SECONDS)
-        connection.connect(str(directory / "probe"))
+        connection.connect(str(directory / OWN / "probe"))
         connection.sendall(f"GET {name} HTTP/1.0\r\n\r\n".encode())
         while len(answer) < MAX_PAGE_BYTES and (part := connection.recv(65536)):
             answer += part
-        return answer.decode(errors="replace")
-    return None
+    return answer.decode(errors="replace")
 
 
 def _prepared(commands: Commands, directory: Path, program: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -226,8 +232,7 @@ def _prepared(commands: Commands, directory: Path, program: tuple[str, ...]) -> 
         for rebuilt in (*runs, DEV):
             script.move(rebuilt)
     start = directory / "start.sh"
-    start.write_bytes(os.fsencode(commands.script(script.lines, directory / "setup.log", directory / "started")))
-    start.chmod(0o644)
+    start.write_bytes(os.fsencode(commands.script(script.lines, directory / "setup.log", directory / OWN / "started")))
     return [*commands.tied, *commands.enter, commands.tools["sh"], str(start), *program], hidden
 
 

@@ -72,7 +72,8 @@ def decode_json(data: bytes | str, kind: PlatformKind | None = None, *, early: b
             return _intel_parts(root.child("collaterals"), kind, early=early)
         return _dcap_qvl_parts(root)
     except (ValueError, RecursionError) as error:
-        raise _malformed(str(error)) from error
+        what = "the collateral in JSON is damaged"
+        raise MalformedError(what, error_code="collateral-malformed", why=str(error), remedy="copy it again") from error
 
 
 def _dcap_qvl_parts(root: JsonObject) -> dict[str, bytes]:

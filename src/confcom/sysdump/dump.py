@@ -6,9 +6,8 @@ import contextlib
 import heapq
 import os
 import platform
-import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,13 +20,13 @@ from confcom.addon import api as kinds
 from confcom.addon.api import AT_ONCE
 from confcom.addon.command import AddOn
 from confcom.addon.daemon_pods import event_time
-from confcom.addon.login import Cluster
+from confcom.addon.login import kubectl_version
 from confcom.addon.owned_objects import KINDS, owned_objects
 from confcom.addon.problems import OptionalReads
 from confcom.addon.snapshot import read_cluster
 from confcom.addon.status import add_on_status
-from confcom.errors import OutputError
-from confcom.kubernetes.objects import KubernetesObject, name_of
+from confcom.errors import writing
+from confcom.kubernetes.objects import name_of
 from confcom.sysdump.archive import MAX_FILE, NOT_READ, Archive, last_lines
 from confcom.sysdump.redaction import Redaction
 from confcom.sysdump.selection import MAX_PODS, Source, chosen_pods, sources
@@ -54,26 +53,27 @@ def default_name(now: datetime) -> Path:
     return Path(f"confcom-sysdump-{now:%Y%m%dT%H%M%SZ}.tar.gz")
 
 
-def write_dump(add_on: AddOn, path: Path, kubectl_version: Callable[[], str]) -> SystemDump:
+def write_dump(add_on: AddOn, path: Path) -> SystemDump:
     """Read everything that the user may read, and write the archive, which only this user can read."""
     with _whole_or_absent(path) as file:
-        archive, from_pods, redaction = _read_cluster(add_on, kubectl_version)
+        archive, from_pods, redaction = _read_cluster(add_on)
         _read_pods(add_on, from_pods, archive, redaction)
         packed = archive.packed(path.name.partition(".")[0] or "confcom-sysdump", add_on.now())
         file.write(packed)
     return SystemDump(path, (*archive.files, NOT_READ), tuple(archive.not_read), len(packed))
 
 
-def list_dump(add_on: AddOn, kubectl_version: Callable[[], str]) -> SystemDump:
+def list_dump(add_on: AddOn) -> SystemDump:
     """Return the names of the files that `write_dump` would write; no log and no page is read."""
-    archive, from_pods, _ = _read_cluster(add_on, kubectl_version)
+    archive, from_pods, _ = _read_cluster(add_on)
     return SystemDump(None, (*archive.files, *(one.name for one in from_pods), NOT_READ), tuple(archive.not_read))
 
 
-def _read_cluster(add_on: AddOn, kubectl_version: Callable[[], str]) -> tuple[Archive, Sequence[Source], Redaction]:
+def _read_cluster(add_on: AddOn) -> tuple[Archive, Sequence[Source], Redaction]:
     """Return an archive with all files that are not read from Pods, what to read from Pods, and what to hide."""
     cluster, helm, reads, archive = add_on.cluster, add_on.helm, OptionalReads(), Archive()
     add_on.reporter.say("Reading the add-on's state ...")
+    events = partial(cluster.api.list, kinds.EVENT, cluster.namespace)
     found: dict[str, object] = {
         "versions.json": {
             "confcom": confcom.__version__,
@@ -84,10 +84,10 @@ def _read_cluster(add_on: AddOn, kubectl_version: Callable[[], str]) -> tuple[Ar
         },
         "values.json": reads.read("values.json", helm.values),
         "status.json": reads.read("status.json", lambda: add_on_status(read_cluster(helm, add_on.now)).to_json()),
-        "events.json": reads.read("events.json", lambda: _events(cluster)),
+        "events.json": reads.read("events.json", lambda: heapq.nlargest(MAX_EVENTS, events(), key=event_time)),
     }
     for kind in KINDS:
-        for one in reads.read(f"objects/{kind[1]}", partial(_objects, cluster, kind)) or ():
+        for one in reads.read(f"objects/{kind[1]}", partial(tuple, owned_objects(cluster, [kind]))) or ():
             found[f"objects/{kind[1]}-{name_of(one)}.json"] = one
     pods = reads.read("pods", lambda: chosen_pods(cluster.api.list(kinds.POD, cluster.namespace)))
     chosen, others = pods or ((), 0)
@@ -101,14 +101,6 @@ def _read_cluster(add_on: AddOn, kubectl_version: Callable[[], str]) -> tuple[Ar
     if others:
         archive.leave_out(f"pods: {others} more; of each component {MAX_PODS} are read, those with problems first")
     return archive, tuple(source for pod in chosen for source in sources(pod)), redaction
-
-
-def _events(cluster: Cluster) -> Sequence[KubernetesObject]:
-    return heapq.nlargest(MAX_EVENTS, cluster.api.list(kinds.EVENT, cluster.namespace), key=event_time)
-
-
-def _objects(cluster: Cluster, kind: tuple[str, str]) -> Sequence[KubernetesObject]:
-    return tuple(owned_objects(cluster, [kind]))
 
 
 def _read_pods(add_on: AddOn, from_pods: Sequence[Source], archive: Archive, redaction: Redaction) -> None:
@@ -140,22 +132,13 @@ def _read_pods(add_on: AddOn, from_pods: Sequence[Source], archive: Archive, red
 @contextlib.contextmanager
 def _whole_or_absent(path: Path) -> Iterator[IO[bytes]]:
     """Yield a new file that gets its name at the end of the `with` block, and is deleted if the block fails."""
-    temporary = ""
-    try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+    with writing(f"{path} cannot be written", error_code="sysdump-not-written"):
+        if path.exists() and not path.is_file():
             raise OSError(0, "it is no regular file")
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        Path(temporary).replace(path)
-        temporary = ""
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written",
-            error_code="sysdump-not-written",
-            why=error.strerror or str(error),
-            remedy="name a file in a directory that you may write to",
-        ) from error
-    finally:
-        if temporary:
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            Path(temporary).replace(path)
+        finally:
             Path(temporary).unlink(missing_ok=True)

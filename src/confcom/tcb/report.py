@@ -27,17 +27,16 @@ class Report:
     @property
     def exit_code(self) -> ExitCode:
         """The lowest of all failures' codes, else NOT_READY if a group is not UpToDate or something ends soon."""
-        failures = [one.failure for one in self.groups if one.failure] + [
-            one.failure for one in self.failed if one.failure
-        ]
+        judged: tuple[Group | Machine, ...] = (*self.groups, *self.failed)
+        failures = [one.failure for one in judged if one.failure]
         bad = any(not self._passed(group) for group in self.groups) or not self.groups
         return min([one.exit_code for one in failures] or [ExitCode.NOT_READY if bad else ExitCode.OK])
 
     def _passed(self, group: Group) -> bool:
         return group.up_to_date(early=self.early) and not self._soon(group)
 
-    def _soon(self, group: Group) -> set[datetime]:
-        return {end for end in group.ends() if end - self.now <= self.fail_within}
+    def _soon(self, group: Group) -> list[datetime]:
+        return sorted({end for end in group.ends() if end - self.now <= self.fail_within})
 
     def to_json(self) -> dict[str, object]:
         groups = [self._group_json(group) for group in self.groups]

@@ -29,6 +29,9 @@ from confcom.verify.files import read_regular_file
 from confcom.verify.prepared_collateral import require_passed
 from confcom.verify.trust import Platform
 
+_OF_OTHERS = frozenset({"collateral-json", "collateral-platform", "wrong-member"})
+"""Codes of a file that has no set for a kind of platform, and may have one for another."""
+
 
 class SetSource(Protocol):
     def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral:
@@ -64,6 +67,8 @@ class FileSets:
                     _require_kind(one, kind, str(file))
                     found[one.evaluation_number] = one
                 except MalformedError as error:
+                    if error.error_code not in _OF_OTHERS:
+                        raise
                     refused.append(error)
         if not found:
             raise refused[0]

@@ -11,7 +11,7 @@ import click
 
 from confcom.cli.commands.daemons import simulated_pcs
 from confcom.cli.output_option import TEXT, output_option, show_result
-from confcom.errors import OutputError, printable
+from confcom.errors import printable, writing
 
 if TYPE_CHECKING:
     from confcom.collateral import Source
@@ -77,7 +77,8 @@ def fetch(
 
     source = source_of(service, ca_file, api_key_file)
     found = fetch_collateral(read_quote(quote), source, early=early, evaluation=evaluation, seconds=timeout)
-    _write(out, found.to_json())
+    with writing(f"{out} cannot be written", error_code="collateral-not-written"):
+        out.write_text(found.to_json())
     documents = found.read()
     expired = documents.expires <= datetime.now(UTC)
     facts: dict[str, object] = {
@@ -111,15 +112,3 @@ def source_of(service: str, ca_file: Path | None, api_key_file: Path | None) -> 
     known = {"intel": INTEL_PCS, "azure": AZURE_CACHE}
     source = known[service] if service in known else Source(service)
     return replace(source, api_key=key, ca_file=ca_file)
-
-
-def _write(out: Path, text: str) -> None:
-    try:
-        out.write_text(text)
-    except OSError as error:
-        raise OutputError(
-            f"{out} cannot be written",
-            error_code="collateral-not-written",
-            why=error.strerror or str(error),
-            remedy="give --out a path that can be written",
-        ) from error

@@ -16,16 +16,13 @@ import click
 
 from confcom.cli.output_option import TEXT, output_option, show_json
 from confcom.cli.path_type import NamedPath
-from confcom.errors import ExitCode, printable
+from confcom.errors import SIGNAL_EXIT_BASE, ExitCode, printable
 from confcom.namespaces.modes import AUTO, Mode
 
 if TYPE_CHECKING:
     from confcom.demo.story import DemoReport, StepReport
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-SIGNALLED = 128
-"""If a signal ends a program, shells report this number plus the signal's number as the exit code."""
 
 MODES = (AUTO, *(mode.value for mode in Mode))
 
@@ -67,7 +64,7 @@ def demo(*, verbose: bool, mode: str, folder: Path | None, output: str) -> None:
     if isinstance(outcome, signal.Signals):
         if output == TEXT:
             click.echo("Stopped; nothing is left.", err=True)
-        sys.exit(SIGNALLED + outcome)
+        sys.exit(SIGNAL_EXIT_BASE + outcome)
     if not outcome.ok:
         sys.exit(ExitCode.FAILED)
 

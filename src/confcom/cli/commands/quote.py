@@ -9,7 +9,7 @@ import click
 
 from confcom.cli.output_option import JSON, output_option, show_json
 from confcom.cli.path_type import NamedPath
-from confcom.errors import OutputError, SettingsError, printable
+from confcom.errors import SettingsError, printable, writing
 
 STDOUT = Path("-")
 """The file name that conventionally means standard output."""
@@ -121,12 +121,5 @@ def _write(path: Path, quote: bytes) -> None:
     if path == STDOUT:
         click.echo(quote, nl=False)
         return
-    try:
+    with writing(f"the quote could not be written to {path}", error_code="quote-not-writable"):
         path.write_bytes(quote)
-    except OSError as error:
-        raise OutputError(
-            f"the quote could not be written to {path}",
-            error_code="quote-not-writable",
-            why=error.strerror or str(error),
-            remedy="name a file in a directory that you may write to",
-        ) from error

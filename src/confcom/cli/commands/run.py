@@ -28,11 +28,6 @@ class _Command(click.Command):
             raise RunError(what, error_code="command-line-refused", remedy=f"see {ctx.command_path} --help") from error
 
 
-def _programs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    del ctx, param
-    return [CompletionItem(incomplete, type="file")]
-
-
 @click.command(cls=_Command, context_settings={"allow_interspersed_args": False})
 @click.option(
     "--trust",
@@ -57,7 +52,12 @@ def _programs(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 @click.option(
     "--report", type=NamedPath(dir_okay=False), metavar="FILE", help="Write a report to FILE at the end, JSON."
 )
-@click.argument("program", nargs=-1, type=click.UNPROCESSED, shell_complete=_programs)
+@click.argument(
+    "program",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    shell_complete=lambda _ctx, _param, incomplete: [CompletionItem(incomplete, type="file")],
+)
 def run(*, trust: Path | None, staging: str, mode: str, report: Path | None, program: tuple[str, ...]) -> None:
     """Run PROGRAM with AESM on this machine, without SGX hardware.
 

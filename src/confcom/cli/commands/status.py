@@ -10,7 +10,7 @@ import click
 from confcom.cli.add_on_options import cluster_options, opened, timeout_option
 from confcom.cli.output_option import show_result
 from confcom.cli.path_type import NamedPath
-from confcom.errors import ExitCode, OutputError, printable
+from confcom.errors import ExitCode, printable, writing
 
 if TYPE_CHECKING:
     from confcom.kubernetes.kubectl_flags import Login
@@ -71,20 +71,9 @@ def status(
         if html:
             helpers = [pod for node in found.nodes for pod in node.helpers]
             page = status_page(found, add_on.now(), read_quote_counts(add_on.cluster, helpers))
-            _write(html, "\n".join(page))
+            with writing(f"{html} cannot be written", error_code="page-not-written"):
+                html.write_text("\n".join(page), encoding="utf-8")
     lines = status_lines(found, everything=all_nodes)
     show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, map(printable, lines), output)
     if not found.ok:
         click.get_current_context().exit(ExitCode.NOT_READY)
-
-
-def _write(path: Path, page: str) -> None:
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written",
-            error_code="page-not-written",
-            why=error.strerror or str(error),
-            remedy="give --html a file in a directory that you may write to",
-        ) from error

@@ -47,14 +47,10 @@ def sysdump(*, file: Path | None, dry_run: bool, namespace: str, login: Login, o
       1    the archive cannot be written
       6    the API server does not answer
     """
-    from confcom.addon.login import kubectl_version
     from confcom.sysdump.dump import default_name, list_dump, write_dump
 
     with opened(login, namespace) as add_on:
-        if dry_run:
-            done = list_dump(add_on, kubectl_version)
-        else:
-            done = write_dump(add_on, file or default_name(add_on.now()), kubectl_version)
+        done = list_dump(add_on) if dry_run else write_dump(add_on, file or default_name(add_on.now()))
     lines = list(done.files)
     if done.path:
         lines = [f"Written to {done.path}: {len(done.files)} files, {done.size / 1024:.0f} KiB; look into it first."]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from confcom.cli import add_on_options as options
+from confcom.cli.failures import show_error
 from confcom.cli.output_option import JSON, SHORT, TEXT, output_formats, show_result
+from confcom.errors import ConfcomError
 
 if TYPE_CHECKING:
     from confcom.kubernetes.kubectl_flags import Login
@@ -100,7 +102,6 @@ def test(
       8    a node failed; the last lines say why
       0, 2, 6 and 130 as for enable; after 130, nothing is left
     """
-    from confcom.addon.login import kubectl_version
     from confcom.node_test.judgement import file_trust
     from confcom.node_test.report import end_lines, node_line
     from confcom.node_test.report import junit as junit_document
@@ -125,6 +126,9 @@ def test(
         failed = map(node_line, report.failed) if output == SHORT else ()
         show_result({**report.to_json(), "cluster": add_on.cluster.to_json()}, [*failed, *end_lines(report)], output)
         if dump and report.failed:
-            write_dump(add_on, dump, kubectl_version)
-            click.echo(f"confcom sysdump: written to {dump}; look into it before you give it away", err=True)
+            try:
+                write_dump(add_on, dump)
+                click.echo(f"confcom sysdump: written to {dump}; look into it before you give it away", err=True)
+            except ConfcomError as error:  # the result is printed already, and its exit code counts
+                show_error(error, as_json=False)
     click.get_current_context().exit(report.exit_code)
