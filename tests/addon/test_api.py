@@ -227,3 +227,10 @@ def test_no_daemons_page_takes_more_than_its_bounds(headers, seconds, most):
     with pytest.raises(ClusterAccessError):
         Api(transport, times.__next__).probe_page("a", "default", "platform")
     assert body.sent <= most
+
+
+def test_only_a_dump_takes_the_page_of_a_daemon_that_is_not_ready():
+    api = Api(httpx2.MockTransport(lambda _: httpx2.Response(503, text="not ready: starting")))
+    assert api.page_end("a", "default", "readyz", most=100) == (b"not ready: starting", False)
+    with pytest.raises(ClusterAccessError):
+        api.probe_page("a", "default", "metrics")

@@ -127,6 +127,12 @@ def test_the_exit_code_is_the_programs(runner, mode, program, expected):
     assert runner.traces() == []
 
 
+def test_a_parent_may_ignore_the_ends_of_its_children(runner):
+    ignoring = ("env", "--ignore-signal=CHLD")
+    assert runner.run("--mode", "no-namespace", "--", "sh", "-c", "exit 7", prefix=ignoring)[0] == 7
+    assert runner.traces() == []
+
+
 def test_what_is_refused_before_the_program_starts(runner):
     other = runner.home / "other"
     other.mkdir()

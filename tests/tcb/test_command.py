@@ -456,7 +456,14 @@ def test_a_forged_quote_causes_no_fetch(cluster, service, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--root", "x"), ("--from", "intel", "--collateral", "x"), ("--from", "http://h"), ("--at", "now")]
+    "arguments",
+    [
+        ("--root", "x"),
+        ("--from", "intel", "--collateral", "x"),
+        ("--ca", "x", "--collateral", "x"),
+        ("--from", "http://h"),
+        ("--at", "now"),
+    ],
 )
 def test_contradictions_are_mistakes_of_the_command_line(cluster, arguments):
     assert cluster.run("tcb", *arguments).exit_code == 2

@@ -281,7 +281,7 @@ class Api:
 
     def page_end(self, pod: str, namespace: str, page: str, *, most: int) -> tuple[bytes, bool]:
         """Return the end of a page of a daemon's probe server, as `log_end` does; 503 of a daemon has a page too."""
-        return self._end(f"/{page} of {pod} cannot be read", _page_path(pod, namespace, page), most)
+        return self._end(f"/{page} of {pod} cannot be read", _page_path(pod, namespace, page), most, unready=True)
 
     def _end(
         self,
@@ -292,6 +292,7 @@ class Api:
         limit: int = MAX_DOWNLOAD,
         seconds: float = END_SECONDS,
         silent: str = _SILENT,
+        unready: bool = False,
     ) -> tuple[bytes, bool]:
         kept, received, deadline = bytearray(), 0, self._clock() + seconds
         plain = {"Accept-Encoding": "identity"}  # compressed data could be a thousand times larger
@@ -309,7 +310,7 @@ class Api:
                     why = f"it has more than {limit >> 20} MiB, or did not arrive within {seconds:.0f} s"
                     raise ClusterAccessError(failure, why=why)
             is_json = answer.headers.get("content-type", "").startswith("application/json")  # of the API server
-            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE or is_json:
+            if not unready or is_json or answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
                 body = bytes(kept)
                 httpx2.Response(answer.status_code, content=body, request=answer.request).raise_for_status()
         return bytes(kept), received > most

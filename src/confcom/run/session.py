@@ -63,6 +63,7 @@ def run_program(request: Request, environ: Mapping[str, str], say: Callable[[str
     Raises:
         ConfcomError: the program was not started.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if the parent ignored it, no end of a program would be noticed
     if not request.program:
         raise RunError("no PROGRAM was given", error_code="program-missing", remedy="write it after `--`")
     person = plan.find_person(os.geteuid(), os.getegid(), environ)

@@ -76,8 +76,8 @@ def tcb(
     from confcom.tcb.runner import Request, given_trust, judge_cluster, judge_quotes
     from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
 
-    if service and collateral:
-        raise click.UsageError("Give --from or --collateral, one of the two.")
+    if (service or ca_file) and collateral:
+        raise click.UsageError("Give --from (with --ca) or --collateral, one of the two.")
     if root != INTEL and not (service or collateral):
         raise click.UsageError("--root FILE needs --from or --collateral.")
     load_dcap_qvl()
