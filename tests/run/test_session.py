@@ -209,7 +209,9 @@ def test_killed_outright_it_leaves_nothing(runner, mode, killed):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
 def test_a_signal_is_passed_on(runner, number):
     script = "trap 'echo got; exit 5' TERM HUP QUIT INT; echo up; while :; do read x; done"
-    process = runner.start("--mode", "no-namespace", "--", "sh", "-c", script, stdin=subprocess.PIPE)
+    # A shell's background jobs ignore SIGINT and SIGQUIT; confcom then ignores them too, as the program does.
+    heard, program = ("env", "--default-signal"), ("--mode", "no-namespace", "--", "sh", "-c", script)
+    process = runner.start(*program, prefix=heard, stdin=subprocess.PIPE)
     line(process)
     process.send_signal(number)
     # dash handles a signal when the builtin has ended
