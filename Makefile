@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
 WORKERS ?= 2
 
-.PHONY: help setup demo test format node lint images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz fuzz-verifiers vectors bench bench-e2e soak lock protos clean
+.PHONY: help setup demo test format node lint release images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz fuzz-verifiers vectors bench bench-e2e soak lock protos clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z].*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -29,8 +29,11 @@ lint: $(VENV)/.dev ## format, lint, types, layers, generated code
 
 setup: $(VENV)/.dev ## the development environment in .venv
 
+release: $(VENV)/.dev .venv-release/.release ## dist/VERSION: packages, images, chart, SBOMs, sums (needs root, Go); ARGS="--stand-in-base"
+	@$(BIN)/python -m release $(ARGS)
+
 images: $(VENV)/.dev ## the images of images/Dockerfile, without docker (needs root)
-	$(BIN)/python -m e2e.images
+	$(BIN)/python -m e2e.images $(ARGS)
 
 e2e-tools: $(VENV)/.dev ## build the cluster's programs once; about 12 minutes; ARGS="--kubernetes 1.34.4" for another version
 	@$(BIN)/python -m e2e.cluster build $(ARGS)
@@ -88,6 +91,9 @@ $(VENV)/.run: requirements/run.lock pyproject.toml
 
 $(VENV)/.dev: requirements/dev.lock pyproject.toml
 	@$(PYTHON) scripts/setup_venv.py $(VENV) dev
+
+.venv-release/.release: requirements/release.lock
+	@$(PYTHON) scripts/setup_venv.py .venv-release release
 
 clean: ## remove environments and caches
 	rm -rf .venv .venv-* requirements/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

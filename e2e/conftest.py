@@ -73,12 +73,12 @@ def shared_cluster(shape: Shape) -> Iterator[Cluster]:
     # Several users of this machine who run these cases would install the same objects in the same cluster.
     lock = default_cache() / f"session-{group_name(Places(default_folder()))}.lock"
     with alone(lock, "another run of these cases"):
-        archives = images.build_all()
+        built = images.build_all()
         ours = not Cluster.runs()
         running = Cluster.up(shape=shape)
         try:
-            for archive in archives.values():
-                running.import_image(archive)
+            for image in images.IMAGES:
+                running.import_image(built.archive(image))
             yield running
         finally:
             if ours:

@@ -2,12 +2,13 @@
 
 A test machine may reach no registry of images, and a build on it may reach no index of packages. So the base
 `python:3.11-slim` is replaced (`--build-arg BASE=...`) by a Debian 12 that mmdebstrap makes, with its Python.
-The packages are downloaded beforehand, from the same hashed lock files. Results are kept, keyed by content. A
-base gets Debian's security updates only when it is made anew; to force this, remove the folder.
+The packages are downloaded beforehand, from the same hashed lock files. Results are kept, keyed by content and commit.
+A base gets Debian's security updates only when it is made anew; to force this, remove the folder.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -19,11 +20,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import confcom
-from confcom.errors import ConfcomError, ExitCode, UnavailableError
+from confcom.errors import ConfcomError, ExitCode, UnavailableError, shortened
 from e2e.packages import install
 from e2e.progress import alone, say, timed
+from e2e.source import Source
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,8 +45,8 @@ REGISTRY = "registry.test"
 CHART_REGISTRY = f"image.registry={REGISTRY}"
 """The registry as a value for the chart."""
 
-EPOCH = "1767225600"
-"""The same modification time for every file in the images: 1 January 2026 (see reproducible-builds.org)."""
+BASE_EPOCH = 1767225600
+"""Modification time of every file in the stand-in base: 1 January 2026. Images have the time of their commit."""
 
 PROGRAMS = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 """Programs that are not on every Linux, and their packages."""
@@ -69,6 +72,7 @@ MMDEBSTRAP = (
     "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
     "--include=usr-is-merged,python3,python3-pip,ca-certificates",
     '--aptopt=Acquire::Check-Valid-Until "false"',
+    '--aptopt=APT::Sandbox::User "root"',  # otherwise the owner of two folders depends on the machine's own folders
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -78,6 +82,9 @@ MMDEBSTRAP = (
 
 REF_NAME = "org.opencontainers.image.ref.name"
 """Annotation of an OCI index that names an image; containerd's import reads it."""
+
+LAYOUT = "layout"
+"""Folder of the OCI layout with all images, under their short names."""
 
 KEPT = 2
 """Number of kept results: the current result, and an older one that a running test may still read."""
@@ -90,81 +97,132 @@ _WITH_CACHE = 'mkdir -p /var/lib/containers && mount --bind "$0" /var/lib/contai
 """buildah's cache of blob digests has a fixed path; in this mount namespace, our cache is mounted there."""
 
 
-def references(image: str) -> tuple[str, str]:
-    """Names of an image in its archive: with its version, and with `latest` for manifests in examples/."""
-    name = f"{REGISTRY}/confcom/{image}"
-    return f"{name}:{confcom.__version__}", f"{name}:latest"
+def reference(image: str, version: str = confcom.__version__, registry: str = REGISTRY) -> str:
+    """Name of an image; by default its name in its archive, and in the manifests of examples/."""
+    return f"{registry}/confcom/{image}:{version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A folder with an archive of each of `IMAGES`, named `IMAGE.tar`, and the OCI layout `LAYOUT` with all of them."""
+
+    folder: Path
+
+    @property
+    def layout(self) -> Path:
+        return self.folder / LAYOUT
+
+    def archive(self, image: str) -> Path:
+        return self.folder / f"{image}.tar"
+
+    def digest(self, image: str) -> str:
+        return str(self._entry(image)["digest"])
+
+    def manifest(self, image: str) -> dict[str, Any]:
+        return self._json(self._entry(image))
+
+    def config(self, image: str) -> dict[str, Any]:
+        return self._json(self.manifest(image)["config"])
+
+    def _entry(self, image: str) -> dict[str, Any]:
+        entries = json.loads((self.layout / "index.json").read_text())["manifests"]
+        return next(entry for entry in entries if entry["annotations"][REF_NAME] == image)
+
+    def _json(self, descriptor: dict[str, str]) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.layout / _blob(descriptor)).read_text())
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Folders of one build: `scratch` is removed at the end, `context` has a copy of the checkout's files."""
+    """Folders of one build: `scratch` is removed at the end, `context` has a copy of the checkout's files.
+
+    An empty `base` means the stand-in; otherwise it is an image that the Dockerfile's `BASE` may name, by digest.
+    """
 
     folder: Path
     scratch: Path
     context: Path
+    source: Source
+    base: str = ""
 
     @property
     def base_key(self) -> str:
-        return content_hash(json.dumps([MMDEBSTRAP, EPOCH]).encode())
+        return content_hash(json.dumps([MMDEBSTRAP, BASE_EPOCH, self.base]).encode())
 
-    def build(self, storage: Path, name: str) -> Path:
-        """Build every image in `storage`, which may hold earlier layers; return the folder of archives."""
-        base, wheels = self._base(), self._wheels()
-        buildah = self._buildah(storage)
+    def build(self, storage: Path, name: str) -> Built:
+        """Build every image in `storage`, which may hold earlier layers."""
+        wheels, buildah = self._wheels(), self._buildah(storage)
         result = self.scratch / name
         result.mkdir()
         self._run([*buildah, "rm", "--all"], "buildah")  # containers of an interrupted build
-        if subprocess.run([*buildah, "inspect", "--type=image", BASE], capture_output=True, check=False).returncode:
-            with timed("image base loaded into buildah"):
-                loader = self.scratch / "Dockerfile.base"
-                loader.write_text(f"FROM scratch\nADD {base.name} /\n")
-                self._bud(buildah, f"--tag={BASE}", "-f", str(loader), str(base.parent))
+        base = self._load_base(buildah)
         pip_conf = self.scratch / "pip.conf"
         pip_conf.write_text("[global]\nno-index = true\nfind-links = /mnt/wheels\n")
-        names = {"build": ["localhost/confcom-build"], **{image: references(image) for image in IMAGES}}
-        for target, tags in names.items():
+        arguments = {
+            **base,
+            "VERSION": self.source.version,
+            "REVISION": self.source.revision,
+            "CREATED": self.source.created,
+            "PROJECT_URL": confcom.PROJECT_URL,
+        }
+        tags = {"build": "localhost/confcom-build", **{one: reference(one, self.source.version) for one in IMAGES}}
+        for target, tag in tags.items():
             with timed(f"image stage {target}"):
                 self._bud(
                     buildah,
-                    *(f"--tag={tag}" for tag in tags),
+                    f"--tag={tag}",
                     "--layers",
                     "--network=none",
                     f"--volume={wheels}:/mnt/wheels:ro",
                     f"--volume={pip_conf}:/etc/pip.conf:ro",
-                    f"--build-arg=BASE={BASE}",
-                    f"--build-arg=SOURCE_DATE_EPOCH={EPOCH}",
-                    f"--build-arg=VERSION={confcom.__version__}",
+                    *(f"--build-arg={name}={value}" for name, value in arguments.items()),
                     f"--target={target}",
                     f"--file={self.context / 'Dockerfile'}",
                     str(self.context),
+                    epoch=self.source.epoch,
                 )
         with timed("images exported"):
-            self._export(buildah, result)
+            self._export(buildah, Built(result))
         self._run([*buildah, "rmi", "--prune", "--force"], "buildah")
-        return result
+        return Built(result)
 
-    def _bud(self, buildah: Sequence[str], *arguments: str) -> None:
-        common = ["--pull-never", "--timestamp", EPOCH, "--identity-label=false"]
+    def _load_base(self, buildah: Sequence[str]) -> dict[str, str]:
+        """Load the base into buildah if it is missing; return the Dockerfile's arguments that name it."""
+        if self.base:
+            self._run([*buildah, "pull", f"--signature-policy={self._policy}", self.base], "buildah")
+            return {"BASE": self.base, "BASE_DIGEST": self.base.partition("@")[2]}
+        digest = [*buildah, "images", "--format={{.Digest}}", "--filter", f"reference={BASE}"]
+        if not (found := subprocess.run(digest, capture_output=True, text=True, check=False).stdout.strip()):
+            tar, loader = self._base(), self.scratch / "Dockerfile.base"
+            with timed("image base loaded into buildah"):
+                loader.write_text(f"FROM scratch\nADD {tar.name} /\n")
+                self._bud(buildah, f"--tag={BASE}", "-f", str(loader), str(tar.parent), epoch=BASE_EPOCH)
+            found = subprocess.run(digest, capture_output=True, text=True, check=True).stdout.strip()
+        return {"BASE": BASE, "BASE_DIGEST": found}
+
+    def _bud(self, buildah: Sequence[str], *arguments: str, epoch: int) -> None:
+        common = ["--pull-never", f"--timestamp={epoch}", "--identity-label=false"]
         self._run([*buildah, "bud", f"--signature-policy={self._policy}", *common, *arguments], "buildah")
 
-    def _export(self, buildah: Sequence[str], result: Path) -> None:
+    def _export(self, buildah: Sequence[str], result: Built) -> None:
         """Write all images into one OCI layout, which stores shared layers once, and make an archive of each image."""
-        layout = self.scratch / f"{result.name}.oci"
         for image in IMAGES:
-            push = ["push", f"--signature-policy={self._policy}", references(image)[0], f"oci:{layout}:{image}"]
-            self._run([*buildah, *push], "buildah")
-        index = json.loads((layout / "index.json").read_text())
-        normal = ["--sort=name", f"--mtime=@{EPOCH}", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"]
-        entries = {entry["annotations"][REF_NAME]: entry for entry in index["manifests"]}
-        for image, entry in entries.items():
-            manifest = json.loads((layout / _blob(entry)).read_text())
+            name, target = reference(image, self.source.version), f"oci:{result.layout}:{image}"
+            self._run([*buildah, "push", f"--signature-policy={self._policy}", name, target], "buildah")
+        times = f"--mtime=@{self.source.epoch}"
+        normal = ["--sort=name", times, "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX"]
+        whole = (result.layout / "index.json").read_text()
+        for entry in json.loads(whole)["manifests"]:
+            image = entry["annotations"][REF_NAME]
+            manifest = result.manifest(image)
             blobs = [_blob(part) for part in (entry, manifest["config"], *manifest["layers"])]
-            index["manifests"] = [{**entry, "annotations": {REF_NAME: name}} for name in references(image)]
-            (layout / "index.json").write_text(json.dumps(index))
-            tar = ["tar", "-C", str(layout), *normal, "-cf", str(result / f"{image}.tar"), "oci-layout", "index.json"]
-            self._run([*tar, *sorted(blobs)], "tar")
-        shutil.rmtree(layout)
+            named = {**entry, "annotations": {REF_NAME: reference(image, self.source.version)}}
+            alone = {**json.loads(whole), "manifests": [named]}
+            (self.scratch / "index.json").write_text(json.dumps(alone))
+            index = ["-C", str(self.scratch), "index.json", "-C", str(result.layout)]
+            tar = ["tar", *normal, "-cf", str(result.archive(image)), *index, "oci-layout", *sorted(blobs)]
+            self._run(tar, "tar")
 
     def _base(self) -> Path:
         tar = self.folder / "base" / self.base_key / "base.tar"
@@ -230,7 +288,7 @@ class Workshop:
 
     def _run(self, command: Sequence[str], program: str) -> None:
         log = self.folder / "log.txt"
-        environ = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH}
+        environ = {**os.environ, "SOURCE_DATE_EPOCH": str(BASE_EPOCH)}  # mmdebstrap's
         with log.open("ab") as output:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ, check=False
@@ -261,8 +319,8 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "images"
 
 
-def build_all() -> dict[str, Path]:
-    """The OCI archive of each of `IMAGES`, built if missing; the names in an archive are `references`."""
+def build_all(checkout: Path = ROOT, source: Source | None = None, base: str = "") -> Built:
+    """The images of a checkout's files, built if missing, on the stand-in or on another base."""
     if os.geteuid():
         raise UnavailableError(
             "images cannot be built", why="buildah and mmdebstrap need root here", remedy="run it as root"
@@ -273,9 +331,9 @@ def build_all() -> dict[str, Path]:
             shutil.rmtree(leftover)
         (folder / "log.txt").write_bytes(b"")
         scratch = stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="run-"))
-        workshop = Workshop(folder=folder, scratch=Path(scratch), context=Path(scratch) / "context")
-        _snapshot(workshop.context)
-        finished = folder / "archives" / _content_key(workshop.context)
+        workshop = Workshop(folder, Path(scratch), Path(scratch) / "context", source or Source.of(checkout), base)
+        _snapshot(checkout, workshop.context)
+        finished = folder / "archives" / _content_key(workshop)
         if finished.is_dir():
             os.utime(finished)
             say(f"images: nothing changed: {finished}")
@@ -283,29 +341,30 @@ def build_all() -> dict[str, Path]:
             install(PROGRAMS, purpose="building images")
             made = workshop.build(folder / "storage" / workshop.base_key, "built")
             finished.parent.mkdir(exist_ok=True)
-            made.rename(finished)
+            made.folder.rename(finished)
             keep_newest(finished.parent)
             keep_newest(folder / "storage", 1)
-    return {image: finished / f"{image}.tar" for image in IMAGES}
+    return Built(finished)
 
 
-def _snapshot(context: Path) -> None:
+def _snapshot(checkout: Path, context: Path) -> None:
     context.mkdir()
-    ignore = ROOT / ".dockerignore"
+    ignore = checkout / ".dockerignore"
     for line in ignore.read_text().splitlines():
         if line.startswith("!"):
-            source = ROOT / line[1:]
+            source = checkout / line[1:]
             if source.is_dir():
                 skip = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(source, context / source.name, symlinks=True, ignore=skip)
             else:
                 shutil.copy2(source, context)
     shutil.copy2(ignore, context)
-    shutil.copy2(ROOT / "images" / "Dockerfile", context)
+    shutil.copy2(checkout / "images" / "Dockerfile", context)
 
 
-def _content_key(context: Path) -> str:
-    parts = [Path(__file__).read_bytes()]
+def _content_key(workshop: Workshop) -> str:
+    context = workshop.context
+    parts = [Path(__file__).read_bytes(), f"{workshop.source} {workshop.base}".encode()]
     for path in sorted(context.rglob("*")):
         if path.is_symlink() or path.is_file():
             content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
@@ -313,15 +372,49 @@ def _content_key(context: Path) -> str:
     return content_hash(*parts)
 
 
+def push(built: Built, registry: str, *, plain_http: bool) -> None:
+    """Copy the images into a registry; their digests stay the same."""
+    for image in IMAGES:
+        target = reference(image, registry=registry)
+        flags = ["--preserve-digests", "--insecure-policy", f"--dest-tls-verify={str(not plain_http).lower()}"]
+        done = subprocess.run(
+            ["/usr/bin/env", "skopeo", "copy", *flags, f"oci:{built.layout}:{image}", f"docker://{target}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            why = shortened(done.stderr)
+            raise UnavailableError(f"{target} was not pushed", why=why, remedy="log in with `skopeo login`, and repeat")
+        say(f"pushed {target}@{built.digest(image)}")
+
+
+def table(built: Built) -> str:
+    """What a node pulls: the size of each image, and of its layers that no image before it has, in MB."""
+    lines, seen = [f"{'image':<16} {'MB':>6} {'new MB':>7}  digest"], set[str]()
+    for image in IMAGES:
+        layers = {layer["digest"]: layer["size"] for layer in built.manifest(image)["layers"]}
+        new = sum(size for digest, size in layers.items() if digest not in seen)
+        seen |= set(layers)
+        lines.append(f"{image:<16} {sum(layers.values()) / 1e6:>6.1f} {new / 1e6:>7.1f}  {built.digest(image)}")
+    base = built.manifest(IMAGES[0])["layers"][0]["size"]
+    return "\n".join([*lines, f"{'(base)':<16} {base / 1e6:>6.1f}", ""])
+
+
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="make images", description=__doc__.partition("\n")[0])
+    parser.add_argument("--push", metavar="REGISTRY", help="copy the images into this registry, as in `skopeo login`")
+    parser.add_argument("--plain-http", action="store_true", help="the registry has no TLS")
+    options = parser.parse_args()
     try:
-        archives = build_all()
+        built = build_all()
+        sys.stdout.write(f"{built.folder}\n{table(built)}")
+        if options.push:
+            install({"skopeo": "skopeo"}, purpose="pushing images")
+            push(built, options.push, plain_http=options.plain_http)
     except ConfcomError as error:
         say(str(error))
         return error.exit_code
-    for image, archive in archives.items():
-        names = ", ".join(references(image))
-        sys.stdout.write(f"{archive} ({archive.stat().st_size / 1e6:.1f} MB): {names}\n")
     return ExitCode.OK
 
 

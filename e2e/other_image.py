@@ -40,7 +40,7 @@ def import_other(
 ) -> str:
     """Derive an image from a built image; import it on every node; return its name, `REPOSITORY@DIGEST`."""
     archive, name = folder / "other-image.tar", f"{REGISTRY}/{repository or f'confcom/{image}'}"
-    digest = _derive(images.build_all()[image], archive, name, changes or Changes())
+    digest = _derive(images.build_all().archive(image), archive, name, changes or Changes())
     cluster.import_image(archive)
     archive.unlink()
     return f"{name}@{digest}"

@@ -15,10 +15,10 @@ from typing import Any, Unpack
 from e2e.add_on import EPC, ROOT
 from e2e.cluster import Cluster
 from e2e.cluster.node import RunOptions
-from e2e.images import references
+from e2e.images import reference
 from e2e.waiting import until
 
-IMAGE = references("sample-workload")[0]
+IMAGE = reference("sample-workload")
 MANIFESTS = Path(__file__).parent / "manifests"
 BASELINE = "pod-security.kubernetes.io/enforce=baseline"
 """Label of a namespace for the Pod Security level that forbids host paths and much else."""

@@ -11,6 +11,8 @@ LOCKS = {
     "build": ("--group=build",),
     "daemon": ("pyproject.toml", "--extra=daemon"),
     "controller": ("pyproject.toml", "--extra=controller"),
+    "release": ("--group=release",),
+    "wheel": ("pyproject.toml", "--extra=all"),
     "run": ("pyproject.toml", "--extra=all", "--group=build"),
 }
 """Which requirements of pyproject.toml each lock holds: images build with `build` and ship `daemon`. The first one has

@@ -1,6 +1,6 @@
 """Make the virtual environment that `make demo` and `make test` use; standard library only, Python 3.11+.
 
-Usage: setup_venv.py VENV run|dev
+Usage: setup_venv.py VENV run|dev|release
 """
 
 import subprocess
@@ -10,6 +10,7 @@ from pathlib import Path
 
 MINIMUM = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
+WITHOUT_CONFCOM = {"release"}
 
 
 def main() -> int:
@@ -35,14 +36,14 @@ def main() -> int:
     lock = ROOT / "requirements" / f"{kind}.lock"
     # A lock names every package. Without --no-deps pip resolves once more, and refuses the lock on the day on which a
     # package that another one wants with an extra has a newer version.
-    for step in (
-        [*pip, "--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock)],
-        [*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)],
-    ):
+    steps = [[*pip, "--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock)]]
+    if kind not in WITHOUT_CONFCOM:
+        steps.append([*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
+    for step in steps:
         if subprocess.run(step, check=False).returncode:
             print(f"The installation failed; pip's message is above. Nothing outside {venv.name} was changed.")
             return 2
-    for done in {"run": ("run",), "dev": ("run", "dev")}[kind]:
+    for done in ("run", "dev") if kind == "dev" else (kind,):
         (venv / f".{done}").touch()
     print(f"confcom: ready after {time.monotonic() - started:.0f} s", flush=True)
     return 0

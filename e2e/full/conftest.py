@@ -10,7 +10,7 @@ import pytest
 from e2e import add_on
 from e2e.cluster import Cluster
 from e2e.cluster.addresses import DEVICE_PLUGINS, NODE_NAME
-from e2e.images import references
+from e2e.images import reference
 from e2e.sized_nodes import SizedNode, enabled
 from e2e.tenants import Tenant
 from testkit.kubelet_contract.kubelet import Bench, PodSeen
@@ -25,7 +25,7 @@ FORGET_SECONDS = 400.0
 class RealKubelet:
     """The cluster's kubelet. Blocking calls stay out of the event loop, which the test's plugin needs."""
 
-    image = references("sample-workload")[0]
+    image = reference("sample-workload")
     node_name = NODE_NAME
     patience = GENEROUS_SECONDS
     report_seconds = 15.0

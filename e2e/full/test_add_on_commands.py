@@ -9,7 +9,7 @@ from confcom.errors import ExitCode
 from e2e.add_on import EPC, EPC_MIB, HELPER, HERE, PLUGIN, SIMULATED_LABEL, SYSTEM, daemons
 from e2e.cluster.addresses import NODE_NAME
 from e2e.confcom_command import JSON, changes, codes_of, confcom, document_of, status_of
-from e2e.images import CHART_REGISTRY, references
+from e2e.images import CHART_REGISTRY, reference
 from e2e.waiting import until
 
 FOUND_MIB = "168"
@@ -17,12 +17,12 @@ FOUND_MIB = "168"
 ENABLE = ("enable", "--simulated-node", NODE_NAME)
 REGISTRY = ("--set", CHART_REGISTRY)
 HELPERS = f"daemonset/confcom-{HELPER}"
-LATEST = references(HELPER)[1]
-"""The helper's image under another tag; the helper can start from it."""
+OTHER = reference("sample-workload")
+"""Another image, from which no helper starts; the old Pods stay until the next change."""
 POLICY = "validatingadmissionpolicybinding/confcom-pods"
 WEAKER = json.dumps({"spec": {"validationActions": ["Warn"]}})
 EDITS = (
-    (("set", "image", HELPERS, f"{HELPER}={LATEST}"), "object-changed", LATEST),
+    (("set", "image", HELPERS, f"{HELPER}={OTHER}"), "object-changed", OTHER),
     (("patch", POLICY, "--type=merge", f"--patch={WEAKER}"), "object-changed", "validationActions"),
     (("delete", POLICY), "object-missing", "confcom-pods"),
     (("delete", HELPERS), "object-missing", f"confcom-{HELPER}"),

@@ -94,13 +94,15 @@ rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
 {{- end }}
 
 {{/* Called with (dict "root" $ "image" VALUES).
-If an image has a digest, the digest selects the image, and a tag has no effect. Only aesmd's image has its own registry
-and tag. */}}
+If an image has a digest, the digest selects the image, and a tag has no effect. The digests of a release have an effect
+only on images without a tag and a digest of their own. Only aesmd's image has its own registry and tag. */}}
 {{- define "confcom.image" -}}
 {{- $registry := .image.registry | default .root.Values.image.registry }}
 {{- $tag := hasKey .image "tag" | ternary .image.tag .root.Values.image.tag }}
-{{- if not (or $tag .image.digest) }}{{ $tag = .root.Chart.AppVersion }}{{ end -}}
-image: {{ print (empty $registry | ternary "" (print $registry "/")) .image.repository (empty $tag | ternary "" (print ":" $tag)) (empty .image.digest | ternary "" (print "@" .image.digest)) | quote }}
+{{- $digest := .image.digest }}
+{{- if not (or $tag $digest) }}{{ $digest = get .root.Values.image.digests .image.repository }}{{ end }}
+{{- if not (or $tag $digest) }}{{ $tag = .root.Chart.AppVersion }}{{ end -}}
+image: {{ print (empty $registry | ternary "" (print $registry "/")) .image.repository (empty $tag | ternary "" (print ":" $tag)) (empty $digest | ternary "" (print "@" $digest)) | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 terminationMessagePolicy: FallbackToLogsOnError # `kubectl describe pod` shows why it ended
 {{- end }}

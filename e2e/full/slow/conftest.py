@@ -19,10 +19,10 @@ def start_own_cluster():
     folder.rmdir()
 
     def start(shape):
-        archives = images.build_all()
+        built = images.build_all()
         made = Cluster.up(folder, shape)
-        for archive in archives.values():
-            made.import_image(archive)
+        for image in images.IMAGES:
+            made.import_image(built.archive(image))
         return made
 
     yield start

@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from e2e import images
-from e2e.images import ROOT, Workshop
+from e2e.images import BASE_EPOCH, ROOT, Workshop
+from e2e.source import Source
 from testkit.package_repository import make_repository, packages
 
 AESM_SERVICE = '#!/bin/sh\necho "arguments=$*"; echo "user=$(id -u):$(id -g)"; echo "directory=$(pwd)"\n'
@@ -49,7 +50,8 @@ class Builder:
     def bud(self, dockerfile, *options, **arguments):
         given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         context = self.workshop.context
-        self.workshop._bud(self.buildah, "--layers", *given, *options, f"--file={context / dockerfile}", str(context))
+        options += (f"--file={context / dockerfile}", str(context))
+        self.workshop._bud(self.buildah, "--layers", *given, *options, epoch=BASE_EPOCH)
 
     def run(self, image, *command):
         """Run a command in a container of the image, with the image's user and working directory."""
@@ -69,20 +71,15 @@ class Builder:
 
 
 @pytest.fixture(scope="module")
-def archives():
-    return images.build_all()
-
-
-@pytest.fixture(scope="module")
-def build(archives, repository, tmp_path_factory):
+def build(repository, tmp_path_factory):
+    images.build_all()
     folder = tmp_path_factory.mktemp("buildah")
     shutil.copytree(ROOT / "images", folder / "context", ignore=shutil.ignore_patterns("keys"))
-    builder = Builder(Workshop(folder=folder, scratch=folder, context=folder / "context"), repository)
+    builder = Builder(Workshop(folder, folder, folder / "context", Source.of(ROOT)), repository)
     (base,) = images.default_folder().glob("base/*/base.tar")
     (folder / "Dockerfile.base").write_text(f"FROM scratch\nADD {base.name} /\n")
-    builder.workshop._bud(
-        builder.buildah, "--tag=localhost/base:1", f"--file={folder / 'Dockerfile.base'}", str(base.parent)
-    )
+    loader = f"--file={folder / 'Dockerfile.base'}"
+    builder.workshop._bud(builder.buildah, "--tag=localhost/base:1", loader, str(base.parent), epoch=BASE_EPOCH)
     yield builder
     subprocess.run([*builder.buildah, "rmi", "--all", "--force"], capture_output=True, check=False)
 

@@ -1,0 +1,62 @@
+"""The wheel, the source archive and the chart's package of an exported commit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+import confcom
+from confcom.errors import ConfcomError, shortened
+from e2e.cluster import tools
+from e2e.images import Built
+from e2e.source import Source
+
+CHART = Path("charts/confcom")
+RELEASED = ("device-plugin", "quote-helper", "controller")
+"""Images that the chart names."""
+
+
+def write_digests(stage: Path, built: Built, source: Source) -> None:
+    """Write the images' digests, and the registry if the project has one, into the values of an exported chart."""
+    values = stage / CHART / "values.yaml"
+    digests = {f"confcom/{image}": built.digest(image) for image in RELEASED}
+    flow = yaml.safe_dump(digests, default_flow_style=True, width=sys.maxsize).strip()
+    text = _replaced(values.read_text(), "  digests: {}", f"  digests: {flow}")
+    if confcom.IMAGE_REGISTRY:
+        text = _replaced(text, '  registry: ""', f"  registry: {confcom.IMAGE_REGISTRY}")
+    values.write_text(text)
+    os.utime(values, (source.epoch, source.epoch))
+
+
+def _replaced(text: str, old: str, new: str) -> str:
+    if text.count(f"\n{old}\n") != 1:
+        raise ConfcomError(f"the chart's values.yaml does not have one line `{old}`", remedy="restore this line")
+    return text.replace(f"\n{old}\n", f"\n{new}\n")
+
+
+def build_packages(stage: Path, folder: Path, source: Source) -> None:
+    """Write the wheel and the source archive."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)]
+    run("hatchling", command, cwd=stage, source=source)
+
+
+def build_chart(stage: Path, folder: Path, source: Source) -> Path:
+    """Write the chart's package; helm keeps the exported files' modes and times."""
+    helm = tools.build("helm") / "helm"
+    run("helm", [str(helm), "package", str(stage / CHART), "--destination", str(folder)], cwd=stage, source=source)
+    return folder / f"confcom-{source.version}.tgz"
+
+
+def run(program: str, command: Sequence[str], *, cwd: Path, source: Source) -> bytes:
+    """Run a program with the commit's time; return its output."""
+    environ = {**os.environ, "SOURCE_DATE_EPOCH": str(source.epoch)}
+    done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, check=False)
+    if done.returncode:
+        why = shortened(done.stderr.decode(errors="replace") or done.stdout.decode(errors="replace"))
+        raise ConfcomError(f"{program} ended with {done.returncode}", why=why, remedy=f"run it by hand: {command}")
+    return done.stdout
