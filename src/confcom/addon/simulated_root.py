@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from confcom.addon.api import DAEMON_SET, DEPLOYMENT, SECRET, ClusterAccessError, ForbiddenError
 from confcom.addon.login import Cluster
@@ -16,6 +17,9 @@ from confcom.kubernetes.names import COMPONENT_LABEL, NAME_LABEL, RELEASE
 from confcom.kubernetes.objects import KubernetesObject, mapping
 from confcom.kubernetes.workload import Workload
 from confcom.simulation.root_seed import RootSeed, RootSeedError
+
+if TYPE_CHECKING:
+    from confcom.simulation.platform import SimulatedPlatform
 
 VOLUME = "simulated-root"
 """The volume with which a simulated quote helper's Pod mounts the Secret; also the Secret's component label."""
@@ -82,8 +86,6 @@ def root_of_metrics(metrics: str) -> str:
 
 def read_facts(cluster: Cluster, secret: str, now: datetime) -> RootFacts:
     """Read the Secret's root. The Secret's values stay in memory. `roots` of the result is empty."""
-    from confcom.simulation.platform import SimulatedPlatform  # noqa: PLC0415 # hardware clusters do not need it
-
     facts = RootFacts(secret, cluster.namespace)
     try:
         found = cluster.api.get(SECRET, secret, cluster.namespace)
@@ -92,7 +94,7 @@ def read_facts(cluster: Cluster, secret: str, now: datetime) -> RootFacts:
     if found is None:
         return replace(facts, exists=False)
     try:
-        platform = SimulatedPlatform.of_root(_decoded(found))
+        platform = _platform(found)
     except RootSeedError as error:
         return replace(facts, exists=True, unusable=error.why)
     return replace(facts, exists=True, root=platform.root_fingerprint, unusable=platform.unusable(now))
@@ -115,7 +117,7 @@ def create_root(cluster: Cluster, root: RootSeed, name: str) -> bool:
     return cluster.api.create(secret)
 
 
-def read_seed(cluster: Cluster, name: str) -> RootSeed:
+def read_platform(cluster: Cluster, name: str) -> SimulatedPlatform:
     """Read a cluster's simulated root. The caller may write only the root's public export to files."""
     where = f"the namespace {cluster.namespace} of {cluster.context}"
     found = cluster.api.get(SECRET, name, cluster.namespace)
@@ -127,8 +129,11 @@ def read_seed(cluster: Cluster, name: str) -> RootSeed:
             remedy="name the installation's namespace with --namespace (`helm list -A` shows it), the cluster with "
             "--context, and the Secret with --secret",
         )
-    return _decoded(found)
+    return _platform(found)
 
 
-def _decoded(secret: KubernetesObject) -> RootSeed:
-    return RootSeed.decode({key: base64.b64decode(value) for key, value in mapping(secret, "data").items()})
+def _platform(secret: KubernetesObject) -> SimulatedPlatform:
+    from confcom.simulation.platform import SimulatedPlatform  # noqa: PLC0415 # hardware clusters do not need it
+
+    values = {key: base64.b64decode(value) for key, value in mapping(secret, "data").items()}
+    return SimulatedPlatform.of_root(RootSeed.decode(values))

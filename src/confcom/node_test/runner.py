@@ -25,7 +25,7 @@ from confcom.addon.command import AddOn
 from confcom.addon.daemon_pods import daemon_pod, warnings_in
 from confcom.addon.preflight import Permission
 from confcom.addon.preflight_inputs import denied
-from confcom.addon.simulated_root import read_seed, secret_name
+from confcom.addon.simulated_root import read_platform, secret_name
 from confcom.addon.snapshot import read_nodes
 from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.names import NAME_LABEL, RELEASE, Component
@@ -36,7 +36,6 @@ from confcom.node_test.judgement import Trust, ending, refusal, release_trust
 from confcom.node_test.outcome import MAX_LOG_BYTES, Cause, NodeResult, ProgramLog
 from confcom.node_test.report import Report
 from confcom.node_test.selection import Target, select, targets
-from confcom.simulation.platform import SimulatedPlatform
 
 MAX_PODS = 50
 """Pods at a time: a scheduler places this many in a second, and the API server keeps as many objects of ours."""
@@ -126,7 +125,7 @@ class _Run:
             raise RightsError("this user lacks permissions", why=why, remedy=remedy)
         if reads_root:
             helpers = [one for one in daemons if one.component is Component.QUOTE_HELPER]
-            platform = SimulatedPlatform.of_root(read_seed(add_on.cluster, secret_name(helpers)))
+            platform = read_platform(add_on.cluster, secret_name(helpers))
             self._trusts[True] = release_trust(platform, staging_of(helpers), add_on.now())
 
     def _permissions(self, *, reads_root: bool) -> Iterator[Permission]:

@@ -6,24 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from datetime import datetime
 
-from confcom.addon.api import DAEMON_SET, POD, Api, ForbiddenError
-from confcom.addon.chart_objects import staging_of
-from confcom.addon.daemon_pods import DaemonPod, PodState, daemon_pod, one_line
+from confcom.addon.api import Api, ForbiddenError
+from confcom.addon.chart_objects import selected, staging_of
+from confcom.addon.daemon_pods import DaemonPod, PodState, one_line
 from confcom.addon.login import Cluster
-from confcom.addon.simulated_root import read_seed, secret_name
-from confcom.addon.snapshot import read_nodes
+from confcom.addon.simulated_root import read_platform, secret_name
+from confcom.addon.snapshot import Snapshot
 from confcom.errors import ConfcomError, ExitCode
-from confcom.kubernetes.names import NAME_LABEL, RELEASE, Component
+from confcom.kubernetes.names import Component
 from confcom.kubernetes.workload import Workload
 from confcom.sgx.pck.platform_page import PlatformPage, SgxKind
-from confcom.simulation.platform import SimulatedPlatform
 from confcom.tcb.judgement import Machine, Svns
 from confcom.tcb.sets import SimulatedSets, Trust
 from confcom.verify import TrustedRoot
 
 PAGES_AT_ONCE = 20
 """Pages that are read at once: each takes a connection of the API server to a node."""
-_OURS = {NAME_LABEL: RELEASE}
 
 
 class PlatformUnknownError(ConfcomError):
@@ -33,45 +31,41 @@ class PlatformUnknownError(ConfcomError):
     exit_code = ExitCode.NOT_READY
 
 
-def read_helpers(api: Api, namespace: str) -> tuple[Workload, ...]:
+def quote_helpers(found: Snapshot) -> tuple[Workload, ...]:
     """Return the quote helpers' DaemonSets; raise PlatformUnknownError if there is none."""
-    daemon_sets = map(Workload.parse, api.list(DAEMON_SET, namespace, labels=_OURS))
-    if helpers := tuple(one for one in daemon_sets if one.component is Component.QUOTE_HELPER):
+    if helpers := tuple(one for one in found.daemon_sets if one.component is Component.QUOTE_HELPER):
         return helpers
-    what = f"the namespace {namespace} has no quote helpers"
+    what = f"the namespace {found.namespace} has no quote helpers"
     raise PlatformUnknownError(what, remedy="install the add-on by `confcom enable`, or pass quotes as arguments")
 
 
 def release_trust(cluster: Cluster, helpers: Sequence[Workload], now: datetime) -> Trust:
     """Read the simulated root of a release; raise ClusterAccessError or RootSeedError."""
-    platform = SimulatedPlatform.of_root(read_seed(cluster, secret_name(helpers)))
+    platform = read_platform(cluster, secret_name(helpers))
     return Trust(SimulatedSets(platform, staging_of(helpers), now), TrustedRoot.load(platform.pki.root.pem))
 
 
 def read_machines(
-    api: Api, namespace: str, helpers: Sequence[Workload], say: Callable[[str], None]
+    api: Api, found: Snapshot, helpers: Sequence[Workload], say: Callable[[str], None]
 ) -> tuple[Machine, ...]:
     """Return each node that a quote helper selects; raise ClusterAccessError if the API server refuses.
 
     No page and no failure of one node raises an error: the machine's failure says why its SVNs are unknown.
     """
     # Asked first, since a page can have the status 403 too.
-    if not api.is_allowed({"verb": "get", "resource": "pods", "subresource": "proxy", "namespace": namespace}):
+    if not api.is_allowed({"verb": "get", "resource": "pods", "subresource": "proxy", "namespace": found.namespace}):
         raise ForbiddenError(
-            "the quote helpers' pages cannot be read", why=f"not allowed: get pods/proxy in {namespace}"
+            "the quote helpers' pages cannot be read", why=f"not allowed: get pods/proxy in {found.namespace}"
         )
-    pods, owners = dict[str, DaemonPod](), {one.name: one for one in helpers}
-    for pod in sorted(map(daemon_pod, api.list(POD, namespace, labels=_OURS)), key=lambda one: one.created):
-        known = pods.get(pod.node)
-        if pod.owner in owners and (pod.state is PodState.READY or not known or known.state is not PodState.READY):
-            pods[pod.node] = pod
-    selected = {node.name for node in read_nodes(api) if any(one.selection.selects(node) for one in helpers)}
-    names = sorted(selected | pods.keys() - {""})
+    owners = {one.name: one for one in helpers}
+    ready_last = sorted(found.pods, key=lambda pod: pod.state is PodState.READY)
+    pods = {pod.node: pod for pod in ready_last if pod.owner in owners}
+    names = sorted({node.name for node in selected(helpers, found.nodes)} | pods.keys() - {""})
     say(f"asking the quote helpers of {len(names)} nodes")
 
     def read(node: str) -> Machine:
         try:
-            return Machine(node, *_read(api, namespace, pods.get(node), owners))
+            return Machine(node, *_read(api, found.namespace, pods.get(node), owners))
         except ConfcomError as error:
             why, code = one_line(error.why or error.what), error.error_code
             return Machine(node, failure=PlatformUnknownError("its SVNs are not known", error_code=code, why=why))

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from confcom.addon.command import AddOn
+from confcom.addon.snapshot import read_daemons
 from confcom.collateral import INTEL_PCS, Source
 from confcom.sgx.pck.platform_page import SgxKind
 from confcom.tcb.groups import judge_machines
 from confcom.tcb.judgement import Machine
-from confcom.tcb.nodes import read_helpers, read_machines, release_trust
+from confcom.tcb.nodes import quote_helpers, read_machines, release_trust
 from confcom.tcb.quotes import read_machine
 from confcom.tcb.report import Report
 from confcom.tcb.sets import FileSets, ServedSets, Trust
@@ -50,12 +51,13 @@ def judge_cluster(add_on: AddOn, request: Request) -> Report:
         PlatformUnknownError: the cluster has no quote helpers.
     """
     cluster, say = add_on.cluster, add_on.reporter.say
-    helpers = read_helpers(cluster.api, cluster.namespace)
+    found = read_daemons(cluster)
+    helpers = quote_helpers(found)
     trusts = {SgxKind.HARDWARE: Trust(ServedSets(INTEL_PCS), intel_root()), request.trust.sgx: request.trust}
     simulated = [one for one in helpers if one.simulates]
     if simulated and SgxKind.SIMULATED not in trusts:
         trusts[SgxKind.SIMULATED] = release_trust(cluster, simulated, request.now)
-    machines = read_machines(cluster.api, cluster.namespace, helpers, say)
+    machines = read_machines(cluster.api, found, helpers, say)
     return _report(machines, trusts, request, say)
 
 

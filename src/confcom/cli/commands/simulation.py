@@ -153,13 +153,12 @@ def _cluster_platform(
 ) -> tuple[SimulatedPlatform, Staging]:
     from confcom.addon.api import DAEMON_SET, ClusterAccessError
     from confcom.addon.chart_objects import staging_of, workloads_in
-    from confcom.addon.simulated_root import RootFacts, read_seed, root_faults
+    from confcom.addon.simulated_root import RootFacts, read_platform, root_faults
     from confcom.addon.snapshot import read_root
-    from confcom.simulation.platform import SimulatedPlatform
 
     with machine().open_cluster(login, namespace) as cluster:
         click.echo(printable(f"cluster: {cluster.described}"), err=True)
-        platform = SimulatedPlatform.of_root(read_seed(cluster, secret))
+        platform = read_platform(cluster, secret)
         try:
             facts = read_root(cluster, secret, machine().now)
         except ClusterAccessError as error:
