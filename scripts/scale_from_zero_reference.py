@@ -10,13 +10,9 @@ from confcom.kubernetes.epc_accounting import HELPERS
 from confcom.kubernetes.names import REAL
 
 SET_ASIDE = HELPERS * DEFAULT_HELPER_MIB
-DCS_V2 = {"DC1s": 28, "DC2s": 56, "DC4s": 112, "DC8": 168}
-"""MiB; the largest has no `s` in its name (Microsoft's page "DCsv2-series")."""
 DC_V3 = {1: 4, 2: 8, 4: 16, 8: 32, 16: 64, 24: 128, 32: 192, 48: 256}
 """GiB by the number of cores, with a local disk (DCdsv3) or without (page "DCsv3 and DCdsv3-series")."""
-SIZES = {f"Standard_{name}_v2": epc for name, epc in DCS_V2.items()} | {
-    f"Standard_DC{cores}{s}_v3": epc * 1024 for s in ("s", "ds") for cores, epc in DC_V3.items()
-}
+SIZES = {f"Standard_DC{cores}{s}_v3": epc * 1024 for s in ("s", "ds") for cores, epc in DC_V3.items()}
 """Names of the sizes, and their EPC in MiB."""
 TAG_PREFIX = "k8s.io_cluster-autoscaler_node-template_resources_"
 """Prefix of the tags of a scale set that tell the cluster autoscaler which resources an empty pool offers."""

@@ -13,7 +13,7 @@ from confcom.kubernetes.node_selection import SgxKind, sgx_kind
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "scale-from-zero.md"
 TAG = re.compile(r"^\| `(\S+)` \| (?:`k8s.io_cluster-autoscaler_node-template_resources_(\S+)`|none)", re.MULTILINE)
-EPC_MIB = {"Standard_DC1s_v2": 28, "Standard_DC8_v2": 168, "Standard_DC24ds_v3": 131_072}
+EPC_MIB = {"Standard_DC1s_v3": 4096, "Standard_DC24ds_v3": 131_072}
 
 
 def overlays():
@@ -48,7 +48,7 @@ def test_nodes_of_all_sizes_have_hardware_in_any_spelling_of_azures():
         assert kind(size) is kind(size.lower()) is SgxKind.HARDWARE
 
 
-@pytest.mark.parametrize("size", ["", "Standard_DC8s_v2", "Standard_DC2as_v5", "Standard_D2s_v3"])
+@pytest.mark.parametrize("size", ["", "Standard_DC8_v2", "Standard_DC2as_v5", "Standard_D2s_v3"])
 def test_nodes_of_other_sizes_have_none(size):
     assert kind(size) is SgxKind.NONE
 

@@ -15,8 +15,8 @@ SIMULATED_LABEL = "confcom.internal/simulated-sgx"
 """The label with which a user marks a node for simulation."""
 NFD_LABEL = "feature.node.kubernetes.io/cpu-security.sgx.enabled"
 """The label that Node Feature Discovery puts on a node whose CPU and firmware have SGX enabled."""
-_AZURE_SIZES = re.compile(r"standard_dc(?:(?:[124]s|8)_v2|[0-9]+d?s_v3)", re.IGNORECASE)
-"""Azure's VM sizes with SGX (DCsv2, DCsv3, DCdsv3), as in the label node.kubernetes.io/instance-type."""
+_AZURE_SIZES = re.compile(r"standard_dc[0-9]+d?s_v3", re.IGNORECASE)
+"""Azure's VM sizes with SGX (DCsv3, DCdsv3), as in the label node.kubernetes.io/instance-type."""
 _DAEMONS_TOLERATE = frozenset(
     f"node.kubernetes.io/{condition}"
     for condition in ("not-ready", "unreachable", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable")
