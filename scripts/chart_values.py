@@ -1,12 +1,14 @@
 """Write the table of the chart's values into docs/reference/chart.md; --check fails if what is there differs.
 
-What a value is for comes from values.schema.json, its default from values.yaml. A schema with a description is a line.
+What a value is for comes from values.schema.json, its default from values.yaml. Each value that values.yaml must have
+is a line, without the groups. Members of other objects and of lists' elements are in a second table, one line for each
+shape.
 """
 
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from generated_part import ROOT, table, write_or_check
@@ -15,30 +17,56 @@ CHART = ROOT / "charts" / "confcom"
 
 
 def main() -> int:
-    """Write the table, or compare it."""
-    return write_or_check({"chart.md": {"values": values_table()}})
-
-
-def values_table() -> str:
-    """A line for each value, in the schema's order."""
-    schema = json.loads((CHART / "values.schema.json").read_text())
+    """Write the tables, or compare them."""
+    root = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    lines = ((f"`{name}`", default, text) for name, default, text in rows(schema, schema, values))
-    return table(["value", "default", ""], lines)
+    leaves = list(properties(root, root, values))
+    rows = ((f"`{one.name}`", shown(one.default), one.schema["description"]) for one in leaves)
+    shapes: dict[str, list[str]] = {}
+    for one in leaves:
+        element = resolved(one.schema.get("items", one.schema), root)
+        if "properties" in element:
+            shapes.setdefault(described(element, root), []).append(f"`{one.name}`")
+    parts = {
+        "values": table(["value", "default", ""], rows),
+        "members": table(["of", "members"], ((", ".join(names), text) for text, names in shapes.items())),
+    }
+    return write_or_check({"chart.md": parts})
 
 
-def rows(
-    schema: dict[str, Any], root: dict[str, Any], values: object, name: str = ""
-) -> Iterator[tuple[str, str, str]]:
-    """Name, default and description of each value below a schema."""
-    if "$ref" in schema:
-        schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
-    if "description" in schema:
-        yield name, shown(values), schema["description"]
-        return
+class Property(NamedTuple):
+    """A value and its schema."""
+
+    name: str
+    schema: dict[str, Any]
+    default: object
+
+
+def properties(schema: dict[str, Any], root: dict[str, Any], values: object, name: str = "") -> Iterator[Property]:
+    """All values below a schema, in its order; an object is a group of values if it must have some of them."""
     defaults = values if isinstance(values, dict) else {}
-    for key, one in schema["properties"].items():
-        yield from rows(one, root, defaults.get(key), f"{name}.{key}".lstrip("."))
+    for key, written in schema["properties"].items():
+        one, path = resolved(written, root), f"{name}.{key}".lstrip(".")
+        if "properties" in one and "required" in one:
+            yield from properties(one, root, defaults.get(key), path)
+        else:
+            yield Property(path, one, defaults.get(key))
+
+
+def described(schema: dict[str, Any], root: dict[str, Any]) -> str:
+    """Names and descriptions of a schema's properties, and of theirs."""
+    parts = []
+    for name, written in schema["properties"].items():
+        one = resolved(written, root)
+        inner = resolved(one.get("items", one), root)
+        more = f" ({described(inner, root)})" if "properties" in inner else ""
+        parts.append(f"`{name}`: {one['description']}{more}")
+    return "; ".join(parts)
+
+
+def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """A schema together with the one that it refers to."""
+    return {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema} if "$ref" in schema else schema
 
 
 def shown(default: object) -> str:

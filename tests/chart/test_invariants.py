@@ -344,6 +344,33 @@ def test_the_simulated_pcs_reads_what_is_mounted_and_is_reached_at_its_port(name
     assert policy["podSelector"]["matchLabels"] == manifests["Service", PCS]["spec"]["selector"] == labels
 
 
+def properties_of(schema):
+    """Names and schemas of all properties below a part of the schema."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {}).items()
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else []:
+        yield from properties_of(part)
+
+
+def test_each_value_is_described():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    found = list(properties_of(schema))
+    assert len(found) > 100
+    described = {name for name, one in schema["$defs"].items() if "description" in one}
+    missing = [n for n, one in found if "description" not in one and one.get("$ref", "")[8:] not in described]
+    assert missing == []
+
+
+def test_the_chart_names_no_host():
+    """No address is the project's own yet: whoever adds one takes the release's (PROJECT_URL, IMAGE_REGISTRY)."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["icon"].startswith("data:image/svg+xml;base64,")
+    assert not {"home", "sources"} & chart.keys()
+    assert "artifacthub.io/images" not in chart["annotations"]
+    changes = yaml.safe_load(chart["annotations"]["artifacthub.io/changes"])
+    assert {one["kind"] for one in changes} <= {"added", "changed", "deprecated", "removed", "fixed", "security"}
+
+
 def test_stagings_are_those_of_the_simulation():
     schema = json.loads((CHART / "values.schema.json").read_text())
     staging = schema["properties"]["simulated"]["properties"]["staging"]
