@@ -1,6 +1,6 @@
 """Make the virtual environment that `make demo` and `make test` use; standard library only, Python 3.11+.
 
-Usage: setup_venv.py VENV run|dev
+Usage: setup_venv.py VENV run|dev|docs
 """
 
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    """Create the environment, install the hashed lock, then confcom itself; say what is going on."""
+    """Create the environment, install the hashed lock, then confcom itself, which the site does not need; say what is going on."""
     if sys.version_info < MINIMUM:
         found = ".".join(map(str, sys.version_info[:3]))
         print(f"confcom needs Python 3.11 or newer; {sys.executable} is {found}.")
@@ -35,14 +35,14 @@ def main() -> int:
     lock = ROOT / "requirements" / f"{kind}.lock"
     # A lock names every package. Without --no-deps pip resolves once more, and refuses the lock on the day on which a
     # package that another one wants with an extra has a newer version.
-    for step in (
-        [*pip, "--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock)],
-        [*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)],
-    ):
+    steps = [[*pip, "--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock)]]
+    if kind != "docs":
+        steps.append([*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
+    for step in steps:
         if subprocess.run(step, check=False).returncode:
             print(f"The installation failed; pip's message is above. Nothing outside {venv.name} was changed.")
             return 2
-    for done in {"run": ("run",), "dev": ("run", "dev")}[kind]:
+    for done in {"run": ("run",), "dev": ("run", "dev"), "docs": ("docs",)}[kind]:
         (venv / f".{done}").touch()
     print(f"confcom: ready after {time.monotonic() - started:.0f} s", flush=True)
     return 0

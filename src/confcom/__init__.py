@@ -4,3 +4,5 @@ Python programs get quotes with `confcom.client` and verify quotes with `confcom
 """
 
 __version__ = "0.1.0"
+PROJECT_URL = ""
+"""Address of the project's repository, such as `https://forge.example/confcom`; empty until there is one."""
