@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -111,7 +111,7 @@ class Site:
 
     def _write_page(self, name: str, place: str, text: str) -> None:
         def changed(match: re.Match[str]) -> str:
-            target = os.path.normpath(os.path.join(os.path.dirname(name), match[1]))
+            target = os.path.normpath(Path(name).parent / match[1])
             if "://" in match[1] or not (self.root / target).exists():
                 return match[1]
             there = _place(target, self.root / target)
@@ -119,7 +119,7 @@ class Site:
                 return f"{self._project_url}/blob/HEAD/{target}"
             if there.startswith("files/") or (self.root / target).is_dir():
                 self._write_from(target)
-            return os.path.relpath(there, os.path.dirname(place))
+            return os.path.relpath(there, Path(place).parent)
 
         parts = FENCE.split(text)
         parts[::2] = [LINK.sub(changed, part) for part in parts[::2]]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    """Create the environment, install the hashed lock, then confcom itself, which the site does not need; say what is going on."""
+    """Create the environment, install the hashed lock, then confcom itself (not for the site); say what is going on."""
     if sys.version_info < MINIMUM:
         found = ".".join(map(str, sys.version_info[:3]))
         print(f"confcom needs Python 3.11 or newer; {sys.executable} is {found}.")
