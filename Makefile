@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
 WORKERS ?= 2
 
-.PHONY: help setup demo test format node lint release images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz fuzz-verifiers vectors bench bench-e2e soak lock protos clean
+.PHONY: help setup demo test format node lint docs release images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz fuzz-verifiers vectors bench bench-e2e soak lock protos clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z].*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ node: ## dcap-qvl for Node.js, beside which one test verifies (needs npm)
 
 lint: $(VENV)/.dev ## format, lint, types, layers, generated code
 	$(BIN)/python scripts/lint.py
+
+docs: $(VENV)-docs/.docs ## the site in site/, from docs/; ARGS=--serve to look at it
+	@$(VENV)-docs/bin/python scripts/docs_site.py $(ARGS)
 
 setup: $(VENV)/.dev ## the development environment in .venv
 
@@ -95,5 +98,8 @@ $(VENV)/.dev: requirements/dev.lock pyproject.toml
 .venv-release/.release: requirements/release.lock
 	@$(PYTHON) scripts/setup_venv.py .venv-release release
 
+$(VENV)-docs/.docs: requirements/docs.lock
+	@$(PYTHON) scripts/setup_venv.py $(VENV)-docs docs
+
 clean: ## remove environments and caches
-	rm -rf .venv .venv-* requirements/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* site build requirements/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,10 +13,12 @@ from bench.plugin import measure_plugins
 from bench.relay import measure_relay
 from bench.report import Measured, Section, command_line, run
 from bench.service import measure_service
+from bench.updates import measure_updates
 from bench.verification import measure_verification
 
 PARTS = {
     "helper": measure_helper,
+    "updates": measure_updates,
     "relay": measure_relay,
     "verification": measure_verification,
     "service": measure_service,
@@ -29,7 +31,7 @@ def measure(options: argparse.Namespace) -> Measured:
     sides, sections = {THIS: Checkout()}, list[Section]()
     if options.beside is not None:
         sides[OTHER] = Checkout(options.beside)
-    for name in [options.only] if options.only else PARTS:
+    for name in options.only or PARTS:
         with tempfile.TemporaryDirectory(dir="/tmp", prefix="bench-") as directory:
             sections += PARTS[name](sides, options.rounds, Path(directory))
     return sections, {"sides": {side: str(each.source) for side, each in sides.items()}}
@@ -37,7 +39,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 if __name__ == "__main__":
     parser = command_line("bench", __doc__)
-    parser.add_argument("--only", choices=list(PARTS), help="one part instead of all")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), help="these parts instead of all")
     parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="another checkout, with a .venv of its own")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="default: %(default)s")
     sys.exit(run(parser, measure))

@@ -7,6 +7,7 @@ import copy
 import os
 import platform
 import secrets
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -132,6 +133,15 @@ def seconds_per_signature(count: int) -> float:
     for _ in range(count):
         key.sign(message, algorithm)
     return (time.thread_time_ns() - started) / count / 1e9
+
+
+def commit() -> str:
+    """Return the short name of this checkout's commit, with `-dirty` after changes; empty without git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
 
 def describe_machine() -> dict[str, object]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.load import WrongAnswerError
-from bench.machine import describe_machine
+from bench.machine import commit, describe_machine
 from confcom.errors import ConfcomError, ExitCode, explain
 
 RESULTS = Path(__file__).parent / "results"
@@ -164,7 +164,12 @@ def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace],
     name = parser.prog.rpartition(" ")[2].rpartition(".")[2]
     path = options.output or RESULTS / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"machine": machine, "sections": [section.as_json() for section in sections], **details}
+    document = {
+        "commit": commit(),
+        "machine": machine,
+        "sections": [section.as_json() for section in sections],
+        **details,
+    }
     path.write_text(json.dumps(document, indent=1) + "\n")
     sys.stdout.write(f"All values: {path}\n")
     missed = [line for section in sections for line in section.missed_by_far()] if options.goals else []

@@ -37,6 +37,7 @@ from confcom.verify import INTEL, Collateral, TrustedRoot
 from confcom.verify.trust import intel_root
 from fuzz.evidence import CRLS, GENUINE_NOW, SIGNED_PARTS, GoodEvidence, SimulatedEvidence, chain_of
 from fuzz.mutations import bytes_mutated, der_mutated, tokens_mutated
+from testkit.verify import intels_library
 from testkit.verify.td_lab import BODIES
 
 PROCESSES: Final = 2
@@ -170,21 +171,9 @@ def _intels(good: GoodEvidence, evidence: Mutated) -> str:
     if find_spec("sgx_dcap_quote_verify") is None:
         return "not installed"
     qvl: Any = importlib.import_module("sgx_dcap_quote_verify")
-    parts = evidence.collateral
     try:
-        leaf, *signers = Quote.parse(evidence.quote).signature.certification.pem_chain()
-        result = qvl.verify(
-            trusted_root_ca_certificate=_root(good).certificate.public_bytes(Encoding.PEM).decode(),
-            pck_certificate=leaf.decode(),
-            pck_signing_chain=b"".join(signers).decode(),
-            root_ca_crl=x509.load_der_x509_crl(parts.root_ca_crl).public_bytes(Encoding.PEM).decode(),
-            intermediate_ca_crl=x509.load_der_x509_crl(parts.pck_crl).public_bytes(Encoding.PEM).decode(),
-            tcb_info=parts.tcb_info.decode(),
-            tcb_signing_chain=parts.tcb_info_issuer_chain.decode(),
-            quote=evidence.quote,
-            qe_identity=parts.qe_identity.decode(),
-            expiration_date=good.now.astimezone().replace(tzinfo=None),  # it reads naive time as the machine's local
-        )
+        root = _root(good).certificate
+        result = qvl.verify(**intels_library.arguments(evidence.quote, evidence.collateral, root, good.now))
     except (MalformedError, RuntimeError, *UNREADABLE_X509) as error:
         return f"refused: {error}"[:MAX_SHOWN]
     statuses = (result.pck_certificate_status, result.tcb_info_status, result.qe_identity_status, result.quote_status)

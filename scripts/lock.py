@@ -11,12 +11,13 @@ LOCKS = {
     "build": ("--group=build",),
     "daemon": ("pyproject.toml", "--extra=daemon"),
     "controller": ("pyproject.toml", "--extra=controller"),
+    "docs": ("--group=docs",),
     "release": ("--group=release",),
     "wheel": ("pyproject.toml", "--extra=all"),
     "run": ("pyproject.toml", "--extra=all", "--group=build"),
 }
-"""Which requirements of pyproject.toml each lock holds: images build with `build` and ship `daemon`. The first one has
-what tests run with, and the others the same versions."""
+"""Which requirements of pyproject.toml each lock holds: images build with `build` and ship `daemon`, `docs` builds the
+site. The first one has what tests run with, and the others the same versions."""
 NOT_SHIPPED = {"daemon": ("dcap-qvl",), "controller": ("dcap-qvl",)}
 """Packages that a lock leaves out: no daemon verifies quotes."""
 BEYOND = {"controller": "daemon"}

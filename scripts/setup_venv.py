@@ -1,6 +1,6 @@
 """Make the virtual environment that `make demo` and `make test` use; standard library only, Python 3.11+.
 
-Usage: setup_venv.py VENV run|dev|release
+Usage: setup_venv.py VENV run|dev|docs|release
 """
 
 import subprocess
@@ -10,11 +10,11 @@ from pathlib import Path
 
 MINIMUM = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
-WITHOUT_CONFCOM = {"release"}
+WITHOUT_CONFCOM = {"docs", "release"}
 
 
 def main() -> int:
-    """Create the environment, install the hashed lock, then confcom itself; say what is going on."""
+    """Create the environment, install the hashed lock, then confcom itself (not for the site); say what is going on."""
     if sys.version_info < MINIMUM:
         found = ".".join(map(str, sys.version_info[:3]))
         print(f"confcom needs Python 3.11 or newer; {sys.executable} is {found}.")
