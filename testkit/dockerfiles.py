@@ -22,7 +22,8 @@ def stages_of(path):
             base, _, name = arguments.partition(" AS ")
             stages.append(Stage(Template(base).substitute(defaults), name or str(len(stages)), []))
         elif keyword == "ARG" and not stages:
-            variable, _, defaults[variable] = arguments.partition("=")
+            variable, _, value = arguments.partition("=")
+            defaults[variable] = Template(value).substitute(defaults)
         elif keyword:
             stages[-1].instructions.append((keyword, " ".join(arguments.split())))
     return {stage.name: stage for stage in stages}
