@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import confcom
 from confcom.demo.device_manager import Allocation
 from confcom.demo.job_file import Job
 from confcom.errors import SIGNAL_EXIT_BASE, ConfcomError, SettingsError
@@ -26,7 +27,7 @@ PROBE_SECONDS = 10.0
 MAX_MESSAGE_BYTES = 2048
 """Maximum number of bytes that the error quotes from the end of a failed start's output."""
 
-SAMPLE_WORKLOAD = "registry.test/confcom/sample-workload:latest"
+SAMPLE_WORKLOAD = f"registry.test/confcom/sample-workload:{confcom.__version__}"
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The PATH that container runtimes set if the image sets no PATH."""
