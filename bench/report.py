@@ -146,7 +146,7 @@ def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace],
 
     A missed goal is a failure only with --goals, since machines differ; a wrong answer is always a failure.
     """
-    options = parser.parse_args()
+    options, measured_commit = parser.parse_args(), commit()
     try:
         sections, details = measure(options)
     except WrongAnswerError as error:
