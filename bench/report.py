@@ -165,7 +165,7 @@ def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace],
     path = options.output or RESULTS / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
-        "commit": commit(),
+        "commit": measured_commit,
         "machine": machine,
         "sections": [section.as_json() for section in sections],
         **details,
