@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from confcom.errors import ConfcomError, ExitCode, SettingsError
+from confcom.errors import ConfcomError, ExitCode, SettingsError, shortened
 from e2e.images import IMAGES, ROOT, build_all, table
 from e2e.progress import say, timed
 from e2e.source import Source, git
@@ -81,6 +82,16 @@ def check_source(source: Source) -> None:
         raise SettingsError(f"tag {tag} is on another commit", remedy="raise the version, or check the tag out")
 
 
+def check_promises() -> None:
+    """Raise SettingsError if a promised name of Python changed, and the changelog does not name it."""
+    command = [sys.executable, "scripts/api_changes.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    say(done.stdout.strip())
+    if done.returncode:
+        why = shortened(done.stderr) or "its list is above"
+        raise SettingsError("promised names changed without the changelog", why=why, remedy="name them in CHANGELOG.md")
+
+
 def publish(made: Path, folder: Path) -> bool:
     """Move a release to its folder; return False if the folder already has the same bytes."""
     if not folder.exists():
@@ -105,6 +116,7 @@ def main() -> int:
     try:
         source = Source.of(ROOT)
         check_source(source)
+        check_promises()
         notes = release_notes((ROOT / "CHANGELOG.md").read_text(), source.version)
         if options.key and options.stand_in_base:
             raise SettingsError("a trial on the stand-in is never signed", remedy="leave --key or --stand-in-base out")
