@@ -25,7 +25,7 @@ from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.simulated_pcs.settings import parse_settings as pcs_settings
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.root_seed import CHECK, CREATED, SEED
-from testkit.chart_golden import CHART, SETS, golden
+from testkit.chart_golden import CHART, DIGEST, SETS, golden
 from testkit.chart_manifests import (
     CONTROLLER,
     HELPER,
@@ -42,6 +42,8 @@ from testkit.chart_manifests import (
     volumes_of,
 )
 
+RELEASED = "sha256:" + "ef" * 32
+"""Digest of an image in a release's chart."""
 AESMD_DIRECTORY = "/var/run/aesmd"
 """Directory of aesmd's socket; the socket's path is compiled into Intel's aesmd and into applications."""
 LONGEST_MESSAGE = 5 * 1024
@@ -75,6 +77,22 @@ def test_versions_are_one():
     version = confcom.__version__
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (version, version)
+
+
+@pytest.mark.parametrize(
+    ("settings", "helper"),
+    [
+        ((), f"@{RELEASED}"),
+        (("image.tag=0.2.0",), ":0.2.0"),
+        ((f"quoteHelper.image.digest={DIGEST}",), f"@{DIGEST}"),
+        (("quoteHelper.image.repository=our/helper",), f":{confcom.__version__}"),
+    ],
+)
+def test_a_releases_digest_gives_way_to_a_persons_own_choice(render, settings, helper):
+    digests = f"image.digests.confcom/quote-helper={RELEASED}"
+    manifests = render("simulated.enabled=true", digests, *settings)
+    image = only_container(daemon(manifests, HELPER))["image"]
+    assert image.partition("helper")[2] == helper
 
 
 def test_containers_are_confined_but_for_documented_exceptions(manifests):

@@ -1,0 +1,41 @@
+"""The site's own check of what it built: dead links, and addresses that a browser would ask for from another host."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def problems():
+    spec = importlib.util.spec_from_file_location("docs_site", ROOT / "scripts" / "docs_site.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.problems
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "named"),
+    [
+        ("a.html", '<p id="here"><a href="#here"></a><a href="b/">b</a><a href="https://a.test/x">x</a>', None),
+        ("a.html", '<img src="data:image/png;base64,AA=="><script src="/b/index.html"></script>', None),
+        ("a.html", '<a href="c/">c</a>', "c/"),
+        ("a.html", '<a href="b/#nowhere">b</a>', "b/#nowhere"),
+        ("a.html", '<img src="missing.png">', "missing.png"),
+        ("a.html", '<script src="https://a.test/x.js"></script>', "https://a.test/x.js"),
+        ("a.html", '<link rel="stylesheet" href="//a.test/x.css">', "//a.test/x.css"),
+        ("a.html", '<p style="background: url(https://a.test/x.png)">', "https://a.test/x.png"),
+        ("a.css", "@import 'https://a.test/x.css';", "https://a.test/x.css"),
+        ("a.css", "@font-face { src: url(https://a.test/x.woff2) }", "https://a.test/x.woff2"),
+        ("a.svg", '<svg><image href="https://a.test/x.png"/></svg>', "https://a.test/x.png"),
+    ],
+)
+def test_a_page_has_no_dead_link_and_asks_no_other_host(problems, tmp_path, file, text, named):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "index.html").write_text("<p>b</p>")
+    (tmp_path / file).write_text(text)
+    found = list(problems(tmp_path))
+    assert [name for name, _ in found] == ([] if named is None else [file])
+    assert all(named in what for _, what in found)
