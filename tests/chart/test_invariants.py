@@ -73,12 +73,6 @@ def helper_of(manifests, name=HELPER):
     return helper_settings(only_container(daemon(manifests, name))["args"], prog="helper", environ={})
 
 
-def test_versions_are_one():
-    version = confcom.__version__
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert (chart["version"], chart["appVersion"]) == (version, version)
-
-
 @pytest.mark.parametrize(
     ("settings", "helper"),
     [

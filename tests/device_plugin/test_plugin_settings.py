@@ -21,7 +21,7 @@ def test_defaults():
     assert (settings.installation, settings.aesmd_dir) == ("confcom", "/var/run/aesmd")
     assert settings.device_plugin_dir == Path("/var/lib/kubelet/device-plugins")
     assert settings.host_root == Path("/")
-    assert parse("--simulated").simulated_epc_mib == 168, "a DC8_v2"
+    assert parse("--simulated").simulated_epc_mib == 168
 
 
 def accounting(**members):

@@ -16,35 +16,47 @@ TAG = re.compile(r"^\| `(\S+)` \| (?:`k8s.io_cluster-autoscaler_node-template_re
 EPC_MIB = {"Standard_DC1s_v3": 4096, "Standard_DC24ds_v3": 131_072}
 
 
-def overlays():
-    block = PAGE.read_text().partition("```yaml\n")[2].partition("```")[0]
+ROW = re.compile(r"^\| (`Standard_\S.*`) \| ([\d,]+) \| ([\d,]+) \|$", re.MULTILINE)
+
+
+def rows():
+    """The table's rows: sizes, EPC, and EPC that is offered beside quote helpers."""
     return [
-        (size, one["spec"]["capacity"])
-        for one in yaml.safe_load_all(block)
-        for size in one["spec"]["requirements"][0]["values"]
+        (re.findall(r"`(\S+)`", names), *(int(n.replace(",", "")) for n in mib))
+        for names, *mib in ROW.findall(PAGE.read_text())
     ]
+
+
+def sizes():
+    return [size for names, *_ in rows() for size in names]
 
 
 def kind(size):
     return sgx_kind(Node("n", {"node.kubernetes.io/instance-type": size}))
 
 
-def test_each_size_has_one_overlay_with_its_epc():
-    by_size = dict(overlays())
-    assert len(overlays()) == len(by_size)
-    for offered in by_size.values():
-        assert offered.keys() == set(REAL)
-    assert {size: int(by_size[size][REAL.epc]) + int(by_size[size][REAL.helper]) for size in EPC_MIB} == EPC_MIB
+def test_each_size_has_its_epc():
+    by_size = {size: epc for names, epc, _ in rows() for size in names}
+    assert len(sizes()) == len(by_size)
+    assert {size: by_size[size] for size in EPC_MIB} == EPC_MIB
+
+
+def test_the_overlay_is_the_tables_first_row():
+    overlay = yaml.safe_load(PAGE.read_text().partition("```yaml\n")[2].partition("```")[0])["spec"]
+    names, epc, offered = rows()[0]
+    assert overlay["requirements"][0]["values"] == names
+    assert overlay["capacity"].keys() == set(REAL)
+    assert int(overlay["capacity"][REAL.epc]) == offered == epc - int(overlay["capacity"][REAL.helper])
 
 
 def test_the_values_for_aks_choose_all_sizes():
     values = yaml.safe_load((ROOT / "charts" / "confcom" / "values-aks.yaml").read_text())
     (term,) = values["nodeSelectorTerms"]
-    assert sorted(term["matchExpressions"][0]["values"]) == sorted(size for size, _ in overlays())
+    assert sorted(term["matchExpressions"][0]["values"]) == sorted(sizes())
 
 
 def test_nodes_of_all_sizes_have_hardware_in_any_spelling_of_azures():
-    for size, _ in overlays():
+    for size in sizes():
         assert kind(size) is kind(size.lower()) is SgxKind.HARDWARE
 
 

@@ -22,7 +22,7 @@ from confcom.errors import ConfcomError, ExitCode, as_data, printable
 from confcom.kubernetes.names import REAL
 from confcom.namespaces.modes import Mode, find_tools
 
-VM_SIZE, EPC_MIB = "Standard_DC8_v2", 168
+EPC_MIB = 168
 
 JOB, PLATFORM, QUOTE, TRUST = "job.yaml", "platform", "q.bin", "trust"
 """The example file's name, and names in the demo's folder: platform, quote, the relying party's files."""
@@ -207,10 +207,10 @@ async def simulated_platform(demo: Demo, report: StepReport) -> None:
     """Step 1: create a simulated platform with its own root."""
     demo.define(report, "DEMO", str(demo.processes.folder))
     _, created = await demo.run(report, "confcom", "simulation", "create", str(demo.file(PLATFORM)))
-    report.say(f"{EPC_MIB} MiB of enclave memory (EPC), as an Azure {VM_SIZE} has")
+    report.say(f"{EPC_MIB} MiB of enclave memory (EPC), which a node offers as a resource")
     report.say(f"its own root of trust, SHA-256 {created['root_sha256']}")
     report.say("SIMULATED: it proves nothing about hardware, and each of its quotes says so")
-    report.data.update(epc_mib=EPC_MIB, vm_size=VM_SIZE, root_sha256=created["root_sha256"])
+    report.data.update(epc_mib=EPC_MIB, root_sha256=created["root_sha256"])
 
 
 async def daemons(demo: Demo, report: StepReport) -> None:

@@ -22,7 +22,7 @@ from confcom.kubernetes.names import AESM_DIRECTORY, REAL, extended_resource
 DEFAULT_DEVICE_PLUGIN_DIRECTORY = Path("/var/lib/kubelet/device-plugins")
 """The kubelet always uses this directory, whatever its --root-dir is."""
 DEFAULT_SIMULATED_EPC_MIB = 168
-"""MiB of EPC of a Standard_DC8_v2, the largest VM size for which counting EPC as devices was designed."""
+"""MiB of EPC of the largest of Azure's DCsv2 sizes, for which counting EPC as devices was designed; retired in 2026."""
 
 DEFAULT_INSTALLATION = "confcom"
 """The default installation. Plugins of one installation replace each other in an update."""
