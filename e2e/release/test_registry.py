@@ -179,9 +179,10 @@ def test_images_that_cannot_be_pulled(name, site, tell):
         create_pull_secret(site.cluster, fault.password)
     with fault.happening(site.registry, site.person.images):
         done = site.confcom(*ENABLE, *fault.arguments, f"--timeout={FAIL_SECONDS}", JSON, code=ExitCode.NOT_READY)
-        status = site.confcom("status", JSON, code=ExitCode.NOT_READY)
-    tell(f"{name}: {sorted(codes_of(done))}, status {sorted(codes_of(status))}\n{document_of(done)['error']}")
-    assert "image-not-pulled" in codes_of(done) & codes_of(status)
+        problems = document_of(site.confcom("status", JSON, code=ExitCode.NOT_READY))["problem_details"]
+    tell(f"{name}: {sorted(codes_of(done))}\n{document_of(done)['error']['why'].partition(';')[0]}")
+    assert codes_of(done) == {"daemons-not-ready"}
+    assert {one["reason_code"] for one in problems if one["node"]} == {"image-not-pulled"}
     with site.registry.serving(*USER if fault.login else ()):
         if fault.login:
             create_pull_secret(site.cluster, USER[1])
