@@ -11,7 +11,6 @@ from confcom.errors import ExitCode
 from e2e.add_on import (
     CREATE_ROOT,
     DAEMONS,
-    EPC_MIB,
     HERE,
     RELEASE,
     ROOT_SECRET,
@@ -42,6 +41,8 @@ USER, SECRET = ("puller", "right"), "pull"
 VALUES = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper", "controller": "controller"}
 RATE = 10.0
 """Attestations per second of each of eight clients."""
+LOAD_MIB = 120
+"""MiB that the clients hold of each node's 162: `confcom test` needs some."""
 AROUND_SECONDS = 15.0
 """Seconds of load before and after each change."""
 SIGNED = 5
@@ -213,7 +214,7 @@ def test_update_from_another_commit(pytestconfig, site, tmp_path, tell):
     source.export(ROOT, stage)
     built = build_all(stage, source)
     build_packages(stage, tmp_path, source)
-    lock = f"--require-hashes --requirement {stage}/requirements/wheel.lock"
+    lock = f"--require-hashes --requirement {site.person.folder}/confcom-{site.person.version}.lock"
     install = f"python3 -m venv old\nold/bin/pip install --quiet {lock}\nold/bin/pip install --no-deps *.whl"
     ok(site.person.paste(f"cd {tmp_path}\n{install}"))
     with site.registry.serving():
@@ -224,15 +225,22 @@ def test_update_from_another_commit(pytestconfig, site, tmp_path, tell):
         cluster.import_image(built.archive("sample-workload"))  # of the clients, which are tests
         party = RelyingParty.of(cluster, tmp_path / "trust")
         with cluster.new_namespace("load") as namespace:
-            load = Load.start(cluster, namespace, cluster.nodes, offered_mib=int(EPC_MIB), rate=RATE, folder=tmp_path)
+            load = Load.start(cluster, namespace, cluster.nodes, offered_mib=LOAD_MIB, rate=RATE, folder=tmp_path)
+            windows = {}
             for command, images in (("update", None), ("rollback", built)):
-                load.wait_past(time.monotonic() + AROUND_SECONDS)
+                began = time.monotonic()
+                load.wait_past(began + AROUND_SECONDS)
                 site.confcom(command)
                 assert site.pulled() == {site.image(name, images) for name in DAEMONS}
-                load.wait_past(time.monotonic() + AROUND_SECONDS)
-                tell(f"{command}: {site.confcom('status').stdout}")
+                tell(site.confcom("test").stdout)
+                ended = time.monotonic()
+                load.wait_past(ended + AROUND_SECONDS)
+                windows[command] = (began, ended)
             outcome = Outcome.verified(load, party)
-        tell(f"{len(outcome.quotes)} quotes, {len(outcome.failures)} failed")
+        made = [one.began for done in outcome.attestations.values() for one in done]
+        for command, (began, ended) in windows.items():
+            failed = sum(began < moment < ended for moment, _ in outcome.failures)
+            tell(f"{command}: {sum(began < moment < ended for moment in made)} attestations, {failed} failed")
+        tell(f"{len(outcome.quotes)} quotes, {len(outcome.failures)} failures")
         assert outcome.failures == []
         assert outcome.not_offered(RATE) == []
-        site.confcom("test")
