@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Two halve the time, since many tests wait for processes; 0 runs them in one process, as a debugger wants it.
 WORKERS ?= 2
 
-.PHONY: help setup demo test format node lint docs release images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz fuzz-verifiers vectors bench bench-e2e soak lock protos clean
+.PHONY: help setup demo test format node lint docs release release-check images e2e-tools e2e-up e2e-shell e2e-down e2e-smoke e2e e2e-slow e2e-1.34 e2e-1.37 fuzz fuzz-verifiers vectors bench bench-e2e soak lock protos clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z].*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ setup: $(VENV)/.dev ## the development environment in .venv
 
 release: $(VENV)/.dev .venv-release/.release ## dist/VERSION: packages, images, chart, SBOMs, sums (needs root, Go); ARGS="--stand-in-base"
 	@$(BIN)/python -m release $(ARGS)
+
+release-check: $(VENV)/.dev ## DIST=dist/VERSION as strangers use it: packages, signatures, a registry, real Kubernetes (needs root, Go)
+	$(BIN)/python -m pytest e2e/release -p no:randomly --durations=0 --release=$(DIST) $(ARGS)
 
 images: $(VENV)/.dev ## the images of images/Dockerfile, without docker (needs root)
 	$(BIN)/python -m e2e.images $(ARGS)

@@ -36,6 +36,7 @@ path = "/var/lib/containerd/opt"
 [plugins.'io.containerd.cri.v1.images']
 snapshotter = "overlayfs"
 pinned_images = {{ sandbox = "{PAUSE_IMAGE}" }}
+registry.config_path = "%(settings)s/certs.d"
 
 [plugins.'io.containerd.cri.v1.runtime']
 # Without CAP_SYS_RESOURCE runc cannot lower a score, and would start nothing ("can't get final child's PID from pipe").

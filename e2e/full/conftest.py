@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import sys
 from collections.abc import Sequence
 
 import pytest
@@ -102,17 +101,6 @@ def up_to_1_36(kubelet_version):
 def from_1_37(kubelet_version):
     if kubelet_version < (1, 37):
         pytest.skip("this is what kubelets from 1.37 on do: make e2e-1.37")
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]):
-    """Prints a case's measurements, also when the case passes."""
-
-    def line(text: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n  {text}")
-
-    return line
 
 
 @pytest.fixture

@@ -125,7 +125,11 @@ def aesmd(log="", **status):
     [
         (aesmd("x\nFail to start service.\n"), "aesmd-does-not-start", "kubectl logs"),
         (aesmd(state={"terminated": KILLED}), "aesmd-does-not-start", "OOMKilled"),
-        (aesmd(state={"waiting": {"reason": "ErrImagePull", "message": "no image"}}), "", "ErrImagePull: no image"),
+        (
+            aesmd(state={"waiting": {"reason": "ErrImagePull", "message": "no image"}}),
+            "image-not-pulled",
+            "ErrImagePull: no image",
+        ),
         (aesmd(state={"waiting": {"reason": "CreateContainerError", "message": "no map"}}), "", "no map"),
         (aesmd(state={"running": {}}), "", "it is starting"),
     ],

@@ -42,6 +42,7 @@ NOT_RUN = {
     "docker",  # needs a container builder and a registry; `make images` builds images/Dockerfile
     "for",  # a loop around docker
     "ctr",  # needs containerd and root; the cases on real Kubernetes import images
+    *("cosign", "skopeo", "cmp", "venv/bin/pip"),  # `make release-check` runs these pages
     "pip",  # needs a package index
     "uvicorn",  # not installed; a test runs the page's web service without uvicorn
     ".venv/bin/python",  # needs root and a running cluster, or a finding of the fuzzer

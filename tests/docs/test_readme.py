@@ -5,15 +5,14 @@ from pathlib import Path
 import pytest
 
 from testkit import cluster_objects as make
-from testkit.documentation import PAGES, ROOT
+from testkit.documentation import PAGES, ROOT, blocks_of
 from testkit.fake_chart import new_cluster
 
 README = (ROOT / "README.md").read_text()
 
 
 def block(heading, language):
-    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
+    return blocks_of("README.md", heading, language)[0]
 
 
 @pytest.mark.slow

@@ -22,11 +22,9 @@ REVISION_LABEL = "controller-revision-hash"
 FAILED_CREATE = "FailedCreate"
 _HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "FailedScheduling", "FailedDaemonPod"})
 """Reasons of ignored warning events. Such events do not harm a Pod's start, or only repeat its status."""
-_FAILURE_REASONS = {
-    "ImagePullBackOff",
-    "ErrImagePull",
-    "ErrImageNeverPull",
-    "InvalidImageName",
+IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
+"""The kubelet's reasons why a container waits for its image. It tries again after the first two."""
+_FAILURE_REASONS = IMAGE_REASONS | {
     "CrashLoopBackOff",
     "CreateContainerConfigError",
     "CreateContainerError",
@@ -214,7 +212,7 @@ def _container_reasons(pod: KubernetesObject, status: KubernetesObject, logged: 
     if waiting not in _UNINFORMATIVE_REASONS:
         said = joined(waiting, text(status, "state", "waiting", "message"))
         _, failed, why = said.partition("ErrImagePull")  # a back-off message quotes the last pull's error
-        yield Reason(failed + why or said)
+        yield Reason(failed + why or said, "image-not-pulled" if waiting in IMAGE_REASONS else "")
 
 
 def joined(first: str, second: str) -> str:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from confcom.addon.daemon_pods import joined, one_line
+from confcom.addon.daemon_pods import IMAGE_REASONS, joined, one_line
 from confcom.errors import ConfcomError
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, condition, listing, mapping, number, text
 from confcom.sample_workload import QUOTE_PREFIX, RESULT_PREFIX, NoEnclaveDeviceError
@@ -17,7 +17,6 @@ MAX_LOG_BYTES = 64 * 1024
 """Bytes that are read of a Pod's log; a quote has 5 KiB, or 7 KiB as base64."""
 MAX_QUOTE_MS = 3_600_000
 """An hour. A longer time is no measurement: a program may write any number, which JSON and float cannot all hold."""
-_IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"})
 _CONTAINER_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 """The kubelet's reasons why a container waits, after which a retry seldom helps."""
 _BEFORE_THE_DEVICE = frozenset({NoEnclaveDeviceError.error_code, "platform-not-simulated", "variable-refused"})
@@ -132,7 +131,7 @@ def _failures(pod: KubernetesObject, *, late: bool, warning: str) -> Iterator[Ca
         yield Cause("somebody deleted the test Pod", "run the test again", code="pod-deleted")
     if text(status, "phase") == "Failed" and exit_code(pod) is None:
         yield Cause(_said(status), "see the kubelet's and the device plugin's log on the node", code="pod-rejected")
-    if reason in _IMAGE_REASONS or (late and reason == "ErrImagePull"):
+    if reason in IMAGE_REASONS and (late or reason != "ErrImagePull"):
         remedy = "see that the node can pull the image, and that image.pullSecrets name the registry's Secret"
         yield Cause(words, remedy, code="image-not-pulled")
     if reason in _CONTAINER_REASONS:
