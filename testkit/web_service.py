@@ -74,11 +74,11 @@ def uvicorn(directory, url, *options):
     )
     with program:
         try:
-            started = options.count("--workers") + 1
-            while started:
+            awaited = 2 + options.count("--workers")  # each process starts, and then or before the socket listens
+            while awaited:
                 line = program.stderr.readline()
                 assert line, "uvicorn ended"
-                started -= "Application startup complete" in line
+                awaited -= any(text in line for text in ("Application startup complete", "Uvicorn running on"))
             yield program
         finally:
             program.terminate()

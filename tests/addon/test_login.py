@@ -174,13 +174,17 @@ def test_a_logins_program_that_outlives_kubectl_ends_no_command(kubectl):
 CHILD = """
 import sys
 from confcom.addon.login import open_cluster
+from confcom.errors import ConfcomError
 from confcom.kubernetes.kubectl_flags import Login
 with open_cluster(Login(), "ns") as cluster:
     try:
         print("open", flush=True)
         sys.stdin.read()
     except KeyboardInterrupt:
-        print(cluster.api.server_version(), flush=True)
+        try:
+            print(cluster.api.server_version(), flush=True)
+        except ConfcomError as error:
+            print(error, flush=True)
 """
 
 
@@ -209,10 +213,10 @@ def test_the_proxy_survives_ctrl_c(kubectl, child):
     assert not kubectl.runs
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore leaks the socket
-def test_a_proxy_that_ends_is_an_api_server_that_does_not_answer(kubectl):
-    with open_cluster(Login(), "ns") as cluster:
-        os.kill(kubectl.proxy[0], signal.SIGKILL)
-        wait_until(lambda: not kubectl.runs)
-        with pytest.raises(ClusterAccessError, match="does not answer"):
-            cluster.api.server_version()
+# In a process of its own, since httpcore leaves the socket of a refused connection open until it is collected.
+def test_a_proxy_that_ends_is_an_api_server_that_does_not_answer(kubectl, child):
+    os.kill(kubectl.proxy[0], signal.SIGKILL)
+    wait_until(lambda: not kubectl.runs)
+    os.killpg(child.pid, signal.SIGINT)
+    assert "does not answer" in child.stdout.read()
+    assert child.wait() == 0

@@ -3,7 +3,7 @@ import errno
 import gc
 import socket
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -25,7 +25,7 @@ from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from testkit.conditions import until
+from testkit.conditions import until, wait_until
 from testkit.expected_errors import raises
 from testkit.hardware_causes import CAUSES
 from testkit.helper_in_process import open_descriptors
@@ -239,16 +239,22 @@ def test_all_that_one_call_asks_has_one_deadline(make_relay, aesmd):
     assert len(aesmd.asked) <= 2
 
 
-def test_one_that_answers_others_is_slow_and_not_lost(make_relay, aesmd):
-    relay = make_relay(0.5)
-    relay.identity()
-    aesmd.seconds = 0.4
-    before = threading.Thread(target=relay.identity)
-    before.start()
-    time.sleep(0.1)
-    with raises("aesmd-slow", QuoteProviderError) as caught:
-        relay.identity()
-    before.join()
+def test_one_that_answers_others_is_slow_and_not_lost(make_relay, aesmd, monkeypatch):
+    relay = make_relay(2)
+    made, answered, ended = relay.identity(), threading.Event(), threading.Event()
+    turns = iter((answered, ended))
+    monkeypatch.setattr(aesmd, "provider", Mock(identity=lambda: next(turns).wait(50) and made))
+    with ThreadPoolExecutor() as threads:
+        asked = len(aesmd.asked)
+        before = threads.submit(relay.identity)
+        wait_until(lambda: len(aesmd.asked) == asked + 1)
+        after = threads.submit(relay.identity)
+        wait_until(lambda: len(aesmd.asked) == asked + 2)
+        answered.set()
+        assert before.result() == made
+        with raises("aesmd-slow", QuoteProviderError) as caught:
+            after.result()
+        ended.set()
     assert (caught.value.code, caught.value.lost, relay.doubted) == (Code.BUSY, False, False)
 
 
