@@ -31,6 +31,7 @@ from e2e.source import Source
 from e2e.tenants import ROOT, Tenant, example
 from e2e.waiting import until
 from release.packages import RELEASED, build_packages
+from testkit.documentation import blocks_of
 
 pytestmark = pytest.mark.timeout(1800, func_only=True)
 REGISTRY = f"--set=image.registry={ADDRESS}"
@@ -197,14 +198,15 @@ def create_pull_secret(cluster, password):
     cluster.kubectl(*made, f"--docker-password={password}", HERE)
 
 
-def test_a_moved_tag_changes_nothing(site):
-    """The chart names digests: the quote helper's tag is moved to another image, and no node runs that image."""
+def test_readme_and_a_moved_tag(site):
+    """README's commands, with the quote helper's tag moved to another image: no node runs that image."""
+    pasted = blocks_of("README.md", "On a cluster", "sh")[0].replace("registry.example.com/mirror", ADDRESS)
+    script = pasted.replace("confcom disable --yes", "")
     with site.registry.serving():
         tags = [f"{name}:{site.person.version}" for name in ("controller", "quote-helper")]
         site.copy(FROM + tags[0], tags[1], "--src-tls-verify=false")
-        site.confcom(*ENABLE)
+        ok(site.person.paste(f"PATH=$PWD/venv/bin:$PATH\nmkdir readme\ncd readme\n{script}", site.cluster))
         assert site.pulled() == {site.image(name) for name in DAEMONS}
-        site.confcom("test")
 
 
 def test_update_from_another_commit(pytestconfig, site, tmp_path, tell):
