@@ -183,7 +183,6 @@ class Html(HTMLParser):
             elif name == "style":
                 self.resources |= {*CSS_URL.findall(value or "")}
 
-
     def handle_endtag(self, tag: str) -> None:
         """Leave an element."""
         self._verbatim -= tag in VERBATIM
