@@ -19,6 +19,10 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
+FENCE_NAME = re.compile(r"\A(```\w+) (\S+)$", re.MULTILINE)
+LIST_IN_PARAGRAPH = re.compile(r"^(?!\* |\d+\. )(\S.*)\n(?=\* |1\. )", re.MULTILINE)
+UNRENDERED = re.compile(r"(?:\A|(?<=\n))```|(?<=\n)(?:\*|1\.) ")
+VERBATIM = {"code", "pre", "script", "style"}
 LINK = re.compile(r"(?<=\]\()([^)\s#]+)(?=[)#])")
 WARNING = re.compile(r"Warning: (.*)\n.*\[ (.+?):(\d+):\d+ \]")
 CSS_URL = re.compile(r"""(?:url\(\s*|@import\s+)["']?([^"')\s]+)""")
@@ -122,7 +126,8 @@ class Site:
             return os.path.relpath(there, Path(place).parent)
 
         parts = FENCE.split(text)
-        parts[::2] = [LINK.sub(changed, part) for part in parts[::2]]
+        parts[::2] = [LINK.sub(changed, LIST_IN_PARAGRAPH.sub(r"\1\n\n", part)) for part in parts[::2]]
+        parts[1::2] = [FENCE_NAME.sub(_titled, part) for part in parts[1::2]]
         _write(self._build / "docs" / place, "".join(parts).encode())
 
 
@@ -133,6 +138,11 @@ def _place(name: str, path: Path) -> str:
     inside = name.removeprefix("docs/")
     place = inside if inside != name or ("/" not in name and path.suffix == ".md") else f"files/{name}"
     return f"{place}/index.md" if path.is_dir() else place
+
+
+def _titled(fence: re.Match[str]) -> str:
+    """Show a fence's file name as its title. The builder renders no fence with a second word, and GitHub does."""
+    return f'{fence[1]} title="{fence[2]}"' if "." in fence[2] else fence[1]
 
 
 def _title(path: Path) -> str:
@@ -156,10 +166,13 @@ class Html(HTMLParser):
         self.ids: set[str] = set()
         self.links: set[str] = set()
         self.resources: set[str] = set()
+        self.unrendered: list[str] = []
+        self._verbatim = 0
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Read the attributes of one element."""
+        self._verbatim += tag in VERBATIM
         for name, value in attrs:
             if name == "id":
                 self.ids.add(value or "")
@@ -169,6 +182,15 @@ class Html(HTMLParser):
                 self.resources |= {part.split()[0] for part in (value or "").split(",")}
             elif name == "style":
                 self.resources |= {*CSS_URL.findall(value or "")}
+
+    def handle_endtag(self, tag: str) -> None:
+        """Leave an element."""
+        self._verbatim -= tag in VERBATIM
+
+    def handle_data(self, data: str) -> None:
+        """Look for Markdown in what a reader sees as text."""
+        if not self._verbatim and (found := UNRENDERED.search(data)):
+            self.unrendered.append(data[found.start() :].partition("\n")[0])
 
 
 def problems(site: Path) -> Iterator[tuple[str, str]]:
@@ -181,6 +203,7 @@ def problems(site: Path) -> Iterator[tuple[str, str]]:
             pages.setdefault(path, Html("")).resources |= {*CSS_URL.findall(path.read_text())}
     for path, page in pages.items():
         name = path.relative_to(site).as_posix()
+        yield from ((name, f"the Markdown {text!r} is not rendered") for text in page.unrendered)
         for target in sorted(page.links | page.resources):
             scheme, host, place, _, anchor = urlsplit(target)
             there = (site / place.lstrip("/") if place.startswith("/") else path.parent / unquote(place)).resolve()

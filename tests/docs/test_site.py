@@ -29,6 +29,10 @@ def problems():
         ("a.html", '<p style="background: url(https://a.test/x.png)">', "https://a.test/x.png"),
         ("a.css", "@import 'https://a.test/x.css';", "https://a.test/x.css"),
         ("a.css", "@font-face { src: url(https://a.test/x.woff2) }", "https://a.test/x.woff2"),
+        ("a.html", "<pre>```sh\n* a</pre><p><code>* a</code> * a</p>", None),
+        ("a.html", "<p>```sh wait make demo ```</p>", "```sh wait"),
+        ("a.html", "<p>A list:\n* a\n* b</p>", "* a"),
+        ("a.html", "<p><strong>A list:</strong>\n1. a</p>", "1. a"),
         ("a.svg", '<svg><image href="https://a.test/x.png"/></svg>', "https://a.test/x.png"),
     ],
 )
