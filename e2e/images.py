@@ -121,6 +121,9 @@ class Built:
     def manifest(self, image: str) -> dict[str, Any]:
         return self._json(self._entry(image))
 
+    def layers(self, image: str) -> list[Path]:
+        return [self.layout / _blob(layer) for layer in self.manifest(image)["layers"]]
+
     def config(self, image: str) -> dict[str, Any]:
         return self._json(self.manifest(image)["config"])
 
