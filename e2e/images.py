@@ -153,6 +153,11 @@ class Workshop:
     def base_key(self) -> str:
         return content_hash(json.dumps([MMDEBSTRAP, BASE_EPOCH, self.base]).encode())
 
+    @property
+    def layers_key(self) -> str:
+        """Layers are kept for one commit: they have its time, and buildah does not compare build arguments of labels."""
+        return content_hash(self.base_key.encode(), str(self.source).encode())
+
     def build(self, storage: Path, name: str) -> Built:
         """Build every image in `storage`, which may hold earlier layers."""
         wheels, buildah = self._wheels(), self._buildah(storage)
@@ -342,7 +347,7 @@ def build_all(checkout: Path = ROOT, source: Source | None = None, base: str = "
             say(f"images: nothing changed: {finished}")
         else:
             install(PROGRAMS, purpose="building images")
-            made = workshop.build(folder / "storage" / workshop.base_key, "built")
+            made = workshop.build(folder / "storage" / workshop.layers_key, "built")
             finished.parent.mkdir(exist_ok=True)
             made.folder.rename(finished)
             keep_newest(finished.parent)
