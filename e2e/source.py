@@ -80,8 +80,5 @@ def _version(text: str) -> str:
 
 def _no_commit(checkout: Path, why: str) -> SettingsError:
     return SettingsError(
-        f"{checkout} is not a commit of git",
-        error_code="not-a-commit",
-        why=why,
-        remedy="build in a clone: times and labels are the commit's",
+        f"{checkout} is not a commit of git", error_code="not-a-commit", why=why, remedy="build in a clone of git"
     )

@@ -72,9 +72,7 @@ def release_notes(changelog: str, version: str) -> str:
         if heading.split(",")[0].strip() == version:
             return text.strip()
     raise SettingsError(
-        f"CHANGELOG.md has no section {version}",
-        error_code="version-not-in-changelog",
-        remedy="write what people get in this version",
+        f"CHANGELOG.md has no section {version}", error_code="version-unlisted", remedy="write what people get"
     )
 
 
@@ -82,17 +80,12 @@ def check_source(source: Source) -> None:
     """Raise SettingsError for a modified tree, and for a version that a tag gave to another commit."""
     if source.is_modified:
         raise SettingsError(
-            "files differ from the commit",
-            error_code="checkout-modified",
-            why=git(ROOT, "status", "--short"),
-            remedy="commit them",
+            "files are modified", error_code="modified", why=git(ROOT, "status", "--short"), remedy="commit them"
         )
     tag = f"v{source.version}"
     if git(ROOT, "tag", "--list", tag) and git(ROOT, "rev-list", "-1", tag) != source.revision:
         raise SettingsError(
-            f"tag {tag} is on another commit",
-            error_code="version-tagged",
-            remedy="raise the version, or check the tag out",
+            f"tag {tag} is on another commit", error_code="version-tagged", remedy="raise the version, or check it out"
         )
 
 
@@ -104,10 +97,7 @@ def check_promises() -> None:
     if done.returncode:
         why = shortened(done.stderr) or "its list is above"
         raise SettingsError(
-            "promised names changed without the changelog",
-            error_code="promises-changed",
-            why=why,
-            remedy="name them in CHANGELOG.md",
+            "promised names changed", error_code="promises-changed", why=why, remedy="name them in CHANGELOG.md"
         )
 
 
@@ -121,10 +111,7 @@ def publish(made: Path, folder: Path) -> bool:
     there, here = (checksums.digests(each) for each in (folder, made))
     if differ := sorted({name for name, _ in there.items() ^ here.items()}):
         raise SettingsError(
-            f"{folder} has other bytes",
-            error_code="release-differs",
-            why=f"different: {', '.join(differ)}",
-            remedy="move this folder away",
+            f"{folder} has other bytes", error_code="release-differs", why=", ".join(differ), remedy="move it away"
         )
     return False
 
@@ -142,9 +129,7 @@ def main() -> int:
         notes = release_notes((ROOT / "CHANGELOG.md").read_text(), source.version)
         if options.key and options.stand_in_base:
             raise SettingsError(
-                "a trial on the stand-in is never signed",
-                error_code="stand-in-signed",
-                remedy="leave --key or --stand-in-base out",
+                "a trial on the stand-in is never signed", error_code="stand-in-signed", remedy="leave one option out"
             )
         if options.key:
             checksums.check_key(options.key)

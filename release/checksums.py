@@ -49,9 +49,9 @@ def check_key(key: Path) -> None:
         except ConfcomError as error:
             raise SettingsError(
                 f"{key} cannot sign",
-                error_code="key-cannot-sign",
+                error_code="key-unusable",
                 why=error.why,
-                remedy="name a key of `cosign generate-key-pair`, and its password",
+                remedy="name a key of cosign, and its password",
             ) from error
 
 
@@ -60,9 +60,4 @@ def _cosign(key: Path, blob: Path, signature: Path) -> None:
     command = [str(cosign), "sign-blob", "--yes", f"--key={key}", *OFFLINE, f"--bundle={signature}", str(blob)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ConfcomError(
-            "cosign could not sign",
-            error_code="cosign-failed",
-            why=shortened(done.stderr),
-            remedy="see cosign's message",
-        )
+        raise ConfcomError("cosign could not sign", why=shortened(done.stderr), remedy="see cosign's message")

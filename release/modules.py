@@ -27,10 +27,10 @@ def check_modules(built: Built, wheel: Path) -> None:
         installed = {name: data for layer in built.layers(image) for name, data in layers[layer].items()}
         if differ := sorted({name for name, _ in installed.items() ^ released.items()}):
             raise ConfcomError(
-                f"the image {image} does not have the wheel's modules",
+                f"{image} has other modules",
                 error_code="modules-differ",
-                why=f"different: {', '.join(differ)}",
-                remedy="remove the kept images, and build them again",
+                why=", ".join(differ),
+                remedy="build it again",
             )
 
 

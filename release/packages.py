@@ -42,9 +42,7 @@ def write_digests(stage: Path, built: Built, source: Source) -> None:
 
 def _replaced(text: str, old: str, new: str) -> str:
     if text.count(f"\n{old}\n") != 1:
-        raise ConfcomError(
-            f"the chart does not have one line `{old}`", error_code="chart-line-missing", remedy="restore this line"
-        )
+        raise ConfcomError(f"the chart does not have one line `{old}`", remedy="restore this line")
     return text.replace(f"\n{old}\n", f"\n{new}\n")
 
 
@@ -68,10 +66,5 @@ def run(program: str, command: Sequence[str], *, cwd: Path, source: Source) -> b
     done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, check=False)
     if done.returncode:
         why = shortened(done.stderr.decode(errors="replace") or done.stdout.decode(errors="replace"))
-        raise ConfcomError(
-            f"{program} ended with {done.returncode}",
-            error_code="program-failed",
-            why=why,
-            remedy=f"run it by hand: {command}",
-        )
+        raise ConfcomError(f"{program} ended with {done.returncode}", why=why, remedy=f"run it by hand: {command}")
     return done.stdout
