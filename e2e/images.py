@@ -80,7 +80,8 @@ MMDEBSTRAP = (
     SUITE,
 )
 
-REF_NAME = "org.opencontainers.image.ref.name"
+LABELS = "org.opencontainers.image."
+REF_NAME = f"{LABELS}ref.name"
 """Annotation of an OCI index that names an image; containerd's import reads it."""
 
 LAYOUT = "layout"
@@ -121,8 +122,16 @@ class Built:
     def manifest(self, image: str) -> dict[str, Any]:
         return self._json(self._entry(image))
 
+    def layers(self, image: str) -> list[Path]:
+        return [self.layout / _blob(layer) for layer in self.manifest(image)["layers"]]
+
     def config(self, image: str) -> dict[str, Any]:
         return self._json(self.manifest(image)["config"])
+
+    def labels(self, image: str) -> dict[str, str]:
+        """The labels of an image, without the prefix `LABELS`."""
+        found: dict[str, str] = self.config(image)["config"]["Labels"]
+        return {name.removeprefix(LABELS): text for name, text in found.items()}
 
     def _entry(self, image: str) -> dict[str, Any]:
         entries = json.loads((self.layout / "index.json").read_text())["manifests"]
@@ -150,15 +159,18 @@ class Workshop:
     def base_key(self) -> str:
         return content_hash(json.dumps([MMDEBSTRAP, BASE_EPOCH, self.base]).encode())
 
-    def build(self, storage: Path, name: str) -> Built:
+    @property
+    def layers_key(self) -> str:
+        """Layers are kept for one commit: they have its time and labels, whose arguments buildah does not compare."""
+        return content_hash(self.base_key.encode(), str(self.source).encode())
+
+    def build(self, storage: Path) -> Built:
         """Build every image in `storage`, which may hold earlier layers."""
-        wheels, buildah = self._wheels(), self._buildah(storage)
-        result = self.scratch / name
+        offline, buildah = self._offline(), self._buildah(storage)
+        result = self.scratch / "built"
         result.mkdir()
         self._run([*buildah, "rm", "--all"], "buildah")  # containers of an interrupted build
         base = self._load_base(buildah)
-        pip_conf = self.scratch / "pip.conf"
-        pip_conf.write_text("[global]\nno-index = true\nfind-links = /mnt/wheels\n")
         arguments = {
             **base,
             "VERSION": self.source.version,
@@ -173,9 +185,7 @@ class Workshop:
                     buildah,
                     f"--tag={tag}",
                     "--layers",
-                    "--network=none",
-                    f"--volume={wheels}:/mnt/wheels:ro",
-                    f"--volume={pip_conf}:/etc/pip.conf:ro",
+                    *offline,
                     *(f"--build-arg={name}={value}" for name, value in arguments.items()),
                     f"--target={target}",
                     f"--file={self.context / 'Dockerfile'}",
@@ -231,13 +241,18 @@ class Workshop:
                 made = self.scratch / "base.tar"
                 known = DEBIAN_SOURCES.exists() and SUITE in DEBIAN_SOURCES.read_text()
                 mirrors = [str(DEBIAN_SOURCES)] if known else []
-                self._run(
-                    [*_PRIVATE, "env", f"TMPDIR={self._temporary}", *MMDEBSTRAP, str(made), *mirrors], "mmdebstrap"
-                )
+                start = [*_PRIVATE, "env", f"TMPDIR={self._temporary}"]
+                self._run([*start, *MMDEBSTRAP, str(made), *mirrors], "mmdebstrap")
                 tar.parent.mkdir(parents=True, exist_ok=True)
                 made.rename(tar)
                 keep_newest(tar.parent.parent, 1)
         return tar
+
+    def _offline(self) -> list[str]:
+        """Flags of a build without a network: the locks' packages are downloaded beforehand."""
+        wheels, pip_conf = self._wheels(), self.scratch / "pip.conf"
+        pip_conf.write_text("[global]\nno-index = true\nfind-links = /mnt/wheels\n")
+        return ["--network=none", f"--volume={wheels}:/mnt/wheels:ro", f"--volume={pip_conf}:/etc/pip.conf:ro"]
 
     def _wheels(self) -> Path:
         locks = [self.context / "requirements" / lock for lock in LOCKS]
@@ -246,14 +261,8 @@ class Workshop:
             with timed("packages for images downloaded"):
                 made = self.scratch / "wheels"
                 command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "download"]
-                command += [
-                    "--no-deps",
-                    "--require-hashes",
-                    "--only-binary=:all:",
-                    "--python-version=3.11",
-                    f"--dest={made}",
-                ]
-                self._run([*command, *(f"--requirement={lock}" for lock in locks)], "pip")
+                command += ["--no-deps", "--require-hashes", "--only-binary=:all:", "--python-version=3.11"]
+                self._run([*command, f"--dest={made}", *(f"--requirement={lock}" for lock in locks)], "pip")
                 wheels.parent.mkdir(exist_ok=True)
                 made.rename(wheels)
                 keep_newest(wheels.parent)
@@ -339,7 +348,7 @@ def build_all(checkout: Path = ROOT, source: Source | None = None, base: str = "
             say(f"images: nothing changed: {finished}")
         else:
             install(PROGRAMS, purpose="building images")
-            made = workshop.build(folder / "storage" / workshop.base_key, "built")
+            made = workshop.build(folder / "storage" / workshop.layers_key)
             finished.parent.mkdir(exist_ok=True)
             made.folder.rename(finished)
             keep_newest(finished.parent)
@@ -377,12 +386,8 @@ def push(built: Built, registry: str, *, plain_http: bool) -> None:
     for image in IMAGES:
         target = reference(image, registry=registry)
         flags = ["--preserve-digests", "--insecure-policy", f"--dest-tls-verify={str(not plain_http).lower()}"]
-        done = subprocess.run(
-            ["/usr/bin/env", "skopeo", "copy", *flags, f"oci:{built.layout}:{image}", f"docker://{target}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        copy = ["/usr/bin/env", "skopeo", "copy", *flags, f"oci:{built.layout}:{image}", f"docker://{target}"]
+        done = subprocess.run(copy, capture_output=True, text=True, check=False)
         if done.returncode:
             why = shortened(done.stderr)
             raise UnavailableError(f"{target} was not pushed", why=why, remedy="log in with `skopeo login`, and repeat")

@@ -73,10 +73,12 @@ def git(checkout: Path, *arguments: str) -> str:
 def _version(text: str) -> str:
     if found := re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE):
         return found[1]
-    raise SettingsError(f"{VERSION_FILE} has no version", remedy="restore the line with __version__")
+    raise SettingsError(
+        f"{VERSION_FILE} has no version", error_code="version-missing", remedy="restore the line with __version__"
+    )
 
 
 def _no_commit(checkout: Path, why: str) -> SettingsError:
     return SettingsError(
-        f"{checkout} is not a commit of git", why=why, remedy="build in a clone: times and labels are the commit's"
+        f"{checkout} is not a commit of git", error_code="not-a-commit", why=why, remedy="build in a clone of git"
     )

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confcom.errors import ConfcomError, ExitCode, SettingsError, shortened
+from e2e.dockerfile import stages_of
 from e2e.images import IMAGES, ROOT, build_all, table
 from e2e.progress import say, timed
 from e2e.source import Source, git
 from release import checksums
+from release.modules import check_modules
 from release.packages import build_chart, build_packages, write_digests
 from release.provenance import statement
 from release.sbom import image_sbom, wheel_sbom
-from testkit.dockerfiles import stages_of
 
 STAND_IN = "stand-in-base"
 """Kind of the base in provenance and file names, if the images are on the Debian stand-in."""
@@ -48,7 +49,7 @@ class Release:
             built = build_all(stage, self.source, self.base)
             write_digests(stage, built, self.source)
             with timed("wheel, source archive and chart"):
-                build_packages(stage, folder, self.source)
+                check_modules(built, build_packages(stage, folder, self.source))
                 build_chart(stage, folder, self.source).rename(folder / f"confcom-chart-{suffix}.tgz")
             shutil.copytree(built.layout, folder / f"confcom-images-{suffix}")
             shutil.copyfile(stage / "requirements" / "wheel.lock", folder / f"confcom-{self.source.version}.lock")
@@ -70,16 +71,22 @@ def release_notes(changelog: str, version: str) -> str:
         heading, _, text = section.partition("\n")
         if heading.split(",")[0].strip() == version:
             return text.strip()
-    raise SettingsError(f"CHANGELOG.md has no section {version}", remedy="write what people get in this version")
+    raise SettingsError(
+        f"CHANGELOG.md has no section {version}", error_code="version-unlisted", remedy="write what people get"
+    )
 
 
 def check_source(source: Source) -> None:
     """Raise SettingsError for a modified tree, and for a version that a tag gave to another commit."""
     if source.is_modified:
-        raise SettingsError("files differ from the commit", why=git(ROOT, "status", "--short"), remedy="commit them")
+        raise SettingsError(
+            "files are modified", error_code="modified", why=git(ROOT, "status", "--short"), remedy="commit them"
+        )
     tag = f"v{source.version}"
     if git(ROOT, "tag", "--list", tag) and git(ROOT, "rev-list", "-1", tag) != source.revision:
-        raise SettingsError(f"tag {tag} is on another commit", remedy="raise the version, or check the tag out")
+        raise SettingsError(
+            f"tag {tag} is on another commit", error_code="version-tagged", remedy="raise the version, or check it out"
+        )
 
 
 def check_promises() -> None:
@@ -89,7 +96,9 @@ def check_promises() -> None:
     say(done.stdout.strip())
     if done.returncode:
         why = shortened(done.stderr) or "its list is above"
-        raise SettingsError("promised names changed without the changelog", why=why, remedy="name them in CHANGELOG.md")
+        raise SettingsError(
+            "promised names changed", error_code="promises-changed", why=why, remedy="name them in CHANGELOG.md"
+        )
 
 
 def publish(made: Path, folder: Path) -> bool:
@@ -102,7 +111,7 @@ def publish(made: Path, folder: Path) -> bool:
     there, here = (checksums.digests(each) for each in (folder, made))
     if differ := sorted({name for name, _ in there.items() ^ here.items()}):
         raise SettingsError(
-            f"{folder} has other bytes", why=f"different: {', '.join(differ)}", remedy="move this folder away"
+            f"{folder} has other bytes", error_code="release-differs", why=", ".join(differ), remedy="move it away"
         )
     return False
 
@@ -119,7 +128,9 @@ def main() -> int:
         check_promises()
         notes = release_notes((ROOT / "CHANGELOG.md").read_text(), source.version)
         if options.key and options.stand_in_base:
-            raise SettingsError("a trial on the stand-in is never signed", remedy="leave --key or --stand-in-base out")
+            raise SettingsError(
+                "a trial on the stand-in is never signed", error_code="stand-in-signed", remedy="leave one option out"
+            )
         if options.key:
             checksums.check_key(options.key)
         base = "" if options.stand_in_base else stages_of(ROOT / "images" / "Dockerfile")["base"].base
@@ -134,7 +145,7 @@ def main() -> int:
             checksums.sign(folder, options.key)
         sys.stdout.write((folder / checksums.NAME).read_text())
     except ConfcomError as error:
-        say(str(error))
+        say(f"{error.error_code}: {error}")
         return error.exit_code
     return ExitCode.OK
 

@@ -48,7 +48,10 @@ def check_key(key: Path) -> None:
             _cosign(key, blob, Path(scratch, "signature"))
         except ConfcomError as error:
             raise SettingsError(
-                f"{key} cannot sign", why=error.why, remedy="name a key of `cosign generate-key-pair`, and its password"
+                f"{key} cannot sign",
+                error_code="key-unusable",
+                why=error.why,
+                remedy="name a key of cosign, and its password",
             ) from error
 
 

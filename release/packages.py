@@ -13,7 +13,7 @@ import yaml
 import confcom
 from confcom.errors import ConfcomError, shortened
 from e2e.cluster import tools
-from e2e.images import Built
+from e2e.images import REGISTRY, Built, reference
 from e2e.source import Source
 
 CHART = Path("charts/confcom")
@@ -22,7 +22,7 @@ RELEASED = ("device-plugin", "quote-helper", "controller")
 
 
 def write_digests(stage: Path, built: Built, source: Source) -> None:
-    """Write the images' digests, and the registry if the project has one, into the values of an exported chart."""
+    """Write the images' digests, and the registry if the project has one, into an exported chart."""
     values = stage / CHART / "values.yaml"
     digests = {f"confcom/{image}": built.digest(image) for image in RELEASED}
     flow = yaml.safe_dump(digests, default_flow_style=True, width=sys.maxsize).strip()
@@ -30,19 +30,27 @@ def write_digests(stage: Path, built: Built, source: Source) -> None:
     if confcom.IMAGE_REGISTRY:
         text = _replaced(text, '  registry: ""', f"  registry: {confcom.IMAGE_REGISTRY}")
     values.write_text(text)
-    os.utime(values, (source.epoch, source.epoch))
+    description = stage / CHART / "Chart.yaml"
+    annotation = ["annotations:", "  artifacthub.io/images: |"]
+    for image in RELEASED:
+        name = reference(image, source.version, confcom.IMAGE_REGISTRY or REGISTRY)
+        annotation += [f"    - name: {image}", f"      image: {name}@{built.digest(image)}"]
+    description.write_text(_replaced(description.read_text(), annotation[0], "\n".join(annotation)))
+    for changed in (values, description):
+        os.utime(changed, (source.epoch, source.epoch))
 
 
 def _replaced(text: str, old: str, new: str) -> str:
     if text.count(f"\n{old}\n") != 1:
-        raise ConfcomError(f"the chart's values.yaml does not have one line `{old}`", remedy="restore this line")
+        raise ConfcomError(f"the chart does not have one line `{old}`", remedy="restore this line")
     return text.replace(f"\n{old}\n", f"\n{new}\n")
 
 
-def build_packages(stage: Path, folder: Path, source: Source) -> None:
-    """Write the wheel and the source archive."""
+def build_packages(stage: Path, folder: Path, source: Source) -> Path:
+    """Write the wheel and the source archive; return the wheel."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)]
     run("hatchling", command, cwd=stage, source=source)
+    return folder / f"confcom-{source.version}-py3-none-any.whl"
 
 
 def build_chart(stage: Path, folder: Path, source: Source) -> Path:

@@ -21,8 +21,8 @@ LEVEL = 1
 
 def statement(stage: Path, source: Source, built: Built, digests: Mapping[str, str], *, base_kind: str) -> bytes:
     """The provenance of files, given with their SHA-256 in hex; the same bytes for the same build."""
-    labels = built.config("quote-helper")["config"]["Labels"]
-    base, digest = (labels[f"org.opencontainers.image.base.{part}"] for part in ("name", "digest"))
+    labels = built.labels("quote-helper")
+    base, digest = labels["base.name"], labels["base.digest"]
     locks = sorted((stage / "requirements").glob("*.lock"))
     commit = {"uri": f"git+{confcom.PROJECT_URL}", "digest": {"gitCommit": source.revision}}
     materials = [

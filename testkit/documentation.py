@@ -61,7 +61,7 @@ def blocks(page, language):
     return [match[3] for match in FENCE.finditer(text_of(page)) if match[1] == language]
 
 
-def blocks_of(page, heading, language="console"):
+def blocks_of(page, heading, language):
     """Code blocks between a heading of the second level and the next one."""
     section = text_of(page).split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     return [match[3] for match in FENCE.finditer(section) if match[1] == language]

@@ -44,7 +44,7 @@ class Stranger:
 
     def commands(self, page: str, heading: str) -> str:
         """The commands below a heading, with the registry and the file names of this release."""
-        text = "\n".join(re.sub(r"^[$>] ", "", block, flags=re.MULTILINE) for block in blocks_of(page, heading))
+        text = "\n".join(blocks_of(page, heading, "sh"))
         for name in ("images", "chart"):
             text = text.replace(f"confcom-{name}-{self.version}", f"confcom-{name}-{self.suffix}")
         text = text.replace("docker://", "--dest-tls-verify=false docker://")  # the registry has no TLS

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
+from e2e.dockerfile import stages_of
 from testkit.chart_golden import ROOT, golden
 from testkit.chart_manifests import HELPER, containers, daemon, mounts_of
-from testkit.dockerfiles import stages_of
 from testkit.documentation import blocks, text_of
 
 IMAGES = ROOT / "images"

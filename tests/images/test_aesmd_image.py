@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from testkit.dockerfiles import stages_of
+from e2e.dockerfile import stages_of
 
 IMAGES = Path(__file__).parents[2] / "images"
 INSTALL = IMAGES / "install-packages"

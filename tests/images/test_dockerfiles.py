@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from e2e.dockerfile import stages_of
 from e2e.images import reference
-from testkit.dockerfiles import stages_of
 
 ROOT = Path(__file__).parent.parent.parent
 OURS, EXAMPLE, AESMD = "images/Dockerfile", "images/example-intel/Dockerfile", "images/aesmd/Dockerfile"

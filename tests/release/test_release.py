@@ -1,21 +1,26 @@
 """What `make release` refuses, and what it writes of a commit, without building images."""
 
+import contextlib
+import json
 import os
 import shutil
 import subprocess
+import zipfile
 
 import pytest
 import yaml
 
 import release.__main__ as program
-from confcom.errors import SettingsError
+from confcom.errors import ConfcomError
+from e2e.cluster.pause import tar_of
+from e2e.images import IMAGES, LAYOUT, REF_NAME, Built, reference
 from e2e.source import MODIFIED, Source
 from release import checksums
+from release.modules import check_modules
 from release.packages import CHART, RELEASED, write_digests
 
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "commit.gpgsign=false")
 EPOCH = 1767225600
-DIGEST = "sha256:" + "ab" * 32
 
 
 @pytest.fixture
@@ -29,6 +34,13 @@ def checkout(tmp_path, monkeypatch):
     commit(root)
     monkeypatch.setattr(program, "ROOT", root)
     return root
+
+
+@contextlib.contextmanager
+def refused(code, about="."):
+    with pytest.raises(ConfcomError, match=about) as error:
+        yield
+    assert error.value.error_code == code
 
 
 def commit(root):
@@ -51,7 +63,7 @@ def test_files_that_are_in_no_commit_are_refused(checkout):
     (checkout / "new").touch()
     source = Source.of(checkout)
     assert source.revision.endswith(MODIFIED)
-    with pytest.raises(SettingsError, match="commit"):
+    with refused("modified", about="new"):
         program.check_source(source)
 
 
@@ -59,12 +71,12 @@ def test_a_version_of_another_commit_is_refused_and_this_commits_own_is_built_ag
     tag(checkout, "v0.1.0")
     program.check_source(Source.of(checkout))
     commit(checkout)
-    with pytest.raises(SettingsError, match=r"v0\.1\.0"):
+    with refused("version-tagged"):
         program.check_source(Source.of(checkout))
 
 
 def test_what_is_no_checkout_is_refused(tmp_path):
-    with pytest.raises(SettingsError, match="git"):
+    with refused("not-a-commit"):
         Source.of(tmp_path)
 
 
@@ -93,7 +105,7 @@ def test_an_export_has_the_commits_time_and_fixed_modes(checkout, tmp_path, umas
 )
 def test_notes_are_the_versions_section(changelog, notes):
     if notes is None:
-        with pytest.raises(SettingsError, match="CHANGELOG"):
+        with refused("version-unlisted"):
             program.release_notes(changelog, "0.1.0")
     else:
         assert program.release_notes(changelog, "0.1.0") == notes
@@ -114,19 +126,59 @@ def test_the_same_bytes_are_kept_and_others_are_refused(tmp_path):
     subprocess.run(["sha256sum", "--check", "--quiet", checksums.NAME], cwd=folder, check=True)
     (folder / checksums.SIGNATURE).write_text("differs in each run")
     assert not program.publish(written("a"), folder)
-    with pytest.raises(SettingsError, match="layout/blob"):
+    with refused("release-differs", about="layout/blob"):
         program.publish(written("b"), folder)
     assert (folder / "layout" / "blob").read_text() == "a"
 
 
-class BuiltImages:
-    def digest(self, image):
-        return DIGEST
-
-
 def test_the_packed_chart_names_each_image_by_digest(tmp_path):
     shutil.copytree(CHART, tmp_path / CHART)
-    write_digests(tmp_path, BuiltImages(), Source("a" * 40, EPOCH, "0.1.0"))
+    write_digests(tmp_path, write_images(tmp_path, {}), Source("a" * 40, EPOCH, "0.1.0"))
     values = tmp_path / CHART / "values.yaml"
-    assert yaml.safe_load(values.read_text())["image"]["digests"] == {f"confcom/{one}": DIGEST for one in RELEASED}
-    assert values.stat().st_mtime == EPOCH
+    assert yaml.safe_load(values.read_text())["image"]["digests"] == {
+        f"confcom/{one}": "sha256:manifest" for one in RELEASED
+    }
+    description = tmp_path / CHART / "Chart.yaml"
+    annotations = yaml.safe_load(description.read_text())["annotations"]
+    named = {one["name"]: one["image"] for one in yaml.safe_load(annotations["artifacthub.io/images"])}
+    assert named == {one: f"{reference(one)}@sha256:manifest" for one in RELEASED}
+    assert (values.stat().st_mtime, description.stat().st_mtime) == (EPOCH, EPOCH)
+
+
+MODULES = {"confcom/__init__.py": b"a", "confcom/verify/root.pem": b"b"}
+SITE = "opt/confcom/lib/python3.11/site-packages/"
+
+
+def write_images(folder, installed):
+    """A layout in which each image is one layer with these files."""
+    blobs = folder / LAYOUT / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    (blobs / "layer").write_bytes(tar_of({SITE + name: (data, 0o644) for name, data in installed.items()}))
+    (blobs / "manifest").write_text(json.dumps({"layers": [{"digest": "sha256:layer"}]}))
+    entries = [{"digest": "sha256:manifest", "annotations": {REF_NAME: image}} for image in IMAGES]
+    (folder / LAYOUT / "index.json").write_text(json.dumps({"manifests": entries}))
+    return Built(folder)
+
+
+@pytest.mark.parametrize(
+    ("installed", "different"),
+    [
+        (MODULES, ""),
+        (MODULES | {"confcom-0.1.0.dist-info/RECORD": b"", "../pycache/confcom/a.pyc": b""}, ""),
+        (MODULES | {"confcom/__init__.py": b"A"}, "confcom/__init__.py"),
+        ({"confcom/__init__.py": b"a"}, "confcom/verify/root.pem"),
+        (MODULES | {"confcom/more.py": b""}, "confcom/more.py"),
+        ({}, "confcom/verify/root.pem"),
+    ],
+)
+def test_images_have_the_modules_of_the_wheel(tmp_path, installed, different):
+    wheel = tmp_path / "confcom.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in {
+            **MODULES,
+            "confcom/addon/chart/values.yaml": b"digests",
+            "confcom.dist-info/M": b"",
+        }.items():
+            archive.writestr(name, data)
+    with refused("modules-differ", about=different) if different else contextlib.nullcontext():
+        check_modules(write_images(tmp_path, installed), wheel)

@@ -75,11 +75,9 @@ def build(repository, tmp_path_factory):
     images.build_all()
     folder = tmp_path_factory.mktemp("buildah")
     shutil.copytree(ROOT / "images", folder / "context", ignore=shutil.ignore_patterns("keys"))
+    (folder / "base").symlink_to(images.default_folder() / "base")
     builder = Builder(Workshop(folder, folder, folder / "context", Source.of(ROOT)), repository)
-    (base,) = images.default_folder().glob("base/*/base.tar")
-    (folder / "Dockerfile.base").write_text(f"FROM scratch\nADD {base.name} /\n")
-    loader = f"--file={folder / 'Dockerfile.base'}"
-    builder.workshop._bud(builder.buildah, "--tag=localhost/base:1", loader, str(base.parent), epoch=BASE_EPOCH)
+    builder.workshop._load_base(builder.buildah)
     yield builder
     subprocess.run([*builder.buildah, "rmi", "--all", "--force"], capture_output=True, check=False)
 
@@ -87,9 +85,7 @@ def build(repository, tmp_path_factory):
 @pytest.mark.parametrize(("target", "more"), [("aesmd", []), ("aesmd-azure", ["MICROSOFT_REPOSITORY"])])
 def test_aesmds_image_is_built_and_starts_aesmd(build, target, more):
     addresses = dict.fromkeys(["INTEL_REPOSITORY", *more], build.address)
-    build.bud(
-        "aesmd/Dockerfile", f"--target={target}", f"--tag=localhost/{target}:1", BASE="localhost/base:1", **addresses
-    )
+    build.bud("aesmd/Dockerfile", f"--target={target}", f"--tag=localhost/{target}:1", BASE=images.BASE, **addresses)
     started = build.run(f"localhost/{target}:1", "/usr/local/bin/start-aesmd", "--no-daemon")
     assert started.splitlines() == [
         "arguments=--no-daemon",

@@ -1,21 +1,29 @@
+"""The stages of a Dockerfile, and the images on which they are built."""
+
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from string import Template
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Stage:
+    """`instructions` are pairs: keyword, and arguments as one line."""
+
     base: str
     name: str
-    instructions: list  # tuples (keyword, arguments as one line)
+    instructions: list[tuple[str, str]]
 
-    def all(self, keyword):
+    def all(self, keyword: str) -> list[str]:
         return [arguments for found, arguments in self.instructions if found == keyword]
 
 
-def stages_of(path):
+def stages_of(path: Path) -> dict[str, Stage]:
     text = re.sub(r"^\s*#.*\n", "", path.read_text(), flags=re.MULTILINE)
-    stages, defaults = [], {}
+    stages: list[Stage] = []
+    defaults: dict[str, str] = {}
     for line in re.sub(r"\\\n", " ", text).splitlines():
         keyword, _, arguments = line.strip().partition(" ")
         if keyword == "FROM":
