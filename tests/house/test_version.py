@@ -10,9 +10,11 @@ from testkit.documentation import PAGES, ROOT
 
 VERSION = confcom.__version__
 OURS = re.compile(
-    r"(?:\bconfcom/[$\w-]+:|\bVERSION=|\bready \(?|^confcom |^## |^\| looked at \| )(\d+\.\d+\.\d+)\b", re.MULTILINE
+    r"(?:\bconfcom/[$\w-]+:|\bVERSION=|\bready \(?|^confcom |^## |^\| looked at \| "
+    r"|\bconfcom(?:-\w+)?[-:]|\bconfcom\[\w+\]==|/confcom --version |\bdist/)(\d+\.\d+\.\d+)\b",
+    re.MULTILINE,
 )
-"""Where a text names a version of ours: images, the build argument, outputs, the changelog, the comparison."""
+"""Where a text names a version of ours: images, the build argument, outputs, a release's files, the changelog, the comparison."""
 OTHERS = re.compile(r"\[[\d.]+\]\(https://\S+\)|Helm chart \([\d.]+\)")
 """Versions of other projects on the page that compares them."""
 UPDATES = {"docs/how-to/enable-the-add-on.md"}
