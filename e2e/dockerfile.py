@@ -10,11 +10,9 @@ from string import Template
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """`instructions` are pairs: keyword, and arguments as one line."""
-
     base: str
     name: str
-    instructions: list[tuple[str, str]]
+    instructions: list[tuple[str, str]]  # keyword, and arguments as one line
 
     def all(self, keyword: str) -> list[str]:
         return [arguments for found, arguments in self.instructions if found == keyword]

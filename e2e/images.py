@@ -129,9 +129,7 @@ class Built:
         return self._json(self.manifest(image)["config"])
 
     def labels(self, image: str) -> dict[str, str]:
-        """The labels of an image, without the prefix `LABELS`."""
-        found: dict[str, str] = self.config(image)["config"]["Labels"]
-        return {name.removeprefix(LABELS): text for name, text in found.items()}
+        return {name.removeprefix(LABELS): text for name, text in self.config(image)["config"]["Labels"].items()}
 
     def _entry(self, image: str) -> dict[str, Any]:
         entries = json.loads((self.layout / "index.json").read_text())["manifests"]

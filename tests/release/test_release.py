@@ -49,10 +49,6 @@ def commit(root):
         subprocess.run([*GIT, "-C", root, *command], check=True, env=environ)
 
 
-def tag(root, name):
-    subprocess.run([*GIT, "-C", root, "tag", name], check=True)
-
-
 def test_a_commit_has_a_version_and_a_time_in_utc(checkout):
     source = Source.of(checkout)
     assert (source.version, source.created, source.is_modified) == ("0.1.0", "2026-01-01T00:00:00Z", False)
@@ -68,7 +64,7 @@ def test_files_that_are_in_no_commit_are_refused(checkout):
 
 
 def test_a_version_of_another_commit_is_refused_and_this_commits_own_is_built_again(checkout):
-    tag(checkout, "v0.1.0")
+    subprocess.run([*GIT, "-C", checkout, "tag", "v0.1.0"], check=True)
     program.check_source(Source.of(checkout))
     commit(checkout)
     with refused("version-tagged"):

@@ -43,8 +43,7 @@ def test_the_loop_builds_and_pushes_every_image(workshop, tmp_path, program):
     if program == "podman":  # podman has no network but the host's in a chroot; pip asks no index
         flags = flags.replace("--pull-never", "--pull=never").replace("--network=none", "--network=host")
     docker, builder = tmp_path / "docker", shlex.join([*buildah[:-1], program])
-    places = {"policy": workshop._policy, "layout": tmp_path / LAYOUT}
-    docker.write_text(DOCKER.format(program=builder, flags=flags, **places))
+    docker.write_text(DOCKER.format(program=builder, flags=flags, policy=workshop._policy, layout=tmp_path / LAYOUT))
     docker.chmod(0o755)
     (loop,) = [one for one in blocks("docs/how-to/build-images.md", "sh") if "for image in" in one]
     environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
