@@ -24,6 +24,8 @@ from release.sbom import image_sbom, wheel_sbom
 STAND_IN = "stand-in-base"
 """Kind of the base in provenance and file names, if the images are on the Debian stand-in."""
 PUBLISHED = "published-base"
+SHOWN = 3
+"""Files that an error names, since a changed module changes about 40."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,8 @@ def publish(made: Path, folder: Path) -> bool:
         return True
     there, here = (checksums.digests(each) for each in (folder, made))
     if differ := sorted({name for name, _ in there.items() ^ here.items()}):
-        raise SettingsError(
-            f"{folder} has other bytes", error_code="release-differs", why=", ".join(differ), remedy="move it away"
-        )
+        why = f"{len(differ)} files differ, such as {', '.join(differ[-SHOWN:])}"
+        raise SettingsError(f"{folder} has other bytes", error_code="release-differs", why=why, remedy="move it away")
     return False
 
 

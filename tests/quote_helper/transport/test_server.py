@@ -110,14 +110,23 @@ async def test_where_none_may_go_yet_accepting_pauses(serve, provider):
 async def test_connections_with_input_delay_no_new_one(monkeypatch, serve, provider):
     polls = create_autospec(ConnectionHandler.poll, side_effect=ConnectionHandler.poll)
     monkeypatch.setattr(ConnectionHandler, "poll", polls)
+    admit, polls_before = ConnectionHandler.admit, []
+
+    def admitted(handler, connection):
+        polls_before.append(polls.call_count)
+        admit(handler, connection)
+
+    monkeypatch.setattr(ConnectionHandler, "admit", admitted)
     server = serve(provider, **NEVER)
     drip = [server.connect("drip", ASKS_NUM[:1]) for _ in range(20 * EVENTS_PER_TURN)]
     await until(lambda: server.open == len(drip))
     for each in drip:
         each.send(ASKS_NUM[1:2])
     polls.reset_mock()
+    polls_before.clear()
     assert await server.serves("new")
-    assert 0 < polls.call_count < 10
+    assert 0 < polls_before[0] < 10
+    assert polls.call_count > polls_before[0]
 
 
 @pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])
