@@ -52,7 +52,7 @@ def cases(heading: str) -> list[Case]:
     """Cases that the page has under a heading."""
     part = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     found = re.findall(r"^### (.+?)$.*?^```yaml\n(.*?)^```$.*?^```text\n(.*?)\n```$", part, re.DOTALL | re.MULTILINE)
-    assert len(found) == part.count("\n### ")
+    assert len(found) == part.count("\n```yaml\n")
     return [Case(*one) for one in found]
 
 

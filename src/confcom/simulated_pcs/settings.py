@@ -16,7 +16,8 @@ Serve a simulated platform's collateral over HTTP, in the form of Intel's PCS.
 
 The collateral is signed for the present at each request, so it never needs to be renewed. It says that it is
 simulated, and verifies quotes of this platform alone. Clients of Intel's service and of a PCCS find it under
-/sgx/certification/v4/: tcb, qe/identity, pckcrl, rootcacrl, crl and tcbevaluationdatanumbers, all for SGX.
+/sgx/certification/v4/: tcb, qe/identity, pckcrl, rootcacrl, crl and tcbevaluationdatanumbers. Those of TDX are
+under /tdx/certification/v4/: tcb, qe/identity and tcbevaluationdatanumbers.
 
 Each flag can also be given by the environment variable named beside it; a flag wins."""
 
