@@ -8,6 +8,7 @@ import pytest
 from e2e.add_on import HERE, SIMULATED_LABEL, SYSTEM, forget
 from e2e.cluster import Cluster, Shape
 from e2e.cluster.addresses import PAUSE_IMAGE
+from e2e.cluster.lifecycle import interrupt_on_signals
 from e2e.images import LAYOUT
 from e2e.registry import Registry
 from e2e.release.stranger import PASSWORD, PUBLISH, VERIFY, Stranger, ok
@@ -47,9 +48,11 @@ def installed_wheel(stranger):
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
-    """A cluster of its own, whose nodes have no image of ours."""
+def cluster():
+    """A new cluster, whose nodes have no image of ours."""
+    interrupt_on_signals()
     folder = Path("/tmp/confcom-release")
+    Cluster.down(folder)  # what a killed run has left
     yield Cluster.up(folder, Shape(nodes=NODES))
     Cluster.down(folder)
 
