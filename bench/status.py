@@ -1,7 +1,7 @@
-"""`python -m bench.status`: `confcom status` and the checks of `confcom enable` with thousands of nodes and Pods.
+"""`python -m bench.status`: `confcom status`, `confcom tcb` and the checks of `confcom enable` in a large cluster.
 
 The chart is installed by helm in a real API server. No controller and no kubelet runs: nodes and Pods are objects, and
-all device plugins are one HTTP server.
+all daemons are one HTTP server. The quote helpers' pages have two groups of SVNs.
 """
 
 from __future__ import annotations
@@ -10,24 +10,33 @@ import argparse
 import contextlib
 import copy
 import functools
+import itertools
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.api_objects import in_parallel, make_node, make_pod
 from bench.machine import children_of, resident_bytes
 from bench.report import Goal, Measured, Section, command_line, run, say
+from confcom.sgx.pck.platform_page import CertifiedTcb, PlatformPage, SgxKind
+from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.root_seed import RootSeed
 from e2e.add_on import DAEMONS, EPC, ROOT, SYSTEM
 from e2e.plain_api_server import PlainApiServer, serving
 from e2e.plain_controller import MERGE, Objects, Plugins, inventory
+from testkit.cluster_objects import CREATED_ROOT, root_secret
 
 REGISTRY = "registry.test"
 COMMANDS = {
     "status": ["status"],
+    "tcb": ["tcb"],
     "preflight": ["enable", "--dry-run", "--simulated", f"--set=image.registry={REGISTRY}"],
 }
 ROUNDS = 3
@@ -35,10 +44,12 @@ NODES, PODS = 5_000, 20_000
 GOALS = {
     "status: time": Goal(15.0),
     "status: memory of the command at most": Goal(128.0),
+    "tcb: time": Goal(30.0),
+    "tcb: memory of the command at most": Goal(300.0),
     "preflight: time": Goal(10.0),
     "preflight: memory of the command at most": Goal(96.0),
 }
-"""Goals for a cluster of NODES and PODS: 1.5 times the times of an idle machine with two processors."""
+"""Goals for a cluster of NODES and PODS: 1.5 times the times of an idle machine with two processors, or more."""
 SAMPLE_SECONDS = 0.005
 """Seconds between two looks at a command's peak memory, which the kernel records."""
 SETTLE_SECONDS = 30.0
@@ -73,7 +84,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 
 def _run(section: Section, server: PlainApiServer, name: str) -> None:
-    """Run a command as a user of the command line would. `status` exits with 8, since no daemon runs."""
+    """Run a command as a user would. `status` exits with 8, since no daemon runs, and `tcb`, for the second group."""
     folders = {str(server.tools.path(program).parent) for program in ("kubectl", "helm")}
     environment = os.environ | {
         "KUBECONFIG": str(server.kubeconfig()),
@@ -96,17 +107,22 @@ def _run(section: Section, server: PlainApiServer, name: str) -> None:
     section.add("command", f"{name}: memory of the command at most", "MiB", peak / 2**20)
     section.add("command", f"{name}: memory of kubectl and helm at most", "MiB", others / 2**20)
     section.add("command", f"{name}: exit code", "", process.returncode)
+    if name == "tcb":
+        groups = json.loads((server.folder / "tcb.json").read_bytes())["groups"]
+        section.add("command", "tcb: nodes of the smallest group", "", min(len(group["names"]) for group in groups))
 
 
 def _install_chart(server: PlainApiServer) -> None:
     server.kubectl("create", "namespace", SYSTEM)
     server.kubectl("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=privileged")
     server.helm("install", "--set=simulated.enabled=true", f"--set=image.registry={REGISTRY}")
+    server.kubectl("apply", "--filename=-", stdin=json.dumps(root_secret()))
 
 
 def _fill(server: PlainApiServer, plugins: Plugins, nodes: int, pods: int) -> None:
     """Create the nodes, each with both daemons, and further Pods up to the wanted number of Pods."""
     plugins.document = inventory(EPC_MIB, kind="device")
+    plugins.pages["/platform"] = itertools.cycle(_platform_pages())
     objects = Objects(server)
     apps = f"/apis/apps/v1/namespaces/{SYSTEM}"
     daemons = {name: objects.send("GET", f"{apps}/daemonsets/confcom-{name}") for name in DAEMONS}
@@ -122,6 +138,14 @@ def _fill(server: PlainApiServer, plugins: Plugins, nodes: int, pods: int) -> No
         in_parallel(functools.partial(_daemon, objects, made=made, address=plugins.address), range(nodes))
     say(f"{pods - 2 * nodes} other Pods")
     in_parallel(functools.partial(make_pod, objects, nodes=nodes), range(max(0, pods - 2 * nodes)))
+
+
+def _platform_pages() -> list[bytes]:
+    seed = RootSeed(bytes(32), CREATED_ROOT)
+    tcb = CertifiedTcb.of(SimulatedPlatform.of_root(seed).pki.pck.certificate)
+    older = replace(tcb, components=(0, *tcb.components[1:]))
+    since = datetime.now(UTC)
+    return [PlatformPage(SgxKind.SIMULATED, each, since).to_json() for each in (tcb, older)]
 
 
 def _pod_of(name: str, daemon: dict[str, Any]) -> dict[str, Any]:

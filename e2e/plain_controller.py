@@ -51,15 +51,19 @@ class Plugins:
     def __init__(self, port: int = 0) -> None:
         plugins = self
         self.document = inventory(64)
+        self.pages: dict[str, Iterator[bytes]] = {}
+        """By path: the documents that this server answers in turn; `document` answers all other paths."""
         self.asked = 0
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:  # http.server's name
                 plugins.asked += 1
+                turns = plugins.pages.get(self.path)
+                document = next(turns) if turns else plugins.document
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(plugins.document)))
+                self.send_header("Content-Length", str(len(document)))
                 self.end_headers()
-                self.wfile.write(plugins.document)
+                self.wfile.write(document)
 
             def log_message(self, *arguments: object) -> None:
                 """Log nothing."""
