@@ -88,7 +88,7 @@ def test_a_plain_helm_upgrade_is_not_refused(enabled, tmp_path):
         enabled.helm("upgrade", RELEASE, chart, HERE, "--force-conflicts", *mended)
         assert first.runs(first.pid)
         assert first.result.result().returncode == ExitCode.OK
-    confcom(enabled, "status")
+    confcom(enabled, "status", "--wait")  # the kubelet reports a plugin's change in 10 s
 
 
 def test_ctrl_c_lets_helm_end(enabled, tmp_path):
@@ -104,7 +104,7 @@ def test_ctrl_c_lets_helm_end(enabled, tmp_path):
     assert last_status(enabled) == "deployed"
     assert holder(enabled) == ""
     confcom(enabled, *UPDATE)
-    confcom(enabled, "status")
+    confcom(enabled, "status", "--wait")  # the kubelet reports a plugin's change in 10 s
 
 
 @pytest.mark.parametrize("helm_too", [False, True], ids=["the command", "the command and helm"])
@@ -126,4 +126,4 @@ def test_after_a_kill_the_same_command_completes_the_change(enabled, tmp_path, *
     assert refused < (HELM_QUIET_SECONDS if helm_too else EXPIRES_SECONDS) + SPARE_SECONDS
     (pod,) = daemons(enabled, HELPER)
     assert "--log-level=debug" in pod["spec"]["containers"][0]["args"]
-    confcom(enabled, "status")
+    confcom(enabled, "status", "--wait")  # the kubelet reports a plugin's change in 10 s
