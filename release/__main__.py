@@ -23,8 +23,6 @@ from release.sbom import image_sbom, wheel_sbom
 
 STAND_IN = "stand-in-base"
 """Kind of the base in provenance and file names, if the images are on the Debian stand-in."""
-BUILD_TAG = "0_stand_in_base"
-"""The same in the wheel's file name: pip installs wheels with a build tag, which begins with a digit."""
 PUBLISHED = "published-base"
 SHOWN = 3
 """Files that an error names, since a changed module changes about 40."""
@@ -48,21 +46,17 @@ class Release:
     def write(self, folder: Path, notes: str) -> None:
         """Write every file of the release but the signature."""
         with tempfile.TemporaryDirectory(prefix="release-") as scratch:
-            stage, suffix, plain = Path(scratch, "source"), self.suffix, f"confcom-{self.source.version}"
+            stage, suffix = Path(scratch, "source"), self.suffix
             self.source.export(ROOT, stage)
             built = build_all(stage, self.source, self.base)
             write_digests(stage, built, self.source)
             with timed("wheel, source archive and chart"):
-                wheel = build_packages(stage, folder, self.source)
-                check_modules(built, wheel)
-                if not self.base:
-                    wheel.rename(folder / wheel.name.replace(plain, f"{plain}-{BUILD_TAG}"))
-                    (folder / f"{plain}.tar.gz").rename(folder / f"confcom-{suffix}.tar.gz")
+                check_modules(built, build_packages(stage, folder, self.source))
                 build_chart(stage, folder, self.source).rename(folder / f"confcom-chart-{suffix}.tgz")
             shutil.copytree(built.layout, folder / f"confcom-images-{suffix}")
-            shutil.copyfile(stage / "requirements" / "wheel.lock", folder / f"confcom-{suffix}.lock")
+            shutil.copyfile(stage / "requirements" / "wheel.lock", folder / f"confcom-{self.source.version}.lock")
             with timed("SBOMs"):
-                (folder / f"confcom-{suffix}.cdx.json").write_bytes(wheel_sbom(ROOT, stage, self.source))
+                (folder / f"confcom-{self.source.version}.cdx.json").write_bytes(wheel_sbom(ROOT, stage, self.source))
                 for image in IMAGES:
                     shutil.copyfile(built.archive(image), folder / f"{image}-{suffix}.tar")
                     (folder / f"{image}-{suffix}.cdx.json").write_bytes(image_sbom(built, image, self.source))

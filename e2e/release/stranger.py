@@ -34,10 +34,6 @@ class Stranger:
         return next(self.folder.glob("*.whl"))
 
     @property
-    def lock(self) -> Path:
-        return self.folder / f"confcom-{self.suffix}.lock"
-
-    @property
     def confcom(self) -> str:
         """The program that the page installs."""
         return str(self.folder / "venv" / "bin" / "confcom")
@@ -49,9 +45,8 @@ class Stranger:
     def commands(self, page: str, heading: str) -> str:
         """The commands below a heading, with the registry and the file names of this release."""
         text = "\n".join(blocks_of(page, heading, "sh"))
-        text = text.replace(f"confcom-{self.version}-py3-none-any.whl", self.wheel.name)
-        for before, after in (("images-", ""), ("chart-", ""), ("", ".lock")):
-            text = text.replace(f"confcom-{before}{self.version}{after}", f"confcom-{before}{self.suffix}{after}")
+        for name in ("images", "chart"):
+            text = text.replace(f"confcom-{name}-{self.version}", f"confcom-{name}-{self.suffix}")
         text = text.replace("docker://", "--dest-tls-verify=false docker://")  # the registry has no TLS
         return re.sub(r"^helm \w+", r"\g<0> --plain-http", text.replace("REGISTRY", ADDRESS), flags=re.MULTILINE)
 
