@@ -52,7 +52,7 @@ NOT_RUN = {
 SHELL = {
     *("cd", "export", "case", "until", "do", "done", "break", "timeout", "python", "python3", "."),
     *("sed", "sleep", "base64", "cat", "ls", "echo", "openssl", "date", "printf", "sha256sum", "cut"),
-    *("break", "grep", "git"),
+    *("break", "set", "grep", "git"),
 }
 """Commands that every system has; tests that run whole code blocks check the effects of these commands."""
 ABBREVIATED = "it is abbreviated for its readers"
