@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from confcom.errors import ConfcomError, MalformedError, SettingsError
-from confcom.sgx.binary import SEQUENCE
+from confcom.sgx.binary import SEQUENCE, ByteReader
 from confcom.sgx.certificate_parts import CertificateParts
 from confcom.sgx.certificates import load_certificate
 from confcom.sgx.certification import CertificationData
@@ -203,10 +203,10 @@ class CertificationTarget(Target):
         if data[:1] == bytes([SEQUENCE]):
             self._check_leaf(data)
             return
-        certification = documented(CertificationData.parse, data)
+        certification = documented(lambda raw: CertificationData.read(ByteReader(raw, "the data")), data)
         if not isinstance(certification, CertificationData):
             return
-        require(certification.encode() == data, "certification data are encoded to other bytes")
+        require(data.startswith(certification.encode()), "certification data are encoded to other bytes")
         ppid = documented(lambda _: certification.ppid_data(), data)
         if ppid is not None and not isinstance(ppid, ConfcomError):
             require(ppid.encode() == certification.data, "PPID data are encoded to other bytes")

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import httpx2
+
 from confcom.collateral import fetch_errors
 from confcom.collateral.detached_call import run_apart
 from confcom.collateral.fetch_errors import FetchError
 from confcom.collateral.source import Source
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
-from confcom.extras import require
 from confcom.sgx.collateral_json import CRL_CHAIN, NUMBERS_CHAIN, QE_CHAIN, TCB_CHAINS, PlatformKind, decode_chain
 from confcom.sgx.pck.chain import pck_ca
 from confcom.sgx.signed_json import MAX_DOCUMENT_SIZE, MAX_INTEGER
@@ -24,10 +25,6 @@ from confcom.verify.argument_types import boolean, number, time_limit
 from confcom.verify.files import MAX_COLLATERAL_FILE_SIZE
 from confcom.verify.prepared_collateral import Collateral, platform_kind
 from confcom.verify.verifier import QuoteInput, bytes_of
-
-require("httpx2", "collateral")
-
-import httpx2  # noqa: E402 # require() must run first: its error names the extra
 
 FETCH_SECONDS: Final = 30.0
 """Time limit of all requests and retries together: a service needs less, and people would wait longer."""
@@ -71,7 +68,6 @@ def fetch_collateral(
             "fetch_collateral would block the event loop",
             remedy="await fetch_collateral_async, or call it by asyncio.to_thread",
         )
-
     return run_apart(fetch_collateral_async(quote, source, early=early, evaluation=evaluation, seconds=seconds))
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from confcom.device_plugin.host import HostFiles
 from confcom.errors import SettingsError, UnavailableError
 from confcom.kubernetes.inventory import EpcSection, FoundEpc
-from confcom.sgx.epc_from_cpuid import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_supported, whole_mib
+from confcom.sgx.epc_from_cpuid import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_supported
 
 NODE_DIRECTORY = "/sys/devices/system/node"
 SYSFS_ATTRIBUTE = f"{NODE_DIRECTORY}/node*/x86/sgx_total_bytes"
@@ -122,7 +122,7 @@ def _discover_hardware(host: HostFiles, driver: str | None) -> Discovery:
 
 
 def found_epc(source: EpcSource, reason: str, sections: tuple[EpcSection, ...]) -> FoundEpc:
-    return FoundEpc(source, reason, _total(sections), whole_mib(section.bytes for section in sections), sections)
+    return FoundEpc(source, reason, _total(sections), _total(sections) // MIB, sections)
 
 
 def find_epc(host: HostFiles) -> FoundEpc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -95,8 +96,7 @@ class QuoteVerifier(Generic[TeeClaimsT_co]):
         self._workers = Workers(processes, Setup(policy, self._root, VERIFY_SECONDS))
         chosen = _default_directory() if directory is None else directory
         self._cache = CollateralCache(chosen, source, root=root, seconds=seconds, clock=clock)
-        self._max_callers, self._clock = max_callers, clock
-        self._callers = 0
+        self._places, self._clock = asyncio.Semaphore(max_callers), clock
 
     async def __aenter__(self) -> Self:
         """Start the workers. Raises WorkerError if one cannot be started."""
@@ -126,17 +126,14 @@ class QuoteVerifier(Generic[TeeClaimsT_co]):
         """
         data = bytes_of(quote)
         wanted = binary("the report data", report_data, REPORT_DATA_SIZE)
-        if self._callers >= self._max_callers:
+        if self._places.locked():
             raise BusyError(
-                f"{self._callers} callers wait for verdicts",
+                "as many callers wait for verdicts as `max_callers` allows",
                 why="quotes arrive faster than they are verified, or the source of collateral is slow",
                 remedy="try again later; if there are more cores, raise `processes`",
             )
-        self._callers += 1
-        try:
+        async with self._places:
             return await self._verdict(data, wanted)
-        finally:
-            self._callers -= 1
 
     async def _verdict(self, quote: bytes, report_data: bytes | None) -> Verdict[TeeClaimsT_co]:
         if len(quote) > MAX_QUOTE_SIZE:  # this verdict needs no worker

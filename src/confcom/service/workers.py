@@ -144,7 +144,6 @@ class Workers:
         return await job.answer
 
     async def _serve(self, started: asyncio.Future[None]) -> None:
-        """Keep one worker."""
         while True:
             try:
                 async with _running(self._setup) as worker:
@@ -173,7 +172,9 @@ class Workers:
         except _ENDS:
             jobs[0].ended_workers += 1
             if jobs[0].ended_workers == TRIES:
-                jobs.popleft().finish(_ended_verdict())
+                why = "the quote makes dcap-qvl crash, or exceed its time limit"
+                error = WorkerError(f"it ended {TRIES} worker processes", why=why)
+                jobs.popleft().finish(unusable("a verification that ends by itself", error, code="verifier-ended"))
         finally:
             for job in jobs:
                 self._queue.put_nowait(job)
@@ -190,9 +191,3 @@ def _not_running() -> WorkerError:
 
 def _not_started(why: str) -> WorkerError:
     return WorkerError("a worker cannot be started", why=why, remedy="check the limits of memory and of processes")
-
-
-def _ended_verdict() -> Verdict[Any]:
-    why = "the quote makes dcap-qvl crash, or exceed its time limit"
-    error = WorkerError(f"it ended {TRIES} worker processes", why=why)
-    return unusable("a verification that ends by itself", error, code="verifier-ended")

@@ -35,7 +35,9 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
         with warnings_as_errors(__name__):
             certificate = load(data)
             key = certificate.public_key()
-            _decode_all_fields(certificate)
+            # Fields that cryptography decodes at first use: malformed ones fail here, not later.
+            _ = certificate.subject.public_bytes(), certificate.issuer.public_bytes(), certificate.serial_number
+            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.extensions
     except (Warning, *UNREADABLE_X509) as error:
         raise MalformedError(
             f"{what} is not a readable X.509 certificate",
@@ -62,21 +64,15 @@ def warnings_as_errors(module: str) -> Iterator[None]:
         yield
 
 
-def _decode_all_fields(certificate: x509.Certificate) -> tuple[object, ...]:
-    """Decode the fields that cryptography decodes at first use, so that malformed fields fail here, not later."""
-    return (
-        certificate.subject.public_bytes(),
-        certificate.issuer.public_bytes(),
-        certificate.not_valid_before_utc,
-        certificate.not_valid_after_utc,
-        certificate.serial_number,
-        certificate.extensions,
-    )
-
-
 def name_text(name: x509.Name) -> str:
     """Return a distinguished name for people (RFC 4514), escaped because the RFC permits control characters."""
     return printable(name.rfc4514_string())
+
+
+def common_name(name: x509.Name) -> str:
+    """Return a name's common name; empty if there is none, or several, which verifiers could read differently."""
+    values = [attribute.value for attribute in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    return str(values[0]) if len(values) == 1 else ""
 
 
 def is_self_issued(certificate: x509.Certificate) -> bool:

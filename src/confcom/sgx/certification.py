@@ -97,14 +97,6 @@ class CertificationData:
         size = reader.integer(4, "the certification data size")
         return cls(kind, reader.take(size, "the certification data"))
 
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Parse exactly one certification data structure, including its header."""
-        reader = ByteReader(data, "certification data")
-        parsed = cls.read(reader)
-        reader.finish()
-        return parsed
-
     def encode(self) -> bytes:
         require_range(self.type, 0xFFFF, "a certification data type")
         return self.type.to_bytes(2, "little") + len(self.data).to_bytes(4, "little") + self.data

@@ -127,25 +127,15 @@ class CollateralBundle:
         tcb_info_issuers = self._issuers("tcb_info_issuer_chain")
         qe_identity_issuers = self._issuers("qe_identity_issuer_chain")
         pck_crl_issuers = self._issuers("pck_crl_issuer_chain")
-        return CollateralDocuments(
-            tcb_info,
-            tcb_info_issuers,
-            qe_identity,
-            qe_identity_issuers,
-            pck_crl,
-            pck_crl_issuers,
-            root_ca_crl,
-            tuple(
-                (name_text(issuer.subject), issuer.not_valid_before_utc, issuer.not_valid_after_utc)
-                for issuer in (*tcb_info_issuers, *qe_identity_issuers, *pck_crl_issuers)
-            ),
-            (
-                ("TCB info", tcb_info.issue_date, tcb_info.next_update),
-                ("QE identity", qe_identity.issue_date, qe_identity.next_update),
-                pck_crl_period,
-                root_ca_crl_period,
-            ),
+        issuer_periods = tuple(
+            (name_text(issuer.subject), issuer.not_valid_before_utc, issuer.not_valid_after_utc)
+            for issuer in (*tcb_info_issuers, *qe_identity_issuers, *pck_crl_issuers)
         )
+        tcb_info_period = "TCB info", tcb_info.issue_date, tcb_info.next_update
+        qe_identity_period = "QE identity", qe_identity.issue_date, qe_identity.next_update
+        periods = tcb_info_period, qe_identity_period, pck_crl_period, root_ca_crl_period
+        signed = tcb_info, tcb_info_issuers, qe_identity, qe_identity_issuers
+        return CollateralDocuments(*signed, pck_crl, pck_crl_issuers, root_ca_crl, issuer_periods, periods)
 
     def _issuers(self, name: str) -> tuple[x509.Certificate, ...]:
         return tuple(load_certificate(pem, f"a certificate of {name}") for pem in split_pem_chain(getattr(self, name)))

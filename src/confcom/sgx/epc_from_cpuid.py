@@ -3,7 +3,7 @@
 Source: Intel SDM vol. 3D, "Enumeration of EPC". The caller supplies a function that executes CPUID.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -76,11 +76,6 @@ def enumerate_epc(cpuid: Callable[[int, int], CpuidRegisters]) -> tuple[EpcSecti
         if section.kind is EpcSectionKind.EPC:
             sections.append(section)
     return tuple(sections)
-
-
-def whole_mib(sizes: Iterable[int]) -> int:
-    """Return the sum of sizes in bytes as whole MiB; the sum is rounded down, not each size."""
-    return sum(sizes) // MIB
 
 
 def _address(low: int, high: int) -> int:

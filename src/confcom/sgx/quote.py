@@ -25,8 +25,6 @@ SGX_QUOTE_VERSION = 3
 TDX_QUOTE_VERSION = 4
 TYPED_BODY_VERSION = 5
 """The version in which the body's type and size precede the body."""
-_TYPE_AND_SIZE = 6
-"""Bytes of the body's type and size."""
 QUOTE_VERSIONS = (SGX_QUOTE_VERSION, TDX_QUOTE_VERSION, TYPED_BODY_VERSION)
 QUOTE_HEADER_SIZE = 48
 SIGNED_PART_SIZE = QUOTE_HEADER_SIZE + REPORT_BODY_SIZE
@@ -40,10 +38,7 @@ MAX_AUTH_DATA_SIZE = 0xFFFF
 INTEL_QE_VENDOR_ID = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 """The only vendor id that verifiers accept, UUID 939a7233-f79c-4ca9-940a-0db3957f0607 (sgx_quote_3.h)."""
 
-_OTHER_VERSIONS = {
-    1: "version 1 is an EPID quote; EPID attestation ended in 2025",
-    2: "version 2 is an EPID quote; EPID attestation ended in 2025",
-}
+_EPID_VERSIONS = (1, 2)
 
 OPEN_ENCLAVE_HEADER_SIZE = 16
 """oe_report_header_t (Open Enclave's internal/report.h): u32 version 1, u32 type, u64 size of the rest."""
@@ -277,11 +272,6 @@ class QuoteFrame:
         return len(self.signed_part) + 4 + len(self.signature_data)
 
     @property
-    def encoded_body(self) -> bytes:
-        begin = QUOTE_HEADER_SIZE + (_TYPE_AND_SIZE if self.header.version == TYPED_BODY_VERSION else 0)
-        return self.signed_part[begin:]
-
-    @property
     def isv_signature(self) -> bytes:
         """The attestation key's signature (r, s) over the signed part."""
         return self.signature_data[:SIGNATURE_SIZE]
@@ -392,10 +382,11 @@ def _require_version(data: bytes) -> None:
         )
     if not any(data):
         raise _sdk_stub("these are zeros, as a buffer has after -lsgx_quote_ex_sim reported success and wrote nothing")
+    epid = f"version {version} is an EPID quote; EPID attestation ended in 2025"
     raise MalformedError(
         f"a quote of version {version} cannot be read",
         error_code="unsupported-quote-version",
-        why=_OTHER_VERSIONS.get(version, "no quote has this version: these bytes are probably not a quote"),
+        why=epid if version in _EPID_VERSIONS else "no quote has this version: these bytes are probably not a quote",
         remedy="pass a quote of SGX (version 3) or TDX (version 4 or 5)",
     )
 

@@ -130,8 +130,7 @@ class Report:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Parse exactly one report, 432 bytes. Raises MalformedError if the data has another length."""
-        require_length(data, REPORT_SIZE, "an SGX report")
-        return cls(data[:REPORT_BODY_SIZE], data[REPORT_BODY_SIZE:-MAC_SIZE], data[-MAC_SIZE:])
+        return cls(*_REPORT.unpack(data))
 
     @property
     def body(self) -> ReportBody:
@@ -144,10 +143,10 @@ class Report:
 
     def encode(self) -> bytes:
         """Encode to 432 bytes."""
-        require_length(self.encoded_body, REPORT_BODY_SIZE, "body of an SGX report")
-        require_length(self.key_id, KEY_ID_SIZE, "key_id of an SGX report")
-        require_length(self.mac, MAC_SIZE, "mac of an SGX report")
-        return self.encoded_body + self.key_id + self.mac
+        return _REPORT.pack(self)
+
+
+_REPORT = Layout("an SGX report", fields(Report), "384s 32s 16s")
 
 
 def mr_enclave_of(report: bytes) -> bytes:

@@ -9,6 +9,8 @@ from enum import StrEnum, unique
 
 from cryptography import x509
 
+from confcom.sgx.certificates import common_name
+
 SIMULATION_CPU_SVNS = (
     bytes.fromhex("4820f3376ae6b2f2034d3b7a4b48a778"),
     bytes.fromhex("5339ae8c93ae8f3ce432db924d0f0733"),
@@ -72,13 +74,11 @@ class Mark(StrEnum):
 
 def has_simulated_name(name: x509.Name) -> bool:
     """Return whether a distinguished name says that the platform is simulated and not Intel's."""
-    common_names = [a.value for a in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     organizations = [a.value for a in name.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)]
     countries = [a.value for a in name.get_attributes_for_oid(x509.NameOID.COUNTRY_NAME)]
     return (
-        len(common_names) == 1
-        and str(common_names[0]).startswith(COMMON_NAME_PREFIX)
-        and str(common_names[0]).endswith(COMMON_NAME_SUFFIX)
+        common_name(name).startswith(COMMON_NAME_PREFIX)
+        and common_name(name).endswith(COMMON_NAME_SUFFIX)
         and organizations == [ORGANIZATION]
         and countries == [COUNTRY]
     )

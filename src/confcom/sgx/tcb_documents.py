@@ -106,13 +106,18 @@ class TdxModule:
 
 
 @dataclass(frozen=True, slots=True)
-class TcbInfo:
-    """TCB info of one family of platforms (FMSPC)."""
-
+class _Document:
     signed: SignedJson
     tee: TeeType
+    """The kind of the quotes that the document is about."""
     issue_date: datetime
     next_update: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TcbInfo(_Document):
+    """TCB info of one family of platforms (FMSPC)."""
+
     fmspc: bytes
     pce_id: bytes
     tcb_type: int
@@ -125,14 +130,11 @@ class TcbInfo:
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
-        signed = SignedJson.parse(document, TCB_INFO_NAME)
-        info = signed.read()
-        tee = _tee(info, {tee.tcb_info_id: tee for tee in TeeType}, TCB_INFO_VERSION)
+        info, signed, tee, dates = _opened(document, TCB_INFO_NAME, TCB_INFO_VERSION)
         return cls(
-            signed=signed,
-            tee=tee,
-            issue_date=info.date("issueDate"),
-            next_update=info.date("nextUpdate"),
+            signed,
+            tee,
+            *dates,
             fmspc=info.hexadecimal("fmspc", FMSPC_SIZE),
             pce_id=info.hexadecimal("pceId", PCE_ID_SIZE),
             tcb_type=info.integer("tcbType"),
@@ -144,14 +146,9 @@ class TcbInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class QeIdentity:
+class QeIdentity(_Document):
     """QE identity: which quoting enclave is trusted, and its TCB levels."""
 
-    signed: SignedJson
-    tee: TeeType
-    """The kind of the quotes that the quoting enclave makes."""
-    issue_date: datetime
-    next_update: datetime
     tcb_evaluation_data_number: int
     misc_select: bytes
     misc_select_mask: bytes
@@ -165,14 +162,12 @@ class QeIdentity:
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
-        signed = SignedJson.parse(document, QE_IDENTITY_NAME)
-        identity = signed.read()
-        tee = _tee(identity, {tee.qe_identity_id: tee for tee in TeeType}, QE_IDENTITY_VERSION)
+        ids = {tee.qe_identity_id: tee for tee in TeeType}
+        identity, signed, tee, dates = _opened(document, QE_IDENTITY_NAME, QE_IDENTITY_VERSION, ids)
         return cls(
-            signed=signed,
-            tee=tee,
-            issue_date=identity.date("issueDate"),
-            next_update=identity.date("nextUpdate"),
+            signed,
+            tee,
+            *dates,
             tcb_evaluation_data_number=identity.integer("tcbEvaluationDataNumber"),
             misc_select=identity.hexadecimal("miscselect", 4),
             misc_select_mask=identity.hexadecimal("miscselectMask", 4),
@@ -186,33 +181,26 @@ class QeIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationNumbers:
+class EvaluationNumbers(_Document):
     """The list of all sets of collateral that are served."""
 
-    signed: SignedJson
-    tee: TeeType
-    issue_date: datetime
-    next_update: datetime
     recovery_dates: Mapping[int, datetime]
     """Keyed by a set's TCB evaluation data number: the date of its TCB recovery."""
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
-        signed = SignedJson.parse(document, EVALUATION_NUMBERS_NAME)
-        numbers = signed.read()
-        return cls(
-            signed=signed,
-            tee=_tee(numbers, {tee.tcb_info_id: tee for tee in TeeType}, EVALUATION_NUMBERS_VERSION),
-            issue_date=numbers.date("issueDate"),
-            next_update=numbers.date("nextUpdate"),
-            recovery_dates={
-                one.integer("tcbEvaluationDataNumber"): one.date("tcbRecoveryEventDate")
-                for one in numbers.children("tcbEvalNumbers")
-            },
-        )
+        numbers, signed, tee, dates = _opened(document, EVALUATION_NUMBERS_NAME, EVALUATION_NUMBERS_VERSION)
+        sets = numbers.children("tcbEvalNumbers")
+        recoveries = {one.integer("tcbEvaluationDataNumber"): one.date("tcbRecoveryEventDate") for one in sets}
+        return cls(signed, tee, *dates, recoveries)
 
 
-def _tee(document: JsonObject, ids: Mapping[str, TeeType], version: int) -> TeeType:
+def _opened(
+    data: bytes, name: str, version: int, ids: Mapping[str, TeeType] = TeeType.__members__
+) -> tuple[JsonObject, SignedJson, TeeType, tuple[datetime, datetime]]:
+    """Return a document with the parts that each kind has. The `id` of TCB info is the TEE's name (PCS API v4)."""
+    signed = SignedJson.parse(data, name)
+    document = signed.read()
     kind = document.text("id")
     if kind not in ids:
         raise MalformedError(
@@ -227,7 +215,7 @@ def _tee(document: JsonObject, ids: Mapping[str, TeeType], version: int) -> TeeT
             error_code="unsupported-document-version",
             remedy=f"fetch version {version}, which API v4 serves",
         )
-    return ids[kind]
+    return document, signed, ids[kind], (document.date("issueDate"), document.date("nextUpdate"))
 
 
 def _tcb_level(level: JsonObject, tee: TeeType) -> TcbLevel:

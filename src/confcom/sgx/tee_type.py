@@ -10,11 +10,6 @@ class TeeType(IntEnum):
     TDX = 0x81
 
     @property
-    def tcb_info_id(self) -> str:
-        """The `id` of TCB info (PCS API v4)."""
-        return self.name
-
-    @property
     def qe_identity_id(self) -> str:
         """The `id` of the identity of the quoting enclave that makes the quotes (PCS API v4)."""
         return {TeeType.SGX: "QE", TeeType.TDX: "TD_QE"}[self]

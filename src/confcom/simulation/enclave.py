@@ -63,49 +63,30 @@ def derivation_data(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: by
 
     `cpu_svn` (16 bytes) and `key_id` (32 bytes) come from the report. The target's attributes are not masked.
     """
+    begin, enclave = (KEYSELECT_REPORT, target.flags, target.xfrm), (OWNER_EPOCH, target.mr_enclave, cpu_svn)
     if key_format is ReportKeyFormat.LEGACY:
-        return _LEGACY.pack(
-            KEYSELECT_REPORT, target.flags, target.xfrm, OWNER_EPOCH, target.mr_enclave, cpu_svn, key_id
-        )
-    return _CURRENT.pack(
-        KEYSELECT_REPORT,
-        target.flags,
-        target.xfrm,
-        target.misc_select,
-        OWNER_EPOCH,
-        target.mr_enclave,
-        cpu_svn,
-        target.config_svn,
-        target.config_id,
-        key_id,
-    )
+        return _LEGACY.pack(*begin, *enclave, key_id)
+    return _CURRENT.pack(*begin, target.misc_select, *enclave, target.config_svn, target.config_id, key_id)
 
 
 def report_key(key_format: ReportKeyFormat, target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> bytes:
     """Derive the 16-byte key that authenticates a report for `target`."""
-    return ReportMac(BASE_REPORT_KEY)(derivation_data(key_format, target, cpu_svn, key_id))
+    return report_mac(CMAC(AES(BASE_REPORT_KEY)), derivation_data(key_format, target, cpu_svn, key_id))
 
 
-class ReportMac:
-    """Computes AES-128-CMACs with one 16-byte key and one cipher, whose set-up costs as much as two MACs."""
-
-    __slots__ = ("_cmac",)
-
-    def __init__(self, key: bytes) -> None:
-        self._cmac = CMAC(AES(key))
-
-    def __call__(self, body: bytes) -> bytes:
-        cmac = self._cmac.copy()
-        cmac.update(body)
-        return cmac.finalize()
+def report_mac(keyed: CMAC, body: bytes) -> bytes:
+    """Return the AES-128-CMAC of a body. `keyed` stays usable: its set-up with the key costs as much as two MACs."""
+    cmac = keyed.copy()
+    cmac.update(body)
+    return cmac.finalize()
 
 
-_Macs = tuple[tuple[ReportKeyFormat, ReportMac], ...]
-"""Pairs of a layout and the MAC function with that layout's report key."""
+_Macs = tuple[tuple[ReportKeyFormat, CMAC], ...]
+"""Pairs of a layout and the CMAC with that layout's report key."""
 
 
 def _macs(target: TargetInfo, cpu_svn: bytes, key_id: bytes) -> _Macs:
-    return tuple((form, ReportMac(report_key(form, target, cpu_svn, key_id))) for form in ReportKeyFormat)
+    return tuple((form, CMAC(AES(report_key(form, target, cpu_svn, key_id)))) for form in ReportKeyFormat)
 
 
 class ReportRejectedError(ConfcomError):
@@ -219,7 +200,7 @@ class ReportChecker:
         if report.key_id != SIMULATION_KEY_ID:
             macs = _macs(self.target, report.cpu_svn, report.key_id)
         for key_format, mac in macs:
-            if compare_digest(mac(report.encoded_body), report.mac):
+            if compare_digest(report_mac(mac, report.encoded_body), report.mac):
                 return key_format
         raise ReportRejectedError(
             "the report's MAC does not fit",
@@ -230,13 +211,9 @@ class ReportChecker:
 
 
 def sign_report(
-    body: ReportBody,
-    target_info: TargetInfo,
-    *,
-    key_format: ReportKeyFormat = ReportKeyFormat.CURRENT,
-    key_id: bytes = SIMULATION_KEY_ID,
+    body: ReportBody, target_info: TargetInfo, *, key_format: ReportKeyFormat = ReportKeyFormat.CURRENT
 ) -> Report:
     """Append KEYID and MAC to a report body, as the SDK's simulated EREPORT does."""
-    key = report_key(key_format, target_info, body.cpu_svn, key_id)
+    key = report_key(key_format, target_info, body.cpu_svn, SIMULATION_KEY_ID)
     encoded = body.encode()
-    return Report(encoded, key_id, ReportMac(key)(encoded))
+    return Report(encoded, SIMULATION_KEY_ID, report_mac(CMAC(AES(key)), encoded))

@@ -5,6 +5,7 @@ Unlike in Intel's PKI, every name and a comment in every certificate say that th
 start issues the PKI anew, with the same bytes, and checks its names, so that no name claims to be Intel's.
 """
 
+import functools
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, unique
@@ -46,12 +47,6 @@ _SERIAL_NUMBER_BYTES = 19
 
 _IA5_STRING = 0x16
 _COMMENT = x509.UnrecognizedExtension(marks.NS_COMMENT_OID, der_element(_IA5_STRING, marks.NS_COMMENT.encode()))
-
-
-class IntelNameError(MalformedError):
-    """A certificate of a simulated platform has a name that does not declare the simulation."""
-
-    error_code = "not-named-simulated"
 
 
 @unique
@@ -106,87 +101,74 @@ def issue_pki(
     Certificates are valid from 24 h before `now`, which has a time zone. The seed is 32 random bytes. A
     Platform CA's PCK certificate also has a platform instance id and a configuration.
     """
-    factory = _CertificateFactory(seed, now - BACKDATE)
+    certify = functools.partial(_certify, seed, now - BACKDATE)
     platform_ca = ca_type is PckCaType.PLATFORM
-    root = factory.certify("root", "SGX Root CA", None, ROOT_CRL_URL, ca_path_length=1)
+    root = certify("root", "SGX Root CA", None, ca_path_length=1)
     pck_ca_name = f"SGX PCK {ca_type.value.capitalize()} CA"
-    pck_ca = factory.certify("pck-ca", pck_ca_name, root, ROOT_CRL_URL, ca_path_length=0)
-    tcb_signer = factory.certify("tcb-signer", "SGX TCB Signing", root, ROOT_CRL_URL)
+    pck_ca = certify("pck-ca", pck_ca_name, root, ca_path_length=0)
+    tcb_signer = certify("tcb-signer", "SGX TCB Signing", root)
     pck_extension = _pck_extension(seed, node, fmspc, platform_ca=platform_ca).encode()
     extension = x509.UnrecognizedExtension(SGX_EXTENSION_OID, pck_extension)
     pck_role = f"pck of node {node}" if node else "pck"
-    pck = factory.certify(pck_role, "SGX PCK Certificate", pck_ca, PCK_CRL_URL, sgx_extension=extension)
+    pck = certify(pck_role, "SGX PCK Certificate", pck_ca, crl_url=PCK_CRL_URL, sgx_extension=extension)
     return Pki(root, pck_ca, tcb_signer, pck)
 
 
 def simulated_name(common_name: str) -> x509.Name:
     """Return a name for a simulated certificate; verifiers find `common_name` in it, such as `SGX Root CA`."""
-    return x509.Name(
-        [
-            x509.NameAttribute(
-                NameOID.COMMON_NAME, f"{marks.COMMON_NAME_PREFIX}{common_name}{marks.COMMON_NAME_SUFFIX}"
-            ),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, marks.ORGANIZATION),
-            x509.NameAttribute(NameOID.COUNTRY_NAME, marks.COUNTRY),
-        ]
-    )
+    marked = f"{marks.COMMON_NAME_PREFIX}{common_name}{marks.COMMON_NAME_SUFFIX}"
+    oids = (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME, NameOID.COUNTRY_NAME)
+    return x509.Name(list(map(x509.NameAttribute, oids, (marked, marks.ORGANIZATION, marks.COUNTRY))))
 
 
 def sign_certificate(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     certificate = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
     for name in (certificate.subject, certificate.issuer):
         if not marks.has_simulated_name(name):
-            raise IntelNameError(
+            raise MalformedError(
                 f"a certificate with the name {name.rfc4514_string()} is refused",
+                error_code="not-named-simulated",
                 why="every name of a simulated platform must say that it is simulated and not Intel's",
                 remedy="name it with confcom.simulation.pki.simulated_name",
             )
     return certificate
 
 
-@dataclass(frozen=True, slots=True)
-class _CertificateFactory:
-    seed: bytes = field(repr=False)
-    not_before: datetime
-
-    def certify(
-        self,
-        role: str,
-        name: str,
-        issuer: CertifiedKey | None,
-        crl_url: str,
-        *,
-        ca_path_length: int | None = None,
-        sgx_extension: x509.UnrecognizedExtension | None = None,
-    ) -> CertifiedKey:
-        """Issue a certificate; its key and its serial number are derived from its role."""
-        key = derive_private_key(self.seed, role)
-        subject = simulated_name(name)
-        authority_key = issuer.private_key if issuer else key
-        serial = int.from_bytes(derive_bytes(self.seed, f"serial number of {role}", _SERIAL_NUMBER_BYTES), "big")
-        point = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url)], None, None, None)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer.certificate.subject if issuer else subject)
-            .public_key(key.public_key())
-            .serial_number(serial | 1 << (8 * _SERIAL_NUMBER_BYTES - 1))
-            .not_valid_before(self.not_before)
-            .not_valid_after(self.not_before + CERTIFICATE_VALIDITY)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
-            )
-            .add_extension(x509.CRLDistributionPoints([point]), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(_key_usage(ca=ca_path_length is not None), critical=True)
-            .add_extension(
-                x509.BasicConstraints(ca=ca_path_length is not None, path_length=ca_path_length), critical=True
-            )
-            .add_extension(_COMMENT, critical=False)
-        )
-        if sgx_extension is not None:
-            builder = builder.add_extension(sgx_extension, critical=False)
-        return CertifiedKey(sign_certificate(builder, authority_key), key)
+def _certify(
+    seed: bytes,
+    not_before: datetime,
+    role: str,
+    name: str,
+    issuer: CertifiedKey | None,
+    *,
+    crl_url: str = ROOT_CRL_URL,
+    ca_path_length: int | None = None,
+    sgx_extension: x509.UnrecognizedExtension | None = None,
+) -> CertifiedKey:
+    """Issue a certificate; its key and its serial number are derived from its role."""
+    key = derive_private_key(seed, role)
+    subject = simulated_name(name)
+    authority_key = issuer.private_key if issuer else key
+    serial = int.from_bytes(derive_bytes(seed, f"serial number of {role}", _SERIAL_NUMBER_BYTES), "big")
+    point = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url)], None, None, None)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(serial | 1 << (8 * _SERIAL_NUMBER_BYTES - 1))
+        .not_valid_before(not_before)
+        .not_valid_after(not_before + CERTIFICATE_VALIDITY)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
+        .add_extension(x509.CRLDistributionPoints([point]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(_key_usage(ca=ca_path_length is not None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=ca_path_length is not None, path_length=ca_path_length), critical=True)
+        .add_extension(_COMMENT, critical=False)
+    )
+    if sgx_extension is not None:
+        builder = builder.add_extension(sgx_extension, critical=False)
+    return CertifiedKey(sign_certificate(builder, authority_key), key)
 
 
 def _pck_extension(seed: bytes, node: str, fmspc: bytes, *, platform_ca: bool) -> PckExtension:

@@ -124,8 +124,6 @@ class QuotingEnclave:
     pub_key_id: bytes
     """SHA-256 of attestation public key and authentication data; the QE's report contains it."""
     header: bytes
-    signature_data_size: bytes
-    """The length field between the signed part and the signature data."""
     after_signature: bytes
     """The quote's bytes from the attestation key to the end; they are the same in every quote."""
 
@@ -141,7 +139,6 @@ class QuotingEnclave:
             attestation_key,
             signature_data.pub_key_id,
             header.encode(),
-            (SIGNATURE_SIZE + len(after_signature)).to_bytes(_SIZE_FIELD, "little"),
             after_signature,
         )
 
@@ -163,7 +160,8 @@ class QuotingEnclave:
         key_format = self.checker.check(report)
         signed_part = self.header + report.encoded_body
         signature = sign(self.attestation_key, signed_part)
-        quote = b"".join((signed_part, self.signature_data_size, signature, self.after_signature))
+        size = (SIGNATURE_SIZE + len(self.after_signature)).to_bytes(_SIZE_FIELD, "little")
+        quote = b"".join((signed_part, size, signature, self.after_signature))
         if qe_report_info is None:
             return quote, None
         qe_report = self.enclave.create_report(

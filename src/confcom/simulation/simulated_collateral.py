@@ -168,7 +168,7 @@ def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging, tee: Te
         {"tcbEvaluationDataNumber": number, "tcbRecoveryEventDate": date, "tcbDate": date}
         for number, date in zip(staging.numbers, dates, strict=True)
     ]
-    document = _document(tee.tcb_info_id, EVALUATION_NUMBERS_VERSION, validity, tcbEvalNumbers=sets)
+    document = _document(tee.name, EVALUATION_NUMBERS_VERSION, validity, tcbEvalNumbers=sets)
     return sign_document(EVALUATION_NUMBERS_NAME, document, pki.tcb_signer.private_key)
 
 
@@ -218,7 +218,7 @@ def tcb_info(
         levels.insert(0, _level(newer, validity.issue_date, TcbStatus.UP_TO_DATE))
         module_svn, module_date = _RAISED_MODULE_SVN, validity.issue_date
     return _document(
-        tee.tcb_info_id,
+        tee.name,
         TCB_INFO_VERSION,
         validity,
         fmspc=fmspc.hex().upper(),

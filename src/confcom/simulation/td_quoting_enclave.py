@@ -11,7 +11,7 @@ from confcom.sgx.td_report import TdReport10
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.keys import sign
 from confcom.simulation.pki import Pki
-from confcom.simulation.quoting_enclave import DEFAULT_TD_QE_IDENTITY, QuotingEnclaveIdentity, certify_attestation_key
+from confcom.simulation.quoting_enclave import DEFAULT_TD_QE_IDENTITY, certify_attestation_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class TdQuotingEnclave:
     """The signature data of every quote; instead of the quote's signature it has zeros."""
 
     @classmethod
-    def load(cls, seed: bytes, pki: Pki, identity: QuotingEnclaveIdentity = DEFAULT_TD_QE_IDENTITY) -> Self:
-        return cls(*certify_attestation_key(seed, pki, identity))
+    def load(cls, seed: bytes, pki: Pki) -> Self:
+        return cls(*certify_attestation_key(seed, pki, DEFAULT_TD_QE_IDENTITY))
 
     def quote(self, report: TdReport10) -> bytes:
         """Sign a TD report unchanged: in version 4 if it is of TDX 1.0, otherwise in version 5.

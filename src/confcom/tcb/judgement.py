@@ -96,7 +96,7 @@ def judge(svns: Svns, documents: CollateralDocuments) -> Judgement:
     return Judgement(
         tcb.status if tcb else None,
         info.tcb_evaluation_data_number,
-        tcb.platform.date if tcb else None,
+        tcb.levels[0].date if tcb else None,
         documents.expires,
         tcb.advisory_ids if tcb else (),
         tuple(dict.fromkeys(shortages)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
@@ -261,8 +261,7 @@ RTMRS: Final = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 
 def _plain(claims: SgxClaims | TdxClaims) -> dict[str, object]:
-    values = {field.name: getattr(claims, field.name) for field in fields(claims)}
-    return {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in asdict(claims).items()}
 
 
 class TeeClaims(Protocol):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
+from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote, QuoteFrame, require_sgx, tee_of
 from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import TcbStatus
@@ -230,6 +231,7 @@ def verify_quote(
         return Verdict(kind, platform, tuple(checks), tcb_status=status, marks=names)
     assert usable is not None
     assert tcb is not None
+    assert isinstance(certification.extension, PckExtension)  # else collateral-platform failed
     checks += authorisation.recency_checks(usable.documents, policy, now)
     checks += authorisation.platform_id_check(certification.extension, policy)
     checks += _policy_checks(platform, claims, tcb, policy, now)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from confcom.errors import MalformedError
-from confcom.sgx.certificates import is_self_issued, load_certificate, name_text
+from confcom.sgx.certificates import common_name, is_self_issued, load_certificate, name_text
 from confcom.sgx.certification import UNREADABLE_X509
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import Quote
@@ -111,12 +111,6 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
     except (InvalidSignature, *UNREADABLE_X509):
         return False
     return True
-
-
-def common_name(name: x509.Name) -> str:
-    """Return a name's common name; empty if there is none, or several, which verifiers could read differently."""
-    values = [attribute.value for attribute in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
-    return str(values[0]) if len(values) == 1 else ""
 
 
 def pck_ca(name: x509.Name) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from confcom.errors import MalformedError
 from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.simulation_marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
@@ -17,7 +16,7 @@ from confcom.verify.checks.tcb_level import PlatformTcb, quote_status
 from confcom.verify.policy import Policy
 from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import Platform
-from confcom.verify.verdict import Check, SgxClaims, TeeClaims, VerdictKind, failed_by, judged, passed, utc_text
+from confcom.verify.verdict import Check, SgxClaims, TeeClaims, VerdictKind, judged, passed, utc_text
 
 
 def enclave_checks(claims: SgxClaims, policy: SgxPolicy) -> Iterator[Check]:
@@ -78,12 +77,9 @@ def platform_check(platform: Platform, policy: Policy) -> Check:
     return refused(required, platform, why, code="platform")
 
 
-def platform_id_check(extension: PckExtension | MalformedError, policy: Policy) -> Iterator[Check]:
+def platform_id_check(extension: PckExtension, policy: Policy) -> Iterator[Check]:
     """Check that the quote was made on one of the policy's machines, if the policy names machines."""
     if policy.platforms is None:
-        return
-    if isinstance(extension, MalformedError):
-        yield failed_by("a PCK certificate that names its platform", extension, code="platform-id")
         return
     ids = [extension.ppid, *([extension.platform_instance_id] if extension.platform_instance_id else [])]
     found = f"PPID {extension.ppid.hex()}, platform instance id {ids[1].hex() if ids[1:] else '(none)'}"
@@ -106,9 +102,9 @@ def recency_checks(collateral: CollateralDocuments, policy: Policy, now: datetim
 
 
 def tcb_check(tcb: PlatformTcb, policy: Policy, now: datetime) -> Check:
-    """Check that the policy accepts the TCB status."""
     status, grace = _status_in_grace(tcb, policy, now)
-    accepted, why = _accepted_statuses(policy), "known weaknesses of this platform are not fixed"
+    accepted = " or ".join(sorted(policy.accepted_tcb_statuses)) or "no status: the policy accepts none"
+    why = "known weaknesses of this platform are not fixed"
     if status in policy.accepted_tcb_statuses:
         return passed(accepted, tcb.status, grace, code="tcb-status")
     return refused(accepted, tcb.status, f"{why}; {grace}" if grace else why, code="tcb-status")
@@ -141,11 +137,6 @@ _NOT_OUT_OF_DATE = {
     TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED: TcbStatus.CONFIGURATION_NEEDED,
 }
 """The status that counts during a platform's grace period, keyed by the platform's out-of-date status."""
-
-
-def _accepted_statuses(policy: Policy) -> str:
-    accepted = sorted(policy.accepted_tcb_statuses)
-    return " or ".join(accepted) if accepted else "no status: the policy accepts none"
 
 
 def _advisories(policy: Policy) -> str:
@@ -193,7 +184,6 @@ _POLICY_OF: Final = {
 
 
 def tee_check(tee: TeeType, policy: Policy) -> Check:
-    """Check that the quote is of the policy's TEE."""
     why = "" if tee is policy.tee else f"the policy is one of {policy.tee.name}; this quote needs {_POLICY_OF[tee]}"
     return compared(f"a quote of {policy.tee.name}", tee.name, why, code="tee", holds=not why)
 

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from cryptography import x509
 
 from confcom.errors import MalformedError
-from confcom.sgx.certificates import name_text
+from confcom.sgx.certificates import common_name, name_text
 from confcom.sgx.collateral_bundle import CollateralDocuments
-from confcom.sgx.pck.chain import PckChain, common_name, is_issued_by, is_signed_by
+from confcom.sgx.pck.chain import PckChain, is_issued_by, is_signed_by
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.tee_type import TeeType
 from confcom.verify.checks.revocation import is_crl_of
@@ -76,13 +76,13 @@ def platform_match_check(
 
 def evaluation_check(collateral: CollateralDocuments) -> Check:
     """Check that TCB info and QE identity belong to one TCB recovery; dcap-qvl accepts a mixed pair."""
-    documents = (collateral.tcb_info, collateral.qe_identity)
-    tcb_info, qe_identity = (document.tcb_evaluation_data_number for document in documents)
+    tcb_info = collateral.tcb_info.tcb_evaluation_data_number
+    qe_identity = collateral.qe_identity.tcb_evaluation_data_number
     required = "TCB info and QE identity with the same evaluation number"
     found = f"TCB info {tcb_info}, QE identity {qe_identity}"
     why = "each is judged by another TCB recovery; fetch both at once, with the same `update`"
-    same = tcb_info == qe_identity
-    return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-evaluation", holds=same)
+    holds = tcb_info == qe_identity
+    return judged(required, found, why, VerdictKind.UNUSABLE, code="collateral-evaluation", holds=holds)
 
 
 def signers_check(collateral: CollateralDocuments, trusted_root: x509.Certificate) -> Check:

@@ -53,13 +53,10 @@ class Appraiser:
         self._root_der = root_der
         self._collateral = collateral
         self._signed = documents.tcb_info.signed, documents.qe_identity.signed
-        self._prepared: object = None
-        """dcap-qvl's object for the collateral; None before the first appraisal."""
 
     def appraise(self, quote: bytes, now: datetime) -> Appraisal | Rejection:
         """Verify a quote at `now`, a time that `require_instant` returned."""
-        dcap_qvl = load_dcap_qvl()
-        collateral = self._prepared = self._prepared or self._prepare(dcap_qvl)
+        dcap_qvl, collateral = load_dcap_qvl(), self._prepared
         try:
             # This function applies no policy of dcap-qvl, and its errors give the cause below the outermost context.
             report = dcap_qvl.verify_with_root_ca(quote, collateral, self._root_der, int(now.timestamp()))
@@ -67,9 +64,10 @@ class Appraiser:
         except ValueError as error:
             return Rejection(str(error).removeprefix("Verification failed: "))
 
-    def _prepare(self, dcap_qvl: ModuleType) -> object:
+    @functools.cached_property
+    def _prepared(self) -> object:
         collateral, (tcb_info, qe_identity) = self._collateral, self._signed
-        return dcap_qvl.QuoteCollateralV3(
+        return load_dcap_qvl().QuoteCollateralV3(
             pck_crl_issuer_chain=collateral.pck_crl_issuer_chain.decode(),
             root_ca_crl=collateral.root_ca_crl,
             pck_crl=collateral.pck_crl,

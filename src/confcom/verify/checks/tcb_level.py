@@ -6,7 +6,7 @@ TD again, as in Intel's QVL.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 from confcom.sgx.pck.extension import MAX_COMPONENT_SVN
@@ -38,22 +38,15 @@ class TdxModuleReport(NamedTuple):
 class PlatformTcb:
     """The TCB levels of a platform and its quoting enclave, and the status and advisories of their quotes."""
 
-    platform: TcbLevel
-    """In TDX, the level of platform and TDX module at the TD's launch together."""
+    levels: tuple[TcbLevel, ...]
+    """The platform's level; in TDX, those with the module that launched the TD, and with the one that runs if known."""
     quoting_enclave: TcbLevel
     status: TcbStatus
     """The status of platform and quoting enclave together."""
     advisory_ids: tuple[str, ...]
     """Advisories of both levels, the platform's first, each once."""
-    current: TcbLevel | None = None
-    """The level of the platform and of the TDX module that runs now; None if the report does not say which runs."""
-    without_module: tuple[TcbStatus, ...] = field(default=(), compare=False)
-    """The platform's statuses at the launch and now, without the TDX module."""
-
-    @property
-    def levels(self) -> tuple[TcbLevel, ...]:
-        """The platform's levels at the launch and now."""
-        return (self.platform,) if self.current is None else (self.platform, self.current)
+    without_module: tuple[TcbStatus, ...]
+    """The statuses of `levels` without the TDX module."""
 
 
 def converged(platform: TcbStatus, component: TcbStatus) -> TcbStatus:
@@ -93,15 +86,10 @@ def platform_tcb(
     found = [pair for pair in platform if pair is not None]
     if quoting_enclave is None or len(found) < len(platform):
         return None
-    launch, *rest = (level for level, _ in found)
-    return PlatformTcb(
-        launch,
-        quoting_enclave,
-        quote_status(tuple(level.status for level, _ in found), quoting_enclave.status),
-        tuple(dict.fromkeys((*launch.advisory_ids, *quoting_enclave.advisory_ids))),
-        rest[0] if rest else None,
-        tuple(status for _, status in found),
-    )
+    levels, without_module = zip(*found, strict=True)
+    status = quote_status(tuple(level.status for level in levels), quoting_enclave.status)
+    advisory_ids = tuple(dict.fromkeys((*levels[0].advisory_ids, *quoting_enclave.advisory_ids)))
+    return PlatformTcb(levels, quoting_enclave, status, advisory_ids, without_module)
 
 
 def _platform_level(tcb_info: TcbInfo, own: tuple[int, ...], svns: bytes) -> tuple[TcbLevel, TcbStatus] | None:

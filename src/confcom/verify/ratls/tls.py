@@ -170,12 +170,8 @@ def connect(
         ) from error
 
 
-class RatlsTransport(httpx2.HTTPTransport):
-    """A transport for `httpx2.Client` that connects to verified peers only.
-
-    If the peer is not verified, a request raises NotVerifiedError and is not sent. URLs must begin with
-    https. The arguments are those of `verify_certificate`. The peer is verified once per connection.
-    """
+class _Transport:
+    """The constructor of both transports."""
 
     def __init__(
         self,
@@ -186,7 +182,16 @@ class RatlsTransport(httpx2.HTTPTransport):
         *,
         nonce: bytes | None = None,
     ) -> None:
-        super().__init__(verify=client_context(policy, collateral, root, now, nonce=nonce), trust_env=False)
+        context = client_context(policy, collateral, root, now, nonce=nonce)
+        super().__init__(verify=context, trust_env=False)  # type: ignore[call-arg] # of httpx2's transport
+
+
+class RatlsTransport(_Transport, httpx2.HTTPTransport):
+    """A transport for `httpx2.Client` that connects to verified peers only.
+
+    If the peer is not verified, a request raises NotVerifiedError and is not sent. URLs must begin with
+    https. The arguments are those of `verify_certificate`. The peer is verified once per connection.
+    """
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send the request over TLS; refuse a URL without https."""
@@ -194,23 +199,12 @@ class RatlsTransport(httpx2.HTTPTransport):
         return super().handle_request(request)
 
 
-class AsyncRatlsTransport(httpx2.AsyncHTTPTransport):
+class AsyncRatlsTransport(_Transport, httpx2.AsyncHTTPTransport):
     """`RatlsTransport` for `httpx2.AsyncClient`.
 
     Verification blocks the event loop for about a millisecond with prepared collateral, and for about 4 ms without; a
     function for collateral blocks the loop too.
     """
-
-    def __init__(
-        self,
-        policy: Policy,
-        collateral: CollateralInput,
-        root: TrustedRoot | KnownRoot | None = None,
-        now: datetime | None = None,
-        *,
-        nonce: bytes | None = None,
-    ) -> None:
-        super().__init__(verify=client_context(policy, collateral, root, now, nonce=nonce), trust_env=False)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send the request over TLS; refuse a URL without https."""
