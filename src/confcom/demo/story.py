@@ -50,12 +50,8 @@ CHANGE_PROGRAM = (
     f'q[{REPORT_DATA_OFFSET}] ^= 1; open(sys.argv[2], "wb").write(q)'
 )
 
-VERDICTS = {
-    ExitCode.OK: "verified",
-    ExitCode.NOT_AUTHORISED: "authentic-not-authorised",
-    ExitCode.NOT_AUTHENTIC: "not-authentic",
-    ExitCode.UNUSABLE: "unusable",
-}
+VERDICTS = (ExitCode.OK, ExitCode.NOT_AUTHORISED, ExitCode.NOT_AUTHENTIC, ExitCode.UNUSABLE)
+"""The exit codes with which `confcom verify` prints a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,10 +320,10 @@ async def verification(demo: Demo, report: StepReport) -> None:
         command = ["confcom", "verify", str(file), "--root", root, "--collateral", str(trust / "collateral")]
         command += ["--mrenclave", mrenclave, "--report-data", challenge, *policy]
         code, verdict = await demo.run(report, *command, accept=VERDICTS)
-        if code != expected:
+        if code != expected or "kind" not in verdict:
             failed = (check for check in verdict.get("checks", ()) if check.get("status") == "failed")
             raise StepError(
-                f"{title}: the verdict is {verdict.get('kind')} where {VERDICTS[expected]} is right",
+                f"{title}: the verdict is {verdict.get('kind')} ({code}) where exit code {expected} is right",
                 error_code="verdict-differs",
                 why="; ".join(f"{check['name']}: {check['why']}" for check in failed),
             )
@@ -348,9 +344,9 @@ async def verification(demo: Demo, report: StepReport) -> None:
             error_code="simulated-taken-for-genuine",
         )
     report.say(f"{'what is verified':<32}{'verdict':<26}exit code")
-    for title, code, _ in verdicts:
-        report.say(f"{title:<32}{VERDICTS[code]:<26}{code}")
-    report.data.update(verified=verdicts[0][2], verdicts={title: VERDICTS[code] for title, code, _ in verdicts})
+    for title, code, verdict in verdicts:
+        report.say(f"{title:<32}{verdict['kind']:<26}{code}")
+    report.data.update(verified=verdicts[0][2], verdicts={title: verdict["kind"] for title, _, verdict in verdicts})
 
 
 async def pending_then_runs(demo: Demo, report: StepReport) -> None:

@@ -42,10 +42,6 @@ def expired(things: Collection[KubernetesObject]) -> tuple[KubernetesObject, ...
     return tuple(filter(is_expired, things))
 
 
-def labelled(name: str, namespace: str, seconds: int) -> KubernetesObject:
-    return {"name": name, "namespace": namespace, "labels": {TEST_LABEL: str(seconds)}}
-
-
 def namespace_manifest(name: str, seconds: int, chosen: Sequence[Target]) -> KubernetesObject:
     level = "restricted" if all(target.mounts_aesmd for target in chosen) else PRIVILEGED  # for a hostPath
     labels = {TEST_LABEL: str(seconds), ENFORCE_LABEL: level}

@@ -162,7 +162,9 @@ class _Run:
         """Start the Pods in turn, and yield each node's result."""
         waiting = deque(enumerate(self._chosen))
         yield from self._start(waiting)
-        self._remove_expired()
+        kind, namespace = (POD, self._namespace) if self._request.namespace else (NAMESPACE, "")
+        for left in pod.expired([*self._api.list(kind, namespace)]):
+            self._api.delete(kind, name_of(left), namespace)
         while waiting or self._running:
             yield from self._start(waiting)
             if self._running:
@@ -170,21 +172,16 @@ class _Run:
                 yield from self._late()
             self._add_on.sleep(PAUSE_SECONDS)
 
-    def _remove_expired(self) -> None:
-        kind, namespace = (POD, self._namespace) if self._request.namespace else (NAMESPACE, "")
-        for left in pod.expired([*self._api.list(kind, namespace)]):
-            self._api.delete(kind, name_of(left), namespace)
-
     def _start(self, waiting: deque[tuple[int, Target]]) -> Iterator[NodeResult]:
         while waiting and len(self._running) < MAX_PODS:
             index, target = waiting[0]
             name, challenge = f"{self._name}-{index}", secrets.token_bytes(CHALLENGE_SIZE)
-            labels = pod.labelled(name, self._namespace, self._seconds)
+            metadata = {"name": name, "namespace": self._namespace, "labels": {pod.TEST_LABEL: str(self._seconds)}}
             spec = pod.pod_spec(target, challenge, image=self._request.image, timeout=self._request.timeout)
             others = bool(self._running)
             self._running[name] = _Running(target, challenge, self._add_on.clock() + self._request.timeout)
             try:
-                self._api.create({"apiVersion": "v1", "kind": "Pod", "metadata": labels, "spec": spec})
+                self._api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
             except (ForbiddenError, RefusedError) as error:
                 del self._running[name]
                 if others or self._add_on.clock() < self._settled:
