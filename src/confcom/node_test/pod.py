@@ -55,7 +55,7 @@ def pod_spec(target: Target, challenge: bytes, *, image: str, timeout: int) -> K
     """
     names, template = target.node.resources, target.template
     helper = next(iter(listing(template, "containers")), {})
-    own = bool(image) and not target.kind.simulated
+    own = bool(image) and not target.simulated
     sample = ["python", "-m", "confcom.sample_workload", "--print-result"]
     term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [target.node.name]}]}
     volume = {"name": "aesmd", "hostPath": {"path": AESM_DIRECTORY, "type": "Directory"}}
@@ -63,7 +63,7 @@ def pod_spec(target: Target, challenge: bytes, *, image: str, timeout: int) -> K
         "name": "test",
         "image": image if own else text(helper, "image"),
         "imagePullPolicy": text(helper, "imagePullPolicy") or "IfNotPresent",
-        "command": [] if own else [*sample, *(["--no-quote"] if not target.kind.simulated else [])],
+        "command": [] if own else [*sample, *(["--no-quote"] if not target.simulated else [])],
         "env": [
             {"name": "CONFCOM_CHALLENGE", "value": challenge.hex()},
             {"name": "SGX_AESM_ADDR", "value": "1"},

@@ -118,7 +118,7 @@ class _Run:
         self._settled = add_on.clock() + SETTLE_SECONDS
         self._trusts = {} if request.trust is None else {request.trust.simulated: request.trust}
         """Trust in quotes of simulated nodes (True) and of hardware nodes (False), as far as needed."""
-        reads_root = any(target.kind.simulated for target in chosen) and True not in self._trusts
+        reads_root = any(target.simulated for target in chosen) and True not in self._trusts
         if lacking := denied(self._api, self._permissions(reads_root=reads_root)):
             why = f"not allowed: {'; '.join(map(str, lacking))}"
             remedy = "ask for them (docs/how-to/test-a-cluster.md), or give --namespace-for-test, --root, --collateral"
@@ -186,7 +186,7 @@ class _Run:
                 del self._running[name]
                 if others or self._add_on.clock() < self._settled:
                     return
-                yield NodeResult(target.node.name, target.kind.simulated, cause=Cause.of(error, code="pod-refused"))
+                yield NodeResult(target.node.name, target.simulated, cause=Cause.of(error, code="pod-refused"))
             waiting.popleft()
 
     def _watch(self, waiting: deque[tuple[int, Target]]) -> Iterator[NodeResult]:
@@ -221,7 +221,7 @@ class _Run:
 
     def _result(self, one: _Running, log: ProgramLog | None = None, cause: Cause | None = None) -> NodeResult:
         name, epc, log = one.target.node.name, outcome.has_epc(one.last), log or ProgramLog()
-        return NodeResult(name, one.target.kind.simulated, epc, log.device, log.quote_ms, cause=cause)
+        return NodeResult(name, one.target.simulated, epc, log.device, log.quote_ms, cause=cause)
 
     def _outcome(self, one: _Running) -> NodeResult:
         if cause := outcome.failure(one.last):
@@ -230,7 +230,7 @@ class _Run:
             text = self._api.log(name_of(one.last), self._namespace, first_bytes=MAX_LOG_BYTES)
         except ClusterAccessError as error:
             return self._result(one, cause=Cause.of(error, code="log-not-read"))
-        log, trust, now = ProgramLog.parse(text), self._trusts.get(one.target.kind.simulated), self._add_on.now()
+        log, trust, now = ProgramLog.parse(text), self._trusts.get(one.target.simulated), self._add_on.now()
         if cause := outcome.program_failure(log, outcome.exit_code(one.last) or 0, needs_quote=trust is not None):
             return self._result(one, log, cause)
         if trust is None:
