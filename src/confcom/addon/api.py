@@ -1,7 +1,5 @@
 """A client of the API server: lightkube, connected to the socket of `kubectl proxy` (confcom.addon.login)."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

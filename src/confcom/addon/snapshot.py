@@ -3,8 +3,6 @@
 To save memory, each node and Pod is parsed as it arrives: 5,000 nodes and 20,000 Pods are 200 MB of JSON.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures

@@ -1,7 +1,5 @@
 """Compute the add-on's status from a snapshot: a row for each node, the problems, and the notes. Pure."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

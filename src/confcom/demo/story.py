@@ -1,7 +1,5 @@
 """The demo's six steps in their order, and a report for each step."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import binascii

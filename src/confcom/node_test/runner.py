@@ -1,7 +1,5 @@
 """One run of `confcom test`: reads and rights, then at most 50 Pods at a time, one watch, and the results."""
 
-from __future__ import annotations
-
 import contextlib
 import secrets
 from collections import deque

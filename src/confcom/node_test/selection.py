@@ -1,7 +1,5 @@
 """The nodes that quote helpers select, their kinds, and which of these nodes a run tests. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

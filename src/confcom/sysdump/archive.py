@@ -1,7 +1,5 @@
 """The content of the dump's archive: named texts within limits, and what was not read. Pure."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import re

@@ -1,7 +1,5 @@
 """Reads a cluster's add-on with the user's permissions, and writes the archive: whole, or not at all."""
 
-from __future__ import annotations
-
 import heapq
 import platform
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """One run of `confcom tcb`: the nodes of a cluster, or the machines of quotes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
