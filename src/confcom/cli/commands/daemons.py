@@ -1,17 +1,14 @@
 """The commands that run daemons in the foreground. All arguments go to the daemon's own parser."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-if TYPE_CHECKING:
-    from confcom.daemon.settings import SettingsParser
+from confcom.daemon.settings import SettingsParser
 
 _PATH_KINDS = {"DIR": "dir", "PATH": "file"}
 """Keyed by a flag's metavar: the type of completion in click's completion scripts."""
