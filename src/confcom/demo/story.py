@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import os
 import time
@@ -280,7 +279,7 @@ async def quote_out_of_process(demo: Demo, report: StepReport) -> None:
         else:
             report.say(f"| {printable(line)}", detail=not line.startswith(SHOWN_OUTPUT))
     quote = b""
-    with contextlib.suppress(binascii.Error):
+    with contextlib.suppress(ValueError):
         quote = base64.b64decode(encoded, validate=True)
     if not quote:
         raise StepError("the container printed no quote", error_code="no-quote", why=pod.output()[-300:])
