@@ -189,8 +189,6 @@ def _with_pods(
 
 @dataclass(frozen=True, slots=True)
 class _ProbePages:
-    """Reads probe pages of several ready daemons at once."""
-
     cluster: Cluster
     pool: futures.Executor
     reads: OptionalReads
@@ -211,7 +209,6 @@ class _ProbePages:
         return {node: one for node, one in found.items() if one.accounting.kind and one.epc.mib}
 
     def roots(self, snapshot: Snapshot, secret: str, now: datetime) -> RootFacts:
-        """Return the Secret's root, and the roots of quote helpers and the PCS that mount the Secret."""
         workloads = (*snapshot.daemon_sets, *snapshot.deployments.values())
         mounting = [workload for workload in workloads if secret_name([workload]) == secret]
         owners = {workload.name for workload in mounting}

@@ -111,7 +111,6 @@ class AddOnStatus:
 
     @property
     def ok(self) -> bool:
-        """Whether the add-on is enabled, has no problems, and is not being updated."""
         return self.enabled and not self.problems and not self.updating
 
     @property

@@ -1,4 +1,4 @@
-"""The fields of a node that the add-on reads: labels, taints, readiness, and the add-on's resources."""
+"""What the add-on reads of a node: labels, taints, readiness, and the add-on's resources. Missing fields are empty."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,8 +23,6 @@ class Taint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The fields of a node that the add-on reads. A field is empty if the node lacks it."""
-
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()

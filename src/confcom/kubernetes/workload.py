@@ -1,4 +1,4 @@
-"""The fields of a DaemonSet or Deployment that the add-on reads: nodes, flags, volumes, rollout state. No I/O."""
+"""What the add-on reads of a DaemonSet or Deployment: nodes, flags, volumes, rollout. Missing fields are empty."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,8 +17,6 @@ _COUNTS = {
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The fields of a DaemonSet or a Deployment that the add-on reads. A missing field is empty."""
-
     kind: str
     name: str
     namespace: str = ""

@@ -49,8 +49,6 @@ CHALLENGE_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class NodeTestRequest:
-    """What the person asked for."""
-
     nodes: tuple[str, ...]
     everything: bool
     timeout: int
@@ -157,7 +155,6 @@ class _Run:
                     self._api.delete(POD, name, self._namespace)
 
     def results(self) -> Iterator[NodeResult]:
-        """Start the Pods in turn, and yield each node's result."""
         waiting = deque(enumerate(self._chosen))
         yield from self._start(waiting)
         kind, namespace = (POD, self._namespace) if self._request.namespace else (NAMESPACE, "")

@@ -69,7 +69,6 @@ class Redaction:
         return shown
 
     def json(self, thing: object) -> str:
-        """Return an object as JSON without secrets."""
         return json.dumps(self._shown("", thing), indent=1) + "\n"
 
     def _shown(self, key: str, value: object) -> object:

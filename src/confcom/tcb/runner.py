@@ -21,8 +21,6 @@ from confcom.verify.trust import intel_root
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the person asked for."""
-
     trust: Trust
     now: datetime
     early: bool
