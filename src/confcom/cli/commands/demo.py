@@ -17,14 +17,12 @@ import click
 from confcom.cli.output_option import TEXT, output_option, show_json
 from confcom.cli.path_type import NamedPath
 from confcom.errors import SIGNAL_EXIT_BASE, ExitCode, printable, why_and_remedy
-from confcom.namespaces.modes import AUTO, Mode
+from confcom.namespaces.modes import AUTO, MODES
 
 if TYPE_CHECKING:
     from confcom.demo.story import DemoReport, StepReport
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-MODES = (AUTO, *(mode.value for mode in Mode))
 
 NEXT = """
 Where to go next:
