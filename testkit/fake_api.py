@@ -184,7 +184,7 @@ class FakeApi(httpx2.BaseTransport):
                 pod = pod, "previous"
             lines = self.logs.get(pod, "").splitlines(keepends=True)
             return "".join(lines[-int(options.get("tailLines", len(lines) or 1)) :])[
-                : int(options.get("limitBytes", 1 << 20))
+                : int(options.get("limitBytes", 1 << 30))
             ]
         page = self.pages.get((pod, at["sub"].removeprefix("proxy/")))
         if page is None:

@@ -152,12 +152,12 @@ def writing(failure: str, *, error_code: str) -> Iterator[None]:
 
 def explain(error: ConfcomError) -> str:
     """Format an error for a terminal: one line each for what, why and remedy, with unprintable characters escaped."""
-    lines = [f"Error: {printable(error.what)}"]
-    if error.why:
-        lines.append(f"  why: {printable(error.why)}")
-    if error.remedy:
-        lines.append(f"  do:  {printable(error.remedy)}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([f"Error: {printable(error.what)}", *why_and_remedy(error.why, error.remedy), ""])
+
+
+def why_and_remedy(why: str, remedy: str) -> list[str]:
+    """Return the lines for a terminal that follow what happened."""
+    return [printable(f"  {label}{text}") for label, text in (("why: ", why), ("do:  ", remedy)) if text]
 
 
 def as_data(error: ConfcomError) -> dict[str, str | int]:

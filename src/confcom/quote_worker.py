@@ -3,8 +3,6 @@
 The worker fetches nothing and writes no file. If a verification exceeds its time limit, the worker ends.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gc

@@ -229,8 +229,22 @@ def test_no_daemons_page_takes_more_than_its_bounds(headers, seconds, most):
     assert body.sent <= most
 
 
-def test_only_a_dump_takes_the_page_of_a_daemon_that_is_not_ready():
+def test_only_the_page_readyz_is_read_although_the_status_is_503():
     api = Api(httpx2.MockTransport(lambda _: httpx2.Response(503, text="not ready: starting")))
-    assert api.page_end("a", "default", "readyz", most=100) == (b"not ready: starting", False)
+    assert api.probe_page("a", "default", "readyz") == "not ready: starting"
     with pytest.raises(ClusterAccessError):
         api.probe_page("a", "default", "metrics")
+
+
+@pytest.mark.parametrize(
+    ("log", "end"),
+    [
+        (b"a\nb\n", ("a\nb\n", False)),
+        (b"https://me:secret@proxy\nwhole\n", ("whole\n", True)),
+        (b"no line ends here", ("", True)),
+        (b"\xff\n", ("\ufffd\n", False)),
+    ],
+)
+def test_of_a_long_log_only_whole_lines_of_its_end_are_kept(log, end):
+    api = Api(httpx2.MockTransport(lambda _: httpx2.Response(200, content=log)))
+    assert api.log_end("a", "default", "main", previous=False, most=12) == end

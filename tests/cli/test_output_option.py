@@ -39,6 +39,7 @@ def test_the_format_is_chosen_in_one_way(name):
         ("status -ojson --bogus", True),
         ("disable -yo json --bogus", True),
         ("disable -yotext --bogus", False),
+        ("demo -vo json --bogus", True),
         ("status -fojson", False),
         ("status --output json", True),
         ("status --output=json", True),

@@ -13,12 +13,17 @@ from confcom.demo import story
 from confcom.demo.container_runtime import Image, choose_runtime
 from confcom.demo.guardian import MARK_VARIABLE, marked
 from confcom.demo.node import Node
+from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.namespaces.modes import Mode, find_tools
 from testkit.conditions import until
 from testkit.kubelet_contract.plugin import Plugin
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "COV_"))}
 TOOLS = find_tools(os.environ["PATH"])
+
+
+def mount(container_path, host_path, *, read_only=False):
+    return pb.Mount(container_path=container_path, host_path=host_path, read_only=read_only)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from confcom.demo.container_runtime import (
     root_script,
     sample_image,
 )
-from confcom.demo.device_manager import Allocation, Mount
 from confcom.demo.job_file import Job
 from confcom.demo.node import Phase
 from confcom.errors import ExitCode, SettingsError
@@ -24,7 +23,7 @@ from confcom.namespaces.modes import Mode
 from confcom.namespaces.mount_script import HOST_DEVICE, Bind
 from testkit.conditions import until
 from testkit.expected_errors import raises
-from tests.demo.conftest import TOOLS
+from tests.demo.conftest import TOOLS, mount
 
 RESOURCE = "example.com/thing"
 MARK = {"CONFCOM_DEMO": "/test"}
@@ -138,7 +137,7 @@ async def test_files_devices_and_processes_are_its_own(node):
         mkdir /data/sub && echo data
         env
     """
-    pod = await run(node, sh(checks, limits={RESOURCE: 1}, mounts=(Mount("/data", "/srv/data"),)))
+    pod = await run(node, sh(checks, limits={RESOURCE: 1}, mounts=(mount("/data", "/srv/data"),)))
     lines = pod.output().splitlines()
     assert pod.phase is Phase.SUCCEEDED, lines
     assert lines[:2] == ["node's aesmd", "devices"]
@@ -167,7 +166,7 @@ async def test_without_namespaces_variables_tell_the_paths(node):
 async def test_mounts_that_fail_are_no_exit_code(node):
     (node.root / "srv").mkdir()
     (node.root / "srv/file").touch()
-    pod = await run(node, sh("true", mounts=(Mount("/usr", "/srv/file"),)))
+    pod = await run(node, sh("true", mounts=(mount("/usr", "/srv/file"),)))
     assert (pod.phase, pod.error.error_code, pod.exit_code) == (Phase.FAILED, "container-not-started", None)
     assert "/usr" in pod.error.why
 
@@ -189,8 +188,8 @@ def test_every_word_of_the_script_is_quoted(tmp_path):
 
 
 def test_the_users_mount_covers_the_plugins_and_parents_come_first():
-    job = Job("j", mounts=(Mount("/a/b/c", "/deep"), Mount("/var/run/aesmd", "/mine"), Mount("/e", "/e")))
-    allocation = Allocation({}, (), (Mount("/var/run/aesmd", "/var/run/aesmd", read_only=True),))
+    job = Job("j", mounts=(mount("/a/b/c", "/deep"), mount("/var/run/aesmd", "/mine"), mount("/e", "/e")))
+    allocation = pb.ContainerAllocateResponse(mounts=[mount("/var/run/aesmd", "/var/run/aesmd", read_only=True)])
     plan = plan_container(job, Image(("run",), {}), allocation, Path("/node"))
     assert plan.binds == (
         Bind(Path("/node/e"), "/e"), Bind(Path("/node/mine"), "/var/run/aesmd"), Bind(Path("/node/deep"), "/a/b/c"),
@@ -207,7 +206,7 @@ def test_the_users_mount_covers_the_plugins_and_parents_come_first():
 )
 def test_command_replaces_the_program_and_args_follow(fields, argv):
     image = Image(("entry", "point"), {})
-    assert plan_container(Job("j", **fields), image, Allocation({}, (), ()), Path("/node")).argv == argv
+    assert plan_container(Job("j", **fields), image, pb.ContainerAllocateResponse(), Path("/node")).argv == argv
 
 
 def test_the_sample_finds_the_modules_of_this_interpreter():

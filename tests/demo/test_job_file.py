@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from confcom.demo.device_manager import Mount
 from confcom.demo.job_file import Job, JobFileError, example, read_job
 from testkit.expected_errors import raises
+from tests.demo.conftest import mount
 
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 IMAGE = "registry.test/confcom/sample-workload:0.1.0"
-AESMD = Mount("/var/run/aesmd", "/var/run/aesmd")
+AESMD = mount("/var/run/aesmd", "/var/run/aesmd")
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -59,10 +59,10 @@ def test_the_examples_are_the_repositorys():
             (*CONTAINER, "volumeMounts", 0, "readOnly"),
             True,
             "mounts",
-            (Mount(*["/var/run/aesmd"] * 2, read_only=True),),
+            (mount(*["/var/run/aesmd"] * 2, read_only=True),),
         ),
-        ((*CONTAINER, "volumeMounts", 0, "mountPath"), "/a", "mounts", (Mount("/a", "/var/run/aesmd"),)),
-        ((*POD, "volumes", 0, "hostPath", "path"), "/b", "mounts", (Mount("/var/run/aesmd", "/b"),)),
+        ((*CONTAINER, "volumeMounts", 0, "mountPath"), "/a", "mounts", (mount("/a", "/var/run/aesmd"),)),
+        ((*POD, "volumes", 0, "hostPath", "path"), "/b", "mounts", (mount("/var/run/aesmd", "/b"),)),
         ((*CONTAINER, "volumeMounts"), [], "mounts", ()),
     ],
 )

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from confcom.errors import ExitCode
+from confcom.namespaces import modes
 from confcom.namespaces.modes import Mode
 from confcom.run import plan
 from confcom.run.plan import Commands, Person, RunError
 from testkit.expected_errors import raises
 
 USER, ROOT, SUDO = Person(1000, 100, by_root=False), Person(0, 0, by_root=True), Person(1000, 100, by_root=True)
-TOOLS = {name: f"/bin/{name}" for name in plan.TOOLS}
+TOOLS = {name: f"/bin/{name}" for name in modes.TOOLS}
 
 
 @pytest.mark.parametrize(

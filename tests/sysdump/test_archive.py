@@ -3,10 +3,8 @@ import tarfile
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from confcom.sysdump.archive import MAX_BYTES, MAX_FILE, NOT_READ, Archive, last_lines
+from confcom.sysdump.archive import MAX_BYTES, MAX_FILE, NOT_READ, Archive
 
 NOW = datetime(2026, 12, 2, tzinfo=UTC)
 
@@ -44,17 +42,3 @@ def test_no_name_leaves_the_folder(name):
     assert not {"", ".", ".."} & set(f"dump/{found}".replace("//", "/").split("/"))
     assert found.isprintable()
     assert found.isascii()
-
-
-@given(st.binary(max_size=300))
-def test_a_short_log_is_kept(content):
-    assert last_lines(content, cut=False) == content.decode("utf-8", "replace")
-
-
-def test_of_a_long_log_whole_lines_of_the_end_are_kept():
-    line = b"https://me:secret@proxy " + b"x" * 76 + b"\n"
-    found = last_lines(line * (2 * MAX_FILE // len(line)), cut=False)
-    assert len(found) <= MAX_FILE
-    assert set(found.splitlines()) == {line.decode().strip()}
-    assert last_lines(b"half\nwhole\n", cut=True) == "whole\n"
-    assert last_lines(b"x" * (MAX_FILE + 1), cut=False) == ""

@@ -1,7 +1,5 @@
 """A client of the API server: lightkube, connected to the socket of `kubectl proxy` (confcom.addon.login)."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re
@@ -36,11 +34,11 @@ AT_ONCE = 8
 PAGE = 250
 """Objects per page of a list: 250 ordinary Pods take 2 MB, and 250 Pods of the maximum size 375 MB."""
 END_SECONDS = 30.0
-"""Time within which the end of a log or of a page must have arrived."""
+"""Time within which the end of a log must have arrived."""
 END_LINES = 20_000
 """Number of last lines of which the end of a log is taken: with the daemons' lines of 350 bytes, they are 7 MB."""
 MAX_DOWNLOAD = 64 << 20
-"""Bytes after which a log or a page is given up; with the usual settings, a kubelet's log file has at most 10 MiB."""
+"""Bytes after which a log is given up; with the usual settings, a kubelet's log file has at most 10 MiB."""
 MAX_LOG_LINES = 2_000
 """Number of last lines to read. A daemon logs its state every 30 s, and limits lines that clients cause."""
 MAX_PROBE_PAGE = 1 << 20
@@ -263,25 +261,23 @@ class Api:
     def log(self, pod: str, namespace: str, *, first_bytes: int = 0) -> str:
         """Read a log's last lines; or, if `first_bytes` is given, at most so many bytes from its start."""
         part = f"limitBytes={first_bytes}" if first_bytes else f"tailLines={MAX_LOG_LINES}"
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log?{part}"
+        path = f"{_pod_path(pod, namespace)}/log?{part}"
         return self._raw(f"the log of {pod} cannot be read", path, PODS_SECONDS).text
 
     def probe_page(self, pod: str, namespace: str, page: str) -> str:
-        """Read a page, such as `metrics`, from a daemon's probe server, through the API server's proxy."""
+        """Read a daemon's page through the API server's proxy; `readyz` has a page also if it says 503: the reason."""
         cause = f"{pod} does not answer the API server, which networkPolicy.apiServer has to name if it is kept out"
-        failure, path, most = f"/{page} of {pod} cannot be read", _page_path(pod, namespace, page), MAX_PROBE_PAGE
-        received, _ = self._end(failure, path, most, limit=most, seconds=PROBE_PAGE_SECONDS, silent=cause)
+        failure, path = f"/{page} of {pod} cannot be read", f"{_pod_path(pod, namespace)}:{PROBES_PORT}/proxy/{page}"
+        most, seconds, unready = MAX_PROBE_PAGE, PROBE_PAGE_SECONDS, page == "readyz"
+        received, _ = self._end(failure, path, most, limit=most, seconds=seconds, silent=cause, unready=unready)
         return received.decode(errors="replace")
 
-    def log_end(self, pod: str, namespace: str, container: str, *, previous: bool, most: int) -> tuple[bytes, bool]:
-        """Return at most the last `most` bytes of a container's log, and whether the log has more in front of them."""
+    def log_end(self, pod: str, namespace: str, container: str, *, previous: bool, most: int) -> tuple[str, bool]:
+        """Return the last whole lines of a container's log, at most `most` bytes, and whether it has more before."""
         which = f"container={quote(container)}&previous={str(previous).lower()}&tailLines={END_LINES}"
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log?{which}"
-        return self._end(f"the log of {pod} cannot be read", path, most)
-
-    def page_end(self, pod: str, namespace: str, page: str, *, most: int) -> tuple[bytes, bool]:
-        """Return the end of a page of a daemon's probe server, as `log_end` does; 503 of a daemon has a page too."""
-        return self._end(f"/{page} of {pod} cannot be read", _page_path(pod, namespace, page), most, unready=True)
+        path = f"{_pod_path(pod, namespace)}/log?{which}"
+        kept, cut = self._end(f"the log of {pod} cannot be read", path, most)
+        return (kept.partition(b"\n")[2] if cut else kept).decode(errors="replace"), cut
 
     def _end(
         self,
@@ -296,10 +292,8 @@ class Api:
     ) -> tuple[bytes, bool]:
         kept, received, deadline = bytearray(), 0, self._clock() + seconds
         plain = {"Accept-Encoding": "identity"}  # compressed data could be a thousand times larger
-        with (
-            _reported(failure, silent),
-            self._http.stream("GET", path, timeout=PODS_SECONDS, headers=plain) as answer,
-        ):
+        stream = self._http.stream("GET", path, timeout=PODS_SECONDS, headers=plain)
+        with _reported(failure, silent), stream as answer:
             if answer.headers.get("content-encoding", "identity") != "identity":
                 raise ClusterAccessError(failure, why="it is compressed")
             for part in answer.iter_bytes():
@@ -320,8 +314,8 @@ class Api:
             return self._http.get(path, timeout=seconds, headers={"Accept": accept}).raise_for_status()
 
 
-def _page_path(pod: str, namespace: str, page: str) -> str:
-    return f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}:{PROBES_PORT}/proxy/{page}"
+def _pod_path(pod: str, namespace: str) -> str:
+    return f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}"
 
 
 def _in(namespace: str) -> dict[str, str]:

@@ -4,8 +4,6 @@ The Lease in the release's namespace allows one change at a time, but a user's o
 Every step may be repeated: to complete an interrupted command, run the same command again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,18 +1,14 @@
 """The objects that a command on the add-on uses: the cluster, helm, clocks, and the display of progress."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from confcom.addon.helm import Helm
 from confcom.addon.login import Cluster
-
-if TYPE_CHECKING:
-    from confcom.addon.preflight import Finding
+from confcom.addon.preflight import Finding
 
 
 class Mark(StrEnum):
@@ -28,6 +24,11 @@ class Row:
     mark: Mark
 
 
+class ProgressTable(Protocol):
+    def show(self, rows: Sequence[Row], *, note: str = "") -> None:
+        """Show the current rows."""
+
+
 class ProgressReporter(Protocol):
     """Shows a command's progress to people; programs do not read this text."""
 
@@ -39,11 +40,6 @@ class ProgressReporter(Protocol):
 
     def table(self, title: str) -> ProgressTable:
         """Print the title of a waiting phase, and return the table that shows the phase's progress."""
-
-
-class ProgressTable(Protocol):
-    def show(self, rows: Sequence[Row], *, note: str = "") -> None:
-        """Show the current rows."""
 
 
 @dataclass(frozen=True, slots=True)

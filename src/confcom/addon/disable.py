@@ -1,7 +1,5 @@
 """Disable the add-on: remove all its objects except those kept on purpose, such as the simulated root."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent import futures

@@ -6,8 +6,6 @@ are reported nevertheless, since these Pods are privileged. Policies and permiss
 fields. An apply would keep added fields, so a dry run of a replacement (PUT) finds the added fields.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass

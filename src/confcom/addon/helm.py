@@ -1,7 +1,5 @@
 """The add-on's Helm release. The methods of `Helm` run helm with the credentials of the logged-in user."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -14,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from confcom.addon.api import ClusterAccessError, ForbiddenError
 from confcom.addon.chart_objects import workloads_in
@@ -97,7 +95,7 @@ class Revision:
     """The number of the revision that a rollback copied to make this one; 0 if this revision is no copy."""
 
     @classmethod
-    def parse(cls, found: KubernetesObject) -> Revision:
+    def parse(cls, found: KubernetesObject) -> Self:
         updated = time_of(text(found, "updated"))
         copied = _ROLLED_BACK.fullmatch(text(found, "description"))
         return cls(

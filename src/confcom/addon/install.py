@@ -1,7 +1,5 @@
 """Enable and update the add-on: check the cluster, run helm, and wait until the daemons are ready."""
 
-from __future__ import annotations
-
 import contextlib
 import secrets
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@ The user's kubectl handles exec plugins, OIDC, proxies, impersonation and a Pod'
 lightkube is not used: it ignores `as` silently, and does not know exec v1, `proxy-url` and `tls-server-name`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import json

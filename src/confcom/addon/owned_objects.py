@@ -1,7 +1,5 @@
 """Find the add-on's objects by the chart's labels, even if helm's record or the namespace is missing."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator

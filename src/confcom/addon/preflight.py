@@ -1,15 +1,14 @@
 """Checks before a change of the add-on: they find everything that could make the change fail. No I/O."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Self
 
 from confcom.addon import chart_objects as chart
 from confcom.addon.epc import unmet_requests
+from confcom.addon.helm import Rendering, Revision, Values
 from confcom.addon.problems import shown
 from confcom.addon.simulated_root import RootFacts, root_faults
 from confcom.addon.tenants import TenantPod, used_by_node
@@ -21,9 +20,6 @@ from confcom.kubernetes.node import Node
 from confcom.kubernetes.node_selection import NFD_LABEL, SIMULATED_LABEL, SgxKind, sgx_kind
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, name_of
 from confcom.kubernetes.workload import Workload
-
-if TYPE_CHECKING:
-    from confcom.addon.helm import Rendering, Revision, Values
 
 Nodes = Sequence[Node]
 Workloads = Sequence[Workload]
@@ -73,7 +69,7 @@ class Finding:
     exit_code: ExitCode = ExitCode.REFUSED
 
     @classmethod
-    def of(cls, check: Check, error: ConfcomError) -> Finding:
+    def of(cls, check: Check, error: ConfcomError) -> Self:
         return cls(check, FAILED, error.error_code, error.what, error.why, error.remedy, error.exit_code)
 
     def to_json(self) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Read the inputs of the preflight checks from helm and the cluster, and create the daemons' Pods in a dry run."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures

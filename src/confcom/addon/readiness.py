@@ -1,7 +1,5 @@
 """Wait until the add-on is ready: read its status in a loop, until all steps are done or progress stops."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import TypeVar

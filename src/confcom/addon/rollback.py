@@ -1,7 +1,5 @@
 """Roll the add-on back: choose the target revision of a rollback, and undo an interrupted change."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from confcom.addon import change

@@ -3,8 +3,6 @@
 To save memory, each node and Pod is parsed as it arrives: 5,000 nodes and 20,000 Pods are 200 MB of JSON.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
@@ -89,7 +87,8 @@ def read_quote_counts(cluster: Cluster, helpers: Sequence[DaemonPod]) -> Mapping
     """Return the numbers of quotes and errors of at most MAX_HELPERS ready quote helpers, keyed by node."""
     asked = [pod for pod in helpers if pod.state is PodState.READY][:MAX_HELPERS]
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        return _ProbePages(cluster, pool, OptionalReads()).quote_counts(asked)
+        pages = _ProbePages(cluster, pool, OptionalReads())
+        return pages.ask("the number of its quotes", asked, "metrics", QuoteCounts.of_metrics)
 
 
 def read_cluster(helm: Helm, now: Now) -> Snapshot:
@@ -190,8 +189,6 @@ def _with_pods(
 
 @dataclass(frozen=True, slots=True)
 class _ProbePages:
-    """Reads probe pages of several ready daemons at once."""
-
     cluster: Cluster
     pool: futures.Executor
     reads: OptionalReads
@@ -208,11 +205,10 @@ class _ProbePages:
         if unasked := [pod.node for pod in ordered[MAX_PLUGINS:] if pod.node in full]:
             why = f"{shown(unasked)} are full too, and only {MAX_PLUGINS} plugins are asked"
             self.reads.failures.append(Problem(f"{what}: {why}", code="not-read"))
-        found = self._ask(what, ordered[:MAX_PLUGINS], "inventory", Inventory.from_json)
+        found = self.ask(what, ordered[:MAX_PLUGINS], "inventory", Inventory.from_json)
         return {node: one for node, one in found.items() if one.accounting.kind and one.epc.mib}
 
     def roots(self, snapshot: Snapshot, secret: str, now: datetime) -> RootFacts:
-        """Return the Secret's root, and the roots of quote helpers and the PCS that mount the Secret."""
         workloads = (*snapshot.daemon_sets, *snapshot.deployments.values())
         mounting = [workload for workload in workloads if secret_name([workload]) == secret]
         owners = {workload.name for workload in mounting}
@@ -220,22 +216,17 @@ class _ProbePages:
         helpers = [pod for pod in ready if pod.component is Component.QUOTE_HELPER and pod.owner in owners]
         if len(helpers) > MAX_HELPERS:
             helpers = [*helpers[: MAX_HELPERS // 2], *helpers[-MAX_HELPERS // 2 :]]
-        roots = dict(self._ask("the simulated root of its quote helper", helpers, "metrics", root_of_metrics))
+        roots = dict(self.ask("the simulated root of its quote helper", helpers, "metrics", root_of_metrics))
         unread = [pod.node for pod in helpers if pod.node not in roots]
         if any(workload.component is Component.SIMULATED_PCS for workload in mounting):
             serving = [pod for pod in ready if pod.component is Component.SIMULATED_PCS]
-            served = self._ask("the root of the simulated PCS", serving, "metrics", root_of_metrics)
+            served = self.ask("the root of the simulated PCS", serving, "metrics", root_of_metrics)
             roots.update((SERVED, root) for root in served.values())
         return replace(read_facts(self.cluster, secret, now), roots=roots, unread=shown(unread))
 
-    def quote_counts(self, helpers: Sequence[DaemonPod]) -> Mapping[str, QuoteCounts]:
-        return self._ask("the number of its quotes", helpers, "metrics", QuoteCounts.of_metrics)
+    def ask(self, what: str, pods: Sequence[DaemonPod], page: str, parse: Callable[[str], R | None]) -> Mapping[str, R]:
+        def read(pod: DaemonPod) -> R | None:
+            page_of = partial(self.cluster.api.probe_page, pod.name, self.cluster.namespace, page)
+            return self.reads.read(what, lambda: parse(page_of()), node=pod.node)
 
-    def _ask(
-        self, what: str, pods: Sequence[DaemonPod], page: str, parse: Callable[[str], R | None]
-    ) -> Mapping[str, R]:
-        def ask(pod: DaemonPod) -> R | None:
-            read = partial(self.cluster.api.probe_page, pod.name, self.cluster.namespace, page)
-            return self.reads.read(what, lambda: parse(read()), node=pod.node)
-
-        return {pod.node: answer for pod, answer in zip(pods, self.pool.map(ask, pods), strict=True) if answer}
+        return {pod.node: answer for pod, answer in zip(pods, self.pool.map(read, pods), strict=True) if answer}

@@ -1,7 +1,5 @@
 """Compute the add-on's status from a snapshot: a row for each node, the problems, and the notes. Pure."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -113,7 +111,6 @@ class AddOnStatus:
 
     @property
     def ok(self) -> bool:
-        """Whether the add-on is enabled, has no problems, and is not being updated."""
         return self.enabled and not self.problems and not self.updating
 
     @property

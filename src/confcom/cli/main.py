@@ -19,24 +19,20 @@ should for closed streams. Output to stderr is dropped, because it must not stop
 
 def main() -> None:
     try:
-        _run()
+        gc.set_threshold(GC_THRESHOLD)
+        open_closed_streams()
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # confcom.device_plugin.__main__ gives the reason
+        from confcom.extras import exit_without_extra
+
+        with exit_without_extra("cli"):
+            from confcom.cli.failures import explain_unexpected_failures
+            from confcom.cli.group import cli
+        with explain_unexpected_failures(sys.argv[1:]):
+            cli(prog_name=program_name(sys.argv[0]))
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # as in confcom.errors.ExitCode, which is perhaps not imported yet
     finally:
         drop_unwritten_output()
-
-
-def _run() -> None:
-    gc.set_threshold(GC_THRESHOLD)
-    open_closed_streams()
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # confcom.device_plugin.__main__ gives the reason
-    from confcom.extras import exit_without_extra
-
-    with exit_without_extra("cli"):
-        from confcom.cli.failures import explain_unexpected_failures
-        from confcom.cli.group import cli
-    with explain_unexpected_failures(sys.argv[1:]):
-        cli(prog_name=program_name(sys.argv[0]))
 
 
 def open_closed_streams() -> None:

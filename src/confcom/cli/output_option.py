@@ -17,14 +17,8 @@ OUTPUT = "confcom.output"
 
 PLAIN_TERMINALS = frozenset({"dumb", "unknown"})
 """Values of TERM for terminals without control sequences, such as an editor's terminal or a build log."""
-_SHORT = re.compile(r"-[hy]*o(?P<value>.*)", re.DOTALL)
-"""A word with the option `-o`, alone or after short options that take no value (`-h`, `-y`)."""
-
-
-def _store_format(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    del param
-    ctx.meta[OUTPUT] = value
-    return value
+_SHORT = re.compile(r"-[hvy]*o(?P<value>.*)", re.DOTALL)
+"""A word with the option `-o`, alone or after short options that take no value (`-h`, `-v`, `-y`)."""
 
 
 def output_formats(*formats: str) -> Callable[[F], F]:
@@ -34,8 +28,6 @@ def output_formats(*formats: str) -> Callable[[F], F]:
         type=click.Choice(formats),
         default=TEXT,
         show_default=True,
-        is_eager=True,  # this option is parsed first, so that errors about other options have its format
-        callback=_store_format,
         help=f"Output format: text for people{', short for failures only' * (SHORT in formats)}, json for programs.",
     )
 

@@ -11,7 +11,7 @@ import click
 
 from confcom.addon.command import Mark, ProgressTable, Row
 from confcom.addon.preflight import Finding, Outcome
-from confcom.errors import printable
+from confcom.errors import printable, why_and_remedy
 
 _MARKS = {Mark.DONE: "ok", Mark.WAITING: "..", Mark.BAD: "!!"}
 _COLOURS = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.FAILED: "red", Outcome.SKIPPED: "white"}
@@ -33,9 +33,8 @@ class LineReporter:
         for one in findings:
             outcome = click.style(f"{one.outcome:<7}", fg=_COLOURS[one.outcome])
             _print(f"  {outcome}  {one.check:<{width}}  {printable(one.what)}")
-            for label, words in (("why: ", one.why), ("do:  ", one.remedy)):
-                if words:
-                    _print(f"           {label}{printable(words)}")
+            for line in why_and_remedy(one.why, one.remedy):
+                _print(f"         {line}")
 
     def table(self, title: str) -> ProgressTable:
         self.say(f"{title} ...")

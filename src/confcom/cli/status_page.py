@@ -100,7 +100,6 @@ def _table(header: Sequence[str], rows: Iterable[tuple[str, Sequence[str], bool]
 
 
 def _counts(counts: QuoteCounts | None) -> tuple[str, str]:
-    """Return the cells with quotes and errors since the start of a quote helper."""
     if counts is None:
         return "?", "?"
     return str(counts.made), ", ".join(f"{number} {error}" for error, number in sorted(counts.errors.items())) or "0"

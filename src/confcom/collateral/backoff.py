@@ -1,7 +1,5 @@
 """When a source is asked again after a failure: decided without I/O, and kept in a small file."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

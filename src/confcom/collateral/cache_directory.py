@@ -1,7 +1,5 @@
 """The cache's private directory: for each kind of platform a set, when the source is asked again, and a lock."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """Calls in threads that hardly delay the end of the process, which waits for threads of concurrent.futures."""
 
-from __future__ import annotations
-
 import asyncio
 import atexit
 import contextlib

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import confcom
-from confcom.demo.device_manager import Allocation
 from confcom.demo.job_file import Job
 from confcom.errors import SIGNAL_EXIT_BASE, ConfcomError, SettingsError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.namespaces.modes import AUTO, TOOLS, Mode
 from confcom.namespaces.mount_script import AESMD, DEV, HOST_DEVICE, PROC, Bind, MountScript, run_directories
 
@@ -64,7 +64,7 @@ def sample_image(environ: Mapping[str, str]) -> Image:
     return Image((sys.executable, "-P", "-m", "confcom.sample_workload"), env)
 
 
-def plan_container(job: Job, image: Image, allocation: Allocation, node_root: Path) -> ContainerPlan:
+def plan_container(job: Job, image: Image, allocation: pb.ContainerAllocateResponse, node_root: Path) -> ContainerPlan:
     """Combine a Job, its image and its allocated devices in the way of a kubelet and a container runtime."""
     for device in allocation.devices:
         if device.host_path != HOST_DEVICE:

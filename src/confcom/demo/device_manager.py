@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import stat
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -40,32 +39,18 @@ class Changes:
             await self._event.wait()
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
-    container_path: str
-    host_path: str
-    read_only: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Allocation:
-    envs: Mapping[str, str]
-    devices: tuple[Mount, ...]
-    mounts: tuple[Mount, ...]
-
-
-def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> Allocation:
+def merge(responses: Iterable[pb.ContainerAllocateResponse]) -> pb.ContainerAllocateResponse:
     """Merge the responses for all resources. Like the kubelet, use the first value of a variable or path."""
     envs: dict[str, str] = {}
-    devices: dict[str, Mount] = {}
-    mounts: dict[str, Mount] = {}
+    devices: dict[str, pb.DeviceSpec] = {}
+    mounts: dict[str, pb.Mount] = {}
     for response in responses:
         envs = {**response.envs, **envs}
         for device in response.devices:
-            devices.setdefault(device.container_path, Mount(device.container_path, device.host_path))
+            devices.setdefault(device.container_path, device)
         for mount in response.mounts:
-            mounts.setdefault(mount.container_path, Mount(mount.container_path, mount.host_path, mount.read_only))
-    return Allocation(envs, tuple(devices.values()), tuple(mounts.values()))
+            mounts.setdefault(mount.container_path, mount)
+    return pb.ContainerAllocateResponse(envs=envs, devices=devices.values(), mounts=mounts.values())
 
 
 class PluginClient:
@@ -236,7 +221,7 @@ class DeviceManager:
         stream.add_done_callback(self._streams.discard)
         return pb.Empty()
 
-    async def allocate(self, pod: str, container: str, requests: Mapping[str, int]) -> Allocation:
+    async def allocate(self, pod: str, container: str, requests: Mapping[str, int]) -> pb.ContainerAllocateResponse:
         """Choose devices for a container, and call the plugins' Allocate with these devices.
 
         If AdmissionError is raised, the chosen devices stay allocated until the pod is released.

@@ -10,8 +10,8 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct
 
-from confcom.demo.device_manager import Mount
 from confcom.errors import MalformedError
+from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubernetes.names import LABEL, MAX_LABEL, extended_resource
 
 
@@ -30,7 +30,7 @@ class Job:
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
-    mounts: tuple[Mount, ...] = ()
+    mounts: tuple[pb.Mount, ...] = ()
 
 
 Name = Annotated[str, Meta(pattern=f"^{LABEL}$", max_length=MAX_LABEL)]
@@ -134,7 +134,8 @@ def read_job(path: Path) -> Job:
         env={variable.name: variable.value for variable in container.env},
         limits=container.resources.limits,
         mounts=tuple(
-            Mount(mount.mount_path, volumes[mount.name], mount.read_only) for mount in container.volume_mounts
+            pb.Mount(container_path=mount.mount_path, host_path=volumes[mount.name], read_only=mount.read_only)
+            for mount in container.volume_mounts
         ),
     )
 

@@ -1,10 +1,7 @@
 """The demo's six steps in their order, and a report for each step."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
-import binascii
 import contextlib
 import os
 import time
@@ -47,15 +44,11 @@ REPORT_DATA_OFFSET = 48 + 320
 """The offset of the report data in a quote, after the header (48 bytes) and 320 bytes of the report body."""
 CHANGE_PROGRAM = (
     'import sys; q = bytearray(open(sys.argv[1], "rb").read()); '
-    f'q[{REPORT_DATA_OFFSET}] ^= 1; open(sys.argv[2], "wb").write(q)'
+    f'q[{REPORT_DATA_OFFSET}] ^= 1; open(sys.argv[2], "wb").write(q); print("{{}}")'
 )
 
-VERDICTS = {
-    ExitCode.OK: "verified",
-    ExitCode.NOT_AUTHORISED: "authentic-not-authorised",
-    ExitCode.NOT_AUTHENTIC: "not-authentic",
-    ExitCode.UNUSABLE: "unusable",
-}
+VERDICTS = (ExitCode.OK, ExitCode.NOT_AUTHORISED, ExitCode.NOT_AUTHENTIC, ExitCode.UNUSABLE)
+"""The exit codes with which `confcom verify` prints a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +174,7 @@ async def run(demo: Demo, *, begin: Callable[[StepReport], None], end: Callable[
         if not report.ok:
             break
     return DemoReport(
-        ok=len(reports) == len(STEPS) and reports[-1].ok,
+        ok=reports[-1].ok,
         mode=demo.node.runtime.mode,
         folder=str(demo.processes.folder),
         steps=tuple(reports),
@@ -286,7 +279,7 @@ async def quote_out_of_process(demo: Demo, report: StepReport) -> None:
         else:
             report.say(f"| {printable(line)}", detail=not line.startswith(SHOWN_OUTPUT))
     quote = b""
-    with contextlib.suppress(binascii.Error):
+    with contextlib.suppress(ValueError):
         quote = base64.b64decode(encoded, validate=True)
     if not quote:
         raise StepError("the container printed no quote", error_code="no-quote", why=pod.output()[-300:])
@@ -308,10 +301,7 @@ async def verification(demo: Demo, report: StepReport) -> None:
     )
     mrenclave = str(results[1][1]["mr_enclave"])
     demo.define(report, "MRENCLAVE", mrenclave)
-    content = bytearray(quote.read_bytes())
-    content[REPORT_DATA_OFFSET] ^= 1
-    changed.write_bytes(content)
-    report.commands.append(demo.processes.shown("python", "-c", CHANGE_PROGRAM, str(quote), str(changed)))
+    await demo.run(report, "python", "-c", CHANGE_PROGRAM, str(quote), str(changed))
 
     async def verify(
         title: str,
@@ -324,10 +314,10 @@ async def verification(demo: Demo, report: StepReport) -> None:
         command = ["confcom", "verify", str(file), "--root", root, "--collateral", str(trust / "collateral")]
         command += ["--mrenclave", mrenclave, "--report-data", challenge, *policy]
         code, verdict = await demo.run(report, *command, accept=VERDICTS)
-        if code != expected:
+        if code != expected or "kind" not in verdict:
             failed = (check for check in verdict.get("checks", ()) if check.get("status") == "failed")
             raise StepError(
-                f"{title}: the verdict is {verdict.get('kind')} where {VERDICTS[expected]} is right",
+                f"{title}: the verdict is {verdict.get('kind')} ({code}) where exit code {expected} is right",
                 error_code="verdict-differs",
                 why="; ".join(f"{check['name']}: {check['why']}" for check in failed),
             )
@@ -348,9 +338,9 @@ async def verification(demo: Demo, report: StepReport) -> None:
             error_code="simulated-taken-for-genuine",
         )
     report.say(f"{'what is verified':<32}{'verdict':<26}exit code")
-    for title, code, _ in verdicts:
-        report.say(f"{title:<32}{VERDICTS[code]:<26}{code}")
-    report.data.update(verified=verdicts[0][2], verdicts={title: VERDICTS[code] for title, code, _ in verdicts})
+    for title, code, verdict in verdicts:
+        report.say(f"{title:<32}{verdict['kind']:<26}{code}")
+    report.data.update(verified=verdicts[0][2], verdicts={title: verdict["kind"] for title, _, verdict in verdicts})
 
 
 async def pending_then_runs(demo: Demo, report: StepReport) -> None:

@@ -5,8 +5,6 @@ large EPC is therefore a number in the node's status, which confcom's controller
 node keeps its accounting and offers at least that EPC: a restarted kubelet fails Pods that exceed the offer.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace

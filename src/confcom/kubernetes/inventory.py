@@ -1,10 +1,9 @@
 """The versioned JSON document at a device plugin's `/inventory`: what the plugin found and offers. No I/O."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Self
 
 from confcom.errors import MalformedError
 from confcom.kubernetes.epc_accounting import AccountingKind
@@ -73,7 +72,7 @@ class Inventory:
         return json.dumps({"version": INVENTORY_VERSION} | asdict(self), indent=2).encode() + b"\n"
 
     @classmethod
-    def from_json(cls, document: bytes | str) -> Inventory:
+    def from_json(cls, document: bytes | str) -> Self:
         """Parse a document, which may be untrusted: any container on the network could have sent it.
 
         Raises: MalformedError: the document is not an inventory of this version.

@@ -1,10 +1,8 @@
-"""The fields of a node that the add-on reads: labels, taints, readiness, and the add-on's resources."""
-
-from __future__ import annotations
+"""What the add-on reads of a node: labels, taints, readiness, and the add-on's resources. Missing fields are empty."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from confcom.kubernetes import objects
 from confcom.kubernetes.names import FIELD_MANAGER, INTEL_EPC, OURS, REAL, SETS, ResourceSet
@@ -25,8 +23,6 @@ class Taint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The fields of a node that the add-on reads. A field is empty if the node lacks it."""
-
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
@@ -50,7 +46,7 @@ class Node:
     of the old set for five minutes, and then keeps their keys with the amount 0."""
 
     @classmethod
-    def parse(cls, node: KubernetesObject) -> Node:
+    def parse(cls, node: KubernetesObject) -> Self:
         ready = objects.condition(node, "Ready")
         capacity, allocatable = (_amounts(node, part) for part in ("capacity", "allocatable"))
         offering = (

@@ -1,12 +1,10 @@
 """Finds a node's kind of SGX, and the nodes that a Pod's spec allows (by the scheduler's rules). No I/O."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from confcom.kubernetes.node import Node, Taint
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, text, texts
@@ -84,7 +82,7 @@ class NodeSelection:
     tolerations: tuple[_Toleration, ...] = ()
 
     @classmethod
-    def parse(cls, pod_spec: KubernetesObject) -> NodeSelection:
+    def parse(cls, pod_spec: KubernetesObject) -> Self:
         affinity = mapping(pod_spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
         tolerations = (
             _Toleration(*(text(given, part) for part in _Toleration._fields))

@@ -1,9 +1,8 @@
-"""The fields of a DaemonSet or Deployment that the add-on reads: nodes, flags, volumes, rollout state. No I/O."""
-
-from __future__ import annotations
+"""What the add-on reads of a DaemonSet or Deployment: nodes, flags, volumes, rollout. Missing fields are empty."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from confcom.kubernetes import names, objects
 from confcom.kubernetes.node_selection import NodeSelection
@@ -18,8 +17,6 @@ _COUNTS = {
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The fields of a DaemonSet or a Deployment that the add-on reads. A missing field is empty."""
-
     kind: str
     name: str
     namespace: str = ""
@@ -43,7 +40,7 @@ class Workload:
     available: int = 0
 
     @classmethod
-    def parse(cls, workload: KubernetesObject) -> Workload:
+    def parse(cls, workload: KubernetesObject) -> Self:
         spec, kind = mapping(workload, "spec", "template", "spec"), text(workload, "kind")
         containers, volumes = listing(spec, "containers"), listing(spec, "volumes")
         counts = _COUNTS.get(kind, ())

@@ -19,6 +19,9 @@ class Mode(StrEnum):
     """Plain processes. Nothing is mounted, so variables tell our client the real paths."""
 
 
+MODES = (AUTO, *(mode.value for mode in Mode))
+
+
 def find_tools(path: str) -> dict[str, str]:
     search = os.pathsep.join([path, "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
     return {name: place for name in TOOLS if (place := shutil.which(name, path=search))}

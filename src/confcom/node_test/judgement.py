@@ -1,7 +1,5 @@
 """The judgement of a node's quote: the verifier's verdict, and what ends soon."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path

@@ -1,12 +1,10 @@
 """The outcome of one node's test, and the cause of a failure: from a Pod's status, its warning and its log. Pure."""
 
-from __future__ import annotations
-
 import base64
-import binascii
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 from confcom.addon.daemon_pods import IMAGE_REASONS, joined, one_line
 from confcom.errors import ConfcomError
@@ -32,7 +30,7 @@ class Cause:
     code: str = field(kw_only=True)
 
     @classmethod
-    def of(cls, error: ConfcomError, code: str = "") -> Cause:
+    def of(cls, error: ConfcomError, code: str = "") -> Self:
         return cls(one_line(joined(error.what, error.why)), one_line(error.remedy), code=code or error.error_code)
 
     def to_json(self) -> dict[str, str]:
@@ -80,14 +78,14 @@ class ProgramLog:
         return self.cause.code not in _BEFORE_THE_DEVICE if self.cause else None
 
     @classmethod
-    def parse(cls, log: str) -> ProgramLog:
+    def parse(cls, log: str) -> Self:
         """Read the first line of each kind; other lines, which any program may write, are ignored."""
         lines = log[:MAX_LOG_BYTES].splitlines()
         encoded = next((line.removeprefix(QUOTE_PREFIX) for line in lines if line.startswith(QUOTE_PREFIX)), "")
         reported = next((line.removeprefix(RESULT_PREFIX) for line in lines if line.startswith(RESULT_PREFIX)), "")
         try:
             quote = base64.b64decode(encoded.strip(), validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             quote = b""
         try:
             result = json.loads(reported)

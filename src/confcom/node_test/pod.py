@@ -42,10 +42,6 @@ def expired(things: Collection[KubernetesObject]) -> tuple[KubernetesObject, ...
     return tuple(filter(is_expired, things))
 
 
-def labelled(name: str, namespace: str, seconds: int) -> KubernetesObject:
-    return {"name": name, "namespace": namespace, "labels": {TEST_LABEL: str(seconds)}}
-
-
 def namespace_manifest(name: str, seconds: int, chosen: Sequence[Target]) -> KubernetesObject:
     level = "restricted" if all(target.mounts_aesmd for target in chosen) else PRIVILEGED  # for a hostPath
     labels = {TEST_LABEL: str(seconds), ENFORCE_LABEL: level}
@@ -59,7 +55,7 @@ def pod_spec(target: Target, challenge: bytes, *, image: str, timeout: int) -> K
     """
     names, template = target.node.resources, target.template
     helper = next(iter(listing(template, "containers")), {})
-    own = bool(image) and not target.kind.simulated
+    own = bool(image) and not target.simulated
     sample = ["python", "-m", "confcom.sample_workload", "--print-result"]
     term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [target.node.name]}]}
     volume = {"name": "aesmd", "hostPath": {"path": AESM_DIRECTORY, "type": "Directory"}}
@@ -67,7 +63,7 @@ def pod_spec(target: Target, challenge: bytes, *, image: str, timeout: int) -> K
         "name": "test",
         "image": image if own else text(helper, "image"),
         "imagePullPolicy": text(helper, "imagePullPolicy") or "IfNotPresent",
-        "command": [] if own else [*sample, *(["--no-quote"] if not target.kind.simulated else [])],
+        "command": [] if own else [*sample, *(["--no-quote"] if not target.simulated else [])],
         "env": [
             {"name": "CONFCOM_CHALLENGE", "value": challenge.hex()},
             {"name": "SGX_AESM_ADDR", "value": "1"},

@@ -1,7 +1,5 @@
 """One run of `confcom test`: reads and rights, then at most 50 Pods at a time, one watch, and the results."""
 
-from __future__ import annotations
-
 import contextlib
 import secrets
 from collections import deque
@@ -51,8 +49,6 @@ CHALLENGE_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class NodeTestRequest:
-    """What the person asked for."""
-
     nodes: tuple[str, ...]
     everything: bool
     timeout: int
@@ -118,7 +114,7 @@ class _Run:
         self._settled = add_on.clock() + SETTLE_SECONDS
         self._trusts = {} if request.trust is None else {request.trust.simulated: request.trust}
         """Trust in quotes of simulated nodes (True) and of hardware nodes (False), as far as needed."""
-        reads_root = any(target.kind.simulated for target in chosen) and True not in self._trusts
+        reads_root = any(target.simulated for target in chosen) and True not in self._trusts
         if lacking := denied(self._api, self._permissions(reads_root=reads_root)):
             why = f"not allowed: {'; '.join(map(str, lacking))}"
             remedy = "ask for them (docs/how-to/test-a-cluster.md), or give --namespace-for-test, --root, --collateral"
@@ -159,10 +155,11 @@ class _Run:
                     self._api.delete(POD, name, self._namespace)
 
     def results(self) -> Iterator[NodeResult]:
-        """Start the Pods in turn, and yield each node's result."""
         waiting = deque(enumerate(self._chosen))
         yield from self._start(waiting)
-        self._remove_expired()
+        kind, namespace = (POD, self._namespace) if self._request.namespace else (NAMESPACE, "")
+        for left in pod.expired([*self._api.list(kind, namespace)]):
+            self._api.delete(kind, name_of(left), namespace)
         while waiting or self._running:
             yield from self._start(waiting)
             if self._running:
@@ -170,26 +167,21 @@ class _Run:
                 yield from self._late()
             self._add_on.sleep(PAUSE_SECONDS)
 
-    def _remove_expired(self) -> None:
-        kind, namespace = (POD, self._namespace) if self._request.namespace else (NAMESPACE, "")
-        for left in pod.expired([*self._api.list(kind, namespace)]):
-            self._api.delete(kind, name_of(left), namespace)
-
     def _start(self, waiting: deque[tuple[int, Target]]) -> Iterator[NodeResult]:
         while waiting and len(self._running) < MAX_PODS:
             index, target = waiting[0]
             name, challenge = f"{self._name}-{index}", secrets.token_bytes(CHALLENGE_SIZE)
-            labels = pod.labelled(name, self._namespace, self._seconds)
+            metadata = {"name": name, "namespace": self._namespace, "labels": {pod.TEST_LABEL: str(self._seconds)}}
             spec = pod.pod_spec(target, challenge, image=self._request.image, timeout=self._request.timeout)
             others = bool(self._running)
             self._running[name] = _Running(target, challenge, self._add_on.clock() + self._request.timeout)
             try:
-                self._api.create({"apiVersion": "v1", "kind": "Pod", "metadata": labels, "spec": spec})
+                self._api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
             except (ForbiddenError, RefusedError) as error:
                 del self._running[name]
                 if others or self._add_on.clock() < self._settled:
                     return
-                yield NodeResult(target.node.name, target.kind.simulated, cause=Cause.of(error, code="pod-refused"))
+                yield NodeResult(target.node.name, target.simulated, cause=Cause.of(error, code="pod-refused"))
             waiting.popleft()
 
     def _watch(self, waiting: deque[tuple[int, Target]]) -> Iterator[NodeResult]:
@@ -224,7 +216,7 @@ class _Run:
 
     def _result(self, one: _Running, log: ProgramLog | None = None, cause: Cause | None = None) -> NodeResult:
         name, epc, log = one.target.node.name, outcome.has_epc(one.last), log or ProgramLog()
-        return NodeResult(name, one.target.kind.simulated, epc, log.device, log.quote_ms, cause=cause)
+        return NodeResult(name, one.target.simulated, epc, log.device, log.quote_ms, cause=cause)
 
     def _outcome(self, one: _Running) -> NodeResult:
         if cause := outcome.failure(one.last):
@@ -233,7 +225,7 @@ class _Run:
             text = self._api.log(name_of(one.last), self._namespace, first_bytes=MAX_LOG_BYTES)
         except ClusterAccessError as error:
             return self._result(one, cause=Cause.of(error, code="log-not-read"))
-        log, trust, now = ProgramLog.parse(text), self._trusts.get(one.target.kind.simulated), self._add_on.now()
+        log, trust, now = ProgramLog.parse(text), self._trusts.get(one.target.simulated), self._add_on.now()
         if cause := outcome.program_failure(log, outcome.exit_code(one.last) or 0, needs_quote=trust is not None):
             return self._result(one, log, cause)
         if trust is None:

@@ -1,10 +1,7 @@
 """The nodes that quote helpers select, their kinds, and which of these nodes a run tests. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from confcom.addon.daemon_pods import DaemonPod
 from confcom.addon.problems import shown
@@ -26,17 +23,12 @@ class SelectionError(ConfcomError):
     exit_code = ExitCode.REFUSED
 
 
-class NodeKind(NamedTuple):
-    simulated: bool
-    by_capacity: bool
-    plugin_revision: str
-    helper_revision: str
-
-
 @dataclass(frozen=True, slots=True)
 class Target:
     node: Node
-    kind: NodeKind
+    simulated: bool
+    kind: tuple[object, ...]
+    """Equal for nodes that have the same platform, accounting and revisions of both daemons."""
     template: KubernetesObject
     """The spec of the quote helper's Pods, from which the test Pod takes image, pull secrets and tolerations."""
     mounts_aesmd: bool
@@ -65,8 +57,8 @@ def targets(
         for helper, template in [one for one in helpers if one[0].selection.selects(node)][:1]:
             flags = {flag for plugin in plugins if plugin.selection.selects(node) for flag in plugin.arguments}
             of_node = [revisions.get((node.name, one), "") for one in (Component.DEVICE_PLUGIN, Component.QUOTE_HELPER)]
-            kind = NodeKind(helper.simulates, node.resources.epc in node.written, *of_node)
-            found.append(Target(node, kind, template, _NO_AESMD_MOUNT not in flags))
+            kind = (helper.simulates, node.resources.epc in node.written, *of_node)
+            found.append(Target(node, helper.simulates, kind, template, _NO_AESMD_MOUNT not in flags))
     return tuple(found)
 
 
@@ -83,7 +75,7 @@ def select(found: Sequence[Target], names: Sequence[str], *, everything: bool) -
         return tuple(by_name[name] for name in dict.fromkeys(names))
     if everything:
         return tuple(found)
-    of_kind: dict[NodeKind, list[Target]] = {}
+    of_kind: dict[tuple[object, ...], list[Target]] = {}
     for target in sorted(found, key=lambda one: not one.healthy):
         of_kind.setdefault(target.kind, []).append(target)
     return tuple(target for alike in of_kind.values() for target in alike[:NODES_OF_A_KIND])

@@ -1,7 +1,5 @@
 """Export of a simulated platform as files for relying parties: root, root's fingerprint, and collateral."""
 
-import os
-import tempfile
 from datetime import datetime
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.platform import SimulatedPlatform
+from confcom.whole_file import whole_file
 
 ROOT_FILE = "root.pem"
 FINGERPRINT_FILE = "root.sha256"
@@ -42,7 +41,8 @@ def export_platform(
         _check_out_dir(out_dir, root)
         (out_dir / COLLATERAL_DIRECTORY).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            _replace(out_dir / name, content)
+            with whole_file(out_dir / name, mode=0o644) as file:
+                file.write(content)
     return tuple(out_dir / name for name in files)
 
 
@@ -62,15 +62,3 @@ def _check_out_dir(out_dir: Path, root: bytes) -> None:
             why="relying parties that trust this root would lose the file",
             remedy="export to another directory, or remove that one first",
         )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            os.fchmod(descriptor, 0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

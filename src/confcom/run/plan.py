@@ -10,9 +10,6 @@ from pathlib import Path
 from confcom.errors import SIGNAL_EXIT_BASE, ConfcomError, ExitCode
 from confcom.namespaces.modes import AUTO, Mode
 
-TOOLS = ("ln", "mkdir", "mount", "rm", "setpriv", "sh", "unshare")
-"""The programs of util-linux and coreutils that start a program with mounts of its own."""
-
 MAX_CAUSE_CHARACTERS = 300
 """Maximum number of characters that an error quotes from util-linux: two of its lines."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from confcom.daemon.quote_counts import QuoteCounts
 from confcom.daemon.socket_path import require_usable_path
 from confcom.errors import JSON_SCHEMA, shortened
-from confcom.namespaces.modes import Mode, find_tools
+from confcom.namespaces.modes import TOOLS, Mode, find_tools
 from confcom.namespaces.mount_script import AESMD, DEV, HOST_DEVICE, Bind, MountScript, run_directories
 from confcom.run import plan
 from confcom.run.plan import Commands, Person, RunError
@@ -69,7 +69,7 @@ def run_program(request: Request, environ: Mapping[str, str], say: Callable[[str
     person = plan.find_person(os.geteuid(), os.getegid(), environ)
     environ = _environment(person, environ)
     commands = Commands(plan.choose_mode(request.mode, person), person, find_tools(environ.get("PATH", os.defpath)))
-    if missing := [name for name in plan.TOOLS if name not in commands.tools]:
+    if missing := [name for name in TOOLS if name not in commands.tools]:
         raise RunError(
             f"{', '.join(missing)} missing", error_code="tools-missing", remedy="install util-linux and coreutils"
         )

@@ -1,7 +1,5 @@
 """The worker processes of a verifier: who gets which quote, and what happens when a worker ends."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -4,8 +4,6 @@ Formats: PCS API v4, TCB info version 3 and QE identity version 2, for SGX and f
 documents; the verifier compares a platform with their TCB levels.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The content of the dump's archive: named texts within limits, and what was not read. Pure."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import re
@@ -53,14 +51,3 @@ class Archive:
                 entry.size, entry.mtime, entry.mode = len(data), when, 0o600
                 archive.addfile(entry, io.BytesIO(data))
         return packed.getvalue()
-
-
-def last_lines(content: bytes, *, cut: bool) -> str:
-    """Return the last MAX_FILE bytes as text, without the first line if the start is cut off.
-
-    Half of a line may be the end of a secret whose start, by which the secret would be recognised, is missing.
-    """
-    kept = content[-MAX_FILE:]
-    if cut or len(content) > MAX_FILE:
-        kept = kept.partition(b"\n")[2]
-    return kept.decode("utf-8", "replace")

@@ -1,19 +1,13 @@
 """Reads a cluster's add-on with the user's permissions, and writes the archive: whole, or not at all."""
 
-from __future__ import annotations
-
-import contextlib
 import heapq
-import os
 import platform
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 import confcom
 from confcom.addon import api as kinds
@@ -27,9 +21,10 @@ from confcom.addon.snapshot import read_cluster
 from confcom.addon.status import add_on_status
 from confcom.errors import writing
 from confcom.kubernetes.objects import name_of
-from confcom.sysdump.archive import MAX_FILE, NOT_READ, Archive, last_lines
+from confcom.sysdump.archive import MAX_FILE, NOT_READ, Archive
 from confcom.sysdump.redaction import Redaction
 from confcom.sysdump.selection import MAX_PODS, Source, chosen_pods, sources
+from confcom.whole_file import whole_file
 
 MAX_EVENTS = 2_000
 """Maximum number of events; a cluster keeps events for an hour, and a failing Pod causes some hundred in an hour."""
@@ -55,11 +50,14 @@ def default_name(now: datetime) -> Path:
 
 def write_dump(add_on: AddOn, path: Path) -> SystemDump:
     """Read everything that the user may read, and write the archive, which only this user can read."""
-    with _whole_or_absent(path) as file:
-        archive, from_pods, redaction = _read_cluster(add_on)
-        _read_pods(add_on, from_pods, archive, redaction)
-        packed = archive.packed(path.name.partition(".")[0] or "confcom-sysdump", add_on.now())
-        file.write(packed)
+    with writing(f"{path} cannot be written", error_code="sysdump-not-written"):
+        if path.exists() and not path.is_file():
+            raise OSError(0, "it is no regular file")
+        with whole_file(path) as file:
+            archive, from_pods, redaction = _read_cluster(add_on)
+            _read_pods(add_on, from_pods, archive, redaction)
+            packed = archive.packed(path.name.partition(".")[0] or "confcom-sysdump", add_on.now())
+            file.write(packed)
     return SystemDump(path, (*archive.files, NOT_READ), tuple(archive.not_read), len(packed))
 
 
@@ -107,9 +105,10 @@ def _read_pods(add_on: AddOn, from_pods: Sequence[Source], archive: Archive, red
     api, place = add_on.cluster.api, add_on.cluster.namespace
     table = add_on.reporter.table("Reading the daemons' logs and pages")
 
-    def read(one: Source) -> tuple[bytes, bool]:
+    def read(one: Source) -> tuple[str, bool]:
         if one.page:
-            return api.page_end(one.pod, place, one.page, most=MAX_FILE)
+            return api.probe_page(one.pod, place, one.page), False
+        # Whole lines: half of a line may be the end of a secret that is recognised by its start.
         return api.log_end(one.pod, place, one.container, previous=one.previous, most=MAX_FILE)
 
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
@@ -120,25 +119,10 @@ def _read_pods(add_on: AddOn, from_pods: Sequence[Source], archive: Archive, red
             reads, some = OptionalReads(), from_pods[start : start + AT_ONCE]
             for one, done in [(one, pool.submit(read, one)) for one in some]:
                 if found := reads.read(one.name, done.result):
-                    text = last_lines(found[0], cut=found[1])
+                    text, cut = found
                     archive.add(one.name, redaction.text(text, identifiers=one.page == "platform"))
-                    if found[1]:
+                    if cut:
                         archive.leave_out(f"{one.name}: all but the last {MAX_FILE >> 20} MiB")
             for failure in reads.failures:
                 archive.leave_out(redaction.text(str(failure)))
             table.show((), note=f"{start + len(some)} of {len(from_pods)} files")
-
-
-@contextlib.contextmanager
-def _whole_or_absent(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a new file that gets its name at the end of the `with` block, and is deleted if the block fails."""
-    with writing(f"{path} cannot be written", error_code="sysdump-not-written"):
-        if path.exists() and not path.is_file():
-            raise OSError(0, "it is no regular file")
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)

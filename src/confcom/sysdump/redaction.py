@@ -1,12 +1,10 @@
 """Removes secrets from Kubernetes objects, by their fields, and from all texts, by patterns. Pure."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 from urllib.parse import unquote
 
 from confcom.hardware_report.software import configuration_facts, redacted_url
@@ -55,7 +53,7 @@ class Redaction:
     """Passwords that are known from URLs, and are hidden wherever they occur."""
 
     @classmethod
-    def of(cls, things: Iterable[object]) -> Redaction:
+    def of(cls, things: Iterable[object]) -> Self:
         """Make a redaction that knows the passwords in the URLs of these objects."""
         logins = (found[1] for one in things for found in _LOGIN.findall(json.dumps(one, ensure_ascii=False)))
         words = (login.partition(":")[2] for login in logins)
@@ -71,7 +69,6 @@ class Redaction:
         return shown
 
     def json(self, thing: object) -> str:
-        """Return an object as JSON without secrets."""
         return json.dumps(self._shown("", thing), indent=1) + "\n"
 
     def _shown(self, key: str, value: object) -> object:

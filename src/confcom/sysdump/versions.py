@@ -1,7 +1,5 @@
 """The versions of this program, of its tools, and of the add-on that a cluster runs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass

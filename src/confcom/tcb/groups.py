@@ -1,7 +1,5 @@
 """Machines with equal SVNs, which are judged once, by the sets of their kind of platform."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

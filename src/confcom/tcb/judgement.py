@@ -1,10 +1,9 @@
 """The judgement of a machine's SVNs by one set of collateral, and which of its SVNs are short. No I/O."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from confcom.errors import ConfcomError, printable
 from confcom.sgx.collateral_bundle import CollateralDocuments
@@ -38,7 +37,7 @@ class Svns:
     """ISVSVN; None if only the platform is known. Then the quoting enclave counts as the newest."""
 
     @classmethod
-    def of_node(cls, sgx: SgxKind, tcb: CertifiedTcb) -> Svns:
+    def of_node(cls, sgx: SgxKind, tcb: CertifiedTcb) -> Self:
         return cls(sgx, PlatformKind(tcb.fmspc, tcb.ca, TeeType.SGX), tcb.pce_id, tcb.components, tcb.pce_svn)
 
 

@@ -1,7 +1,5 @@
 """The SVNs of a cluster's nodes, from their quote helpers' page `/platform`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The SVNs of a quote that a person passes, and whether the quote is authentic."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Which machines are UpToDate, as lines for people and as JSON, and the exit code. Pure."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass

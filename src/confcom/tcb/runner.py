@@ -1,7 +1,5 @@
 """One run of `confcom tcb`: the nodes of a cluster, or the machines of quotes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,8 +21,6 @@ from confcom.verify.trust import intel_root
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the person asked for."""
-
     trust: Trust
     now: datetime
     early: bool

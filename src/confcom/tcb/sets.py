@@ -1,7 +1,5 @@
 """The standard and the early set of a kind of platform, from a service, files, or a simulated root, and their check."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime

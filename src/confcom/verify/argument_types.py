@@ -1,7 +1,5 @@
 """Type checks for arguments of the public interface, so that a wrong type is reported at the call that passed it."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

@@ -1,7 +1,5 @@
 """Output of `confcom inspect`: a quote's fields with labels and notes for people, without a verdict. No I/O."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -184,7 +184,7 @@ def test_the_reason_of_a_daemon_that_is_not_ready_is_read(planted, confcom, tmp_
 
 
 def test_hostile_sizes_are_bounded(planted, confcom, tmp_path, monkeypatch):
-    """A log and pages are cut, a page without end is given up, and of many Pods few are read."""
+    """A log is cut, large pages are given up, and of many Pods few are read."""
     most = 5 << 20
     monkeypatch.setattr(archive, "MAX_BYTES", most)
     api = planted.api
@@ -195,7 +195,7 @@ def test_hostile_sizes_are_bounded(planted, confcom, tmp_path, monkeypatch):
         copied["metadata"] |= {"name": f"z{number}"}
         api.put(copied)
         api.logs[f"z{number}"] = "x y z\n" * (MAX_FILE // 6)
-    api.logs[name] = "".join(f"{number:020} of the log\n" for number in range(2 * MAX_FILE // 32))
+    api.logs[name] = "".join(f"{number:020}{' of the log' * 18}\n" for number in range(2 * MAX_FILE // 219))
     api.pages[name, "metrics"] = "x" * (MAX_FILE + 1)
     answer, sent = api.handle_request, []
 
@@ -220,10 +220,10 @@ def test_hostile_sizes_are_bounded(planted, confcom, tmp_path, monkeypatch):
     assert max(map(len, files.values())) <= MAX_FILE
     assert sum(sent) <= MAX_DOWNLOAD + 2 * MAX_FILE
     log = files[f"pods/{name}/main.log"].splitlines()
-    assert {len(line) for line in log} == {31}
+    assert {len(line) for line in log} == {218}
     assert not [one for one in files if one.endswith(f"{name}/platform.json")]
     assert len({one.split("/")[1] for one in files if one.startswith("pods/z")}) < MAX_PODS
-    for words in ("platform.json", f"{MAX_PODS + 1} more", "all but the last"):
+    for words in ("platform.json", "metrics.txt", f"{MAX_PODS + 1} more", "all but the last"):
         assert any(words in line for line in done["not_read"]), words
 
 

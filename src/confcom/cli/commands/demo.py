@@ -16,15 +16,13 @@ import click
 
 from confcom.cli.output_option import TEXT, output_option, show_json
 from confcom.cli.path_type import NamedPath
-from confcom.errors import SIGNAL_EXIT_BASE, ExitCode, printable
-from confcom.namespaces.modes import AUTO, Mode
+from confcom.errors import SIGNAL_EXIT_BASE, ExitCode, printable, why_and_remedy
+from confcom.namespaces.modes import AUTO, MODES
 
 if TYPE_CHECKING:
     from confcom.demo.story import DemoReport, StepReport
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-MODES = (AUTO, *(mode.value for mode in Mode))
 
 NEXT = """
 Where to go next:
@@ -128,9 +126,8 @@ class StepPrinter:
         click.echo(f"   {mark}, {report.seconds:.2f} s")
         if report.error is not None:
             click.echo(printable(f"Error in step {report.number} ({report.title}): {report.error['what']}"), err=True)
-            for word in ("why", "do"):
-                if report.error[word]:
-                    click.echo(printable(f"  {word}: {report.error[word]}"), err=True)
+            for words in why_and_remedy(str(report.error["why"]), str(report.error["do"])):
+                click.echo(words, err=True)
 
     def result(self, report: DemoReport) -> None:
         if not self.enabled:

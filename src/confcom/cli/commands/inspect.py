@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from confcom.cli.output_option import output_option, show_result
-from confcom.errors import ExitCode, printable
+from confcom.errors import ExitCode, printable, why_and_remedy
 
 if TYPE_CHECKING:
     from confcom.verify.inspection import Field, Inspection
@@ -56,11 +56,7 @@ def _lines(inspection: Inspection) -> Iterator[str]:
     if inspection.stopped:
         yield ""
         yield click.style(f"stopped: {printable(inspection.stopped.what)}", fg="red")
-        yield from (
-            f"  {label + ':':5}{printable(text)}"
-            for label, text in (("why", inspection.stopped.why), ("do", inspection.stopped.remedy))
-            if text
-        )
+        yield from why_and_remedy(inspection.stopped.why, inspection.stopped.remedy)
 
 
 def _field_lines(field: Field) -> Iterator[str]:

@@ -1,15 +1,9 @@
 """The command `confcom rollback`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import click
 
 from confcom.cli.add_on_options import cluster_options, interrupted_by_signals, opened, show_change, waiting_options
-
-if TYPE_CHECKING:
-    from confcom.kubernetes.kubectl_flags import Login
+from confcom.kubernetes.kubectl_flags import Login
 
 
 @click.command()

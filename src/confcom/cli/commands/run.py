@@ -1,7 +1,5 @@
 """The command `confcom run`."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path
@@ -11,7 +9,7 @@ from click.shell_completion import CompletionItem
 
 from confcom.cli.path_type import NamedPath
 from confcom.errors import ConfcomError, ExitCode, printable
-from confcom.namespaces.modes import AUTO, Mode
+from confcom.namespaces.modes import AUTO, MODES
 from confcom.simulation.collateral_staging import Staging
 
 
@@ -44,7 +42,7 @@ class _Command(click.Command):
 )
 @click.option(
     "--mode",
-    type=click.Choice([AUTO, *(one.value for one in Mode)]),
+    type=click.Choice(MODES),
     default=AUTO,
     show_default=True,
     help="How the program is isolated; auto is root for root, else user-namespace.",

@@ -1,9 +1,6 @@
 """The command `confcom status`."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,9 +8,7 @@ from confcom.cli.add_on_options import cluster_options, opened, timeout_option
 from confcom.cli.output_option import show_result
 from confcom.cli.path_type import NamedPath
 from confcom.errors import ExitCode, printable, writing
-
-if TYPE_CHECKING:
-    from confcom.kubernetes.kubectl_flags import Login
+from confcom.kubernetes.kubectl_flags import Login
 
 
 @click.command()

@@ -1,9 +1,6 @@
 """The command `confcom sysdump`."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,9 +8,7 @@ from confcom.cli.add_on_options import cluster_options, interrupted_by_signals, 
 from confcom.cli.output_option import show_result
 from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
-
-if TYPE_CHECKING:
-    from confcom.kubernetes.kubectl_flags import Login
+from confcom.kubernetes.kubectl_flags import Login
 
 
 @click.command()

@@ -1,10 +1,7 @@
 """The command `confcom tcb`."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +9,7 @@ from confcom.cli import add_on_options as options
 from confcom.cli.commands.collateral import source_of
 from confcom.cli.commands.verify import INTEL, parse_instant
 from confcom.cli.output_option import show_result
-
-if TYPE_CHECKING:
-    from confcom.kubernetes.kubectl_flags import Login
+from confcom.kubernetes.kubectl_flags import Login
 
 _PATH = click.Path(path_type=Path, readable=False, allow_dash=True)
 

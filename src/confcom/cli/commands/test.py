@@ -1,11 +1,8 @@
 """The command `confcom test`."""
 
-from __future__ import annotations
-
 import functools
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,9 +10,7 @@ from confcom.cli import add_on_options as options
 from confcom.cli.failures import show_error
 from confcom.cli.output_option import JSON, SHORT, TEXT, output_formats, show_result
 from confcom.errors import ConfcomError
-
-if TYPE_CHECKING:
-    from confcom.kubernetes.kubectl_flags import Login
+from confcom.kubernetes.kubectl_flags import Login
 
 TIMEOUT, FAIL_WITHIN = 60, 7
 """Defaults: seconds, since a Pod starts in 5 s and AESM clients wait 15 s; days, in which a certificate is renewed."""

@@ -1,18 +1,13 @@
 """The command `confcom update`."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from confcom.cli import add_on_options as options
 from confcom.errors import SettingsError
-
-if TYPE_CHECKING:
-    from confcom.kubernetes.kubectl_flags import Login
+from confcom.kubernetes.kubectl_flags import Login
 
 _COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper", "controller": "controller"}
 """Keyed by a component's name on the command line: the component's name in the chart's values."""

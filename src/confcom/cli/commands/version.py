@@ -1,18 +1,12 @@
 """The command `confcom version`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import click
 
 import confcom
 from confcom.cli.add_on_options import cluster_options, opened
 from confcom.cli.output_option import show_result
 from confcom.errors import printable
-
-if TYPE_CHECKING:
-    from confcom.kubernetes.kubectl_flags import Login
+from confcom.kubernetes.kubectl_flags import Login
 
 
 @click.command()

@@ -1,7 +1,5 @@
 """The policy's checks: they compare the claims of an authentic quote with the relying party's demands. No I/O."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta

@@ -4,8 +4,6 @@ dcap-qvl compares neither the PCE id nor the names of certificates, so it would 
 platforms even if the PCK of one platform signed the TCB info. The checks do no I/O.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 

@@ -1,7 +1,5 @@
 """The adapter to dcap-qvl, and the only module that imports it."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 from dataclasses import dataclass

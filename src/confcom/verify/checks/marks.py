@@ -1,7 +1,5 @@
 """Search for marks of simulation in quotes and collateral, and checks that the marks agree with the root."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import compress

@@ -4,8 +4,6 @@ Formats: RFC 5280; Intel's "PCK Certificate and CRL Profile". dcap-qvl has check
 them only with a quote.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from cryptography import x509

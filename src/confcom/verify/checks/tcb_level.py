@@ -4,8 +4,6 @@ Rules: PCS API v4, "Get TCB Info" and "Get Quoting Enclave Identity"; convergenc
 TD again, as in Intel's QVL.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 

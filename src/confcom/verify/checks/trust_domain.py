@@ -1,7 +1,5 @@
 """Checks of a TD: flaws of its report that no policy accepts, and the policy's demands. No I/O."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from enum import Enum
 from typing import Final
