@@ -41,12 +41,9 @@ def codes_table() -> str:
     found = [one for one in found if one.text or (one.package, one.code) not in told]
     rows = dict.fromkeys((one.package, one.code, one.text.replace("|", "\\|") or "…") for one in found)
     first = {row[1]: row for row in reversed(rows)}
-    shown = ((row[0], f"{anchor(row[1]) if first[row[1]] is row else ''}`{row[1]}`", row[2]) for row in rows)
+    anchors = {row: f'<a id="{code}"></a>' for code, row in first.items()}
+    shown = ((row[0], f"{anchors.get(row, '')}`{row[1]}`", row[2]) for row in rows)
     return table(["package", "code", "message"], shown)
-
-
-def anchor(code: str) -> str:
-    return f'<a id="{code}"></a>'
 
 
 def aesm_codes() -> Iterator[Coded]:

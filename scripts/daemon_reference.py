@@ -24,8 +24,10 @@ from confcom.simulated_pcs import settings as pcs
 
 
 def main() -> int:
-    plugin_registry, controller_registry = registry_of("device_plugin"), registry_of("controller")
+    daemons = ("device_plugin", "controller", "quote_helper")
+    plugin_registry, controller_registry, helper_registry = map(registry_of, daemons)
     PluginMetrics(plugin_registry)
+    HelperMetrics(helper_registry)
     ControllerMetrics(controller_registry)
     return write_or_check(
         {
@@ -40,16 +42,10 @@ def main() -> int:
             },
             "quote-helper.md": {
                 "flags": flags_table(helper.settings_parser("confcom quote-helper", {})),
-                "metrics": metrics_table(helper_registry()),
+                "metrics": metrics_table(helper_registry),
             },
         }
     )
-
-
-def helper_registry() -> CollectorRegistry:
-    registry = registry_of("quote_helper")
-    HelperMetrics(registry)
-    return registry
 
 
 def registry_of(daemon: str) -> CollectorRegistry:

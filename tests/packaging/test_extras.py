@@ -6,15 +6,14 @@ import subprocess
 import sys
 import urllib.request
 from http import HTTPStatus
-from pathlib import Path
 
 import pytest
 
 from confcom import extras
 from confcom.extras import MissingExtraError, missing_extra
+from testkit.documentation import ROOT
 from testkit.helper_process import running_helper
 
-ROOT = Path(__file__).parent.parent.parent
 EXTRAS = {
     "cli": ["click", "msgspec", "yaml"],
     "client": ["google"],
