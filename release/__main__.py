@@ -17,7 +17,7 @@ from e2e.progress import say, timed
 from e2e.source import Source, git
 from release import checksums
 from release.modules import check_modules
-from release.packages import build_chart, build_packages, write_digests
+from release.packages import build_chart, build_packages, label_packages, write_digests
 from release.provenance import statement
 from release.sbom import image_sbom, wheel_sbom
 
@@ -50,13 +50,15 @@ class Release:
             self.source.export(ROOT, stage)
             built = build_all(stage, self.source, self.base)
             write_digests(stage, built, self.source)
+            if not self.base:
+                label_packages(stage, self.source, STAND_IN)
             with timed("wheel, source archive and chart"):
                 check_modules(built, build_packages(stage, folder, self.source))
                 build_chart(stage, folder, self.source).rename(folder / f"confcom-chart-{suffix}.tgz")
             shutil.copytree(built.layout, folder / f"confcom-images-{suffix}")
-            shutil.copyfile(stage / "requirements" / "wheel.lock", folder / f"confcom-{self.source.version}.lock")
+            shutil.copyfile(stage / "requirements" / "wheel.lock", folder / f"confcom-{suffix}.lock")
             with timed("SBOMs"):
-                (folder / f"confcom-{self.source.version}.cdx.json").write_bytes(wheel_sbom(ROOT, stage, self.source))
+                (folder / f"confcom-{suffix}.cdx.json").write_bytes(wheel_sbom(ROOT, stage, self.source))
                 for image in IMAGES:
                     shutil.copyfile(built.archive(image), folder / f"{image}-{suffix}.tar")
                     (folder / f"{image}-{suffix}.cdx.json").write_bytes(image_sbom(built, image, self.source))

@@ -26,31 +26,41 @@ def write_digests(stage: Path, built: Built, source: Source) -> None:
     values = stage / CHART / "values.yaml"
     digests = {f"confcom/{image}": built.digest(image) for image in RELEASED}
     flow = yaml.safe_dump(digests, default_flow_style=True, width=sys.maxsize).strip()
-    text = _replaced(values.read_text(), "  digests: {}", f"  digests: {flow}")
+    _replace(values, "  digests: {}", f"  digests: {flow}")
     if confcom.IMAGE_REGISTRY:
-        text = _replaced(text, '  registry: ""', f"  registry: {confcom.IMAGE_REGISTRY}")
-    values.write_text(text)
+        _replace(values, '  registry: ""', f"  registry: {confcom.IMAGE_REGISTRY}")
     description = stage / CHART / "Chart.yaml"
     annotation = ["annotations:", "  artifacthub.io/images: |"]
     for image in RELEASED:
         name = reference(image, source.version, confcom.IMAGE_REGISTRY or REGISTRY)
         annotation += [f"    - name: {image}", f"      image: {name}@{built.digest(image)}"]
-    description.write_text(_replaced(description.read_text(), annotation[0], "\n".join(annotation)))
+    _replace(description, annotation[0], "\n".join(annotation))
     for changed in (values, description):
         os.utime(changed, (source.epoch, source.epoch))
 
 
-def _replaced(text: str, old: str, new: str) -> str:
+def label_packages(stage: Path, source: Source, label: str) -> None:
+    """Give an exported commit's packages a local version (PEP 440), which public package indexes refuse.
+
+    The modules keep their own version, since they are the images' modules byte by byte.
+    """
+    local = label.replace("-", ".")  # the normal form
+    _replace(stage / "pyproject.toml", 'dynamic = ["version"]', f'version = "{source.version}+{local}"')
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
     if text.count(f"\n{old}\n") != 1:
-        raise ConfcomError(f"the chart does not have one line `{old}`", remedy="restore this line")
-    return text.replace(f"\n{old}\n", f"\n{new}\n")
+        raise ConfcomError(f"{path.name} does not have one line `{old}`", remedy="restore this line")
+    path.write_text(text.replace(f"\n{old}\n", f"\n{new}\n"))
 
 
 def build_packages(stage: Path, folder: Path, source: Source) -> Path:
     """Write the wheel and the source archive; return the wheel."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)]
     run("hatchling", command, cwd=stage, source=source)
-    return folder / f"confcom-{source.version}-py3-none-any.whl"
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 def build_chart(stage: Path, folder: Path, source: Source) -> Path:

@@ -24,7 +24,6 @@ ANNOUNCING = ("Changed", "Removed")
 
 
 def main(checkout: Path) -> int:
-    """Compare a checkout with its last release."""
     listed = ["git", "tag", "--list", "v[0-9]*", "--merged", "HEAD", "--sort=-version:refname"]
     tags = subprocess.run(listed, cwd=checkout, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     if not tags:
@@ -79,7 +78,6 @@ def qualified_name(changed: griffe.Object | griffe.Alias) -> str:
 
 
 def member(package: Module, path: str) -> Module | None:
-    """Return a module of a package; None if there is none."""
     try:
         return package[path.removeprefix(f"{PACKAGE}.")]
     except KeyError:

@@ -30,7 +30,6 @@ MAX_DEFAULT = 24
 
 
 def main() -> int:
-    """Write the page's parts, or compare them."""
     modules = [importlib.import_module(name) for name in MODULES]
     interface = Interface(modules)
     return write_or_check({"python.md": {module.__name__: "".join(interface.part(module)) for module in modules}})
@@ -47,7 +46,6 @@ class Doc:
 
     @classmethod
     def of(cls, documented: object) -> Self:
-        """Read the docstring of a function, class or property."""
         sections: dict[str, list[str]] = {"": [], "Args": [], "Returns": [], "Raises": []}
         current = ""
         for line in inspect.cleandoc(documented.__doc__ or "").splitlines():
@@ -63,7 +61,6 @@ class Doc:
 
 
 def entries(section: str) -> dict[str, str]:
-    """Names and texts of one section of a docstring."""
     parts = re.split(r"^(?=\S)", textwrap.dedent(section), flags=re.MULTILINE)
     pairs = (one_line(part).partition(": ") for part in parts if part.strip())
     return {name: text for name, _, text in pairs}
@@ -101,7 +98,6 @@ class Interface:
             yield f"As in `{home.__name__}`: {', '.join(shared)}.\n\n"
 
     def function(self, name: str, function: Callable[..., Any]) -> Iterator[str]:
-        """Signature, text, arguments, result and errors of a function or method."""
         doc = Doc.of(function)
         yield f"```text\n{self.signature(name, function)}\n```\n\n"
         yield from described(name, doc, self.arguments(doc, function))
@@ -122,7 +118,6 @@ class Interface:
                 yield from self.function(f"{name}.{one}", getattr(kind, one))
 
     def error_row(self, kind: type[Exception]) -> tuple[str, str, str, str]:
-        """Name, base class, code of the class, and text of an error."""
         base = next(one for one in kind.__mro__[1:] if id(one) in self.home or one is Exception)
         doc, code = Doc.of(kind), vars(kind).get("error_code", "")
         attributes = [f"`{name}`: {text}" for name, text in doc.arguments.items()]
@@ -166,7 +161,6 @@ class Interface:
         return [*found, *self.parameters(function.__base__)] if passes_on else found
 
     def signature(self, name: str, function: Callable[..., Any]) -> str:
-        """A signature as programmers would write it, on one line or with a line for each parameter."""
         words: list[str] = []
         for one in self.parameters(function):
             if one.kind is one.KEYWORD_ONLY and "*" not in words:
@@ -179,7 +173,6 @@ class Interface:
         return line if len(line) <= WIDTH else f"{begin}(\n    " + ",\n    ".join(words) + f",\n){returned}"
 
     def default(self, value: object) -> str:
-        """A default value as programmers would write it."""
         if isinstance(value, Enum) and id(type(value)) in self.home:
             return f"{type(value).__name__}.{value.name}"
         text = str(int(value)) if isinstance(value, Enum) and isinstance(value, int) else repr(value)
@@ -196,7 +189,6 @@ class Interface:
 
 
 def described(name: str, doc: Doc, members: Iterable[tuple[str, str | None]]) -> Iterator[str]:
-    """A text with the members, the result and the errors."""
     yield required(name, doc.text) + "\n\n"
     yield from bullets((member, required(f"{name}: {member}", text)) for member, text in members)
     if doc.returns:
@@ -207,7 +199,6 @@ def described(name: str, doc: Doc, members: Iterable[tuple[str, str | None]]) ->
 
 
 def enumeration(kind: type[Enum]) -> Iterator[str]:
-    """An enumeration and its members."""
     texts = attribute_texts(kind)
     yield f"### `{kind.__name__}`\n\n{required(kind.__name__, Doc.of(kind).text)}\n\n"
     if texts:
@@ -217,12 +208,10 @@ def enumeration(kind: type[Enum]) -> Iterator[str]:
 
 
 def is_kind(value: object, base: type) -> bool:
-    """Whether a value is a class of this kind."""
     return inspect.isclass(value) and issubclass(value, base)
 
 
 def is_ours(value: object) -> bool:
-    """Whether an object was defined in confcom."""
     return str(getattr(value, "__module__", "")).partition(".")[0] == "confcom"
 
 
@@ -238,7 +227,6 @@ def own_members(kind: type) -> Iterator[tuple[str, object]]:
 
 
 def attribute_texts(kind: type) -> dict[str, str]:
-    """The texts behind the attributes of a class and its base classes."""
     found: dict[str, str] = {}
     for base in filter(is_ours, reversed(kind.__mro__)):
         tree = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
@@ -274,18 +262,15 @@ def shown_type(value: object) -> str:
 
 
 def bullets(items: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """A list of names and texts, and an empty line behind it."""
     lines = [f"* `{name}`: {text}\n" for name, text in items]
     yield "".join([*lines, "\n"]) if lines else ""
 
 
 def one_line(text: str) -> str:
-    """Return a text without its line breaks."""
     return " ".join(text.split())
 
 
 def required(name: str, text: str | None) -> str:
-    """Return the text; the script ends with an error if there is none."""
     return text or sys.exit(f"{name}: a public name needs a text")
 
 

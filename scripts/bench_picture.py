@@ -44,12 +44,10 @@ class Bar:
 
     @property
     def median(self) -> float:
-        """The median of all rounds."""
         return statistics.median(self.values)
 
     @property
     def label(self) -> str:
-        """The median with its unit."""
         return f"{self.median:{',.0f' if not self.unit else '.1f' if self.median >= 1 else '.2f'}} {self.unit}".strip()
 
 
@@ -66,7 +64,6 @@ def chosen(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def panels(result: dict[str, Any]) -> dict[str, list[Bar]]:
-    """Return the chart's parts: titles, and bars from top to bottom."""
     rows = {row["title"]: row["values"] for row in result["sections"][0]["rows"]}
     (quote,), verification = rows["CPU per quote: default"].values(), rows["CPU of a verification"]
     (updates,), (asked,), (failed,) = (rows[name].values() for name in list(ROWS)[2:])
@@ -92,7 +89,6 @@ def panels(result: dict[str, Any]) -> dict[str, list[Bar]]:
 
 
 def caption(result: dict[str, Any]) -> str:
-    """The chart and its caption in Markdown, with machine and commit."""
     parts = "; ".join(
         f"{title}: {', '.join(f'{bar.name} {bar.label}' for bar in bars)}" for title, bars in panels(result).items()
     )
@@ -136,7 +132,6 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 
 def main() -> int:
-    """Write rows, chart and caption, or compare the caption."""
     rows = IMAGES / "measured.json"
     given = [Path(argument) for argument in sys.argv[1:] if not argument.startswith("-")]
     result = chosen(json.loads((given[0] if given else rows).read_text()))

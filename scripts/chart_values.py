@@ -17,7 +17,6 @@ CHART = ROOT / "charts" / "confcom"
 
 
 def main() -> int:
-    """Write the tables, or compare them."""
     root = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     leaves = list(properties(root, root, values))
@@ -35,8 +34,6 @@ def main() -> int:
 
 
 class Property(NamedTuple):
-    """A value and its schema."""
-
     name: str
     schema: dict[str, Any]
     default: object
@@ -54,7 +51,6 @@ def properties(schema: dict[str, Any], root: dict[str, Any], values: object, nam
 
 
 def described(schema: dict[str, Any], root: dict[str, Any]) -> str:
-    """Names and descriptions of a schema's properties, and of theirs."""
     parts = []
     for name, written in schema["properties"].items():
         one = resolved(written, root)
@@ -65,7 +61,6 @@ def described(schema: dict[str, Any], root: dict[str, Any]) -> str:
 
 
 def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    """A schema together with the one that it refers to."""
     return {**root["$defs"][schema["$ref"].rpartition("/")[2]], **schema} if "$ref" in schema else schema
 
 

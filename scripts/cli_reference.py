@@ -18,7 +18,6 @@ SHARED = 10
 
 
 def main() -> int:
-    """Write the page's part, or compare it."""
     return write_or_check({"cli.md": {"commands": "".join(sections())}})
 
 
@@ -46,7 +45,6 @@ def below(group: click.Group, name: str, parent: click.Context) -> list[click.Co
 
 
 def records(context: click.Context) -> Iterator[tuple[str, str]]:
-    """What the help says of each option."""
     yield from filter(None, (each.get_help_record(context) for each in context.command.get_params(context)))
 
 

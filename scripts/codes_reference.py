@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from generated_part import ROOT, table, write_or_check
 
@@ -25,73 +24,52 @@ KEYWORDS = ("error_code", "code")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Coded:
-    """One place in the source that gives a code.
-
-    Args:
-        package: the package of confcom.
-        code: the code.
-        text: the message, with `…` for what is filled in; of a class, the first line of its docstring.
-        kind: the name of what is called, or of the class.
-        place: file and line.
-    """
+    """A code and its message: `…` is what is filled in, and a class has the first line of its docstring."""
 
     package: str
     code: str
     text: str
-    kind: str
-    place: str
 
 
 def main() -> int:
-    """Write the page's part, or compare it."""
     return write_or_check({"codes.md": {"codes": codes_table()}})
 
 
 def codes_table() -> str:
-    """A line for each code and message, by package."""
     found = sorted([*codes(), *aesm_codes(), *chart_codes()])
     told = {(one.package, one.code) for one in found if one.text}
     found = [one for one in found if one.text or (one.package, one.code) not in told]
     rows = dict.fromkeys((one.package, one.code, one.text.replace("|", "\\|") or "…") for one in found)
     first = {row[1]: row for row in reversed(rows)}
-    shown = ((row[0], f"{anchor(row[1]) if first[row[1]] is row else ''}`{row[1]}`", row[2]) for row in rows)
+    anchors = {row: f'<a id="{code}"></a>' for code, row in first.items()}
+    shown = ((row[0], f"{anchors.get(row, '')}`{row[1]}`", row[2]) for row in rows)
     return table(["package", "code", "message"], shown)
 
 
-def anchor(code: str) -> str:
-    """What a link to `codes.md#CODE` leads to."""
-    return f'<a id="{code}"></a>'
-
-
 def aesm_codes() -> Iterator[Coded]:
-    """The codes with which an AESM service refuses requests, each with its meaning."""
     for number in [*AesmErrorCode, -1]:
         if number != AesmErrorCode.SUCCESS:
             advice = advice_for(number)
-            yield Coded("aesm", advice.error_code, advice.meaning, "AesmError", "aesm/error_code.py")
+            yield Coded("aesm", advice.error_code, advice.meaning)
 
 
-def codes(source: Path = SOURCE) -> Iterator[Coded]:
-    """Find all codes in the source."""
-    for path in sorted(source.rglob("*.py")):
-        file = path.relative_to(source)
-        package = file.parts[0].removesuffix(".py")
+def codes() -> Iterator[Coded]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        package = path.relative_to(SOURCE).parts[0].removesuffix(".py")
         tree = ast.parse(path.read_text())
         texts = assigned_texts(tree)
         for node in ast.walk(tree):
-            place = f"{file}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call) and (code := code_given(node, texts)):
-                yield Coded(package, code, message_of(node, texts), name_of(node.func), place)
+                yield Coded(package, code, message_of(node, texts))
             elif isinstance(node, ast.ClassDef) and (code := class_code(node)):
                 first = (ast.get_docstring(node) or "").partition("\n")[0]
-                yield Coded(package, code, first, node.name, place)
+                yield Coded(package, code, first)
 
 
 def chart_codes() -> Iterator[Coded]:
-    """Find the codes of the chart's refusals."""
     for path in sorted(TEMPLATES.iterdir()):
         for code, text in REFUSAL.findall(path.read_text()):
-            yield Coded("chart", code, re.sub("%[a-z]", "…", text), "refuse", path.name)
+            yield Coded("chart", code, re.sub("%[a-z]", "…", text))
 
 
 def code_given(call: ast.Call, texts: list[tuple[int, str, str]]) -> str:
@@ -161,11 +139,6 @@ def text_of(node: ast.expr) -> str:
         case ast.IfExp(body=body, orelse=other):
             return f"{text_of(body)} / {text_of(other)}"
     return ""
-
-
-def name_of(function: ast.expr) -> str:
-    """The name of the called function, without its module or object."""
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 if __name__ == "__main__":

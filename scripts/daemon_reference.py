@@ -24,9 +24,10 @@ from confcom.simulated_pcs import settings as pcs
 
 
 def main() -> int:
-    """Write all pages' parts, or compare them."""
-    plugin_registry, controller_registry = registry_of("device_plugin"), registry_of("controller")
+    daemons = ("device_plugin", "controller", "quote_helper")
+    plugin_registry, controller_registry, helper_registry = map(registry_of, daemons)
     PluginMetrics(plugin_registry)
+    HelperMetrics(helper_registry)
     ControllerMetrics(controller_registry)
     return write_or_check(
         {
@@ -41,40 +42,29 @@ def main() -> int:
             },
             "quote-helper.md": {
                 "flags": flags_table(helper.settings_parser("confcom quote-helper", {})),
-                "metrics": metrics_table(helper_registry()),
+                "metrics": metrics_table(helper_registry),
             },
         }
     )
 
 
-def helper_registry() -> CollectorRegistry:
-    """All metrics that a quote helper may count."""
-    registry = registry_of("quote_helper")
-    HelperMetrics(registry)
-    return registry
-
-
 def registry_of(daemon: str) -> CollectorRegistry:
-    """The metrics that every daemon has."""
     registry = daemon_registry(LogStream(io.StringIO()))
     registry.register(ReadinessMetrics(daemon, lambda: None))
     return registry
 
 
 def flags_table(parser: SettingsParser[Any]) -> str:
-    """A line for each flag, in the order of `--help`."""
     return table(["flag", "variable", "default", ""], map(flag_row, parser.flags))
 
 
 def flag_row(flag: Flag) -> tuple[str, str, str, str]:
-    """Flag, environment variable, default and text."""
     switch = f"`{flag.name}`, `--no-{flag.name.removeprefix('--')}`"
     name = f"`{flag.name} {flag.metavar}`" if flag.metavar else switch
     return name, f"`{flag.variable}`", flag.shown_default, flag.text
 
 
 def metrics_table(registry: CollectorRegistry) -> str:
-    """A line for each metric, in the order in which they were registered."""
     return table(["metric", "type", "labels", ""], metric_rows(registry))
 
 

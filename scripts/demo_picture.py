@@ -18,7 +18,6 @@ STYLES = (("   ok", "green"), ("   SIMULATED", "yellow"), ("   | ", "bright_blac
 
 
 def run_demo() -> str:
-    """Run the demo once; an exit code other than 0 is an error."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_"))}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     command = [sys.executable, "-m", "confcom", "demo"]
@@ -29,7 +28,6 @@ def run_demo() -> str:
 
 
 def draw(transcript: str) -> str:
-    """The transcript as SVG."""
     console = Console(record=True, width=WIDTH, file=Path(os.devnull).open("w"), force_terminal=True)  # noqa: SIM115
     console.print(Text("$ make demo", style="bold cyan"))
     for line in transcript.splitlines():
@@ -44,7 +42,6 @@ def draw(transcript: str) -> str:
 
 
 def main() -> int:
-    """Run the demo, and write both files."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
     transcript = run_demo()
     (folder / "demo.txt").write_text(transcript)

@@ -69,7 +69,6 @@ class Site:
         return found
 
     def serve(self) -> None:
-        """Serve the site until Ctrl-C."""
         self.stage()
         with contextlib.suppress(KeyboardInterrupt), subprocess.Popen(self._zensical("serve")) as server:
             while server.poll() is None:
@@ -171,7 +170,6 @@ class Html(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Read the attributes of one element."""
         self._verbatim += tag in VERBATIM
         for name, value in attrs:
             if name == "id":
@@ -184,11 +182,9 @@ class Html(HTMLParser):
                 self.resources |= {*CSS_URL.findall(value or "")}
 
     def handle_endtag(self, tag: str) -> None:
-        """Leave an element."""
         self._verbatim -= tag in VERBATIM
 
     def handle_data(self, data: str) -> None:
-        """Look for Markdown in what a reader sees as text."""
         if not self._verbatim and (found := UNRENDERED.search(data)):
             self.unrendered.append(data[found.start() :].partition("\n")[0])
 
@@ -224,7 +220,6 @@ def _project_url() -> str:
 
 
 def main() -> int:
-    """Build or serve the site; 1 if it has a problem."""
     began, site = time.monotonic(), Site(ROOT, _project_url())
     if "--serve" in sys.argv[1:]:
         site.serve()

@@ -17,7 +17,6 @@ HEAD = ("manifest", "asks for", "is admitted with")
 
 
 def main() -> int:
-    """Write the page's parts, or compare them."""
     parts = {
         "manifests": patterns_table(IN_THE_WILD, used=True),
         "amounts": patterns_table(AMOUNTS),
@@ -28,18 +27,11 @@ def main() -> int:
 
 
 def patterns_table(patterns: Sequence[Pattern], *, used: bool = False) -> str:
-    """A line for each pattern.
-
-    Args:
-        patterns: of a part.
-        used: whether to tell who has such manifests.
-    """
     rows = [(one.name, *([one.used] if used else []), asked(one.pod), became(one)) for one in patterns]
     return table((HEAD[0], *(["as in"] if used else []), *HEAD[1:]), rows)
 
 
 def asked(pod: Manifest) -> str:
-    """What a Pod's containers ask for, and the annotation that names the source of quotes."""
     lines = list(containers_of(admitted(pod), pod))
     provider = pod["metadata"].get("annotations", {}).get(PROVIDER)
     if provider:

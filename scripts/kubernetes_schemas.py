@@ -51,7 +51,6 @@ DEFINITIONS = "#/definitions/"
 
 
 def main() -> int:
-    """Write a file for each version, and one for the operator's kinds."""
     for version in KUBERNETES:
         document = json.loads((module(f"k8s.io/kubernetes@v{version}") / "api/openapi-spec/swagger.json").read_text())
         definitions = document["definitions"]
@@ -73,7 +72,6 @@ def main() -> int:
 
 
 def module(name: str) -> Path:
-    """The folder of a Go module's source, downloaded if need be."""
     command = ["go", "mod", "download", "-json", name]
     with tempfile.TemporaryDirectory() as nowhere:  # outside of any module of ours
         told = subprocess.run(command, cwd=nowhere, capture_output=True, text=True, check=False)
@@ -84,13 +82,11 @@ def module(name: str) -> Path:
 
 
 def group_version_kind(definition: dict[str, Any]) -> str:
-    """A kind's name, as in manifests: apiVersion/kind."""
     (one,) = definition["x-kubernetes-group-version-kind"]
     return "/".join(part for part in (one["group"], one["version"], one["kind"]) if part)
 
 
 def reachable(definitions: dict[str, Any], roots: tuple[str, ...]) -> dict[str, Any]:
-    """The pruned definitions that these schemas need."""
     found: dict[str, Any] = {}
     waiting = list(roots)
     while waiting:
@@ -121,7 +117,6 @@ def pruned(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def references(schema: dict[str, Any]) -> Iterator[str]:
-    """The definitions that a pruned schema names."""
     for key, value in schema.items():
         if key == "$ref":
             yield value.removeprefix("#/$defs/")

@@ -17,7 +17,6 @@ CHECKS = {
 
 
 def main() -> int:
-    """Run each check, and print a line about its result."""
     failed = []
     for name, command in CHECKS.items():
         started = time.monotonic()

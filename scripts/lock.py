@@ -25,17 +25,8 @@ BEYOND = {"controller": "daemon"}
 
 
 def main() -> int:
-    """Compile the locks from pyproject.toml; uv must be on the PATH."""
     for name, parts in LOCKS.items():
-        command = [
-            "uv",
-            "pip",
-            "compile",
-            "--quiet",
-            "--universal",
-            "--generate-hashes",
-            "--no-emit-index-url",
-        ]
+        command = ["uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-emit-index-url"]
         command += ["--no-header", "--no-annotate", "--python-version", "3.11", *parts]
         if name != TESTED:
             command += ["--constraint", f"requirements/{TESTED}.lock"]
@@ -47,7 +38,6 @@ def main() -> int:
 
 
 def packages_of(name: str | None) -> list[str]:
-    """Return the names of the packages in a lock; empty if there is no lock."""
     lines = (ROOT / "requirements" / f"{name}.lock").read_text().splitlines() if name else []
     return [line.partition("==")[0] for line in lines if "==" in line and not line.startswith(" ")]
 

@@ -23,7 +23,6 @@ def generate(target: Path) -> None:
 
 
 def main() -> int:
-    """Write the generated files, or compare them."""
     if "--check" not in sys.argv:
         generate(SOURCE)
         return 0

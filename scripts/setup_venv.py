@@ -14,7 +14,6 @@ WITHOUT_CONFCOM = {"docs", "release"}
 
 
 def main() -> int:
-    """Create the environment, install the hashed lock, then confcom itself (not for the site); say what is going on."""
     if sys.version_info < MINIMUM:
         found = ".".join(map(str, sys.version_info[:3]))
         print(f"confcom needs Python 3.11 or newer; {sys.executable} is {found}.")

@@ -30,7 +30,7 @@ def stranger(pytestconfig, tmp_path_factory):
     for path in release.resolve().iterdir():
         (folder / path.name).symlink_to(path)
     (wheel,) = folder.glob("*.whl")
-    made = Stranger(folder, wheel.name.split("-")[1], release.resolve().name)
+    made = Stranger(folder, wheel.name.split("-")[1].partition("+")[0], release.resolve().name)
     (folder / LAYOUT).symlink_to(f"confcom-images-{made.suffix}")
     (folder / checksums.SIGNATURE).unlink(missing_ok=True)
     os.environ["COSIGN_PASSWORD"] = PASSWORD  # of both pairs of keys

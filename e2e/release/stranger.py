@@ -23,7 +23,7 @@ Done = subprocess.CompletedProcess[str]
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """`folder` has the release's files; the files on the stand-in base have `suffix` in place of the version."""
+    """`folder` has the release's files; on the stand-in base, `suffix` is in place of the version."""
 
     folder: Path
     version: str
@@ -45,8 +45,9 @@ class Stranger:
     def commands(self, page: str, heading: str) -> str:
         """The commands below a heading, with the registry and the file names of this release."""
         text = "\n".join(blocks_of(page, heading, "sh"))
-        for name in ("images", "chart"):
-            text = text.replace(f"confcom-{name}-{self.version}", f"confcom-{name}-{self.suffix}")
+        for name in ("images-{}", "chart-{}", "{}.lock"):
+            text = text.replace(f"confcom-{name}".format(self.version), f"confcom-{name}".format(self.suffix))
+        text = text.replace(f"confcom-{self.version}-py3-none-any.whl", self.wheel.name)
         text = text.replace("docker://", "--dest-tls-verify=false docker://")  # the registry has no TLS
         return re.sub(r"^helm \w+", r"\g<0> --plain-http", text.replace("REGISTRY", ADDRESS), flags=re.MULTILINE)
 

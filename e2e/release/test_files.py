@@ -91,7 +91,7 @@ def index(stranger, tmp_path_factory):
     """A simple index (PEP 503) with the release's wheel, and with packages that match the lock's hashes."""
     folder = tmp_path_factory.mktemp("index")
     for python in filter(is_here, PYTHONS):
-        lock = f"--require-hashes --requirement confcom-{stranger.version}.lock"
+        lock = f"--require-hashes --requirement confcom-{stranger.suffix}.lock"
         ok(stranger.paste(f"{python} -m pip download --quiet {lock} --dest {folder}"))
     for wheel in [stranger.wheel, *folder.glob("*.whl")]:
         place = folder / re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
@@ -117,5 +117,5 @@ def test_each_extra(stranger, index, python, extra, tmp_path):
 def test_python_3_14_resolves(stranger, tmp_path):
     """No Python 3.14 is here: pip resolves the lock's versions for it, and installs nothing."""
     wanted = f"--python-version 3.14 --only-binary=:all: --dry-run --target {tmp_path}"
-    lock = f"--require-hashes --requirement confcom-{stranger.version}.lock"
+    lock = f"--require-hashes --requirement confcom-{stranger.suffix}.lock"
     assert "Would install" in ok(stranger.paste(f"{sys.executable} -m pip install {wanted} {lock}"))

@@ -222,7 +222,7 @@ def test_update_from_another_commit(pytestconfig, site, tmp_path, tell):
     source.export(ROOT, stage)
     built = build_all(stage, source)
     build_packages(stage, tmp_path, source)
-    lock = f"--require-hashes --requirement {site.person.folder}/confcom-{site.person.version}.lock"
+    lock = f"--require-hashes --requirement {site.person.folder}/confcom-{site.person.suffix}.lock"
     install = f"python3 -m venv old\nold/bin/pip install --quiet {lock}\nold/bin/pip install --no-deps *.whl"
     ok(site.person.paste(f"cd {tmp_path}\n{install}"))
     with site.registry.serving():

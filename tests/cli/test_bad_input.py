@@ -243,19 +243,6 @@ def test_it_ends_with_a_message_and_a_documented_code(case, run):
     )
 
 
-@pytest.mark.parametrize("command", RESULT)
-def test_a_mistake_is_told_as_json_on_request(command, run):
-    done = run(Case((*command.split(), *RESULT[command], "-o", "json", b"--bogus" + ESCAPES)))
-    assert done.returncode == ExitCode.USAGE
-    schema, error = (found := json.loads(done.stdout))["schema"], found["error"]
-    assert (list(found), schema) == (["schema", "error"], 1)
-    assert set(error) == {"code", "what", "why", "do", "exit_code"}
-    assert error["exit_code"] == ExitCode.USAGE
-    assert "--bogus" in error["what"]
-    assert error["code"] == "command-line-refused"
-    assert f"confcom {command} --help" in error["do"]
-
-
 @pytest.fixture
 def path(tmp_path):
     return os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))

@@ -6,15 +6,14 @@ The program `python tests/cli/test_docs_enable.py` writes the output of the comm
 import json
 import re
 import shlex
-from pathlib import Path
 
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC, SYSTEM
+from testkit.documentation import ROOT
 from testkit.fake_chart import new_cluster
 from testkit.fake_helm import golden_manifests
 from testkit.working_daemons import settle
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "enable-the-add-on.md"
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 REPEATED = re.compile(r"((?:  ok       \S.*\n){3,}|(?:  \.\.  \d+ s of .*\n){3,})")

@@ -7,6 +7,7 @@ import pytest
 from confcom.cli import output_option
 from confcom.cli.group import cli
 from confcom.cli.output_option import asks_for_json
+from confcom.errors import ExitCode
 from testkit.programs import run_confcom
 
 WITHOUT = {"quote-helper", "device-plugin", "controller", "completion", "policy from-quote", "collateral serve", "run"}
@@ -57,7 +58,13 @@ def test_a_line_that_cannot_be_parsed_asks_for_json(line, expected):
 @pytest.mark.parametrize("name", sorted(set(EVERY) - WITHOUT))
 def test_an_error_of_every_command_begins_with_the_schema(name):
     done = run_confcom(*name.split(), "--output", "json", "--no-such-option")
-    assert next(iter(json.loads(done.stdout).items())) == ("schema", 1)
+    assert done.exit_code == ExitCode.USAGE
+    (_, schema), (_, error) = (found := json.loads(done.stdout)).items()
+    assert (list(found), schema) == (["schema", "error"], 1)
+    assert set(error) == {"code", "what", "why", "do", "exit_code"}
+    assert (error["code"], error["exit_code"]) == ("command-line-refused", ExitCode.USAGE)
+    assert "--no-such-option" in error["what"]
+    assert f" {name} --help" in error["do"]
 
 
 def test_no_command_writes_json_of_its_own():

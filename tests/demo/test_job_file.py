@@ -1,16 +1,14 @@
-from pathlib import Path
-
 import pytest
 import yaml
 
 from confcom.demo.job_file import Job, JobFileError, example, read_job
+from testkit.documentation import ROOT
 from testkit.expected_errors import raises
 from tests.demo.conftest import mount
 
 EPC = "kubernetes.azure.com/sgx_epc_mem_in_MiB"
 IMAGE = "registry.test/confcom/sample-workload:0.1.0"
 AESMD = mount("/var/run/aesmd", "/var/run/aesmd")
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture

@@ -85,16 +85,6 @@ def typed(environment, folder):
     return run
 
 
-def wait_for_words(process, words):
-    """Read the output of a background process until these words appear; return the output."""
-    told = []
-    for text in process.stdout:
-        told.append(text)
-        if words in text:
-            return "".join(told)
-    return pytest.fail(f"it ended without saying {words!r}:\n{''.join(told)}")
-
-
 def wait_for_socket(process, path):
     for _ in range(LOOKS):
         if path.is_socket():

@@ -3,11 +3,11 @@
 import ast
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from testkit.documentation import ROOT
+
 SOURCE = ROOT / "src" / "confcom"
 PAGE = (ROOT / "docs/explanation/architecture.md").read_text()
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]

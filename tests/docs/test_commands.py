@@ -26,7 +26,7 @@ from testkit.working_daemons import settle
 
 RUN_BY = {
     "docs/how-to/enable-the-add-on.md": "tests/cli/test_docs_enable.py",
-    "docs/tutorial/first-quote.md": "tests/docs/test_tutorial.py",
+    "docs/tutorial/first-quote.md": "tests/docs/test_local_pages.py",
     "docs/explanation/simulated-platform.md": "tests/docs/test_local_pages.py",
     "docs/how-to/get-a-quote.md": "tests/docs/test_local_pages.py",
     "docs/how-to/verify-a-quote.md": "tests/docs/test_local_pages.py",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -12,13 +13,15 @@ from confcom.testing import Attestation
 from confcom.testing.collateral_service import serve_collateral
 from confcom.verify import read_collateral
 from testkit.collateral_service import answers_of, serving
-from testkit.documentation import blocks, commands, text_of
+from testkit.documentation import ROOT, blocks, commands, text_of
 from tests.docs.conftest import wait_for_socket
 
 PLATFORM = "docs/explanation/simulated-platform.md"
 GET = "docs/how-to/get-a-quote.md"
 WITHOUT_INTERNET = "docs/how-to/collateral-without-internet.md"
 VERIFY = "docs/how-to/verify-a-quote.md"
+TUTORIAL = "docs/tutorial/first-quote.md"
+INSTALL = "docs/how-to/install-on-a-cluster.md"
 HELPER = "confcom quote-helper --simulated --state-dir STATE --socket {folder}/aesm/aesm.socket"
 CALL = """
 def make_report(target_info):
@@ -120,3 +123,38 @@ def test_collateral_without_internet(typed, start):
     assert [typed(f"{which}\n{command}").returncode for command in (by_standard, by_early)] == [0, 3]
     assert verify_genuine.startswith("confcom verify q.bin --root intel --collateral collateral.json")
     assert pccs.replace("https://pccs.example:8081 --ca ca.pem", "intel") == file
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_the_tutorials_first_half(folder, typed):
+    lines = [one.line for one in commands(TUTORIAL) if one.name == "steps"]
+    done = typed("\n".join(f'{line}\necho "exit $?"' for line in lines))
+    expected = ["exit 0"] * len(lines)
+    expected[next(number for number, line in enumerate(lines) if line.startswith("confcom verify"))] = "exit 3"
+    assert re.findall(r"^exit \d+$", done.stdout, re.MULTILINE) == expected, done.stdout + done.stderr
+    assert "the exit code is 3" in " ".join(text_of(TUTORIAL).split())
+    assert re.search(r"^VERIFIED$", done.stdout, re.MULTILINE)
+    assert "SIMULATED-NOT-INTEL!" in done.stdout
+    assert (folder / "mine.bin").stat().st_size > 4000
+
+
+@pytest.mark.slow
+def test_the_quote_of_a_clusters_job(folder, socket, install, typed):
+    """A stand-in for kubectl prints the log of the sample workload."""
+    install(kubectl="#!/bin/sh\ncat log\n")
+    challenge = re.search(r'CONFCOM_CHALLENGE.*\n\s*value: "(\w+)"', (ROOT / "examples" / "job.yaml").read_text())[1]
+    variables = {"CONFCOM_AESM_SOCKET": str(socket), "CONFCOM_SGX_ENCLAVE_DEVICE": "/dev/null"}
+    variables |= {"CONFCOM_CHALLENGE": challenge, "SGX_AESM_ADDR": "1"}
+    done = typed(f"{sys.executable} -m confcom.sample_workload >log", **variables)
+    assert done.returncode == 0, done.stderr
+    section = re.sub(
+        r"\\\n\s*", "", text_of(INSTALL).partition("## Verify quotes of this cluster")[2].partition("\n## ")[0]
+    )
+    lines = [
+        command.replace("export ", "export --state-dir STATE ") for command in lines_of(INSTALL) if command in section
+    ]
+    done = typed("\n".join(lines))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^VERIFIED$", done.stdout, re.MULTILINE)
+    assert typed(re.sub(r" --(mrenclave|report-data) \S+", "", lines[-1])).returncode == 3

@@ -3,11 +3,11 @@
 import ast
 import importlib
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from testkit.documentation import ROOT
+
 PAGE = (ROOT / "docs/contributing/promises.md").read_text()
 PERFORMANCE = re.findall(r"^\| .+? \| (at .+?) \| `bench/(\w+)\.py`: (.+) \|$", PAGE, re.MULTILINE)
 ROWS = dict(re.findall(r"^\| (?!promise |-)([^|]+?) \| (`[^|]+) \|$", PAGE, re.MULTILINE))

@@ -1,21 +1,22 @@
 """The page on scaling from zero shows the sizes of the chart and of `status`. Autoscalers can read the tags."""
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
+from confcom.device_plugin.resources import DEFAULT_HELPER_MIB, NODE_USERS
+from confcom.kubernetes.epc_accounting import HELPERS
 from confcom.kubernetes.names import REAL
 from confcom.kubernetes.node import Node
 from confcom.kubernetes.node_selection import SgxKind, sgx_kind
+from testkit.documentation import ROOT, blocks
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "scale-from-zero.md"
 TAG = re.compile(r"^\| `(\S+)` \| (?:`k8s.io_cluster-autoscaler_node-template_resources_(\S+)`|none)", re.MULTILINE)
-EPC_MIB = {"Standard_DC1s_v3": 4096, "Standard_DC24ds_v3": 131_072}
-
-
+EPC_GIB = {1: 4, 2: 8, 4: 16, 8: 32, 16: 64, 24: 128, 32: 192, 48: 256}
+"""By the number of cores, with a local disk (DCdsv3) or without (Microsoft's page "DCsv3 and DCdsv3-series")."""
+SET_ASIDE = HELPERS * DEFAULT_HELPER_MIB
 ROW = re.compile(r"^\| (`Standard_\S.*`) \| ([\d,]+) \| ([\d,]+) \|$", re.MULTILINE)
 
 
@@ -36,17 +37,20 @@ def kind(size):
 
 
 def test_each_size_has_its_epc():
-    by_size = {size: epc for names, epc, _ in rows() for size in names}
-    assert len(sizes()) == len(by_size)
-    assert {size: by_size[size] for size in EPC_MIB} == EPC_MIB
+    """A node offers what its quote helpers leave."""
+    assert rows() == [
+        ([f"Standard_DC{cores}{disk}_v3" for disk in ("s", "ds")], gib * 1024, gib * 1024 - SET_ASIDE)
+        for cores, gib in EPC_GIB.items()
+    ]
 
 
 def test_the_overlay_is_the_tables_first_row():
-    overlay = yaml.safe_load(PAGE.read_text().partition("```yaml\n")[2].partition("```")[0])["spec"]
+    (overlay,) = (yaml.safe_load(block) for block in blocks("docs/how-to/scale-from-zero.md", "yaml"))
     names, epc, offered = rows()[0]
-    assert overlay["requirements"][0]["values"] == names
-    assert overlay["capacity"].keys() == set(REAL)
-    assert int(overlay["capacity"][REAL.epc]) == offered == epc - int(overlay["capacity"][REAL.helper])
+    assert overlay["metadata"]["name"] == f"confcom-epc-{epc}-mib"
+    assert overlay["spec"]["requirements"][0]["values"] == names
+    counts = {REAL.epc: offered, REAL.helper: SET_ASIDE, REAL.enclave: NODE_USERS, REAL.provision: NODE_USERS}
+    assert overlay["spec"]["capacity"] == {name: str(count) for name, count in counts.items()}
 
 
 def test_the_values_for_aks_choose_all_sizes():

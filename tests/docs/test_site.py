@@ -1,19 +1,8 @@
 """The site's own check of what it built: dead links, and addresses that a browser would ask for from another host."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def problems():
-    spec = importlib.util.spec_from_file_location("docs_site", ROOT / "scripts" / "docs_site.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.problems
+from scripts.docs_site import problems
 
 
 @pytest.mark.parametrize(
@@ -36,7 +25,7 @@ def problems():
         ("a.svg", '<svg><image href="https://a.test/x.png"/></svg>', "https://a.test/x.png"),
     ],
 )
-def test_a_page_has_no_dead_link_and_asks_no_other_host(problems, tmp_path, file, text, named):
+def test_a_page_has_no_dead_link_and_asks_no_other_host(tmp_path, file, text, named):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "index.html").write_text("<p>b</p>")
     (tmp_path / file).write_text(text)

@@ -2,14 +2,13 @@ import importlib.util
 import json
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
 from e2e.dockerfile import stages_of
 from e2e.images import reference
+from testkit.documentation import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 OURS, EXAMPLE, AESMD = "images/Dockerfile", "images/example-intel/Dockerfile", "images/aesmd/Dockerfile"
 USERS = {
     "device-plugin": "0:0",

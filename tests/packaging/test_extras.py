@@ -6,15 +6,14 @@ import subprocess
 import sys
 import urllib.request
 from http import HTTPStatus
-from pathlib import Path
 
 import pytest
 
 from confcom import extras
 from confcom.extras import MissingExtraError, missing_extra
+from testkit.documentation import ROOT
 from testkit.helper_process import running_helper
 
-ROOT = Path(__file__).parent.parent.parent
 EXTRAS = {
     "cli": ["click", "msgspec", "yaml"],
     "client": ["google"],
@@ -49,11 +48,6 @@ def test_a_program_names_the_extra_and_where_it_is(extra, hidden, program, argum
     assert done.returncode == 6, done.stderr
     assert f"pip install '{ROOT}[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_command_that_fails_so_has_its_json():
-    done = without(["grpc"], COMMAND, "device-plugin", "--output", "json")
-    assert done.returncode == 6, done.stderr
 
 
 def test_verifying_needs_no_extra():

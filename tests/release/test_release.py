@@ -17,7 +17,8 @@ from e2e.images import IMAGES, LAYOUT, REF_NAME, Built, reference
 from e2e.source import MODIFIED, Source
 from release import checksums
 from release.modules import check_modules
-from release.packages import CHART, RELEASED, write_digests
+from release.packages import CHART, RELEASED, build_packages, label_packages, write_digests
+from testkit.programs import run_python
 
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b.test", "-c", "commit.gpgsign=false")
 EPOCH = 1767225600
@@ -139,6 +140,24 @@ def test_the_packed_chart_names_each_image_by_digest(tmp_path):
     named = {one["name"]: one["image"] for one in yaml.safe_load(annotations["artifacthub.io/images"])}
     assert named == {one: f"{reference(one)}@sha256:manifest" for one in RELEASED}
     assert (values.stat().st_mtime, description.stat().st_mtime) == (EPOCH, EPOCH)
+
+
+@pytest.mark.slow
+def test_packages_on_the_stand_in_have_a_local_version_and_the_commits_modules(checkout, tmp_path):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(name, checkout)
+    for name in ("charts/confcom", "examples"):
+        (checkout / name).mkdir(parents=True)
+    source = Source.of(checkout)
+    label_packages(checkout, source, program.STAND_IN)
+    wheel = build_packages(checkout, tmp_path, source)
+    assert wheel.name == "confcom-0.1.0+stand.in.base-py3-none-any.whl"
+    assert (tmp_path / "confcom-0.1.0+stand.in.base.tar.gz").is_file()
+    installed = tmp_path / "installed"
+    pip = ("-m", "pip", "install", "--no-deps", "--no-index", f"--find-links={tmp_path}", f"--target={installed}")
+    run_python(*pip, "confcom==0.1.0")
+    assert (installed / "confcom-0.1.0+stand.in.base.dist-info").is_dir()
+    assert (installed / "confcom" / "__init__.py").read_text() == (checkout / "src/confcom/__init__.py").read_text()
 
 
 MODULES = {"confcom/__init__.py": b"a", "confcom/verify/root.pem": b"b"}

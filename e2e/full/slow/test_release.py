@@ -63,7 +63,7 @@ def test_a_commit_has_one_release_and_its_labels(tmp_path):
     base = "blobs/" + built.manifest(IMAGES[0])["layers"][0]["digest"].replace(":", "/")
     layout = f"confcom-images-{source.version}-stand-in-base"
     same = {name for name in first if first[name] == changed.get(name)}
-    assert same == {f"confcom-{source.version}.lock", f"{layout}/oci-layout", f"{layout}/{base}"}
+    assert same == {f"confcom-{source.version}-stand-in-base.lock", f"{layout}/oci-layout", f"{layout}/{base}"}
     git(other.root, "reset", "--quiet", "--hard", source.revision)
     assert other.release("dist") == first
     shutil.rmtree(tmp_path)  # 1.5 GB of caches
