@@ -3,7 +3,7 @@
     python scripts/mutants.py draw --seed 7 --count 100 --beside ../before drawn.json
     python scripts/mutants.py run drawn.json results.json
 
-`draw` takes only lines that both checkouts have, so the same changes run in either, equally over modules.
+`draw` takes only lines that both checkouts have, so that both run the same changes, spread equally over modules.
 `run` changes a copy of this checkout, runs the tests that have the module's name and then those of the changed package
 until one fails, and continues where it stopped before. Survivors are listed.
 """

@@ -53,7 +53,7 @@ def example() -> str:
 
 
 def overlay(epc: int, names: tuple[str, ...]) -> Iterator[str]:
-    """The lines of one NodeOverlay: all that the plugin offers, since the quote helper's Pod requests of it too."""
+    """The lines of one NodeOverlay, with all of the plugin's resources: the quote helper's Pod requests some."""
     yield "apiVersion: karpenter.sh/v1alpha1\nkind: NodeOverlay\n"
     yield f"metadata: {{name: confcom-epc-{epc}-mib}}\nspec:\n  requirements:\n"
     yield f"  - {{key: node.kubernetes.io/instance-type, operator: In, values: [{', '.join(names)}]}}\n"

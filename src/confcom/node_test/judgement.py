@@ -40,7 +40,7 @@ def sample_trust(root: TrustedRoot, collateral: Collateral) -> Trust:
 
 
 def release_trust(platform: SimulatedPlatform, staging: Staging, now: datetime) -> Trust:
-    """Return the trust in a release's simulated nodes, with the collateral that `simulated.staging` asks for."""
+    """Return the trust in a release's simulated nodes, with collateral of the release's `simulated.staging`."""
     collateral = Collateral.from_files(platform.collateral(now, staging=staging).to_files())
     return sample_trust(TrustedRoot.load(platform.pki.root.pem), collateral)
 

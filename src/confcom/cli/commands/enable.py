@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 @click.option(
     "--new-root",
     is_flag=True,
-    help="Make another simulated root if the Secret with it is missing, also where quote helpers simulate already; or "
-    "go on if it was replaced. Relying parties then need another `confcom simulation export`.",
+    help="Make another simulated root if its Secret is missing, even if quote helpers simulate already; if the Secret "
+    "was replaced, use its root. Relying parties then need another `confcom simulation export`.",
 )
 @options.chart_options
 @options.waiting_options
