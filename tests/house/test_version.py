@@ -1,4 +1,4 @@
-"""One version: of the package, the chart, and whatever a page, an example or a Dockerfile says that it is."""
+"""The package, the chart, pages, examples and Dockerfiles all name the same version."""
 
 import re
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "--quote-helper/--no-quote-helper",
     default=None,
     help="Install the quote helper, which makes quotes out of process, as one Pod per node. On nodes with SGX hardware "
-    "it needs an image with Intel's software.  [default: keep the previous choice; with it if there is none]",
+    "it needs an image with Intel's software.  [default: the previous choice; the first time, install it]",
 )
 @click.option(
     "--allow-no-nodes", is_flag=True, help="Succeed if no node has SGX yet; nodes that are added later get the daemons."
