@@ -59,7 +59,7 @@ class QuoteWorker:
         self._policy, self._root, self._clock = setup.policy, setup.root, clock
         self._prepared = functools.lru_cache(MAX_SETS)(lambda collateral: PreparedCollateral(collateral, setup.root))
         self._held: OrderedDict[bytes, tuple[PreparedCollateral, float]] = OrderedDict()
-        """Collateral and the end of its use, keyed by what certifies the attestation key of authentic quotes."""
+        """Collateral and the end of its use, keyed by the part of an authentic quote that certifies its key."""
 
     def answer(self, request: Request) -> Verdict[Any] | None:
         """Return the verdict on a request's quote, or None if its signatures hold and only collateral is missing."""

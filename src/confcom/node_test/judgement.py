@@ -24,7 +24,7 @@ Intel's collateral lives 30 days, and a source that has failed for a week will n
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the quotes of one platform are judged by."""
+    """Root, collateral and measurements by which the quotes of one platform are judged."""
 
     root: TrustedRoot
     collateral: Collateral
