@@ -78,7 +78,7 @@ _NOT_REACHED = _Fault(
     remedy="check that the service runs, the network, and HTTPS_PROXY",
 )
 PROXY = _Fault(
-    "the proxy of the environment cannot be used, or refused",
+    "the proxy in the environment cannot be used, or has refused",
     code="source-proxy",
     remedy="correct HTTPS_PROXY, which takes http://HOST:PORT, or name the service in NO_PROXY",
 )
