@@ -393,7 +393,7 @@ def push(built: Built, registry: str, *, plain_http: bool) -> None:
 
 
 def table(built: Built) -> str:
-    """What a node pulls: the size of each image, and of its layers that no image before it has, in MB."""
+    """The MB that a node pulls: the size of each image, and of those layers that no earlier image has."""
     lines, seen = [f"{'image':<16} {'MB':>6} {'new MB':>7}  digest"], set[str]()
     for image in IMAGES:
         layers = {layer["digest"]: layer["size"] for layer in built.manifest(image)["layers"]}

@@ -1,4 +1,4 @@
-"""List what breaks programs since the last release and is not in the changelog; exits with 1 if there is anything.
+"""List changes since the last release that break programs and are not in the changelog; exit with 1 if there are any.
 
 griffe compares the modules of MODULES with those of the last tag vX.Y.Z before HEAD. The changelog names a change if
 the headings "Changed" and "Removed" of this version's section have the object's name in backquotes.

@@ -1,7 +1,7 @@
 """Write the Python interface into docs/reference/python.md, by signatures and docstrings; --check fails if it differs.
 
-The interface is the `__all__` of each module in MODULES. Members and optional parameters whose types are not part of
-it are for other packages of confcom, and are left out.
+The interface is the `__all__` of each module in MODULES. Members and optional parameters are left out if their types
+are not part of the interface: only other packages of confcom use them.
 """
 
 import ast

@@ -1,8 +1,8 @@
 """Write the table of the chart's values into docs/reference/chart.md; --check fails if what is there differs.
 
-What a value is for comes from values.schema.json, its default from values.yaml. Each value that values.yaml must have
-is a line, without the groups. Members of other objects and of lists' elements are in a second table, one line for each
-shape.
+The purpose of a value comes from values.schema.json, its default from values.yaml. Each value of values.yaml has a
+line, and groups of values have none. A second table has the members of other objects and of list elements, one line for
+each shape.
 """
 
 import json

@@ -54,7 +54,7 @@ def names(record: tuple[str, str]) -> str:
 
 
 def section(context: click.Context, shared: dict[tuple[str, str], str]) -> str:
-    """One command: its help, without the options that the page has already, which are named."""
+    """One command: its help, which only names the options that the page already explains."""
     command = copy.copy(context.command)
     also = [f"--{shared[one]}" for one in records(context) if one in shared and shared[one] != "help"]
     command.params = [one for one in command.params if one.get_help_record(context) not in shared]

@@ -1,6 +1,6 @@
 """Write the daemons' flags and metrics into their pages in docs/reference; --check fails if what is there differs.
 
-A flag's text is that of `--help`, a metric's is its HELP line: neither is written anywhere else.
+The text of a flag comes from `--help`, that of a metric from its HELP line; no other place has these texts.
 """
 
 import io

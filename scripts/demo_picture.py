@@ -1,4 +1,4 @@
-"""Draw the README's picture from a real demo: docs/images/demo.txt is what it printed, demo.svg is that, drawn.
+"""Draw the README's picture from a real demo: docs/images/demo.txt has its output, demo.svg a picture of it.
 
 Usage: demo_picture.py [OUTPUT_FOLDER]     (default: docs/images)
 """

@@ -131,7 +131,7 @@ class Site:
 
 
 def _place(name: str, path: Path) -> str:
-    """Where a file of the repository stands in the site; a folder is a page."""
+    """Return the place of a repository's file in the site; a folder is a page."""
     if name in ("README.md", "docs/README.md"):
         return {"README.md": "index.md"}.get(name, "pages.md")
     inside = name.removeprefix("docs/")
@@ -158,7 +158,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 class Html(HTMLParser):
-    """What a page has: the ids of its elements, its links, and the addresses that a browser asks for by itself."""
+    """The ids of a page's elements, its links, and the addresses that a browser asks for by itself."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ def asked(pod: Manifest) -> str:
 
 
 def became(pattern: Pattern) -> str:
-    """What the admitted containers have, or the refusal; and the warnings."""
+    """Return the admitted containers' resources, or the refusal; and the warnings."""
     if pattern.refused:
         return f"**refused**: “{pattern.refused}…”"
     lines = list(containers_of(pattern.made, pattern.pod))

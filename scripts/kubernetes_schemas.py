@@ -1,7 +1,7 @@
-"""Make the schemas in tests/chart: what each Kubernetes takes of the kinds in the chart and in docs, to the last field.
+"""Make the schemas in tests/chart: all fields that each Kubernetes accepts in the kinds of the chart and of docs.
 
-From the OpenAPI documents in Kubernetes' Go module, and from the Prometheus Operator's definitions. Kept is
-what decides whether a manifest is taken; objects take no fields but their own, as with the API server's
+The sources are the OpenAPI documents in Kubernetes' Go module and the Prometheus Operator's definitions. A schema keeps
+only the parts that decide whether a manifest is valid; unknown fields are refused, as with the API server's
 `fieldValidation=Strict`. Needs Go and the network; the tests need neither.
 """
 

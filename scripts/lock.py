@@ -17,7 +17,7 @@ LOCKS = {
     "run": ("pyproject.toml", "--extra=all", "--group=build"),
 }
 """Which requirements of pyproject.toml each lock holds: images build with `build` and ship `daemon`, `docs` builds the
-site. The first one has what tests run with, and the others the same versions."""
+site. The first lock has the packages with which tests run; the other locks have the same versions."""
 NOT_SHIPPED = {"daemon": ("dcap-qvl",), "controller": ("dcap-qvl",)}
 """Packages that a lock leaves out: no daemon verifies quotes."""
 BEYOND = {"controller": "daemon"}

@@ -33,8 +33,8 @@ def main() -> int:
             return 2
     pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
     lock = ROOT / "requirements" / f"{kind}.lock"
-    # A lock names every package. Without --no-deps pip resolves once more, and refuses the lock on the day on which a
-    # package that another one wants with an extra has a newer version.
+    # A lock names every package. Without --no-deps pip resolves again, and refuses the lock as soon as there is a newer
+    # version of a package that another package requires with an extra.
     steps = [[*pip, "--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock)]]
     if kind not in WITHOUT_CONFCOM:
         steps.append([*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)])

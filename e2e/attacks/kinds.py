@@ -44,7 +44,7 @@ AT_ONCE = 32
 places: the kernel's backlog, which has no fair shares, can be filled by any process that connects."""
 PAUSE_SECONDS = 0.005
 WHOLE_ANSWER = 16_000
-"""An answer with at least this many unread bytes is complete and no refusal; LONGEST is slightly larger."""
+"""If at least this many bytes are unread, the whole answer has come, not a refusal; LONGEST is slightly larger."""
 UIDS = (100_000, 2_000_000_000)
 """Range of random user IDs; no distribution assigns any of them."""
 PER_PROCESS = 256

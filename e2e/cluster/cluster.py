@@ -28,8 +28,8 @@ from e2e.waiting import until
 NODES_READY_SECONDS = 60.0
 """Seconds after all components answer until all nodes are Ready; usually 3."""
 NODES_BACK_SECONDS = 150.0
-"""Seconds until nodes are Ready after an API server outage. The nodes count as lost until their kubelets
-watch them again, which these try at growing intervals: client-go waits up to 30 to 60 s."""
+"""Seconds until nodes are Ready after an API server outage. The nodes count as lost until their kubelets watch them
+again. A kubelet tries this at growing intervals: client-go waits up to 30 to 60 s."""
 
 ONE_NODE = Shape()
 

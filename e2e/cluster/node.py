@@ -1,4 +1,4 @@
-"""One node as tests use it, and orders to the first process of any host."""
+"""One node, with the methods that tests use; and orders to the first process of any host."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def bare(cluster, published, installed_wheel):
     before = cluster.objects()
     yield cluster
     cluster.run([installed_wheel.confcom, "disable", "--yes", "--no-wait"], check=False, timeout=300)
-    # The namespace stays, with the root that is a person's; a namespace of `confcom test` may still be terminating.
+    # The namespace stays, with the user's root; a namespace of `confcom test` may still be terminating.
     until(lambda: all(f"/{SYSTEM}" in one for one in cluster.objects() - before), "the add-on's objects have gone")
     until(lambda: not cluster.kubectl_json("get", "pods", HERE)["items"], "the daemons have gone")
     cluster.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found")

@@ -25,7 +25,7 @@ EXTRAS = {
     "cli": "confcom version --client",
     "all": "confcom run -- true",
 }
-"""What each extra is installed for."""
+"""Commands that need an extra, keyed by the extra."""
 REPORT_DATA = 48 + 320
 """Offset of the report data in a quote."""
 VERIFIED = "venv/bin/confcom verify {} --root trust/root.pem --collateral trust/collateral --allow-simulated"

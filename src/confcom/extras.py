@@ -37,7 +37,7 @@ class MissingExtraError(UnavailableError, ImportError):
     def __init__(self, module: str, extra: str) -> None:
         super().__init__(
             f"this needs the package {module}, which is not installed",
-            why=f"it belongs to the extra {extra!r}, and not to what verifying needs",
+            why=f"it belongs to the extra {extra!r}, which verifying does not need",
             remedy=f"install it with: pip install {_requirement(extra)!r}",
         )
 

@@ -32,7 +32,7 @@ MAX_SETS: Final = 64
 
 
 class Setup(NamedTuple):
-    """What a worker is told first. Its answer, None, says that it is ready."""
+    """The first message to a worker, which answers None when it is ready."""
 
     policy: Policy[Any]
     root: TrustedRoot
@@ -57,10 +57,10 @@ class QuoteWorker:
         self._policy, self._root, self._clock = setup.policy, setup.root, clock
         self._prepared = functools.lru_cache(MAX_SETS)(lambda collateral: PreparedCollateral(collateral, setup.root))
         self._held: OrderedDict[bytes, tuple[PreparedCollateral, float]] = OrderedDict()
-        """Collateral and the end of its use, keyed by what certifies the attestation key of authentic quotes."""
+        """Collateral and the end of its use, keyed by the part of an authentic quote that certifies its key."""
 
     def answer(self, request: Request) -> Verdict[Any] | None:
-        """Return the verdict on a request's quote, or None if the quote is authentic as far as its signatures show."""
+        """Return the verdict on a request's quote, or None if its signatures hold and only collateral is missing."""
         quote, report_data, now, collateral = request
         policy = self._policy if report_data is None else self._policy.for_report_data(report_data)
         try:

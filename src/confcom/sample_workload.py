@@ -144,7 +144,7 @@ def _mebibytes(text: str) -> str:
             f"{EPC_VARIABLE} is {text!r}",
             error_code="variable-refused",
             why="it is a whole number of MiB",
-            remedy="leave it to the device plugin: it sets it in every container that has enclave memory",
+            remedy="do not set it: the device plugin sets it in every container that has enclave memory",
         )
     return text
 
@@ -159,7 +159,7 @@ def _challenge(text: str) -> tuple[bytes, bytes]:
             f"{CHALLENGE_VARIABLE} cannot be used",
             error_code="variable-refused",
             why=str(error),
-            remedy=f"give two of 0-9 and a-f for each of 1 to {REPORT_DATA_SIZE} bytes",
+            remedy=f"give 1 to {REPORT_DATA_SIZE} bytes, each as two of the digits 0-9 and a-f",
         ) from error
 
 
@@ -205,7 +205,7 @@ def run(
         raise SettingsError(
             f"this workload cannot run on the SGX platform {settings.platform!r}",
             error_code="platform-not-simulated",
-            why="its enclave is simulated, and only a simulated platform quotes the reports of one",
+            why="its enclave is simulated, and only a simulated platform quotes simulated enclaves",
             remedy="run a real enclave program here; this one is for nodes without SGX",
         )
     say(f"SGX platform: {settings.platform or f'not told ({PLATFORM_VARIABLE} is not set)'}")

@@ -49,7 +49,7 @@ def flip(start, size=1):
 
 
 def placed(quote, start):
-    """Where a part that begins at `start` in an SGX quote begins in this quote; MRENCLAVE's counterpart is MRTD."""
+    """The offset in this quote of a part that begins at `start` in an SGX quote; MRENCLAVE's counterpart is MRTD."""
     if quote[0] == SGX_QUOTE_VERSION or start < QUOTE_HEADER_SIZE:
         return start
     end = len(QuoteFrame.parse(quote).signed_part)

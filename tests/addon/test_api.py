@@ -205,7 +205,7 @@ def test_a_watch_that_is_forbidden_is_told():
 
 
 class Endless(httpx2.SyncByteStream):
-    """A body of a gigabyte, of which `sent` counts what was taken."""
+    """A body of a gigabyte; `sent` counts the bytes that the client took."""
 
     def __init__(self):
         self.sent = 0

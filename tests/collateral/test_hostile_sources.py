@@ -1,4 +1,4 @@
-"""Sources that fail, misbehave or lie, by TLS: each at an empty cache, and at one whose set is due for renewal."""
+"""Sources over TLS that fail, misbehave or lie, each with an empty cache, and with a cache whose set is due."""
 
 import json
 from dataclasses import dataclass, replace

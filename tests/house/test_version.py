@@ -1,4 +1,4 @@
-"""One version: of the package, the chart, and whatever a page, an example or a Dockerfile says that it is."""
+"""The package, the chart, pages, examples and Dockerfiles all name the same version."""
 
 import re
 
@@ -14,7 +14,7 @@ OURS = re.compile(
     r"|\bconfcom(?:-\w+)?[-:]|\bconfcom\[\w+\]==|/confcom --version |\bdist/)(\d+\.\d+\.\d+)\b",
     re.MULTILINE,
 )
-"""Where a text names a version of ours: images, the build argument, outputs, files of a release, the changelog."""
+"""Places with our version: images, the build argument, outputs, files of a release, the changelog."""
 OTHERS = re.compile(r"\[[\d.]+\]\(https://\S+\)|Helm chart \([\d.]+\)")
 """Versions of other projects on the page that compares them."""
 UPDATES = {"docs/how-to/enable-the-add-on.md"}

@@ -126,7 +126,7 @@ def test_many_nodes_have_fifty_pods_at_a_time_and_one_watch(run, cluster, nodes)
     found = run("--all", exit_code=8)
     assert len(found["results"]) == 300
     assert nodes.most == MAX_PODS
-    # After the list of the add-on's Pods, a watch that sees no end, and then one for the end of each 50.
+    # After the list of the add-on's Pods come a watch that sees no Pod end, and one for the end of each 50 Pods.
     watches = [path for verb, path in cluster.api.requests if verb == "GET" and path.endswith("/pods")]
     assert len(watches) == 2 + 300 // MAX_PODS
 

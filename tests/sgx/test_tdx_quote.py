@@ -1,4 +1,4 @@
-"""Quotes of versions 4 and 5: genuine ones of TDX, each register by its value, and what a changed quote is called."""
+"""Quotes of versions 4 and 5: genuine TDX quotes, the value of each register, and the error for a changed quote."""
 
 from dataclasses import fields, replace
 from pathlib import Path

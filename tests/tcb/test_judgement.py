@@ -1,4 +1,4 @@
-"""The judgement of SVNs: its status is dcap-qvl's, and the SVNs that are short are those that raise it."""
+"""The judgement of SVNs has dcap-qvl's status, and raising the SVNs that are short raises this status."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

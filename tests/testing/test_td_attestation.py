@@ -1,4 +1,4 @@
-"""Simulated TD quotes beside the word of dcap-qvl, and of Intel's library, which knows the collateral alone."""
+"""Simulated TD quotes, with the verdicts of dcap-qvl, and those of Intel's library on the collateral alone."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

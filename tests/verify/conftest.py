@@ -25,7 +25,7 @@ def tampered(lab, evidence):
 
 @pytest.fixture(scope="session")
 def tampered_tds(lab):
-    """The same of a TD, by the body's kind and the case's name."""
+    """The same for a TD, by the body's kind and the case's name."""
     return {
         (kind, case.name): case.tamper(lab, td_evidence(lab, td_body(codec), version))
         for kind, (version, codec) in BODIES.items()

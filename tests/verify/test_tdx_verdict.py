@@ -1,4 +1,4 @@
-"""Verdicts on quotes of TDs: demands, flaws, TDX modules and TCB statuses, each beside dcap-qvl's word."""
+"""Verdicts on quotes of TDs: demands, flaws, TDX modules and TCB statuses, each compared with dcap-qvl's."""
 
 import json
 import pickle

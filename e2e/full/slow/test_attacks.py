@@ -157,5 +157,5 @@ def test_attacks_and_an_update_beside_them_cost_nothing(cluster, go_through):
 def test_attacks_without_host_pid_leave_the_helper_alive(cluster, go_through):
     install(cluster, "quoteHelper.hostPID=false")
     seen = go_through(WITHOUT_PODS)
-    # The costs of the attacks end with the attacks.
+    # Before and after the attacks, no attestation may fail.
     assert [(seen[name].failures, bool(seen[name].made)) for name in ("before", "after")] == [((), True)] * 2

@@ -46,7 +46,7 @@ def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
         why = f"its {epc.capacity} MiB of EPC are unavailable, since no device plugin offers them"
         yield Problem(why, code="epc-not-offered")
     elif (epc.used or 0) > offered:
-        why = f"its Pods request {epc.used} MiB of EPC, and it is to have {offered}: it keeps theirs; end some of them"
+        why = f"its Pods request {epc.used} MiB of EPC, more than the {offered} it is to have; end some of the Pods"
         if offer and offered < offer.advertised_mib:
             why += f", or raise controller.maxEpcMiBPerNode (to at most {offer.advertised_mib})"
         yield Problem(why, code="epc-shortfall")
@@ -56,7 +56,7 @@ def epc_problems(epc: NodeEpc, *, plugin_ready: bool) -> Iterator[Problem]:
         yield Problem(why, code="capacity-not-written")
     elif plugin_ready and not as_capacity and (not epc.allocatable or (offer and {*amounts} != {offered})):
         offers = f"{offered} MiB" if offer else "EPC"
-        why = f"the device plugin offers {offers}, and the kubelet {epc.allocatable} MiB; it reports every 10 seconds"
+        why = f"the device plugin offers {offers}, and the kubelet {epc.allocatable} MiB; a kubelet reports every 10 s"
         yield Problem(why, code="epc-not-reported")
 
 

@@ -65,7 +65,7 @@ def decode_request(body: bytes) -> Request:
     if not present:
         raise UnknownRequestError(
             "a request contains no known AESM message",
-            why="its field number is none of Intel's",
+            why="Intel's messages do not have its field number",
             remedy="check the client: DCAP quoting uses fields 15, 16, 17, 19, 21 and 22",
         )
     descriptor, sub = present[0]

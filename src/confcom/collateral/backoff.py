@@ -27,7 +27,7 @@ LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
 MAX_BACKOFF_SIZE: Final = 16 * 1024
 """Bytes of the file; it has under 3 KiB."""
 _MOST_SECONDS: Final = 1e12
-"""Of an instant or a pause: 30,000 years."""
+"""Bound of an instant and of a pause: 30,000 years."""
 _CODE = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 
@@ -58,7 +58,7 @@ class Backoff:
 
     @classmethod
     def decode(cls, data: bytes) -> Self | None:
-        """Return what a file says, which is untrusted; None if it says nothing that could be meant."""
+        """Return the failure in a file, which is untrusted; None if the file has no valid failure."""
         try:
             found = cls(**json.loads(data))
             seconds = all(0 <= number < _MOST_SECONDS for number in (found.at, found.pause, found.demanded))
@@ -78,7 +78,7 @@ class Backoff:
         return self.at + max(min(self.pause, longest), min(self.demanded, LONGEST_RETRY_AFTER_SECONDS))
 
     def holds(self, now: datetime, *, held: bool) -> bool:
-        """Return whether the source is not asked yet. A record of the future is of a clock that was wrong."""
+        """Return whether the source is not asked yet. A record from the future comes from a wrong clock."""
         return self.at <= now.timestamp() < self.until(held=held)
 
     def error(self, source: str, *, held: bool) -> FetchError:

@@ -43,7 +43,7 @@ from confcom.verify.verifier import QuoteInput, bytes_of
 LAST_DAYS: Final = timedelta(days=2)
 """Before this time of a set's validity no call waits for the source: two weeks of attempts are left, or two days."""
 LAST_DAYS_WAIT_SECONDS: Final = 2.0
-"""What a call waits in the last days: longer than a good source takes, shorter than a peer's patience."""
+"""Longest wait of a call in the last days: longer than a good source takes, shorter than a peer's patience."""
 _PRESENT: Final = partial(datetime.now, UTC)
 
 

@@ -25,8 +25,8 @@ _HEADERS_TOO_LARGE: Final = 431
 class FetchError(UnavailableError):
     """A service did not answer, refused, or sent no collateral that can be used; or the cache cannot be used.
 
-    The code says which of these happened. If what was sent cannot be read or fails a check, the error that says so is
-    the cause (`__cause__`).
+    The code says which of these happened. If the answer cannot be read or fails a check, the cause (`__cause__`) is the
+    error about this.
     """
 
     error_code = "collateral-not-fetched"
@@ -35,7 +35,7 @@ class FetchError(UnavailableError):
 
     @property
     def lasting(self) -> bool:
-        """Whether a second attempt at once would fail alike."""
+        """Whether an immediate second attempt would fail in the same way."""
         return self.error_code in _LASTING
 
 
@@ -78,7 +78,7 @@ _NOT_REACHED = _Fault(
     remedy="check that the service runs, the network, and HTTPS_PROXY",
 )
 PROXY = _Fault(
-    "the proxy of the environment cannot be used, or refused",
+    "the proxy in the environment cannot be used, or has refused",
     code="source-proxy",
     remedy="correct HTTPS_PROXY, which takes http://HOST:PORT, or name the service in NO_PROXY",
 )

@@ -103,13 +103,13 @@ def _require_address(url: str) -> None:
     if any(version in f"{parts.path.lower()}/" for version in ENDED_VERSIONS):
         raise SourceError(
             f"{url} is of a version of Intel's API that has ended",
-            why="Intel ended versions 2 and 3 on 30 April 2026; what they last served has expired since",
+            why="Intel ended versions 2 and 3 on 30 April 2026; their last collateral has expired since",
             remedy=f"use version 4: https://{parts.netloc}{API_PATH}",
         )
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise SourceError(
             f"{hostname}: the address has more than a host and a path",
-            remedy="give a key by --api-key-file; the rest belongs to no such service",
+            remedy="give a key by --api-key-file, and the address without query or user",
         )
 
 

@@ -28,8 +28,8 @@ from confcom.kubernetes.epc_accounting import AccountingKind
 from confcom.kubernetes.objects import KubernetesObject, name_of
 
 DEEPEST = 12_000
-"""Python's recursion limit, which must allow the 10,000 levels of JSON that an API server accepts.
-CPython 3.12 reads fewer, whatever is set (1,500 in 3.12.1). The controller's image must not have that version."""
+"""Python's recursion limit, which must allow the 10,000 levels of JSON that an API server accepts. CPython 3.12 reads
+fewer levels, whatever limit is set (1,500 in 3.12.1). The controller's image must not have that version."""
 STALE_SECONDS = 180.0
 """Seconds without contact to the API server until the controller is unready: twice QUIET_SECONDS, and a retry."""
 STARTING = NotReady("starting", code="objects-not-listed")

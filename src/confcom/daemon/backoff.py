@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
 """First and longest pause after failures, between writes to a node, and between reads of its Pods. After a change from
-device accounting, the kubelet overwrites them for five minutes; no watch reports the end of a tenant's Pod."""
+device accounting, the kubelet overwrites the writes for five minutes; no watch reports the end of a tenant's Pod."""
 CALM_SECONDS = 75.0
 """Seconds without an action after which pauses are short again; more than twice LONGEST_PAUSE_SECONDS."""
 

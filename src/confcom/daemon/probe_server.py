@@ -67,7 +67,7 @@ ACCEPT_BATCH: Final = 16
 FAILURE_LOG_SECONDS: Final = 60.0
 """Interval of log lines about failing routes, since any client can cause such lines."""
 _RECEIVE_BYTES: Final = 2 * MAX_REQUEST_BYTES
-"""More than the largest head, so that one call also reads what follows it: closing a socket with unread
+"""More than the largest head, so that one call also reads the bytes after it: closing a socket with unread
 data resets the connection."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)

@@ -22,7 +22,7 @@ Intel's collateral lives 30 days, and a source that has failed for a week will n
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the quotes of one platform are judged by."""
+    """Root, collateral and measurements by which the quotes of one platform are judged."""
 
     root: TrustedRoot
     collateral: Collateral
@@ -38,7 +38,7 @@ def sample_trust(root: TrustedRoot, collateral: Collateral) -> Trust:
 
 
 def release_trust(platform: SimulatedPlatform, staging: Staging, now: datetime) -> Trust:
-    """Return the trust in a release's simulated nodes, with the collateral that `simulated.staging` asks for."""
+    """Return the trust in a release's simulated nodes, with collateral of the release's `simulated.staging`."""
     collateral = Collateral.from_files(platform.collateral(now, staging=staging).to_files())
     return sample_trust(TrustedRoot.load(platform.pki.root.pem), collateral)
 

@@ -50,7 +50,7 @@ class NodeResult:
     verified: bool = False
     cause: Cause | None = None
     accepted: bool = field(default=False, kw_only=True)
-    """Whether the cause is what was asked for: no program on a hardware node, with `--without-program`."""
+    """Whether the cause is no failure: no program on a hardware node, with `--without-program`."""
 
     @property
     def passed(self) -> bool:
@@ -160,7 +160,7 @@ def program_failure(log: ProgramLog, code: int, *, needs_quote: bool) -> Cause |
 
 
 def _state(pod: KubernetesObject, name: str) -> KubernetesObject:
-    """Return what the first container in this state has there; empty if none is in the state."""
+    """Return the details of the first container that is in this state; empty if no container is."""
     states = (mapping(one, "state", name) for one in listing(pod, "status", "containerStatuses"))
     return next(filter(None, states), {})
 

@@ -36,7 +36,7 @@ from confcom.node_test.report import Report
 from confcom.node_test.selection import Target, select, targets
 
 MAX_PODS = 50
-"""Pods at a time: a scheduler places this many in a second, and the API server keeps as many objects of ours."""
+"""Pods at a time: a scheduler places this many in a second, and more would leave more objects in the API server."""
 WATCH_SECONDS = 20
 """Length of one watch, after which deadlines are checked again; proxies end idle requests after 30 s or more."""
 PAUSE_SECONDS = 0.2

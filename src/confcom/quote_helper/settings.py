@@ -116,8 +116,8 @@ class HelperSettings(DaemonSettings):
     )
     stale_report_window_seconds: int = setting(
         DEFAULT_STALE_REPORT_WINDOW_SECONDS,
-        "seconds after the start, a changed quoting enclave or the take of the path in which a report that does not "
-        "fit is answered with 42 (get the target info again); later the answer is 47 (final)",
+        "seconds in which reports for another quoting enclave are answered with 42 (get the target info again), and "
+        "then with 47 (final); counted from the start, a change of the quoting enclave, or taking the path",
         integer_between(0, MAX_STALE_REPORT_WINDOW_SECONDS),
         "N",
     )
@@ -153,15 +153,15 @@ class HelperSettings(DaemonSettings):
     )
     handover_seconds: int = setting(
         DEFAULT_HANDOVER_SECONDS,
-        "seconds for which it goes on serving after SIGTERM, until another helper has taken the socket; longer "
-        "where the next helper may be started after this one was told to stop",
+        "most seconds for which the helper serves after SIGTERM, until another helper has taken the socket; set "
+        "more where the next helper may start only after this SIGTERM",
         integer_between(0, MAX_HANDOVER_SECONDS),
         "N",
     )
     removal_file: Path | None = setting(
         None,
-        "file with the time at which the removal of all helpers began (in seconds since 1970): if SIGTERM comes within "
-        "ten minutes of it, no other helper is waited for",
+        "file with the time at which the removal of all helpers began (in seconds since 1970): after a SIGTERM within "
+        "ten minutes of this time, the helper waits for no other helper",
         parse_path,
         "FILE",
     )
@@ -179,7 +179,7 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
         raise SettingsError(
             "not one quote provider was chosen",
             error_code="provider-not-chosen",
-            why="none is the default, so that no node quotes by simulation unawares, and two contradict each other",
+            why="there is no default, so that nobody simulates by accident, and two providers contradict each other",
             remedy="give --simulated (or CONFCOM_SIMULATED=true) for quotes without SGX hardware, or --provider aesmd",
         )
     if provider is ProviderKind.AESMD and settings.aesmd_socket.resolve() == settings.socket.resolve():

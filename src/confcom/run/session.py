@@ -119,7 +119,7 @@ def _acting_as(person: Person) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _private_directory(commands: Commands, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Make a directory, of whose files root runs some; after sudo, the person can write in AESMD and OWN only."""
+    """Make a directory; root runs some of its files, so after sudo the person can write only in AESMD and OWN."""
     runtime = Path(environ.get("XDG_RUNTIME_DIR", ""))
     usable = not commands.person.by_root and runtime.is_absolute() and os.access(runtime, os.W_OK)
     directory = Path(tempfile.mkdtemp(prefix="confcom-run-", dir=runtime if usable else None))
@@ -221,7 +221,7 @@ def _page(directory: Path, name: str) -> str:
 
 
 def _prepared(commands: Commands, directory: Path, program: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Write the start's script; return the program's command line, and what of the machine it hides."""
+    """Write the start script; return the program's command line, and the machine's entries that it hides."""
     script, hidden = MountScript(commands.tools, directory / "root"), list[str]()
     if commands.mode is not Mode.NO_NAMESPACE:
         runs, devices = run_directories(), plan.sgx_devices(entry.name for entry in DEV.iterdir())

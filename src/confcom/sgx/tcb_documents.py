@@ -70,7 +70,7 @@ PLATFORM_STATUSES = frozenset(TcbStatus) - {
 
 @dataclass(frozen=True, slots=True)
 class ComponentKind:
-    """What raises the SVN of a TCB component; both texts are empty in components without a meaning."""
+    """The installation that raises the SVN of a TCB component; both texts are empty in components without a meaning."""
 
     category: str
     """The one who installs it: `BIOS` or `OS/VMM`."""

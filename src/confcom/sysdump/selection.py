@@ -1,4 +1,4 @@
-"""Which of the add-on's Pods are read, in which order, and what of each. Pure."""
+"""The add-on's Pods that are read, their order, and the files that are read of each Pod. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence

@@ -13,7 +13,7 @@ from confcom.kubernetes.names import VERSION_LABEL, Component
 
 @dataclass(frozen=True, slots=True)
 class AddOnVersions:
-    """The versions of this program, which contains a chart of the same version, and of what a cluster runs."""
+    """The versions of this program, which contains a chart of the same version, and of a cluster's add-on."""
 
     program: str
     charts: tuple[str, ...]

@@ -40,7 +40,7 @@ def judge_quotes(quotes: Sequence[Path], request: Request, say: Callable[[str], 
 
 
 def judge_cluster(add_on: AddOn, request: Request) -> Report:
-    """Judge the nodes of a cluster; the request's trust is in simulated nodes if its root is, else in hardware.
+    """Judge the nodes of a cluster; a simulated root in the request is for simulated nodes, another for hardware.
 
     Raises:
         ClusterAccessError: the API server does not answer, or refuses.

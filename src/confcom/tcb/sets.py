@@ -72,7 +72,7 @@ class FileSets:
             raise refused[0]
         if early and len(self.files) == len(found) == 1:
             what = f"the only file has set {min(found)}, and no early set"
-            raise FetchError(what, error_code="early-set-missing", remedy="also pass the set of fetch --early")
+            raise FetchError(what, error_code="early-set-missing", remedy="also pass the set that fetch --early writes")
         return found[max(found) if early else min(found)]
 
     def numbers(self, tee: TeeType) -> tuple[bytes, bytes]:

@@ -130,7 +130,7 @@ class Attestation:
                 of `create`.
 
         Raises:
-            SettingsError: the report data is empty or too long, or another argument has a value that cannot be meant.
+            SettingsError: the report data is empty or too long, or another argument has an impossible value.
         """
         chosen = enclave or self.enclave
         if debug:
@@ -180,7 +180,7 @@ class Attestation:
         TDX module's last update, as the default TD was. These two statuses and `service_td` need a body other than 1.0.
 
         Raises:
-            SettingsError: the report data is empty or too long, or another argument has a value that cannot be meant.
+            SettingsError: the report data is empty or too long, or another argument has an impossible value.
             MalformedError: a field has the wrong size.
         """
         if body not in _TD_REPORTS:

@@ -40,9 +40,9 @@ def serve_collateral(
     SGX is not found.
 
     Raises:
-        SettingsError: an argument has a value that cannot be meant.
+        SettingsError: an argument has an impossible value.
     """
-    attestation.collateral(tee=TeeType.TDX, **settings)  # an argument that cannot be meant is told here
+    attestation.collateral(tee=TeeType.TDX, **settings)  # raises SettingsError for impossible values
     log = logging.getLogger(__name__).error
     server = Server("127.0.0.1:0", lambda target: _answer(target, attestation, settings), log=log)
     with server.serving():

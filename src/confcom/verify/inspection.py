@@ -268,7 +268,7 @@ def _certification(quote: Quote) -> Iterator[Section | str]:
         extension = chain.extension()
         yield from _certificates(quote, chain, extension)
     marks = sorted(present_marks(quote, CertifyingMarks.of(quote.signature, chain, extension)))
-    note = "a mark only lowers trust; no marks is no proof of hardware" if marks else "which is no proof of hardware"
+    note = "a mark only lowers trust; missing marks do not prove hardware" if marks else "which is no proof of hardware"
     yield Section("marks", "Marks of simulation", (Field("found", "found", [*marks], note),))
 
 

@@ -158,7 +158,7 @@ def _tee(found: object, required: TeeType | None) -> TeeType:
 def _require_known(names: Mapping[str, Any], known: frozenset[str], what: str) -> None:
     if unknown := sorted(names.keys() - known):
         raise PolicyFileError(
-            f"{unknown[0]} is nothing that {what} has",
+            f"{what} has no entry {unknown[0]}",
             error_code="policy-name-unknown",
             why="report_data is of one challenge, and belongs to the call" if "report_data" in unknown else "",
             remedy=f"write one of: {', '.join(sorted(known))}",

@@ -265,7 +265,7 @@ def _plain(claims: SgxClaims | TdxClaims) -> dict[str, object]:
 
 
 class TeeClaims(Protocol):
-    """What the claims of every kind of TEE have; the claims of SGX are `SgxClaims`, those of TDX `TdxClaims`."""
+    """The members of the claims of every TEE; the claims of SGX are `SgxClaims`, those of TDX `TdxClaims`."""
 
     @property
     def report_data(self) -> bytes:

@@ -30,7 +30,7 @@ from confcom.kubernetes.kubectl_flags import Login
     "--quote-helper/--no-quote-helper",
     default=None,
     help="Install the quote helper, which makes quotes out of process, as one Pod per node. On nodes with SGX hardware "
-    "it needs an image with Intel's software.  [default: keep the previous choice; with it if there is none]",
+    "it needs an image with Intel's software.  [default: the previous choice; the first time, install it]",
 )
 @click.option(
     "--allow-no-nodes", is_flag=True, help="Succeed if no node has SGX yet; nodes that are added later get the daemons."
@@ -38,8 +38,8 @@ from confcom.kubernetes.kubectl_flags import Login
 @click.option(
     "--new-root",
     is_flag=True,
-    help="Make another simulated root if the Secret with it is missing, also where quote helpers simulate already; or "
-    "go on if it was replaced. Relying parties then need another `confcom simulation export`.",
+    help="Make another simulated root if its Secret is missing, even if quote helpers simulate already; if the Secret "
+    "was replaced, use its root. Relying parties then need another `confcom simulation export`.",
 )
 @options.chart_options
 @options.waiting_options

@@ -28,9 +28,9 @@ from confcom.cli.path_type import NamedPath
 def hardware_report(*, socket_path: Path | None, host_root: Path, timeout: float, output: str) -> None:
     """Report the facts about this node's SGX hardware and software, to send to the authors of confcom.
 
-    confcom has never run on SGX hardware. If you have some, run this command on a node, read the report, and send it.
-    It changes nothing, gets no quote, and sends nothing itself. Identifiers of the machine, passwords, and users and
-    parameters in URLs are left out; host names in URLs of Intel's configuration files are shown.
+    confcom has never run on SGX hardware. If you have such hardware, run this command on a node, read the report, and
+    send it. It changes nothing, gets no quote, and sends nothing itself. Identifiers of the machine, passwords, and
+    users and parameters in URLs are left out; host names in URLs of Intel's configuration files are shown.
 
     \b
     Examples:

@@ -24,7 +24,7 @@ def simulation() -> None:
     """Create and export a simulated platform.
 
     A simulated platform is an SGX platform in software, with its own root and its own quoting enclave. Real verifiers
-    accept its quotes if they are told to trust its root. The quotes prove nothing about hardware.
+    accept its quotes if you make them trust its root. The quotes prove nothing about hardware.
 
     \b
     Examples:

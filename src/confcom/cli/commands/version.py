@@ -16,8 +16,8 @@ def version(*, client: bool, namespace: str, login: Login, output: str) -> None:
     """Print the versions of this program, of the chart in the cluster, and of the add-on's daemons.
 
     For each daemon, the command prints how many Pods run which version: the tag of their image, or the start of its
-    digest. The versions differ if the Pods of a daemon have several, or if the chart has another than this program,
-    which contains a chart of its own version.
+    digest. The versions differ if the Pods of a daemon have several versions, or if the cluster's chart has another
+    version than this program, whose own chart has the program's version.
 
     \b
     Examples:

@@ -156,7 +156,7 @@ class AesmServer:
         # A whole batch is accepted before the first connection is read, which gives the clients time to send.
         for sock in accepted:
             if room <= 0 and (peer := gone_peer(sock)) is not None:
-                self._handler.turn_away(sock, peer)  # it costs less than to shed another one of ended processes
+                self._handler.turn_away(sock, peer)  # closing it costs less than shedding another connection
                 continue
             connection = Connection(sock, self._identify(sock))
             if room <= 0:

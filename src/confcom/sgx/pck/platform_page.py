@@ -100,7 +100,7 @@ class PlatformPage:
         tcb = page.child("tcb")
         svns = tcb.integers("components", MAX_COMPONENT_SVN)
         if tcb.text("ca") not in PCK_CAS or len(svns) != TCB_COMPONENT_COUNT:
-            raise _malformed(f"its CA is unknown, or it has not {TCB_COMPONENT_COUNT} components")
+            raise _malformed(f"its CA is unknown, or it does not have {TCB_COMPONENT_COUNT} components")
         fmspc, pce_id = tcb.hexadecimal("fmspc", FMSPC_SIZE), tcb.hexadecimal("pce_id", PCE_ID_SIZE)
         pce_svn, end = tcb.integer("pce_svn", MAX_PCE_SVN), tcb.date("pck_not_after")
         return cls(kind, CertifiedTcb(fmspc, pce_id, tcb.text("ca"), svns, pce_svn, end), tcb.date("known_since"))

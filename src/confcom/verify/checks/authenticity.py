@@ -46,8 +46,8 @@ QE_AUTH_DATA_SIZE = 32
 """Bytes that Intel's quoting enclave writes (REF_AUTH_DATA_SIZE of its source); dcap-qvl accepts no other size."""
 
 MAX_KNOWN_MODULES = 8
-"""Number of pairs of TDX modules whose TCB is cached per attestation key. The TDs of a platform that runs have pairs of
-the module that launched them and the module that runs; a module is updated a few times between two restarts."""
+"""Number of pairs of TDX modules whose TCB is cached per attestation key. A TD's pair is the module that launched the
+TD and the module that runs now; a module is updated a few times between two restarts."""
 
 TcbJudgement: TypeAlias = tuple[tuple[Check, ...], PlatformTcb | None]
 """The checks of TDX module and TCB, and the TCB; None if a part of it reaches no level of the collateral."""

@@ -172,7 +172,7 @@ def _claims(buffer: bytes) -> dict[str, object]:
 
 def _quote_of_report(value: bytes) -> bytes:
     if not has_open_enclave_header(value):
-        raise _not_evidence("it has not Open Enclave's report header")
+        raise _not_evidence("it does not have Open Enclave's report header")
     return strip_open_enclave_header(value)
 
 
@@ -180,7 +180,7 @@ def _quote_with_claims(value: bytes, pem: bytes) -> bytes:
     """Return the quote of Open Enclave's evidence, whose custom claims must be the key's PEM."""
     header, content = value[:_EVIDENCE_HEADER_SIZE], value[_EVIDENCE_HEADER_SIZE:]
     if header != _ECDSA_EVIDENCE + len(content).to_bytes(8, "little"):
-        raise _not_evidence("it has not Open Enclave's header of version 3 for ECDSA quotes, or another size")
+        raise _not_evidence("it lacks Open Enclave's header of version 3 for ECDSA quotes, or has another size")
     if not content.endswith(pem):
         raise _other_key(Form.OPEN_ENCLAVE_EVIDENCE, "its custom claims are not the PEM of this key")
     return content.removesuffix(pem)
