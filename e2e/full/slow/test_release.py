@@ -54,6 +54,8 @@ def test_a_commit_has_one_release_and_its_labels(tmp_path):
         assert labels["source"] == confcom.PROJECT_URL
         assert re.fullmatch("sha256:[0-9a-f]{64}", labels["base.digest"]), labels
 
+    assert {name for name in first if "stand" not in name} == {"RELEASE_NOTES.md", "provenance.json"}
+
     other = Clone(tmp_path / "b", 0o077, "Asia/Kathmandu")
     with (other.root / MODULE).open("a") as module:
         module.write("\n")
