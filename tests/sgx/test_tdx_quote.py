@@ -169,7 +169,12 @@ SIGNATURES = st.builds(
 def quotes(draw, kinds=tuple(BODIES)):
     version, tee = draw(st.sampled_from(kinds))
     header = QuoteHeader(
-        version=version, tee_type=tee, qe_svn=draw(st.integers(0, 0xFFFF)), user_data=draw(exactly(20))
+        version=version,
+        tee_type=tee,
+        qe_svn=draw(st.integers(0, 0xFFFF)),
+        pce_svn=draw(st.integers(0, 0xFFFF)),
+        user_data=draw(exactly(20)),
+        vendor_id=draw(exactly(16)),
     )
     return Quote(header, draw(BODIES[version, tee]), draw(SIGNATURES), draw(st.binary(max_size=40)))
 
@@ -182,6 +187,9 @@ def test_every_quote_survives_a_round_trip(quote):
     assert Quote.parse(data).encode() == data
     assert (frame.header, frame.body, frame.trailing) == (quote.header, quote.body, quote.trailing)
     assert (frame.signed_part, frame.size) == (quote.signed_part, len(data) - len(quote.trailing))
+    start = len(quote.signed_part) + 4
+    assert data.startswith(quote.signed_part + (frame.size - start).to_bytes(4, "little"))
+    assert (frame.isv_signature, frame.certifying_part) == (data[start : start + 64], data[start + 64 : frame.size])
 
 
 def qvl_name(name):
