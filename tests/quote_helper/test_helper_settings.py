@@ -181,7 +181,7 @@ def test_limits():
     assert f"| {limits.max_waiting:,}; of one peer" in PAGE
     assert f"{UNREAD_RESERVE // 1024} KiB of each peer" in PAGE
     assert f"one part in {POOL_PART} of the rest" in PAGE
-    assert f"the oldest after {limits.crowded_seconds:g} s" in PAGE
+    assert f"the oldest of all clients after {limits.crowded_seconds:g} s" in PAGE
     assert f"if no peer has, the oldest after {limits.many_peers_seconds:g} s" in PAGE
     assert f"if it has more than {limits.max_connections // FEW_CONNECTIONS};" in PAGE
     assert f"{limits.accept_seconds * 1000:g} ms for accepting, {limits.turn_seconds * 1000:g} ms" in PAGE
