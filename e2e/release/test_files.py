@@ -71,7 +71,8 @@ def test_a_change_is_refused(copy, change, tell):
 def test_the_wheel_verifies(installed_wheel, tell):
     """The installed wheel accepts a simulated quote, and refuses a changed one; README's lines run with it."""
     folder = installed_wheel.folder
-    done = installed_wheel.paste(f"PATH=venv/bin:$PATH\n{blocks_of('README.md', 'Use it from a program', 'sh')[0]}")
+    pasted = blocks_of("README.md", "Use it from a program", "sh")[0].replace(".venv/", "venv/")
+    done = installed_wheel.paste(pasted)
     assert done.returncode == ExitCode.NOT_AUTHORISED, said(done)
     enclave = json.loads(ok(installed_wheel.paste("venv/bin/confcom inspect q.bin --output json")))
     asked = f"--report-data c0ffee --mrenclave {enclave['sections']['report_body']['mr_enclave']}"
