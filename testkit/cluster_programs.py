@@ -4,6 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
+FINISHED = "[0-9a-f]" * 16
+"""End of the name of a program's folder; while a program is built, its folder has another end."""
+
 
 def newest(pattern):
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "confcom" / "tools"
@@ -12,8 +15,8 @@ def newest(pattern):
 
 
 def find_kubectl():
-    return newest("kubernetes-*/kubectl")
+    return newest(f"kubernetes-*{FINISHED}/kubectl")
 
 
 def find_helm():
-    return newest(f"helm-{'[0-9a-f]' * 16}/helm")
+    return newest(f"helm-{FINISHED}/helm")
