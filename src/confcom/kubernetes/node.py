@@ -1,4 +1,4 @@
-"""What the add-on reads of a node: labels, taints, readiness, and the add-on's resources. Missing fields are empty."""
+"""The fields of a node that the add-on reads: labels, taints, readiness, resources. A missing field is empty."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

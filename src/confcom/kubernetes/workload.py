@@ -1,4 +1,4 @@
-"""What the add-on reads of a DaemonSet or Deployment: nodes, flags, volumes, rollout. Missing fields are empty."""
+"""The fields of a DaemonSet or Deployment that the add-on reads; a missing field is empty. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

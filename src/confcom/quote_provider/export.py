@@ -3,12 +3,12 @@
 from datetime import datetime
 from pathlib import Path
 
+from confcom.atomic_file import atomic_file
 from confcom.errors import SettingsError, writing
 from confcom.quote_provider.state_directory import ROOT_FOLDER
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.whole_file import whole_file
 
 ROOT_FILE = "root.pem"
 FINGERPRINT_FILE = "root.sha256"
@@ -41,7 +41,7 @@ def export_platform(
         _check_out_dir(out_dir, root)
         (out_dir / COLLATERAL_DIRECTORY).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            with whole_file(out_dir / name, mode=0o644) as file:
+            with atomic_file(out_dir / name, mode=0o644) as file:
                 file.write(content)
     return tuple(out_dir / name for name in files)
 

@@ -128,7 +128,7 @@ class QuoteVerifier(Generic[TeeClaimsT_co]):
         wanted = binary("the report data", report_data, REPORT_DATA_SIZE)
         if self._places.locked():
             raise BusyError(
-                "as many callers wait for verdicts as `max_callers` allows",
+                "`max_callers` callers wait for verdicts already",
                 why="quotes arrive faster than they are verified, or the source of collateral is slow",
                 remedy="try again later; if there are more cores, raise `processes`",
             )

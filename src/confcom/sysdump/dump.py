@@ -19,12 +19,12 @@ from confcom.addon.owned_objects import KINDS, owned_objects
 from confcom.addon.problems import OptionalReads
 from confcom.addon.snapshot import read_cluster
 from confcom.addon.status import add_on_status
+from confcom.atomic_file import atomic_file
 from confcom.errors import writing
 from confcom.kubernetes.objects import name_of
 from confcom.sysdump.archive import MAX_FILE, NOT_READ, Archive
 from confcom.sysdump.redaction import Redaction
 from confcom.sysdump.selection import MAX_PODS, Source, chosen_pods, sources
-from confcom.whole_file import whole_file
 
 MAX_EVENTS = 2_000
 """Maximum number of events; a cluster keeps events for an hour, and a failing Pod causes some hundred in an hour."""
@@ -53,7 +53,7 @@ def write_dump(add_on: AddOn, path: Path) -> SystemDump:
     with writing(f"{path} cannot be written", error_code="sysdump-not-written"):
         if path.exists() and not path.is_file():
             raise OSError(0, "it is no regular file")
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             archive, from_pods, redaction = _read_cluster(add_on)
             _read_pods(add_on, from_pods, archive, redaction)
             packed = archive.packed(path.name.partition(".")[0] or "confcom-sysdump", add_on.now())

@@ -1,4 +1,4 @@
-"""A file that others see only when it is whole."""
+"""An atomic write: a new file replaces the old one at once, or not at all."""
 
 import contextlib
 import os
@@ -9,8 +9,8 @@ from typing import IO
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
-    """Yield a new file that replaces `path` at the end of the `with` block, and is deleted if the block fails."""
+def atomic_file(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
+    """Yield a new file that replaces `path` at the end of the `with` block, or is deleted if the block fails."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
