@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 
-from testkit.documentation import ROOT, commands
+from testkit.documentation import ROOT, blocks, commands
 
 PAGE = "docs/contributing/your-first-change.md"
 
@@ -18,3 +18,8 @@ def test_it_can_be_taken_back_and_made_again(tmp_path):
         assert done.returncode == 0, done.stderr
         there.append((tmp_path / file).read_text() == (ROOT / file).read_text())
     assert there == [False, True]
+
+
+def test_the_shown_test_is_that_of_the_file():
+    (shown,) = [block for block in blocks(PAGE, "text") if "def test_" in block]
+    assert shown.strip() in (ROOT / "tests/cli/test_mistyped_commands.py").read_text()
