@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 30.0
 
 
 class RegistryFrom137(PluginRegistry):
-    """The rules from 1.37 on. The end of a stream disconnects only the client with that socket path.
+    """The rules from 1.37 on. The end of a stream disconnects only the client of the stream's own socket path.
 
     A resource is lost when its last endpoint ends. Before that, its devices are in the latest list from any
     plugin, and Allocate calls a remaining endpoint. A kubelet may choose any; this class chooses the oldest.

@@ -4,8 +4,8 @@ Usage: sleeping_pods.py SOCKET PODS CONNECTIONS
 
 Each Pod has its own user, because SO_PEERCRED is the effective user of connect(2); so the script needs root. A
 line on stdin starts a burst: each Pod makes CONNECTIONS connections, requests a quote in the largest buffer on each
-connection, and sleeps. The script answers with a line that has the number of connections. A connection for which
-the kernel holds an answer stays open, even if the helper has ended.
+connection, and sleeps. The script answers with a line that has the number of connections. A connection with an
+unread answer in the kernel's buffer stays open, even if the helper has ended.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 
 
 def python_for_others():
-    """An interpreter that each user can execute, with its variables, or None: that of the tests may be root's."""
+    """Path and environment of a Python that every user can execute, or None. Only root may reach the tests' own."""
     path = Path(sys.executable).resolve()
     if all(parent.stat().st_mode & 1 for parent in (path, *path.parents)):
         return sys.executable, {}

@@ -23,7 +23,7 @@ LONGEST_PAUSE_WITHOUT_SET_SECONDS: Final = 60.0
 UNKNOWN_PLATFORM_SECONDS: Final = 600.0
 """After a 404: a PCCS learns of a new platform when somebody registers it, not by being asked."""
 LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
-"""Bound of an obeyed Retry-After: no answer may silence a cache until its set has expired."""
+"""The longest Retry-After that a cache obeys: a hostile answer must not delay requests until the set expires."""
 MAX_BACKOFF_SIZE: Final = 16 * 1024
 """Bytes of the file; it has under 3 KiB."""
 _MOST_SECONDS: Final = 1e12

@@ -1,4 +1,4 @@
-"""A cache of collateral on disk, for many processes, which keeps only what verifies."""
+"""A cache of collateral on disk, for many processes. It keeps only collateral that passed verification."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class CachedCollateral:
     collateral: Collateral
     """The collateral of the quote's platform, which by the cache's clock has not expired."""
     prepared: PreparedCollateral
-    """The same, prepared for `verify`; the same object for all calls until the set changes, or for an hour."""
+    """The collateral, prepared for `verify`. All calls get one object, until the set changes or an hour has passed."""
     age: timedelta
     """Time since the oldest part was issued, the root's revocation list (issued yearly) excepted."""
     problem: str = ""

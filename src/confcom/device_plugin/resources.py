@@ -25,9 +25,9 @@ class ResourceKind(StrEnum):
     EPC = "epc"
     """Each device of this kind is one MiB of EPC. The container may also use the enclave device."""
     ENCLAVE = "enclave"
-    """Each device of this kind is one container's use of the enclave device."""
+    """Each device of this kind lets one container open `/dev/sgx_enclave`."""
     PROVISION = "provision"
-    """Each device of this kind is a container's use of the provision device (for the provisioning key)."""
+    """Each device of this kind lets one container open `/dev/sgx_provision` (access to the provisioning key)."""
     HELPER = "helper"
     """Each device of this kind is one MiB of the quote helpers' EPC. They may also use the enclave device."""
 

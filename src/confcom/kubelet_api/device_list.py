@@ -16,7 +16,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 ID_LENGTH = 3
 """Number of characters of every ID. All IDs have the same length, so list entries differ only in the ID."""
 FIRST_DECIMAL = ALPHABET.index("0") * len(ALPHABET) ** 2
-"""212,992: the first device whose ID could be another plugin's decimal number."""
+"""212,992: the first device whose ID can consist of decimal digits only, as the IDs of other plugins do."""
 
 MAX_CONTAINERS = 16
 """Maximum containers per AllocateRequest. Kubelets (up to 1.37) send one container; the API permits more."""

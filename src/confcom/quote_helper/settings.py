@@ -32,7 +32,7 @@ DEFAULT_AESMD_SOCKET: Final = Path("/var/run/confcom/aesmd/aesm.socket")
 MIN_MEMORY_LIMIT_MIB: Final = 128
 """With less memory, a helper with the maximum of connections and unread answers may exceed its limit."""
 MAX_MEMORY_LIMIT_MIB: Final = 1 << 24
-"""16 TiB: for a container without a limit, the downward API gives the node's memory."""
+"""16 TiB, more than a node has: for a container without a limit, the downward API gives the node's memory."""
 
 DEFAULT_HANDOVER_SECONDS: Final = 1
 """Enough time for an already running helper to take the path: a helper checks the path every half second."""

@@ -247,7 +247,7 @@ class QuoteFrame:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse a quote with an ECDSA P-256 signature, except for its signature data."""
+        """Parse header and body of a quote with an ECDSA P-256 signature. The signature data stay unparsed."""
         _require_version(data)
         reader = ByteReader(data, "the quote")
         header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))

@@ -124,7 +124,7 @@ def refusal_without_collateral(quote: bytes, policy: Policy, root: TrustedRoot, 
 def tee_of_quote(quote: QuoteInput) -> TeeType:
     """Return the TEE that a quote says it is of, to choose a policy by it: TDX, or SGX for all other input.
 
-    Nothing is verified: the verdict under a policy of this TEE says whether it is a quote, and a genuine one.
+    This function verifies nothing: `verify` with a policy of this TEE decides whether the input is a genuine quote.
 
     Args:
         quote: as for `verify`.
