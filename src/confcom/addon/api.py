@@ -265,7 +265,7 @@ class Api:
         return self._raw(f"the log of {pod} cannot be read", path, PODS_SECONDS).text
 
     def probe_page(self, pod: str, namespace: str, page: str) -> str:
-        """Read a daemon's page through the API server's proxy; `readyz` of a daemon that is not ready has its reason."""
+        """Read a daemon's page through the API server's proxy; `readyz` has the reason why a daemon is not ready."""
         cause = f"{pod} does not answer the API server, which networkPolicy.apiServer has to name if it is kept out"
         failure, path = f"/{page} of {pod} cannot be read", f"{_pod_path(pod, namespace)}:{PROBES_PORT}/proxy/{page}"
         most, seconds, unready = MAX_PROBE_PAGE, PROBE_PAGE_SECONDS, page == "readyz"

@@ -23,7 +23,7 @@ def _report_data(ctx: click.Context, param: click.Parameter, value: str) -> byte
     except SettingsError as error:
         raise click.BadParameter(f"{error.what}; {error.remedy}", ctx, param) from error
     except ValueError as error:
-        raise click.BadParameter(f"not hexadecimal: {error}", ctx, param) from error
+        raise click.BadParameter("not pairs of hexadecimal digits, as c0ffee", ctx, param) from error
 
 
 def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
