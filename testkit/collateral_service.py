@@ -13,7 +13,7 @@ from confcom.simulated_pcs.answers import TDX_API_PATH
 
 
 def answers_of(collateral, *, pccs=True):
-    """Answers (status, headers, body), keyed for SGX by the path below the API's version, for TDX by the whole path.
+    """Answers (status, headers, body), keyed by the path below the API's version; TDX's documents by the whole path.
 
     Like a PCCS, `pccs` gives revocation lists in hex.
     """
