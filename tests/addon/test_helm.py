@@ -212,3 +212,8 @@ async def test_helm_ends_its_change_when_the_command_is_interrupted_or_killed(tm
     await until(lambda: "ended" in log.read_text())
     assert log.read_text().split() == ["begun", "0", "ended"]
     assert out == ("interrupted\n" if number == signal.SIGINT else "")
+
+
+def test_helm_runs_in_a_session_of_its_own_so_that_ctrl_c_of_a_terminal_does_not_reach_it():
+    program = "import os; print(os.getsid(0) == os.getpid())"
+    assert run_helm([sys.executable, "-c", program], b"").stdout.decode() == "True\n"

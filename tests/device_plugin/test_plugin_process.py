@@ -46,10 +46,14 @@ async def test_a_kubelet_comes_late_and_its_end_costs_no_readiness(kubelet, star
     (directory / "kubelet_internal_checkpoint").write_text("{")
     plugin = await start_plugin()
     assert [line["level"] for line in await plugin.logged(event="epc-use-unknown")] == ["warning"]
+
+    async def registered():
+        samples = await plugin.metrics("confcom_device_plugin_registered")
+        return {sample.labels["resource"]: sample.value for sample in samples}
+
     await plugin.until_code("kubelet-absent")
     assert (await plugin.get("/readyz"))[0] == 503
-    registered = await plugin.metrics("confcom_device_plugin_registered")
-    assert {sample.labels["resource"]: sample.value for sample in registered} == dict.fromkeys(ALL, 0)
+    assert await registered() == dict.fromkeys(ALL, 0)
     assert await plugin.metric("confcom_device_plugin_not_ready_info", code="kubelet-absent") == 1
     inventory = await plugin.inventory()
     assert not inventory["registered"]
@@ -57,6 +61,7 @@ async def test_a_kubelet_comes_late_and_its_end_costs_no_readiness(kubelet, star
     await kubelet.start()
     await kubelet.until_list(*ALL)
     await plugin.until_registered()
+    assert await registered() == dict.fromkeys(ALL, 1)
     inventory = await plugin.inventory()
     assert inventory["registered"]
     assert [(r["registrations"], r["problem"], r["code"]) for r in inventory["resources"]] == [(1, "", "")] * len(ALL)
@@ -65,6 +70,7 @@ async def test_a_kubelet_comes_late_and_its_end_costs_no_readiness(kubelet, star
     await kubelet.stop()
     await plugin.until_code("kubelet-absent")
     assert not (await plugin.inventory())["registered"]
+    assert await registered() == dict.fromkeys(ALL, 0)
     assert await plugin.get("/readyz") == (200, "ok\n")
 
 
