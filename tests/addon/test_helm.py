@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from confcom.addon.api import ClusterAccessError, ForbiddenError
-from confcom.addon.helm import OVERWRITE, ChartError, Helm, HelmError, Revision, Values, run_helm
+from confcom.addon.helm import OVERWRITE, ChartError, Helm, HelmError, Revision, Values, chart_folder, run_helm
 from testkit.conditions import until
 from testkit.expected_errors import raises
 from testkit.fake_api import FakeApi, cluster_of
@@ -212,3 +212,12 @@ async def test_helm_ends_its_change_when_the_command_is_interrupted_or_killed(tm
     await until(lambda: "ended" in log.read_text())
     assert log.read_text().split() == ["begun", "0", "ended"]
     assert out == ("interrupted\n" if number == signal.SIGINT else "")
+
+
+def test_helm_runs_in_a_session_of_its_own_so_that_ctrl_c_of_a_terminal_does_not_reach_it():
+    program = "import os; print(os.getsid(0) == os.getpid())"
+    assert run_helm([sys.executable, "-c", program], b"").stdout.decode() == "True\n"
+
+
+def test_the_chart_of_the_package_is_a_folder():
+    assert "name: confcom\n" in (chart_folder() / "Chart.yaml").read_text()

@@ -131,6 +131,15 @@ def test_without_progress_the_error_says_where_and_why(objects, seconds, words):
     assert all(word in f"{error.what} {error.why} {error.remedy}" for word in words)
 
 
+def test_of_many_open_steps_the_error_names_some_and_counts_the_others():
+    names = [f"n{number:03}" for number in range(30)]
+    nodes = [make.node(name, make.SIMULATED, resources={EPC: 162}) for name in names]
+    others = [one for one in make.installed(*names) if one["kind"] not in {"Node", "Pod"}]
+    plugins = [make.daemon("device-plugin", name) for name in names]
+    named, _, more = error_of(waiter([*nodes, *others, *plugins])).why.rpartition("; ")
+    assert int(more.removesuffix(" more")) + named.count("no Pod yet") == len(names)
+
+
 def test_every_step_that_is_done_gives_more_time_and_one_that_flips_does_not():
     late = {80.0: put(HELPERS[0]), 160.0: put(HELPERS[1])}
     cluster = waiter([*ADD_ON, *PLUGINS], late)

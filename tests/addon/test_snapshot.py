@@ -94,12 +94,13 @@ def test_inventories_and_roots_are_asked_of_ready_daemons():
         ("device-plugin-a", "inventory"): INVENTORY,
         ("device-plugin-b", "inventory"): "no JSON",
         ("device-plugin-c", "inventory"): "[1]",
+        ("device-plugin-d", "inventory"): make.inventory(0).to_json().decode(),
         ("quote-helper-a", "metrics"): ROOT % ("ab" * 32),
     }
-    found = read(FakeApi([*simulated("a", "b", "c"), SECRET], pages=pages))
+    found = read(FakeApi([*simulated("a", "b", "c", "d"), SECRET], pages=pages))
     assert found.inventories == {"a": make.inventory()}
     assert (found.root.secret, found.root.exists, found.root.roots) == ("root", True, {"a": "ab" * 32})
-    assert [one.node for one in found.not_read] == ["b", "b", "c", "c"]
+    assert [one.node for one in found.not_read] == ["b", "b", "c", "c", "d"]
 
 
 def test_in_a_large_cluster_a_few_device_plugins_are_asked():

@@ -62,6 +62,19 @@ async def test_an_answer_that_takes_long_has_its_own_deadline(in_process, provid
         assert await init == 0
 
 
+async def test_the_seconds_of_a_request_end_with_its_answer(in_process, waiting_provider):
+    began = time.perf_counter()
+    async with in_process(waiting_provider) as running:
+        await running.ready()
+        release = waiting_provider.hold()
+        init, asked = await running.asking(INIT), time.perf_counter()
+        held = time.perf_counter() - asked
+        release.set()
+        assert await init == 0
+        seconds = running.metric("request_seconds_sum", request="InitQuoteEx", result="success")
+        assert held < seconds < time.perf_counter() - began
+
+
 # Tests of stops.
 
 

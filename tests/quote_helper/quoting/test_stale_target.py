@@ -66,3 +66,10 @@ async def test_an_identity_from_a_clients_call_opens_it_too(policy, clock, provi
     service.respond(stale_quote, "peer", "asker")
     assert (await answers.get()).error_code == FINAL
     service.close()
+
+
+async def test_the_window_of_a_helper_begins_with_its_self_test(in_process, provider, stale_quote):
+    async with in_process(provider, more=("--stale-report-window-seconds", "1")) as running:
+        await running.ready()
+        await asyncio.sleep(1.2)
+        assert await running.code(stale_quote) == FINAL
