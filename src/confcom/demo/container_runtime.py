@@ -228,10 +228,7 @@ async def _obstacle(runtime: ContainerRuntime, directory: Path) -> str:
 
 
 def root_script(plan: ContainerPlan, tools: Mapping[str, str], *, root: Path, ready: Path) -> str:
-    """Return the script that builds the root and executes the container's program with stderr sent to stdout.
-
-    The script mounts the new root over the empty directory `root`, and creates the file `ready` afterwards.
-    """
+    """Return the script that mounts the root over the empty directory `root`, and executes the program."""
     script = MountScript(tools, root)
     script.copy_directory(Path("/"), without={DEV.name, PROC.name})
     for run in run_directories():

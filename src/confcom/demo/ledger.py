@@ -55,10 +55,7 @@ class DeviceLedger:
         return encode_checkpoint({name: self.healthy(name) for name in self._resources}, self._holdings)
 
     def allocate(self, pod: str, container: str, resource: str, count: int) -> tuple[str, ...]:
-        """Allocate free, healthy devices to a container, and return their IDs.
-
-        For a resource that no plugin has offered, return no ID: another component may manage the resource.
-        """
+        """Return the IDs of free, healthy devices; none if no device plugin has offered the resource."""
         if resource not in self._resources:
             return ()
         if not (healthy := self.healthy(resource)):

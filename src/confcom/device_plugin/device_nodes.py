@@ -91,10 +91,7 @@ def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDev
 
 
 def mounted_noexec(mountinfo: str, path: str) -> bool:
-    """Return whether a path's mount is noexec: the last mount with the longest mount point above the path.
-
-    `path` is absolute and contains no links. Lines that are not in mountinfo's format are ignored.
-    """
+    """Return whether the last mount with the longest mount point above an absolute path is noexec."""
     depth, noexec = 0, False
     for line in mountinfo.splitlines():
         fields = line.split(" ", 6)

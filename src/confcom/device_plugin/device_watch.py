@@ -70,10 +70,7 @@ class SgxSearch:
     devices: HostDevices = field(default_factory=HostDevices)
 
     async def find(self) -> Discovery:
-        """Inspect the host until SGX is found, and return the discovery. A complete first discovery ends the search.
-
-        An incomplete discovery becomes final after DEBOUNCE_POLLS inspections, as udev may be at work.
-        """
+        """Inspect the host until what it has is complete, or equal DEBOUNCE_POLLS times: udev may be at work."""
         found = self._inspect()
         if found is not None and found.provision_node is not None:
             return found

@@ -126,10 +126,7 @@ def found_epc(source: EpcSource, reason: str, sections: tuple[EpcSection, ...]) 
 
 
 def find_epc(host: HostFiles) -> FoundEpc:
-    """Return the EPC that sysfs shows with its NUMA nodes; if there is none, return the EPC that CPUID shows.
-
-    The kernel uses the EPC in sysfs. Less than 1 MiB counts as no EPC, since one device is 1 MiB.
-    """
+    """Return the EPC of sysfs, which the kernel uses, or else of CPUID. Less than 1 MiB counts as none."""
     sections, no_sysfs = _read_sysfs(host)
     if _total(sections) >= MIB:
         return found_epc(EpcSource.SYSFS, SYSFS_ATTRIBUTE, sections)

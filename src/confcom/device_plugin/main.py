@@ -166,11 +166,7 @@ def compose(
 def probe_routes(
     target: Callable[[], DevicePlugin | SgxSearch], registry: CollectorRegistry, clock: Callable[[], float]
 ) -> dict[str, Route]:
-    """Return the plugin's probe routes. A plugin that waits for SGX is live, but not ready.
-
-    The plugin is ready once the kubelet has watched every resource at least once. `/inventory` shows whether
-    the kubelet watches the resources now.
-    """
+    """Return the plugin's probe routes. A plugin that waits for SGX is live, but not ready."""
     log = ReadinessLog(NOT_EXAMINED, clock)
 
     def problem() -> NotReady | None:

@@ -84,10 +84,7 @@ class RegistrationStatus:
 
 @dataclass(slots=True)
 class Registrar:
-    """Serves one resource and keeps it registered.
-
-    If `yields` is set, other resources are registered first, since tenants' Pods rarely need this resource.
-    """
+    """Serves a resource and keeps it registered; one that `yields` goes last, as tenants rarely need it."""
 
     resource_name: str
     kubelet: KubeletWatch

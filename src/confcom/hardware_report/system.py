@@ -1,7 +1,4 @@
-"""Reads the node's kernel, SGX driver, device nodes and EPC from the node's files. Limits each read's size.
-
-If a file cannot be read, `unread` records the reason.
-"""
+"""Reads the node's kernel, SGX driver, device nodes and EPC from its files, each up to a limit."""
 
 import os
 import re
@@ -55,24 +52,6 @@ class NodeFiles(HostFiles):
             self.unread[path] = f"longer than {limit} bytes"
             return None
         return data.decode("utf-8", errors="replace")
-
-    def children(self, path: str) -> tuple[str, ...]:
-        """Return the sorted names in a directory; empty if the directory is missing or unreadable."""
-        try:
-            return tuple(sorted(os.listdir(self._at(path))))  # noqa: PTH208 # only names are needed
-        except OSError as error:
-            self._note(path, error)
-            return ()
-
-    def exists(self, path: str) -> bool:
-        return self.stat(path) is not None
-
-    def stat(self, path: str) -> os.stat_result | None:
-        try:
-            return self._at(path).stat()
-        except OSError as error:
-            self._note(path, error)
-            return None
 
     def _note(self, path: str, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):

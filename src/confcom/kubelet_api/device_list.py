@@ -28,10 +28,7 @@ _VALUES = bytes(ALPHABET.index(one) if one in ALPHABET else _NO_DIGIT for one in
 
 
 def device_id(index: int) -> str:
-    """Return the ID of the device at an index below MAX_DEVICES: the index's 18 bits, as base64url.
-
-    An ID never changes, so that the kubelet's allocations stay valid.
-    """
+    """Return a device's ID: its index as base64url, for ever, as the kubelet keeps allocated IDs."""
     return base64.urlsafe_b64encode((index << 6).to_bytes(3, "big"))[:ID_LENGTH].decode()
 
 
@@ -73,9 +70,6 @@ def encode_device_list(count: int) -> bytes:
 
 
 def max_allocate_bytes(count: int) -> int:
-    """Return the maximum size in bytes of an AllocateRequest that names each of `count` devices once.
-
-    An ID with its tag and length takes five bytes. Each of MAX_CONTAINERS containers adds a tag and a length.
-    """
+    """Return the maximum size in bytes of an AllocateRequest that names each of `count` devices once."""
     one_id = len(pb.ContainerAllocateRequest(devices_ids=[device_id(0)]).SerializeToString())
     return one_id * count + _CONTAINER_BYTES * MAX_CONTAINERS

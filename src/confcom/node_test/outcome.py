@@ -115,10 +115,7 @@ def has_epc(pod: KubernetesObject) -> bool | None:
 
 
 def failure(pod: KubernetesObject, *, late: bool = False, warning: str = "") -> Cause | None:
-    """Return why the Pod's program will never end, or has not ended at its deadline (`late`); None if it still may.
-
-    `warning` is the Pod's latest warning event.
-    """
+    """Return why the Pod's program will never end, or has not ended in time (`late`); None if it still may."""
     return next(_failures(pod, late=late, warning=warning), None)
 
 

@@ -58,11 +58,7 @@ class Request:
 
 
 def run_program(request: Request, environ: Mapping[str, str], say: Callable[[str], None]) -> int:
-    """Run a program to its end, and return its exit code.
-
-    Raises:
-        ConfcomError: the program was not started.
-    """
+    """Run a program to its end, and return its exit code; ConfcomError if the program was not started."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if the parent ignored it, no end of a program would be noticed
     if not request.program:
         raise RunError("no PROGRAM was given", error_code="program-missing", remedy="write it after `--`")

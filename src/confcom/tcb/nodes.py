@@ -46,10 +46,7 @@ def release_trust(cluster: Cluster, helpers: Sequence[Workload], now: datetime) 
 def read_machines(
     api: Api, found: Snapshot, helpers: Sequence[Workload], say: Callable[[str], None]
 ) -> tuple[Machine, ...]:
-    """Return each node that a quote helper selects; raise ClusterAccessError if the API server refuses.
-
-    No page and no failure of one node raises an error: the machine's failure says why its SVNs are unknown.
-    """
+    """Return each node that a quote helper selects; `failure` says why its SVNs are unknown."""
     # Asked first, since a page can have the status 403 too.
     if not api.is_allowed({"verb": "get", "resource": "pods", "subresource": "proxy", "namespace": found.namespace}):
         raise ForbiddenError(

@@ -40,12 +40,7 @@ def judge_quotes(quotes: Sequence[Path], request: Request, say: Callable[[str], 
 
 
 def judge_cluster(add_on: AddOn, request: Request) -> Report:
-    """Judge the nodes of a cluster; a simulated root in the request is for simulated nodes, another for hardware.
-
-    Raises:
-        ClusterAccessError: the API server does not answer, or refuses.
-        PlatformUnknownError: the cluster has no quote helpers.
-    """
+    """Judge a cluster's nodes: simulated ones by a simulated root in the request, hardware by another."""
     cluster, say = add_on.cluster, add_on.reporter.say
     found = read_daemons(cluster)
     helpers = quote_helpers(found)

@@ -128,12 +128,7 @@ class Sets:
 
 
 def read_sets(trust: Trust, kind: PlatformKind, now: datetime, *, need_early: bool) -> Sets:
-    """Read both sets and the list of sets, and check each under the root.
-
-    Raises:
-        FetchError: the standard set was not served, or the early one if it is needed.
-        MalformedError: a set is forged, expired, malformed or for other platforms.
-    """
+    """Read both sets and the list of sets, and check each under the root; raise a needed set's failure."""
     notes, early, dates, source, root = list[str](), None, dict[int, datetime](), trust.source, trust.root
     standard = _checked(source.collateral(kind, early=False), root, kind, now)
     try:
