@@ -198,11 +198,7 @@ async def choose_runtime(
 
 
 async def _obstacle(runtime: ContainerRuntime, directory: Path) -> str:
-    """Return why a mode does not work on this machine, or "" if the mode works.
-
-    The probe is a real container with a device and a directory. Some systems allow the namespace but deny the
-    mount, such as Ubuntu 24.04 with its AppArmor restriction on user namespaces.
-    """
+    """Return why a probe container fails in a mode, or "": some systems allow a namespace but deny its mounts."""
     if runtime.mode is Mode.NO_NAMESPACE:
         return ""
     if runtime.mode is Mode.ROOT and os.geteuid() != 0:

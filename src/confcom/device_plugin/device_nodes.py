@@ -15,7 +15,6 @@ from confcom.device_plugin.host import FileStatus, HostFiles
 MOUNTINFO = "/proc/1/mountinfo"
 """The mounts of process 1. They are the host's mounts if the host root has the host's /proc. In a container,
 a mount of the host's /dev may have options that differ from the host's."""
-GROUP_FILE = "/etc/group"
 READ_WRITE = 0o6
 """Permission bits. To build and map enclaves, programs open the device for reading and writing."""
 
@@ -151,7 +150,8 @@ def _access_problems(host: HostFiles, device: Device, path: str, status: FileSta
             code="device-closed",
         )
     elif device is Device.ENCLAVE:
-        group = _group_name(host, status.gid)
+        name = group_names(host).get(status.gid)
+        group = f"{name} ({status.gid})" if name else status.gid
         yield Problem(
             f"{path} has mode {status.mode:04o}: only root and members of group {group} can open it",
             f"{rule}; or give pods supplementalGroups: [{status.gid}]",
@@ -159,9 +159,6 @@ def _access_problems(host: HostFiles, device: Device, path: str, status: FileSta
         )
 
 
-def _group_name(host: HostFiles, gid: int) -> str:
-    for line in (host.read_text(GROUP_FILE) or "").splitlines():
-        name, _, rest = line.partition(":")
-        if rest.split(":")[1:2] == [str(gid)]:
-            return f"{name} ({gid})"
-    return str(gid)
+def group_names(host: HostFiles) -> dict[int, str]:
+    lines = (line.split(":") for line in (host.read_text("/etc/group") or "").splitlines())
+    return {int(parts[2]): parts[0] for parts in lines if len(parts) >= 3 and parts[2].isdecimal()}

@@ -5,10 +5,8 @@ closed when the kubelet has opened the new socket's stream. Up to 1.36, the end 
 still open ends the new stream too; the resource is then registered once more.
 
 A starting kubelet removes every socket in the directory before it listens. Before a kubelet answers Register,
-it connects to the plugin's socket; it waits 10 s for a missing socket (measured, 4 of 4). An attempt has
-these steps: serve, connect to the kubelet, check that the socket still exists, call Register over this
-connection, and wait for the kubelet's stream while watching the connection. All resources are served before
-the first Register: starting a gRPC server during a Register would delay the list.
+it connects to the plugin's socket; it waits 10 s for a missing socket (measured, 4 of 4). All resources are
+served before the first Register: starting a gRPC server during a Register would delay the list.
 """
 
 import asyncio

@@ -14,10 +14,11 @@ import confcom
 from confcom.aesm.errors import AesmError
 from confcom.client.address import EXCHANGE_SECONDS, aesm_socket_path
 from confcom.client.blocking import AesmClient
+from confcom.device_plugin.device_nodes import group_names
 from confcom.errors import ConfcomError, MalformedError, printable
 from confcom.hardware_report import Facts, Value, software
 from confcom.hardware_report.processor import processor_facts
-from confcom.hardware_report.system import NodeFiles, device_facts, entry_facts, group_names, kernel_facts
+from confcom.hardware_report.system import NodeFiles, device_facts, entry_facts, kernel_facts
 from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report
 
 FORMAT: Final = "confcom-hardware-report/1"

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass, field
 
 from confcom.device_plugin import epc
-from confcom.device_plugin.device_nodes import GROUP_FILE
+from confcom.device_plugin.device_nodes import group_names
 from confcom.device_plugin.host import HostFiles
 from confcom.hardware_report import Facts
 
@@ -93,11 +93,6 @@ def device_facts(files: NodeFiles) -> Facts:
         },
         "device_plugin": _device_plugin(files),
     }
-
-
-def group_names(files: NodeFiles) -> dict[int, str]:
-    lines = (line.split(":") for line in (files.read_text(GROUP_FILE) or "").splitlines())
-    return {int(parts[2]): parts[0] for parts in lines if len(parts) >= 3 and parts[2].isdecimal()}
 
 
 def entry_facts(files: NodeFiles, path: str, groups: dict[int, str]) -> Facts | None:

@@ -58,11 +58,7 @@ def all_below(identifiers: Sequence[str], count: int) -> bool:
 
 
 def encode_device_list(count: int) -> bytes:
-    """Return an encoded ListAndWatchResponse with the devices 0 to count - 1, all healthy.
-
-    Protobuf concatenates the entries of a repeated field, and our entries differ only in the ID. Protobuf
-    therefore encodes only one entry; the other entries are copies with other IDs.
-    """
+    """Return a ListAndWatchResponse with the healthy devices 0 to count - 1: one encoded entry, with each ID."""
     model = device_id(0)
     entry = pb.ListAndWatchResponse(devices=[pb.Device(ID=model, health=HEALTHY)]).SerializeToString()
     before, _, after = entry.partition(model.encode())

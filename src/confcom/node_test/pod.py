@@ -11,7 +11,6 @@ from confcom.node_test.selection import Target
 TEST_LABEL = "confcom.internal/test"
 """The label of namespaces and Pods of tests. Its value is the time in seconds after which no run uses them any more."""
 NAME_PREFIX = "confcom-test-"
-"""The beginning of the names of namespaces and Pods of tests."""
 USER = 10002
 """The user ID of the sample workload's image; it owns no file on any node."""
 GRACE_SECONDS = 60

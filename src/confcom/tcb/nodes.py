@@ -30,7 +30,6 @@ class PlatformUnknownError(ConfcomError):
 
 
 def quote_helpers(found: Snapshot) -> tuple[Workload, ...]:
-    """Return the quote helpers' DaemonSets; raise PlatformUnknownError if there is none."""
     if helpers := tuple(one for one in found.daemon_sets if one.component is Component.QUOTE_HELPER):
         return helpers
     what = f"the namespace {found.namespace} has no quote helpers"
@@ -38,7 +37,6 @@ def quote_helpers(found: Snapshot) -> tuple[Workload, ...]:
 
 
 def release_trust(cluster: Cluster, helpers: Sequence[Workload], now: datetime) -> Trust:
-    """Read the simulated root of a release; raise ClusterAccessError or RootSeedError."""
     platform = read_platform(cluster, secret_name(helpers))
     return Trust(SimulatedSets(platform, staging_of(helpers), now), TrustedRoot.load(platform.pki.root.pem))
 

@@ -34,7 +34,6 @@ def given_trust(root: str, source: Source | Sequence[Path]) -> Trust:
 
 
 def judge_quotes(quotes: Sequence[Path], request: Request, say: Callable[[str], None]) -> Report:
-    """Judge the machines of quotes in files, each under the request's trust."""
     machines = [read_machine(path, request.trust, request.now) for path in quotes]
     return _report(machines, {request.trust.sgx: request.trust}, request, say)
 

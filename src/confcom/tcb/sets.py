@@ -117,8 +117,6 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """Checked sets for one kind of platform."""
-
     standard: PreparedCollateral
     early: PreparedCollateral | None = None
     recovery_dates: Mapping[int, datetime] = field(default_factory=dict)
