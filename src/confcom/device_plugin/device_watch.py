@@ -179,19 +179,13 @@ class DeviceWatch:
 
     def _loss(self, device: Device, path: str) -> Problem:
         if self.devices.driver is None:
-            return Problem(
-                f"the SGX driver of {path} is no longer loaded", "load the driver again", code="driver-unloaded"
-            )
-        other = self.devices.node(device).path
-        if other is not None:
-            return Problem(
-                f"the driver's device is {other}, but was {path} at start", "restart the plugin", code="device-moved"
-            )
-        return Problem(
-            f"{path} is no longer a character device",
-            "check udev, and which program removed the device",
-            code="device-removed",
-        )
+            what = f"the SGX driver of {path} is no longer loaded"
+            return Problem(what, "load the driver again", code="driver-unloaded")
+        if other := self.devices.node(device).path:
+            what = f"the driver's device is {other}, but was {path} at start"
+            return Problem(what, "restart the plugin", code="device-moved")
+        what = f"{path} is no longer a character device"
+        return Problem(what, "check udev, and which program removed the device", code="device-removed")
 
     def _log_problems(self, node: NodeState) -> None:
         """Log each new problem once, and the end of all problems once. A missing device has no problems."""

@@ -205,30 +205,26 @@ class Registrar:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await connect(channel, self.kubelet.socket)
                 if not endpoint.path_exists():
-                    raise UnavailableError(
-                        f"the kubelet removed {endpoint.path} while it started", error_code="plugin-socket-removed"
-                    )
+                    what = f"the kubelet removed {endpoint.path} while it started"
+                    raise UnavailableError(what, error_code="plugin-socket-removed")
                 self._offered_at = self.clock()
                 request = pb.RegisterRequest(
                     version=API_VERSION, endpoint=endpoint.path.name, resource_name=self.resource_name
                 )
                 await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
             except TimeoutError:
-                raise UnavailableError(
-                    f"the program at {self.kubelet.socket} is silent, or not gRPC's", error_code="kubelet-without-grpc"
-                ) from None
+                what = f"the program at {self.kubelet.socket} is silent, or not gRPC's"
+                raise UnavailableError(what, error_code="kubelet-without-grpc") from None
             except grpc.aio.AioRpcError as error:
-                raise UnavailableError(
-                    f"the kubelet answers {error.code().name}: {error.details()}", error_code="register-refused"
-                ) from error
+                what = f"the kubelet answers {error.code().name}: {error.details()}"
+                raise UnavailableError(what, error_code="register-refused") from error
             # The wait for the stream ends when the connection that Register used is closed.
             closed = channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
             opened = endpoint.opened
             await run_unless(closed, opened.wait(), seconds=FIRST_STREAM_SECONDS)
             if not opened.is_set():
-                raise UnavailableError(
-                    "the kubelet accepted Register but did not call ListAndWatch", error_code="list-not-requested"
-                )
+                what = "the kubelet accepted Register but did not call ListAndWatch"
+                raise UnavailableError(what, error_code="list-not-requested")
         return endpoint
 
     def _set_registered(self, *, registered: bool) -> None:
