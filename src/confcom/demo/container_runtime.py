@@ -212,9 +212,8 @@ async def _obstacle(runtime: ContainerRuntime, directory: Path) -> str:
     argv = (runtime.tools["sh"], "-c", ": > /dev/confcom-probe && test -d /run/confcom-probe")
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            process = await runtime.start(
-                ContainerPlan(argv, binds=binds), directory / "start", directory / "source/log"
-            )
+            plan = ContainerPlan(argv, binds=binds)
+            process = await runtime.start(plan, directory / "start", directory / "source/log")
             code = await process.wait()
     except ContainerError as error:
         return error.why

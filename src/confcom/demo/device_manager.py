@@ -240,11 +240,7 @@ class DeviceManager:
             )
         if not extended_resource(request.resource_name):
             return f'the ResourceName "{request.resource_name}" is invalid'
-        if (
-            not request.endpoint
-            or "/" in request.endpoint
-            or request.endpoint in {".", "..", services.KUBELET_SOCKET_NAME}
-        ):
+        if "/" in request.endpoint or request.endpoint in {"", ".", "..", services.KUBELET_SOCKET_NAME}:
             return f'the endpoint "{request.endpoint}" is not the name of a socket in {self._directory}'
         return ""
 

@@ -44,12 +44,8 @@ class DeviceLedger:
 
     def fits(self, requests: Mapping[str, int]) -> bool:
         """Return whether the requested numbers of devices are free, counted as the scheduler counts."""
-        allocatable = self.allocatable()
-        return all(
-            count <= allocatable.get(resource, 0) - self.allocated(resource)
-            for resource, count in requests.items()
-            if count
-        )
+        free = {name: count - self.allocated(name) for name, count in self.allocatable().items()}
+        return all(count <= free.get(name, 0) for name, count in requests.items() if count)
 
     def checkpoint(self) -> bytes:
         return encode_checkpoint({name: self.healthy(name) for name in self._resources}, self._holdings)

@@ -1,7 +1,6 @@
 """Inspects the host periodically: waits until the node has SGX, then detects lost and returned devices.
 
-Resources, device IDs and paths are decided once, at the start. When an SGX device is lost, the plugin ends
-the streams to the kubelet; it does not send a shorter device list.
+Resources, IDs and paths are decided once. A lost device ends the streams to the kubelet; no list is shortened.
 """
 
 import asyncio
@@ -38,9 +37,8 @@ JUST_APPEARED: Final = NotReady(
 
 @dataclass(slots=True)
 class DeviceAvailability:
-    reason: str = ""
-    code: str = ""
-    """The reason why the device is unavailable, and its code; both are empty if the device is available."""
+    problem: Problem | None = None
+    """The reason why the device is unavailable; None if it is available."""
     available: asyncio.Event = field(default_factory=asyncio.Event)
     unavailable: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -48,12 +46,12 @@ class DeviceAvailability:
         self.available.set()
 
     def mark_unavailable(self, problem: Problem) -> None:
-        self.reason, self.code = str(problem), problem.code
+        self.problem = problem
         self.available.clear()
         self.unavailable.set()
 
     def mark_available(self) -> None:
-        self.reason = self.code = ""
+        self.problem = None
         self.unavailable.clear()
         self.available.set()
 
@@ -170,8 +168,9 @@ class DeviceWatch:
         availability = self.availability[device]
         self._seen[device] = self._seen[device] + 1 if self.devices.has(path) else 0
         if not self._seen[device] and availability.available.is_set():
-            availability.mark_unavailable(self._loss(device, path))
-            extra = {"event": "device-lost", "device": device, "reason": availability.reason}
+            loss = self._loss(device, path)
+            availability.mark_unavailable(loss)
+            extra = {"event": "device-lost", "device": device, "reason": str(loss)}
             _logger.error("SGX device lost", extra=extra)
         elif self._seen[device] >= DEBOUNCE_POLLS and availability.unavailable.is_set():
             _logger.info("SGX device back", extra={"event": "device-back", "device": device, "path": path})

@@ -119,10 +119,10 @@ class Registrar:
         """
         cause = RegistrationCause.START
         while True:
-            if device.unavailable.is_set():
+            if problem := device.problem:
                 await self.close()
-                self.status.problem, self.status.code = device.reason, device.code
-                extra = {"resource": self.resource_name, "reason": device.reason}
+                self.status.problem, self.status.code = str(problem), problem.code
+                extra = {"resource": self.resource_name, "reason": str(problem)}
                 _logger.warning("no longer offered", extra=extra)
                 await device.available.wait()
                 cause = RegistrationCause.DEVICE_BACK
