@@ -68,8 +68,7 @@ def find_node(host: HostFiles, candidates: tuple[str, ...]) -> str | None:
 def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:
     """Decide what this node offers. If `simulated_epc_mib` is None, look for hardware.
 
-    A SettingsError is final: containers would get simulated devices instead of real ones. A NoSgxError means
-    that the node has no usable hardware yet; a later call may succeed.
+    A SettingsError is final. After a NoSgxError, which means no usable hardware yet, a later call may succeed.
     """
     driver = find_driver(host)
     if simulated_epc_mib is None:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from confcom.collateral.detached_call import run_apart
 from confcom.collateral.fetch_errors import FetchError
@@ -29,14 +28,6 @@ from confcom.verify.trust import Platform
 
 _OF_OTHERS = frozenset({"collateral-json", "collateral-platform", "wrong-member"})
 """Codes of a file that has no set for a kind of platform, and may have one for another."""
-
-
-class SetSource(Protocol):
-    def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral:
-        """Return the standard or the early set, unchecked; raise FetchError, or MalformedError if it is unreadable."""
-
-    def numbers(self, tee: TeeType) -> tuple[bytes, bytes]:
-        """Return the list of all sets and its signer's chain, unchecked; both are empty if there is no list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +98,8 @@ class SimulatedSets:
 class Trust:
     """Where the sets of machines come from, and the root that must have signed sets and quotes."""
 
-    source: SetSource
+    source: ServedSets | FileSets | SimulatedSets
+    """Its sets are unchecked, and so is its list of all sets (with the signer's chain), which may be empty."""
     root: TrustedRoot
 
     @property
