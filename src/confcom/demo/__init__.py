@@ -1,1 +1,1 @@
-"""The demo's six steps, which use public commands only; daemons, workload and verifier are processes."""
+"""The demo's six steps, which use public commands only. Daemons, workload and verifier are own processes."""

@@ -68,7 +68,7 @@ class SgxSearch:
     devices: HostDevices = field(default_factory=HostDevices)
 
     async def find(self) -> Discovery:
-        """Inspect the host until what it has is complete, or equal DEBOUNCE_POLLS times: udev may be at work."""
+        """Inspect the host until the discovery is complete, or equal DEBOUNCE_POLLS times: udev may be at work."""
         found = self._inspect()
         if found is not None and found.provision_node is not None:
             return found

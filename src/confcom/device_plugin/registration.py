@@ -249,7 +249,7 @@ async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationC
 async def run_unless(
     interruption: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T], *, seconds: float | None = None
 ) -> T | None:
-    """Return the result of `work`, or None if `interruption` or `seconds` end first; on return, none runs."""
+    """Return the result of `work`, or None if `interruption` or `seconds` end first; on return, neither runs."""
     interrupting, working = asyncio.create_task(interruption), asyncio.create_task(work)
     try:
         await asyncio.wait({interrupting, working}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -81,7 +81,7 @@ class ResourcePlan:
 
 
 def plan_resources(discovery: Discovery, settings: ResourceSettings, in_use: EpcInUse) -> ResourcePlan:
-    """Plan what is offered; the quote helpers' own part lets an update of theirs preempt no tenants."""
+    """Plan what the node offers. EPC for two quote helpers is set aside, so that no update preempts tenants."""
     total = discovery.epc.mib
     set_aside = HELPERS * settings.helper_mib
     for_tenants = max(total - settings.reserve_mib - set_aside, 0)

@@ -147,7 +147,7 @@ def refuse_second_plugin(directory: Path, resources: Iterable[str], installation
 
 
 def remove_stale_sockets(directory: Path) -> list[str]:
-    """Remove our sockets on which no process listens, and return their names; doubtful sockets stay."""
+    """Remove our sockets on which no process listens, and return their names; uninspectable sockets stay."""
     removed = []
     for path, _ in _our_sockets(directory):
         if _state(path) is PathState.STALE:

@@ -28,7 +28,7 @@ _VALUES = bytes(ALPHABET.index(one) if one in ALPHABET else _NO_DIGIT for one in
 
 
 def device_id(index: int) -> str:
-    """Return a device's ID: its index as base64url, for ever, as the kubelet keeps allocated IDs."""
+    """Return a device's ID, its index as base64url. IDs never change, as the kubelet keeps allocated ones."""
     return base64.urlsafe_b64encode((index << 6).to_bytes(3, "big"))[:ID_LENGTH].decode()
 
 
@@ -58,7 +58,7 @@ def all_below(identifiers: Sequence[str], count: int) -> bool:
 
 
 def encode_device_list(count: int) -> bytes:
-    """Return a ListAndWatchResponse with the healthy devices 0 to count - 1: one encoded entry, with each ID."""
+    """Return the healthy devices 0 to count - 1 as a ListAndWatchResponse: one encoded entry, copied for each ID."""
     model = device_id(0)
     entry = pb.ListAndWatchResponse(devices=[pb.Device(ID=model, health=HEALTHY)]).SerializeToString()
     before, _, after = entry.partition(model.encode())

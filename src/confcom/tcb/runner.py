@@ -39,7 +39,7 @@ def judge_quotes(quotes: Sequence[Path], request: Request, say: Callable[[str], 
 
 
 def judge_cluster(add_on: AddOn, request: Request) -> Report:
-    """Judge a cluster's nodes: simulated ones by a simulated root in the request, hardware by another."""
+    """Judge a cluster's nodes; a simulated root in the request is for simulated nodes, another for hardware."""
     cluster, say = add_on.cluster, add_on.reporter.say
     found = read_daemons(cluster)
     helpers = quote_helpers(found)

@@ -99,7 +99,7 @@ class Trust:
     """Where the sets of machines come from, and the root that must have signed sets and quotes."""
 
     source: ServedSets | FileSets | SimulatedSets
-    """Its sets are unchecked, and so is its list of all sets (with the signer's chain), which may be empty."""
+    """Its sets, and its list of all sets with the signer's chain (empty if there is none), are unchecked."""
     root: TrustedRoot
 
     @property
@@ -118,7 +118,7 @@ class Sets:
 
 
 def read_sets(trust: Trust, kind: PlatformKind, now: datetime, *, need_early: bool) -> Sets:
-    """Read both sets and the list of sets, and check each under the root; raise a needed set's failure."""
+    """Read both sets and the list of sets, and check each under the root; raise the failure of a needed set."""
     notes, early, dates, source, root = list[str](), None, dict[int, datetime](), trust.source, trust.root
     standard = _checked(source.collateral(kind, early=False), root, kind, now)
     try:
