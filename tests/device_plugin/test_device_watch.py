@@ -87,7 +87,7 @@ def test_an_unloaded_driver_is_told_once_and_its_return_once(tried, host, watch)
     polls(watch, 5)
     assert there(watch) == set()
     assert tried.events() == ["device-lost"] * 2
-    assert watch.availability[Device.ENCLAVE].code == "driver-unloaded"
+    assert watch.availability[Device.ENCLAVE].problem.code == "driver-unloaded"
     assert tried.healthy("enclave") == 0
     host.nodes, host.entries = nodes, {DRIVER}
     polls(watch, DEBOUNCE_POLLS - 1)
@@ -96,7 +96,7 @@ def test_an_unloaded_driver_is_told_once_and_its_return_once(tried, host, watch)
     polls(watch, 1)
     assert there(watch) == {"enclave", "provision"}
     assert tried.events() == ["device-back"] * 2
-    assert (watch.availability[Device.ENCLAVE].code, watch.availability[Device.ENCLAVE].reason) == ("", "")
+    assert watch.availability[Device.ENCLAVE].problem is None
     assert tried.healthy("enclave") == 1
     for number in range(40):
         host.entries = {DRIVER} if number % DEBOUNCE_POLLS else set()
@@ -109,13 +109,13 @@ def test_one_device_alone_takes_only_its_own_resource(tried, host, watch):
     del host.nodes[PROVISION]
     polls(watch, 2)
     assert there(watch) == {"enclave"}
-    assert watch.availability[Device.PROVISION].code == "device-removed"
+    assert watch.availability[Device.PROVISION].problem.code == "device-removed"
     assert (tried.healthy("enclave"), tried.healthy("provision")) == (1, 0)
     host.nodes = {"/dev/sgx/enclave": device(), PROVISION: device(0o660, gid=107)}
     polls(watch, 10)
     assert there(watch) == {"provision"}
     assert tried.healthy("enclave") == 0
-    assert watch.availability[Device.ENCLAVE].code == "device-moved"
+    assert watch.availability[Device.ENCLAVE].problem.code == "device-moved"
 
 
 def test_changed_permissions_are_told_once_each_and_take_nothing(tried, host, watch):
@@ -158,7 +158,7 @@ def test_a_driver_beside_a_simulated_plugin_ends_it_for_good(tried):
     polls(watch, 10)
     assert there(watch) == set()
     assert tried.events() == ["simulated-on-hardware"]
-    assert watch.availability[Device.ENCLAVE].code == "simulated-on-hardware"
+    assert watch.availability[Device.ENCLAVE].problem.code == "simulated-on-hardware"
 
 
 async def test_what_is_there_is_found_at_the_first_look(tried):

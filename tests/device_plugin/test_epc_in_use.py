@@ -6,8 +6,8 @@ from confcom.device_plugin.resources import DEFAULT_NAMES, Resource, ResourceKin
 from confcom.device_plugin.socket_names import SocketNames
 from confcom.errors import UnavailableError
 from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, HeldDevices, decode_checkpoint, encode_checkpoint
-from confcom.kubelet_api.device_list import MAX_DEVICES, device_id
-from confcom.kubernetes.epc_accounting import EpcInUse
+from confcom.kubelet_api.device_list import device_id
+from confcom.kubernetes.epc_accounting import MAX_DEVICES, EpcInUse
 from confcom.kubernetes.names import REAL
 from testkit.expected_errors import raises
 

@@ -7,7 +7,8 @@ import pytest
 
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.kubelet_api import services
-from confcom.kubelet_api.device_list import MAX_CONTAINERS, MAX_DEVICES, device_id, max_allocate_bytes
+from confcom.kubelet_api.device_list import MAX_CONTAINERS, device_id, max_allocate_bytes
+from confcom.kubernetes.epc_accounting import MAX_DEVICES
 from confcom.kubernetes.names import REAL
 
 EPC = REAL.epc

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from confcom.device_plugin.host import FileStatus
 from confcom.errors import UnavailableError
 from confcom.hardware_report.report import Node, collect
 from confcom.hardware_report.system import NodeFiles
@@ -64,10 +63,6 @@ class TreeFiles(NodeFiles):
             return NodeFiles.stat(self, path)
         mode, uid, gid = self.nodes.get(path, (0, 0, 0))
         return SimpleNamespace(st_mode=stat.S_IFCHR | mode, st_uid=uid, st_gid=gid) if mode else None
-
-    def status(self, path):
-        found = self.stat(path)
-        return found and FileStatus(stat.S_ISCHR(found.st_mode), found.st_mode & 0o777, found.st_uid, found.st_gid)
 
     def cpuid(self, leaf, subleaf):
         if self.leaves is None:

@@ -1,12 +1,11 @@
 import string
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from confcom.errors import SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.kubelet_api.device_list import ALPHABET, MAX_DEVICES, all_below, device_id, encode_device_list
+from confcom.kubelet_api.device_list import ALPHABET, all_below, device_id, encode_device_list
+from confcom.kubernetes.epc_accounting import MAX_DEVICES
 
 RECEIVE_LIMIT = 4 * 1024 * 1024  # the kubelet's limit, written out here to check our constant
 
@@ -35,16 +34,6 @@ def test_the_largest_list_is_exactly_what_the_kubelet_receives():
     assert len(encoded) == RECEIVE_LIMIT
     devices = pb.ListAndWatchResponse.FromString(encoded).devices
     assert len({device.ID for device in devices}) == MAX_DEVICES == len(ALPHABET) ** 3
-
-
-def test_a_list_over_the_limit_is_refused_with_the_way_out():
-    with pytest.raises(SettingsError) as caught:
-        encode_device_list(MAX_DEVICES + 1)
-    assert caught.value.error_code == "device-list-too-long"
-    assert "262,145" in caught.value.what
-    for index in (-1, MAX_DEVICES):
-        with pytest.raises(SettingsError):
-            device_id(index)
 
 
 @given(st.text(max_size=6).filter(lambda text: len(text) != 3 or not set(text) <= set(ALPHABET)))

@@ -14,19 +14,12 @@ def test_the_c_implementation_of_protobuf_is_in_use():
     ("message", "wire"),
     [
         (
-            pb.RegisterRequest(
-                version="v1beta1",
-                endpoint="a.sock",
-                resource_name="b/c",
-                options=pb.DevicePluginOptions(pre_start_required=True, get_preferred_allocation_available=True),
-            ),
-            b"\x0a\x07v1beta1\x12\x06a.sock\x1a\x03b/c\x22\x04\x08\x01\x10\x01",
+            pb.RegisterRequest(version="v1beta1", endpoint="a.sock", resource_name="b/c"),
+            b"\x0a\x07v1beta1\x12\x06a.sock\x1a\x03b/c",
         ),
         (
-            pb.ListAndWatchResponse(
-                devices=[pb.Device(ID="AAA", health="Healthy", topology=pb.TopologyInfo(nodes=[pb.NUMANode(ID=1)]))]
-            ),
-            b"\x0a\x14\x0a\x03AAA\x12\x07Healthy\x1a\x04\x0a\x02\x08\x01",
+            pb.ListAndWatchResponse(devices=[pb.Device(ID="AAA", health="Healthy")]),
+            b"\x0a\x0e\x0a\x03AAA\x12\x07Healthy",
         ),
         (
             pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=["AAA", "AAB"])]),
@@ -39,11 +32,9 @@ def test_the_c_implementation_of_protobuf_is_in_use():
         ),
         (
             pb.ContainerAllocateResponse(
-                devices=[pb.DeviceSpec(container_path="/a", host_path="/b", permissions="rw")],
-                annotations={"a": "b"},
-                cdi_devices=[pb.CDIDevice(name="c")],
+                devices=[pb.DeviceSpec(container_path="/a", host_path="/b", permissions="rw")]
             ),
-            b"\x1a\x0c\x0a\x02/a\x12\x02/b\x1a\x02rw\x22\x06\x0a\x01a\x12\x01b\x2a\x03\x0a\x01c",
+            b"\x1a\x0c\x0a\x02/a\x12\x02/b\x1a\x02rw",
         ),
         (pb.AllocateResponse(container_responses=[pb.ContainerAllocateResponse()]), b"\x0a\x00"),
     ],

@@ -24,12 +24,8 @@ _HARMLESS_WARNINGS = frozenset({"MissingClusterDNS", "DNSConfigForming", "Failed
 """Reasons of ignored warning events. Such events do not harm a Pod's start, or only repeat its status."""
 IMAGE_REASONS = frozenset({"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"})
 """The kubelet's reasons why a container waits for its image. It tries again after the first two."""
-_FAILURE_REASONS = IMAGE_REASONS | {
-    "CrashLoopBackOff",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-}
+CREATION_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_FAILURE_REASONS = IMAGE_REASONS | CREATION_REASONS | {"CrashLoopBackOff"}
 """The kubelet's reasons why a container waits. With these reasons, a container seldom starts by itself."""
 _UNINFORMATIVE_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
 _NOT_YET = re.compile(r"Unhealthy: (Readiness|Startup) probe failed: .*(connection refused|statuscode: 503)")

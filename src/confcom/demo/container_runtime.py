@@ -198,11 +198,7 @@ async def choose_runtime(
 
 
 async def _obstacle(runtime: ContainerRuntime, directory: Path) -> str:
-    """Return why a mode does not work on this machine, or "" if the mode works.
-
-    The probe is a real container with a device and a directory. Some systems allow the namespace but deny the
-    mount, such as Ubuntu 24.04 with its AppArmor restriction on user namespaces.
-    """
+    """Return why a probe container fails in a mode, or "": some systems allow a namespace but deny its mounts."""
     if runtime.mode is Mode.NO_NAMESPACE:
         return ""
     if runtime.mode is Mode.ROOT and os.geteuid() != 0:
@@ -216,9 +212,8 @@ async def _obstacle(runtime: ContainerRuntime, directory: Path) -> str:
     argv = (runtime.tools["sh"], "-c", ": > /dev/confcom-probe && test -d /run/confcom-probe")
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            process = await runtime.start(
-                ContainerPlan(argv, binds=binds), directory / "start", directory / "source/log"
-            )
+            plan = ContainerPlan(argv, binds=binds)
+            process = await runtime.start(plan, directory / "start", directory / "source/log")
             code = await process.wait()
     except ContainerError as error:
         return error.why
@@ -228,10 +223,7 @@ async def _obstacle(runtime: ContainerRuntime, directory: Path) -> str:
 
 
 def root_script(plan: ContainerPlan, tools: Mapping[str, str], *, root: Path, ready: Path) -> str:
-    """Return the script that builds the root and executes the container's program with stderr sent to stdout.
-
-    The script mounts the new root over the empty directory `root`, and creates the file `ready` afterwards.
-    """
+    """Return the script that mounts the root over the empty directory `root`, and executes the program."""
     script = MountScript(tools, root)
     script.copy_directory(Path("/"), without={DEV.name, PROC.name})
     for run in run_directories():

@@ -135,10 +135,7 @@ class PluginRegistry:
         return ""
 
     def ended(self, client: PluginClient) -> PluginClient | None:
-        """Remove entries as a kubelet does when a client's stream ends. Return the client to disconnect.
-
-        The returned client may differ from `client`; it is None if the kubelet ignores the stream's end.
-        """
+        """Forget a client whose stream ended. Return the client to disconnect, which may be another, or None."""
         current = self._clients.pop(client.resource, None)
         if current is not None:
             self._endpoints.pop(client.resource, None)
@@ -222,10 +219,7 @@ class DeviceManager:
         return pb.Empty()
 
     async def allocate(self, pod: str, container: str, requests: Mapping[str, int]) -> pb.ContainerAllocateResponse:
-        """Choose devices for a container, and call the plugins' Allocate with these devices.
-
-        If AdmissionError is raised, the chosen devices stay allocated until the pod is released.
-        """
+        """Allocate a container's devices, which stay allocated until the pod's release, even after an error."""
         responses = []
         for resource, count in requests.items():
             ids = self._ledger.allocate(pod, container, resource, count) if count else ()
@@ -246,11 +240,7 @@ class DeviceManager:
             )
         if not extended_resource(request.resource_name):
             return f'the ResourceName "{request.resource_name}" is invalid'
-        if (
-            not request.endpoint
-            or "/" in request.endpoint
-            or request.endpoint in {".", "..", services.KUBELET_SOCKET_NAME}
-        ):
+        if "/" in request.endpoint or request.endpoint in {"", ".", "..", services.KUBELET_SOCKET_NAME}:
             return f'the endpoint "{request.endpoint}" is not the name of a socket in {self._directory}'
         return ""
 

@@ -52,10 +52,7 @@ def clear(folder: Path) -> None:
 
 
 def main(folder: str, remove: str) -> None:
-    """Ignore signals, wait for the end of standard input, then end the processes and clear the folder.
-
-    The folder's path is the mark's value. If `remove` is "keep", the user owns the folder, and it stays.
-    """
+    """Wait for the end of standard input, end the processes, and clear the folder, or also `remove` it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 4096):

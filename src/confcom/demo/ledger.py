@@ -44,21 +44,14 @@ class DeviceLedger:
 
     def fits(self, requests: Mapping[str, int]) -> bool:
         """Return whether the requested numbers of devices are free, counted as the scheduler counts."""
-        allocatable = self.allocatable()
-        return all(
-            count <= allocatable.get(resource, 0) - self.allocated(resource)
-            for resource, count in requests.items()
-            if count
-        )
+        free = {name: count - self.allocated(name) for name, count in self.allocatable().items()}
+        return all(count <= free.get(name, 0) for name, count in requests.items() if count)
 
     def checkpoint(self) -> bytes:
         return encode_checkpoint({name: self.healthy(name) for name in self._resources}, self._holdings)
 
     def allocate(self, pod: str, container: str, resource: str, count: int) -> tuple[str, ...]:
-        """Allocate free, healthy devices to a container, and return their IDs.
-
-        For a resource that no plugin has offered, return no ID: another component may manage the resource.
-        """
+        """Return the IDs of free, healthy devices; none if no device plugin has offered the resource."""
         if resource not in self._resources:
             return ()
         if not (healthy := self.healthy(resource)):

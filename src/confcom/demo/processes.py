@@ -38,18 +38,16 @@ class StepError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """The demo's processes. Every process has the mark and its own session, so Ctrl-C reaches only the demo.
-
-    Attributes: inherited: the environment of every process, to which the mark is added. replacements: command
-    name -> argv prefix that replaces `confcom NAME`. Tests use replacements to make steps fail. variables:
-    shell variable -> the long value that the variable replaces in printed commands.
-    """
+    """The demo's processes. Every process has the mark and its own session, so Ctrl-C reaches only the demo."""
 
     folder: Path
     inherited: Mapping[str, str]
+    """The environment of every process, to which the mark is added."""
     replacements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Keyed by a command's name: the beginning of a command that replaces `confcom NAME` in tests."""
     ready_seconds: float = READY_SECONDS
     variables: dict[str, str] = field(default_factory=dict)
+    """Keyed by a shell variable: the long value that the variable replaces in printed commands."""
     daemons: dict[str, Process] = field(default_factory=dict)
 
     def shown(self, *command: str) -> str:

@@ -15,7 +15,6 @@ from confcom.device_plugin.host import FileStatus, HostFiles
 MOUNTINFO = "/proc/1/mountinfo"
 """The mounts of process 1. They are the host's mounts if the host root has the host's /proc. In a container,
 a mount of the host's /dev may have options that differ from the host's."""
-GROUP_FILE = "/etc/group"
 READ_WRITE = 0o6
 """Permission bits. To build and map enclaves, programs open the device for reading and writing."""
 
@@ -91,10 +90,7 @@ def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDev
 
 
 def mounted_noexec(mountinfo: str, path: str) -> bool:
-    """Return whether a path's mount is noexec: the last mount with the longest mount point above the path.
-
-    `path` is absolute and contains no links. Lines that are not in mountinfo's format are ignored.
-    """
+    """Return whether the last mount with the longest mount point above an absolute path is noexec."""
     depth, noexec = 0, False
     for line in mountinfo.splitlines():
         fields = line.split(" ", 6)
@@ -115,56 +111,40 @@ def _inspect_device(host: HostFiles, device: Device, preferred: tuple[str, ...],
         return NodeState(device, None)
     problems = [*_access_problems(host, device, path, status)]
     if given := [wanted for wanted in candidates if wanted in preferred and wanted != path]:
-        problems.append(
-            Problem(f"{path} exists, but containers get {given[0]}", "restart the plugin", code="other-device-path")
-        )
+        what = f"{path} exists, but containers get {given[0]}"
+        problems.append(Problem(what, "restart the plugin", code="other-device-path"))
     if device is Device.ENCLAVE and mounted_noexec(mountinfo, path):
-        problems.append(
-            Problem(
-                f"{path} is on a mount with the option noexec: mapping an enclave's code fails with EPERM, on the host "
-                "and in containers that mount the host's /dev",
-                "mount -o remount,exec /dev, and remove noexec from its mount configuration",
-                code="device-mounted-noexec",
-            )
+        what = (
+            f"{path} is on a mount with the option noexec: mapping an enclave's code fails with EPERM, on the host "
+            "and in containers that mount the host's /dev"
         )
+        remedy = "mount -o remount,exec /dev, and remove noexec from its mount configuration"
+        problems.append(Problem(what, remedy, code="device-mounted-noexec"))
     return NodeState(device, path, status, tuple(problems))
 
 
 def _access_problems(host: HostFiles, device: Device, path: str, status: FileStatus) -> Iterable[Problem]:
     rule = f'a udev rule: SUBSYSTEM=="misc", KERNEL=="{path.rpartition("/")[2]}", {_RULES[device]}'
     if status.uid:
-        yield Problem(
-            f"{path} belongs to user {status.uid}, who may change who opens it",
-            f"chown root {path}",
-            code="device-owner-not-root",
-        )
+        what = f"{path} belongs to user {status.uid}, who may change who opens it"
+        yield Problem(what, f"chown root {path}", code="device-owner-not-root")
     everyone, members, owner = (status.mode >> shift & READ_WRITE == READ_WRITE for shift in (0, 3, 6))
     if everyone:
         if device is Device.PROVISION:
-            yield Problem(
-                f"{path} has mode {status.mode:04o}: any user of the host may ask for the provisioning key",
-                rule,
-                code="device-open-to-all",
-            )
+            what = f"{path} has mode {status.mode:04o}: any user of the host may ask for the provisioning key"
+            yield Problem(what, rule, code="device-open-to-all")
     elif not members or not status.gid:
         whose = "only root" if owner else "nobody without CAP_DAC_OVERRIDE"
-        yield Problem(
-            f"{path} has mode {status.mode:04o}: {whose} can open it, and no container of another user",
-            rule,
-            code="device-closed",
-        )
+        what = f"{path} has mode {status.mode:04o}: {whose} can open it, and no container of another user"
+        yield Problem(what, rule, code="device-closed")
     elif device is Device.ENCLAVE:
-        group = _group_name(host, status.gid)
-        yield Problem(
-            f"{path} has mode {status.mode:04o}: only root and members of group {group} can open it",
-            f"{rule}; or give pods supplementalGroups: [{status.gid}]",
-            code="device-for-group-only",
-        )
+        name = group_names(host).get(status.gid)
+        group = f"{name} ({status.gid})" if name else status.gid
+        what = f"{path} has mode {status.mode:04o}: only root and members of group {group} can open it"
+        remedy = f"{rule}; or give pods supplementalGroups: [{status.gid}]"
+        yield Problem(what, remedy, code="device-for-group-only")
 
 
-def _group_name(host: HostFiles, gid: int) -> str:
-    for line in (host.read_text(GROUP_FILE) or "").splitlines():
-        name, _, rest = line.partition(":")
-        if rest.split(":")[1:2] == [str(gid)]:
-            return f"{name} ({gid})"
-    return str(gid)
+def group_names(host: HostFiles) -> dict[int, str]:
+    lines = (line.split(":") for line in (host.read_text("/etc/group") or "").splitlines())
+    return {int(parts[2]): parts[0] for parts in lines if len(parts) >= 3 and parts[2].isdecimal()}

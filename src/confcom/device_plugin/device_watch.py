@@ -1,7 +1,6 @@
 """Inspects the host periodically: waits until the node has SGX, then detects lost and returned devices.
 
-Resources, device IDs and paths are decided once, at the start. When an SGX device is lost, the plugin ends
-the streams to the kubelet; it does not send a shorter device list.
+Resources, IDs and paths are decided once. A lost device ends the streams to the kubelet; no list is shortened.
 """
 
 import asyncio
@@ -38,9 +37,8 @@ JUST_APPEARED: Final = NotReady(
 
 @dataclass(slots=True)
 class DeviceAvailability:
-    reason: str = ""
-    code: str = ""
-    """The reason why the device is unavailable, and its code; both are empty if the device is available."""
+    problem: Problem | None = None
+    """The reason why the device is unavailable; None if it is available."""
     available: asyncio.Event = field(default_factory=asyncio.Event)
     unavailable: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -48,12 +46,12 @@ class DeviceAvailability:
         self.available.set()
 
     def mark_unavailable(self, problem: Problem) -> None:
-        self.reason, self.code = str(problem), problem.code
+        self.problem = problem
         self.available.clear()
         self.unavailable.set()
 
     def mark_available(self) -> None:
-        self.reason = self.code = ""
+        self.problem = None
         self.unavailable.clear()
         self.available.set()
 
@@ -70,10 +68,7 @@ class SgxSearch:
     devices: HostDevices = field(default_factory=HostDevices)
 
     async def find(self) -> Discovery:
-        """Inspect the host until SGX is found, and return the discovery. A complete first discovery ends the search.
-
-        An incomplete discovery becomes final after DEBOUNCE_POLLS inspections, as udev may be at work.
-        """
+        """Inspect the host until the discovery is complete, or equal DEBOUNCE_POLLS times: udev may be at work."""
         found = self._inspect()
         if found is not None and found.provision_node is not None:
             return found
@@ -173,8 +168,9 @@ class DeviceWatch:
         availability = self.availability[device]
         self._seen[device] = self._seen[device] + 1 if self.devices.has(path) else 0
         if not self._seen[device] and availability.available.is_set():
-            availability.mark_unavailable(self._loss(device, path))
-            extra = {"event": "device-lost", "device": device, "reason": availability.reason}
+            loss = self._loss(device, path)
+            availability.mark_unavailable(loss)
+            extra = {"event": "device-lost", "device": device, "reason": str(loss)}
             _logger.error("SGX device lost", extra=extra)
         elif self._seen[device] >= DEBOUNCE_POLLS and availability.unavailable.is_set():
             _logger.info("SGX device back", extra={"event": "device-back", "device": device, "path": path})
@@ -182,19 +178,13 @@ class DeviceWatch:
 
     def _loss(self, device: Device, path: str) -> Problem:
         if self.devices.driver is None:
-            return Problem(
-                f"the SGX driver of {path} is no longer loaded", "load the driver again", code="driver-unloaded"
-            )
-        other = self.devices.node(device).path
-        if other is not None:
-            return Problem(
-                f"the driver's device is {other}, but was {path} at start", "restart the plugin", code="device-moved"
-            )
-        return Problem(
-            f"{path} is no longer a character device",
-            "check udev, and which program removed the device",
-            code="device-removed",
-        )
+            what = f"the SGX driver of {path} is no longer loaded"
+            return Problem(what, "load the driver again", code="driver-unloaded")
+        if other := self.devices.node(device).path:
+            what = f"the driver's device is {other}, but was {path} at start"
+            return Problem(what, "restart the plugin", code="device-moved")
+        what = f"{path} is no longer a character device"
+        return Problem(what, "check udev, and which program removed the device", code="device-removed")
 
     def _log_problems(self, node: NodeState) -> None:
         """Log each new problem once, and the end of all problems once. A missing device has no problems."""

@@ -68,8 +68,7 @@ def find_node(host: HostFiles, candidates: tuple[str, ...]) -> str | None:
 def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:
     """Decide what this node offers. If `simulated_epc_mib` is None, look for hardware.
 
-    A SettingsError is final: containers would get simulated devices instead of real ones. A NoSgxError means
-    that the node has no usable hardware yet; a later call may succeed.
+    A SettingsError is final. After a NoSgxError, which means no usable hardware yet, a later call may succeed.
     """
     driver = find_driver(host)
     if simulated_epc_mib is None:
@@ -126,10 +125,7 @@ def found_epc(source: EpcSource, reason: str, sections: tuple[EpcSection, ...]) 
 
 
 def find_epc(host: HostFiles) -> FoundEpc:
-    """Return the EPC that sysfs shows with its NUMA nodes; if there is none, return the EPC that CPUID shows.
-
-    The kernel uses the EPC in sysfs. Less than 1 MiB counts as no EPC, since one device is 1 MiB.
-    """
+    """Return the EPC of sysfs, which the kernel uses, or else of CPUID. Less than 1 MiB counts as none."""
     sections, no_sysfs = _read_sysfs(host)
     if _total(sections) >= MIB:
         return found_epc(EpcSource.SYSFS, SYSFS_ATTRIBUTE, sections)

@@ -23,13 +23,11 @@ def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str],
     """
     epc, enclave = resources[ResourceKind.EPC], resources[ResourceKind.ENCLAVE]
     try:
-        checkpoint = read_checkpoint(sockets.directory)
+        checkpoint, doubt = read_checkpoint(sockets.directory), ""
     except UnavailableError as error:
-        doubt = str(error)
-    else:
-        if checkpoint is not None:
-            return epc_in_use(checkpoint, epc_resource=epc, enclave_resource=enclave, epc_mib=epc_mib)
-        doubt = ""
+        checkpoint, doubt = None, str(error)
+    if checkpoint is not None:
+        return epc_in_use(checkpoint, epc_resource=epc, enclave_resource=enclave, epc_mib=epc_mib)
     if sockets.has_sockets_of(epc):
         return EpcInUse(devices=0, devices_held=True, doubt=doubt)
     return EpcInUse(capacity_held=sockets.has_sockets_of(enclave), doubt=doubt)

@@ -38,10 +38,7 @@ class FileStatus:
 
 @dataclass(frozen=True, slots=True)
 class HostFiles:
-    """The files below a root: `/`, the host's file system mounted in a container, or the demo's folder.
-
-    The methods take absolute paths of the host. The CPUID instruction does not depend on `root`.
-    """
+    """The files of a host whose root file system is at `root`. Paths are absolute paths of the host."""
 
     root: Path
 
@@ -55,21 +52,30 @@ class HostFiles:
         """Return the sorted names in a directory; no names if the directory cannot be read."""
         try:
             return tuple(sorted(child.name for child in self._at(path).iterdir()))
-        except OSError:
+        except OSError as error:
+            self._note(path, error)
             return ()
 
     def exists(self, path: str) -> bool:
-        return self.status(path) is not None
+        return self.stat(path) is not None
+
+    def stat(self, path: str) -> os.stat_result | None:
+        try:
+            return self._at(path).stat()
+        except OSError as error:
+            self._note(path, error)
+            return None
 
     def status(self, path: str) -> FileStatus | None:
-        try:
-            found = self._at(path).stat()
-        except OSError:
+        if (found := self.stat(path)) is None:
             return None
         return FileStatus(stat.S_ISCHR(found.st_mode), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
     def cpuid(self, leaf: int, subleaf: int) -> CpuidRegisters:
         return read_cpuid(leaf, subleaf)
+
+    def _note(self, path: str, error: OSError) -> None:
+        """Do nothing: to the device plugin, an unreadable file is a missing file."""
 
     def _at(self, path: str) -> Path:
         return self.root / path.lstrip("/")

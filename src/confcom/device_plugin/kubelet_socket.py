@@ -39,9 +39,8 @@ async def connect(channel: grpc.aio.Channel, kubelet_socket: Path) -> None:
     """Connect once, as gRPC retries only after a second. A kubelet that ends closes its connections first."""
     while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            raise UnavailableError(
-                f"the program at {kubelet_socket} closed the connection", error_code="kubelet-disconnected"
-            )
+            what = f"the program at {kubelet_socket} closed the connection"
+            raise UnavailableError(what, error_code="kubelet-disconnected")
         await channel.wait_for_state_change(state)
 
 

@@ -79,6 +79,7 @@ class DevicePlugin:
             )
         await stop.wait()
 
+    @property
     def problem(self) -> NotReady | None:
         """Return why the plugin is not ready (a device is lost, or a resource was not registered yet), or None.
 
@@ -86,17 +87,15 @@ class DevicePlugin:
         newer plugin is ready, or at once if the older one is not ready. Up to 1.36 the kubelet ends the newer
         plugin's stream when the older one ends, so readiness must not depend on the present stream.
         """
-        reasons = {device: one.reason for device, one in self.watch.availability.items()}
-        lost = [one for one in self.plan.resources if reasons[_device_of(one)]]
-        if lost:
+        problems = {device: one.problem for device, one in self.watch.availability.items() if one.problem}
+        if lost := [one for one in self.plan.resources if _device_of(one) in problems]:
             names = ", ".join(one.name for one in lost)
-            reason = ": ".join([f"no socket is served for {names}", *sorted({*reasons.values()} - {""})])
-            return NotReady(reason, code=self.watch.availability[_device_of(lost[0])].code)
-        unknown = [registrar for registrar in self.registrars if not registrar.status.registrations]
-        if unknown:
+            reason = ": ".join([f"no socket is served for {names}", *sorted({*map(str, problems.values())})])
+            return NotReady(reason, code=problems[_device_of(lost[0])].code)
+        if unknown := [registrar for registrar in self.registrars if not registrar.status.registrations]:
             names = ", ".join(registrar.resource_name for registrar in unknown)
-            problems = sorted({registrar.status.problem for registrar in unknown})
-            reason = ": ".join([f"the kubelet has not registered {names} yet", *problems])
+            causes = sorted({registrar.status.problem for registrar in unknown})
+            reason = ": ".join([f"the kubelet has not registered {names} yet", *causes])
             return NotReady(reason, code=unknown[0].status.code)
         return None
 
@@ -166,16 +165,11 @@ def compose(
 def probe_routes(
     target: Callable[[], DevicePlugin | SgxSearch], registry: CollectorRegistry, clock: Callable[[], float]
 ) -> dict[str, Route]:
-    """Return the plugin's probe routes. A plugin that waits for SGX is live, but not ready.
-
-    The plugin is ready once the kubelet has watched every resource at least once. `/inventory` shows whether
-    the kubelet watches the resources now.
-    """
+    """Return the plugin's probe routes. A plugin that waits for SGX is live, but not ready."""
     log = ReadinessLog(NOT_EXAMINED, clock)
 
     def problem() -> NotReady | None:
-        now = target()
-        return log.tell(now.problem if isinstance(now, SgxSearch) else now.problem())
+        return log.tell(target().problem)
 
     registry.register(ReadinessMetrics("device_plugin", problem))
     routes = standard_routes(problem, registry)
@@ -214,9 +208,8 @@ def _log_discovery(plugin: DevicePlugin) -> None:
     counted = {"accounting": offer.reason, "accounting_kind": offer.kind, "accounting_choice": offer.choice}
     _logger.info("SGX found", extra={**found, **counted})
     if plan.doubt:
-        _logger.warning(
-            "what the kubelet has allocated is unknown", extra={"event": "epc-use-unknown", "reason": plan.doubt}
-        )
+        extra = {"event": "epc-use-unknown", "reason": plan.doubt}
+        _logger.warning("what the kubelet has allocated is unknown", extra=extra)
     if offer.kubelet_stall_seconds and offer.advertised_mib > DEFAULT_MAX_EPC_DEVICES:
         stall = {"devices": offer.advertised_mib, "seconds_when_all_are_allocated": offer.kubelet_stall_seconds}
         _logger.warning("this number of devices stalls the kubelet after its restart", extra=stall)

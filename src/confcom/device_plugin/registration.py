@@ -5,10 +5,8 @@ closed when the kubelet has opened the new socket's stream. Up to 1.36, the end 
 still open ends the new stream too; the resource is then registered once more.
 
 A starting kubelet removes every socket in the directory before it listens. Before a kubelet answers Register,
-it connects to the plugin's socket; it waits 10 s for a missing socket (measured, 4 of 4). An attempt has
-these steps: serve, connect to the kubelet, check that the socket still exists, call Register over this
-connection, and wait for the kubelet's stream while watching the connection. All resources are served before
-the first Register: starting a gRPC server during a Register would delay the list.
+it connects to the plugin's socket; it waits 10 s for a missing socket (measured, 4 of 4). All resources are
+served before the first Register: starting a gRPC server during a Register would delay the list.
 """
 
 import asyncio
@@ -84,10 +82,7 @@ class RegistrationStatus:
 
 @dataclass(slots=True)
 class Registrar:
-    """Serves one resource and keeps it registered.
-
-    If `yields` is set, other resources are registered first, since tenants' Pods rarely need this resource.
-    """
+    """Serves a resource and keeps it registered; one that `yields` goes last, as tenants rarely need it."""
 
     resource_name: str
     kubelet: KubeletWatch
@@ -124,10 +119,10 @@ class Registrar:
         """
         cause = RegistrationCause.START
         while True:
-            if device.unavailable.is_set():
+            if problem := device.problem:
                 await self.close()
-                self.status.problem, self.status.code = device.reason, device.code
-                extra = {"resource": self.resource_name, "reason": device.reason}
+                self.status.problem, self.status.code = str(problem), problem.code
+                extra = {"resource": self.resource_name, "reason": str(problem)}
                 _logger.warning("no longer offered", extra=extra)
                 await device.available.wait()
                 cause = RegistrationCause.DEVICE_BACK
@@ -210,30 +205,26 @@ class Registrar:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await connect(channel, self.kubelet.socket)
                 if not endpoint.path_exists():
-                    raise UnavailableError(
-                        f"the kubelet removed {endpoint.path} while it started", error_code="plugin-socket-removed"
-                    )
+                    what = f"the kubelet removed {endpoint.path} while it started"
+                    raise UnavailableError(what, error_code="plugin-socket-removed")
                 self._offered_at = self.clock()
                 request = pb.RegisterRequest(
                     version=API_VERSION, endpoint=endpoint.path.name, resource_name=self.resource_name
                 )
                 await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
             except TimeoutError:
-                raise UnavailableError(
-                    f"the program at {self.kubelet.socket} is silent, or not gRPC's", error_code="kubelet-without-grpc"
-                ) from None
+                what = f"the program at {self.kubelet.socket} is silent, or not gRPC's"
+                raise UnavailableError(what, error_code="kubelet-without-grpc") from None
             except grpc.aio.AioRpcError as error:
-                raise UnavailableError(
-                    f"the kubelet answers {error.code().name}: {error.details()}", error_code="register-refused"
-                ) from error
+                what = f"the kubelet answers {error.code().name}: {error.details()}"
+                raise UnavailableError(what, error_code="register-refused") from error
             # The wait for the stream ends when the connection that Register used is closed.
             closed = channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
             opened = endpoint.opened
             await run_unless(closed, opened.wait(), seconds=FIRST_STREAM_SECONDS)
             if not opened.is_set():
-                raise UnavailableError(
-                    "the kubelet accepted Register but did not call ListAndWatch", error_code="list-not-requested"
-                )
+                what = "the kubelet accepted Register but did not call ListAndWatch"
+                raise UnavailableError(what, error_code="list-not-requested")
         return endpoint
 
     def _set_registered(self, *, registered: bool) -> None:
@@ -258,10 +249,7 @@ async def _until_lost(endpoint: Endpoint, peers: PeerInstances) -> RegistrationC
 async def run_unless(
     interruption: Coroutine[Any, Any, object], work: Coroutine[Any, Any, T], *, seconds: float | None = None
 ) -> T | None:
-    """Return the result of `work`. If `interruption` ends first, or after `seconds`, cancel `work` and return None.
-
-    When run_unless returns, both coroutines have ended. An exception that `work` raises is passed on.
-    """
+    """Return the result of `work`, or None if `interruption` or `seconds` end first; on return, neither runs."""
     interrupting, working = asyncio.create_task(interruption), asyncio.create_task(work)
     try:
         await asyncio.wait({interrupting, working}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

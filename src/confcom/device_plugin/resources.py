@@ -81,12 +81,7 @@ class ResourcePlan:
 
 
 def plan_resources(discovery: Discovery, settings: ResourceSettings, in_use: EpcInUse) -> ResourcePlan:
-    """Plan how EPC is counted, how much EPC is offered, and the resources of the two device nodes.
-
-    EPC has one device per MiB, or no devices if it is counted as capacity. From the node's EPC, the reserve
-    and the quote helpers' part are subtracted; tenants get the rest. An update of the helper therefore never
-    preempts tenants, even on a full node.
-    """
+    """Plan what the node offers. EPC for two quote helpers is set aside, so that no update preempts tenants."""
     total = discovery.epc.mib
     set_aside = HELPERS * settings.helper_mib
     for_tenants = max(total - settings.reserve_mib - set_aside, 0)

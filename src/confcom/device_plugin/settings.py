@@ -114,7 +114,6 @@ class PluginSettings(DaemonSettings):
         str,
         "NAME",
     )
-    """Plugins of one installation can replace each other. Only one installation may serve a resource."""
     device_plugin_dir: Path = setting(
         DEFAULT_DEVICE_PLUGIN_DIRECTORY, "the kubelet's device plugin directory", parse_path, "DIR"
     )

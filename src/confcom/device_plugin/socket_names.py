@@ -114,10 +114,7 @@ class PeerInstances:
 
 
 def unused_instance(directory: Path, random_below: Callable[[int], int]) -> str:
-    """Return an instance identifier that no socket in the directory has.
-
-    gRPC silently takes over a live socket's path, so two instances must never have the same name.
-    """
+    """Return an instance identifier that no socket has: gRPC silently takes over a live socket's path."""
     used, first = {found["instance"] for _, found in _our_sockets(directory)}, random_below(INSTANCES)
     numbers = itertools.chain(range(first, INSTANCES), range(first))
     names = (_digits(number, _INSTANCE_LETTERS) for number in numbers)
@@ -150,10 +147,7 @@ def refuse_second_plugin(directory: Path, resources: Iterable[str], installation
 
 
 def remove_stale_sockets(directory: Path) -> list[str]:
-    """Remove our sockets on which no process listens, for example after an instance was killed. Return their names.
-
-    The kubelet clears the directory only at its start. Sockets that cannot be inspected or removed stay.
-    """
+    """Remove our sockets on which no process listens, and return their names; uninspectable sockets stay."""
     removed = []
     for path, _ in _our_sockets(directory):
         if _state(path) is PathState.STALE:

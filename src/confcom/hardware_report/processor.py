@@ -1,7 +1,4 @@
-"""Reads the processor's CPUID leaves about SGX. The caller supplies the function that executes CPUID.
-
-Source: Intel SDM vol. 2A, CPUID, and vol. 3D, "Enumeration of Intel SGX".
-"""
+"""Reads the processor's CPUID leaves about SGX (Intel SDM vol. 2A, CPUID, and vol. 3D, SGX enumeration)."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,4 @@
-"""Makes the hardware report from its sections; all sources of facts are parameters.
-
-Each AESM call is made once and timed. No quote is made, since the only enclave report sent has a wrong MAC.
-"""
+"""Makes the hardware report from its sections; all sources of facts are parameters."""
 
 import os
 import subprocess
@@ -17,10 +14,11 @@ import confcom
 from confcom.aesm.errors import AesmError
 from confcom.client.address import EXCHANGE_SECONDS, aesm_socket_path
 from confcom.client.blocking import AesmClient
+from confcom.device_plugin.device_nodes import group_names
 from confcom.errors import ConfcomError, MalformedError, printable
 from confcom.hardware_report import Facts, Value, software
 from confcom.hardware_report.processor import processor_facts
-from confcom.hardware_report.system import NodeFiles, device_facts, entry_facts, group_names, kernel_facts
+from confcom.hardware_report.system import NodeFiles, device_facts, entry_facts, kernel_facts
 from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report
 
 FORMAT: Final = "confcom-hardware-report/1"
@@ -32,9 +30,7 @@ RPM_SECONDS = 20.0
 """Time limit of rpm; rpm needs less time to list some thousand packages."""
 
 WRONG_REPORT: Final = Report(bytes(REPORT_BODY_SIZE), key_id=bytes(KEY_ID_SIZE), mac=b"\x5a" * MAC_SIZE)
-"""An enclave report that no processor made; a quoting enclave must refuse it."""
-
-Clock = Callable[[], float]
+"""An enclave report that no processor made; a quoting enclave must refuse it, so no quote is made."""
 
 
 def query_rpm(rpm: Path = RPM, seconds: float = RPM_SECONDS) -> str | None:
@@ -56,7 +52,7 @@ class Node:
     query_rpm: Callable[[], str | None] | None
     """A function that returns a line with name and version for each package; None if rpm is not to be run."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    clock: Clock = time.monotonic
+    clock: Callable[[], float] = time.monotonic
     call_seconds: float = EXCHANGE_SECONDS
 
 
@@ -128,7 +124,7 @@ def _aesm_facts(node: Node) -> Facts:
     return entries | aesm_facts(AesmClient(node.socket, timeout=node.call_seconds), node.clock)
 
 
-def aesm_facts(client: AesmClient, clock: Clock) -> Facts:
+def aesm_facts(client: AesmClient, clock: Callable[[], float]) -> Facts:
     """Make each AESM call once, in a client's usual order. Stop after the first unanswered call."""
     facts: Facts = {}
     rows: list[Value] = []

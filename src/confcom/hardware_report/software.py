@@ -1,7 +1,6 @@
 """Intel's packages and configuration on the node, without secrets. The functions turn texts into facts.
 
-Only harmless values of known keys in a configuration are shown, since any other value may be a misplaced
-password.
+Only harmless values of a configuration's known keys are shown: any other value may be a misplaced password.
 """
 
 import json

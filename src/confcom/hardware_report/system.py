@@ -1,7 +1,4 @@
-"""Reads the node's kernel, SGX driver, device nodes and EPC from the node's files. Limits each read's size.
-
-If a file cannot be read, `unread` records the reason.
-"""
+"""Reads the node's kernel, SGX driver, device nodes and EPC from its files, each up to a limit."""
 
 import os
 import re
@@ -10,7 +7,7 @@ import stat
 from dataclasses import dataclass, field
 
 from confcom.device_plugin import epc
-from confcom.device_plugin.device_nodes import GROUP_FILE
+from confcom.device_plugin.device_nodes import group_names
 from confcom.device_plugin.host import HostFiles
 from confcom.hardware_report import Facts
 
@@ -56,24 +53,6 @@ class NodeFiles(HostFiles):
             return None
         return data.decode("utf-8", errors="replace")
 
-    def children(self, path: str) -> tuple[str, ...]:
-        """Return the sorted names in a directory; empty if the directory is missing or unreadable."""
-        try:
-            return tuple(sorted(os.listdir(self._at(path))))  # noqa: PTH208 # only names are needed
-        except OSError as error:
-            self._note(path, error)
-            return ()
-
-    def exists(self, path: str) -> bool:
-        return self.stat(path) is not None
-
-    def stat(self, path: str) -> os.stat_result | None:
-        try:
-            return self._at(path).stat()
-        except OSError as error:
-            self._note(path, error)
-            return None
-
     def _note(self, path: str, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             self.unread[path] = error.strerror or type(error).__name__
@@ -114,11 +93,6 @@ def device_facts(files: NodeFiles) -> Facts:
         },
         "device_plugin": _device_plugin(files),
     }
-
-
-def group_names(files: NodeFiles) -> dict[int, str]:
-    lines = (line.split(":") for line in (files.read_text(GROUP_FILE) or "").splitlines())
-    return {int(parts[2]): parts[0] for parts in lines if len(parts) >= 3 and parts[2].isdecimal()}
 
 
 def entry_facts(files: NodeFiles, path: str, groups: dict[int, str]) -> Facts | None:

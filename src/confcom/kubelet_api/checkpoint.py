@@ -1,7 +1,4 @@
-"""The kubelet's checkpoint: a file in the device plugin directory with registered and allocated devices.
-
-The file's format is internal to the kubelet and has no version, but is the same in 1.34 to 1.37.
-"""
+"""The kubelet's checkpoint of devices; the format is internal to the kubelet, but equal in 1.34 to 1.37."""
 
 import json
 from collections.abc import Iterable, Mapping

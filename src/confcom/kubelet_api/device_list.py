@@ -4,12 +4,11 @@ The kubelet receives a list as one message of at most 4 MiB, so the length of ID
 devices. Decimal IDs allow about 230,000 devices; IDs of three characters allow 262,144 (exactly 4 MiB).
 """
 
+import base64
 from collections.abc import Iterable, Sequence
 
-from confcom.errors import SettingsError
 from confcom.kubelet_api import deviceplugin_pb2 as pb
-from confcom.kubelet_api.services import HEALTHY, RECEIVE_LIMIT
-from confcom.kubernetes.epc_accounting import MAX_DEVICES
+from confcom.kubelet_api.services import HEALTHY
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 """The digits of base64url in their order, which are all safe in checkpoints, pod status and logs."""
@@ -23,24 +22,14 @@ MAX_CONTAINERS = 16
 _CONTAINER_BYTES = 1 + 3
 """Bytes of a ContainerAllocateRequest's tag (1) and length (3, which is enough for MAX_DEVICES IDs)."""
 
-_DIGITS = {character: value for value, character in enumerate(ALPHABET)}
 _NO_DIGIT = 255
-_VALUES = bytes(_DIGITS.get(chr(byte), _NO_DIGIT) for byte in range(256))
+_VALUES = bytes(ALPHABET.index(one) if one in ALPHABET else _NO_DIGIT for one in map(chr, range(256)))
 """A table for bytes.translate, which turns the characters of an ID into the values of its digits."""
 
 
 def device_id(index: int) -> str:
-    """Return the ID of the device at an index. An ID never changes, so that the kubelet's allocations stay valid."""
-    if not 0 <= index < MAX_DEVICES:
-        raise SettingsError(
-            f"{index + 1:,} devices do not fit one device list",
-            error_code="device-list-too-long",
-            why=f"the kubelet receives at most {RECEIVE_LIMIT:,} bytes, which hold {MAX_DEVICES:,} devices",
-            remedy="lower the maximum number of devices",
-        )
-    high, rest = divmod(index, len(ALPHABET) ** 2)
-    middle, low = divmod(rest, len(ALPHABET))
-    return ALPHABET[high] + ALPHABET[middle] + ALPHABET[low]
+    """Return a device's ID, its index as base64url. IDs never change, as the kubelet keeps allocated ones."""
+    return base64.urlsafe_b64encode((index << 6).to_bytes(3, "big"))[:ID_LENGTH].decode()
 
 
 def least_count(identifiers: Iterable[str], *, most: int) -> int:
@@ -49,8 +38,8 @@ def least_count(identifiers: Iterable[str], *, most: int) -> int:
     Another plugin's IDs may be decimal numbers, which may look like our IDs: `100` would be our ID of device
     220,468. An ID is ours only if the index of its device is below `most`.
     """
-    ours = (one for one in identifiers if len(one) == ID_LENGTH and set(one) <= _DIGITS.keys())
-    indexes = ((_DIGITS[one[0]] * len(ALPHABET) + _DIGITS[one[1]]) * len(ALPHABET) + _DIGITS[one[2]] for one in ours)
+    ours = (one for one in identifiers if len(one) == ID_LENGTH and set(one) <= set(ALPHABET))
+    indexes = (int.from_bytes(base64.urlsafe_b64decode(f"{one}A"), "big") >> 6 for one in ours)
     return max((index + 1 for index in indexes if index < most), default=0)
 
 
@@ -69,11 +58,7 @@ def all_below(identifiers: Sequence[str], count: int) -> bool:
 
 
 def encode_device_list(count: int) -> bytes:
-    """Return an encoded ListAndWatchResponse with the devices 0 to count - 1, all healthy.
-
-    Protobuf concatenates the entries of a repeated field, and our entries differ only in the ID. Protobuf
-    therefore encodes only one entry; the other entries are copies with other IDs.
-    """
+    """Return the healthy devices 0 to count - 1 as a ListAndWatchResponse: one encoded entry, copied for each ID."""
     model = device_id(0)
     entry = pb.ListAndWatchResponse(devices=[pb.Device(ID=model, health=HEALTHY)]).SerializeToString()
     before, _, after = entry.partition(model.encode())
@@ -81,9 +66,6 @@ def encode_device_list(count: int) -> bytes:
 
 
 def max_allocate_bytes(count: int) -> int:
-    """Return the maximum size in bytes of an AllocateRequest that names each of `count` devices once.
-
-    An ID with its tag and length takes five bytes. Each of MAX_CONTAINERS containers adds a tag and a length.
-    """
+    """Return the maximum size in bytes of an AllocateRequest that names each of `count` devices once."""
     one_id = len(pb.ContainerAllocateRequest(devices_ids=[device_id(0)]).SerializeToString())
     return one_id * count + _CONTAINER_BYTES * MAX_CONTAINERS

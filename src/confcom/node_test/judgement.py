@@ -44,10 +44,7 @@ def release_trust(platform: SimulatedPlatform, staging: Staging, now: datetime) 
 
 
 def file_trust(root: str, collateral: Path, mr_enclave: str | None, mr_signer: str | None) -> Trust:
-    """Read a person's root (a file, or `intel`), collateral and measurement, which is in hexadecimal.
-
-    With a measurement, the trust is in a program on hardware; without one, in simulated nodes.
-    """
+    """Read a person's root, collateral and measurement (hexadecimal); without one, the nodes are simulated."""
     anchor = intel_root() if root == INTEL.value else read_root(Path(root))
     found = read_collateral(collateral)
     if not (mr_enclave or mr_signer):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
-from confcom.addon.daemon_pods import IMAGE_REASONS, joined, one_line
+from confcom.addon.daemon_pods import CREATION_REASONS, IMAGE_REASONS, joined, one_line
 from confcom.errors import ConfcomError
 from confcom.kubernetes.objects import TERMINAL, KubernetesObject, condition, listing, mapping, number, text
 from confcom.sample_workload import QUOTE_PREFIX, RESULT_PREFIX, NoEnclaveDeviceError
@@ -15,8 +15,6 @@ MAX_LOG_BYTES = 64 * 1024
 """Bytes that are read of a Pod's log; a quote has 5 KiB, or 7 KiB as base64."""
 MAX_QUOTE_MS = 3_600_000
 """An hour. A longer time is no measurement: a program may write any number, which JSON and float cannot all hold."""
-_CONTAINER_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-"""The kubelet's reasons why a container waits, after which a retry seldom helps."""
 _BEFORE_THE_DEVICE = frozenset({NoEnclaveDeviceError.error_code, "platform-not-simulated", "variable-refused"})
 """Codes with which the sample ends before it has opened the SGX device."""
 
@@ -115,10 +113,7 @@ def has_epc(pod: KubernetesObject) -> bool | None:
 
 
 def failure(pod: KubernetesObject, *, late: bool = False, warning: str = "") -> Cause | None:
-    """Return why the Pod's program will never end, or has not ended at its deadline (`late`); None if it still may.
-
-    `warning` is the Pod's latest warning event.
-    """
+    """Return why the Pod's program will never end, or has not ended in time (`late`); None if it still may."""
     return next(_failures(pod, late=late, warning=warning), None)
 
 
@@ -132,7 +127,7 @@ def _failures(pod: KubernetesObject, *, late: bool, warning: str) -> Iterator[Ca
     if reason in IMAGE_REASONS and (late or reason != "ErrImagePull"):
         remedy = "see that the node can pull the image, and that image.pullSecrets name the registry's Secret"
         yield Cause(words, remedy, code="image-not-pulled")
-    if reason in _CONTAINER_REASONS:
+    if reason in CREATION_REASONS:
         yield Cause(words, "see the node's device plugin and container runtime", code="container-not-created")
     if late and scheduled.get("status") == "False":
         remedy = "see `confcom status` for the node's EPC, and `kubectl describe node` for its taints"

@@ -11,7 +11,6 @@ from confcom.node_test.selection import Target
 TEST_LABEL = "confcom.internal/test"
 """The label of namespaces and Pods of tests. Its value is the time in seconds after which no run uses them any more."""
 NAME_PREFIX = "confcom-test-"
-"""The beginning of the names of namespaces and Pods of tests."""
 USER = 10002
 """The user ID of the sample workload's image; it owns no file on any node."""
 GRACE_SECONDS = 60
@@ -27,10 +26,7 @@ def lifetime(pods: int, at_once: int, timeout: int) -> int:
 
 
 def expired(things: Collection[KubernetesObject]) -> tuple[KubernetesObject, ...]:
-    """Return the test's namespaces or Pods that are older than their label allows, when the newest thing was created.
-
-    The API server's clock sets creation times. The clock of this machine may differ from it.
-    """
+    """Return what was older than its label allows when the newest was created, by the API server's clock."""
     created = {name_of(thing): time_of(text(thing, "metadata", "creationTimestamp")) for thing in things}
     newest = max(filter(None, created.values()), default=None)
 
@@ -49,10 +45,7 @@ def namespace_manifest(name: str, seconds: int, chosen: Sequence[Target]) -> Kub
 
 
 def pod_spec(target: Target, challenge: bytes, *, image: str, timeout: int) -> KubernetesObject:
-    """Return the spec of a node's Pod.
-
-    `image` is the person's program for hardware nodes; if it is empty, the Pod runs the sample of the helper's image.
-    """
+    """Return the spec of a node's Pod; without the person's `image`, the Pod runs the helper image's sample."""
     names, template = target.node.resources, target.template
     helper = next(iter(listing(template, "containers")), {})
     own = bool(image) and not target.simulated

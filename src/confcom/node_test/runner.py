@@ -79,13 +79,7 @@ class _Running:
 
 
 def run_test(add_on: AddOn, request: NodeTestRequest, show: Callable[[NodeResult], None]) -> Report:
-    """Test nodes of the add-on's cluster; `show` gets each result as soon as it is there.
-
-    Raises:
-        SelectionError: no quote helper selects such a node.
-        RightsError: the user lacks a permission.
-        ClusterAccessError: the API server does not answer.
-    """
+    """Test nodes of the add-on's cluster; `show` gets each result as soon as it is there."""
     api, source, started = add_on.cluster.api, add_on.cluster.namespace, add_on.clock()
     daemon_sets = tuple(api.list(DAEMON_SET, source, labels={NAME_LABEL: RELEASE}))
     pods = sorted(map(daemon_pod, api.list(POD, source)), key=lambda one: one.created)

@@ -58,11 +58,7 @@ class Request:
 
 
 def run_program(request: Request, environ: Mapping[str, str], say: Callable[[str], None]) -> int:
-    """Run a program to its end, and return its exit code.
-
-    Raises:
-        ConfcomError: the program was not started.
-    """
+    """Run a program to its end, and return its exit code; ConfcomError if the program was not started."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if the parent ignored it, no end of a program would be noticed
     if not request.program:
         raise RunError("no PROGRAM was given", error_code="program-missing", remedy="write it after `--`")
@@ -70,9 +66,8 @@ def run_program(request: Request, environ: Mapping[str, str], say: Callable[[str
     environ = _environment(person, environ)
     commands = Commands(plan.choose_mode(request.mode, person), person, find_tools(environ.get("PATH", os.defpath)))
     if missing := [name for name in TOOLS if name not in commands.tools]:
-        raise RunError(
-            f"{', '.join(missing)} missing", error_code="tools-missing", remedy="install util-linux and coreutils"
-        )
+        what, remedy = f"{', '.join(missing)} missing", "install util-linux and coreutils"
+        raise RunError(what, error_code="tools-missing", remedy=remedy)
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(_private_directory(commands, environ))
         _require_mode(commands, directory)

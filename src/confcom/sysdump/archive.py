@@ -19,8 +19,6 @@ _UNUSUAL: Final = re.compile(r"[^A-Za-z0-9._:/-]|(?<![^/])\.+(?![^/])")
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Files in the order in which they were added, and what was not read."""
-
     files: dict[str, bytes] = field(default_factory=dict)
     not_read: list[str] = field(default_factory=list)
 

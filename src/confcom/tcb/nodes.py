@@ -30,7 +30,6 @@ class PlatformUnknownError(ConfcomError):
 
 
 def quote_helpers(found: Snapshot) -> tuple[Workload, ...]:
-    """Return the quote helpers' DaemonSets; raise PlatformUnknownError if there is none."""
     if helpers := tuple(one for one in found.daemon_sets if one.component is Component.QUOTE_HELPER):
         return helpers
     what = f"the namespace {found.namespace} has no quote helpers"
@@ -38,7 +37,6 @@ def quote_helpers(found: Snapshot) -> tuple[Workload, ...]:
 
 
 def release_trust(cluster: Cluster, helpers: Sequence[Workload], now: datetime) -> Trust:
-    """Read the simulated root of a release; raise ClusterAccessError or RootSeedError."""
     platform = read_platform(cluster, secret_name(helpers))
     return Trust(SimulatedSets(platform, staging_of(helpers), now), TrustedRoot.load(platform.pki.root.pem))
 
@@ -46,15 +44,11 @@ def release_trust(cluster: Cluster, helpers: Sequence[Workload], now: datetime) 
 def read_machines(
     api: Api, found: Snapshot, helpers: Sequence[Workload], say: Callable[[str], None]
 ) -> tuple[Machine, ...]:
-    """Return each node that a quote helper selects; raise ClusterAccessError if the API server refuses.
-
-    No page and no failure of one node raises an error: the machine's failure says why its SVNs are unknown.
-    """
+    """Return each node that a quote helper selects; `failure` says why its SVNs are unknown."""
     # Asked first, since a page can have the status 403 too.
     if not api.is_allowed({"verb": "get", "resource": "pods", "subresource": "proxy", "namespace": found.namespace}):
-        raise ForbiddenError(
-            "the quote helpers' pages cannot be read", why=f"not allowed: get pods/proxy in {found.namespace}"
-        )
+        why = f"not allowed: get pods/proxy in {found.namespace}"
+        raise ForbiddenError("the quote helpers' pages cannot be read", why=why)
     owners = {one.name: one for one in helpers}
     ready_last = sorted(found.pods, key=lambda pod: pod.state is PodState.READY)
     pods = {pod.node: pod for pod in ready_last if pod.owner in owners}
@@ -79,9 +73,8 @@ def _read(api: Api, namespace: str, pod: DaemonPod | None, owners: Mapping[str, 
     page = PlatformPage.from_json(api.probe_page(pod.name, namespace, "platform"))
     kind = SgxKind.SIMULATED if owners[pod.owner].simulates else SgxKind.HARDWARE
     if page.kind is not kind:
-        raise PlatformUnknownError(
-            f"its page says {page.kind}, and its DaemonSet {kind}", error_code="platform-differs"
-        )
+        what = f"its page says {page.kind}, and its DaemonSet {kind}"
+        raise PlatformUnknownError(what, error_code="platform-differs")
     if page.tcb is None:
         raise PlatformUnknownError(page.why, error_code="no-quote-yet")
     return Svns.of_node(kind, page.tcb), page.tcb.not_after

@@ -34,18 +34,12 @@ def given_trust(root: str, source: Source | Sequence[Path]) -> Trust:
 
 
 def judge_quotes(quotes: Sequence[Path], request: Request, say: Callable[[str], None]) -> Report:
-    """Judge the machines of quotes in files, each under the request's trust."""
     machines = [read_machine(path, request.trust, request.now) for path in quotes]
     return _report(machines, {request.trust.sgx: request.trust}, request, say)
 
 
 def judge_cluster(add_on: AddOn, request: Request) -> Report:
-    """Judge the nodes of a cluster; a simulated root in the request is for simulated nodes, another for hardware.
-
-    Raises:
-        ClusterAccessError: the API server does not answer, or refuses.
-        PlatformUnknownError: the cluster has no quote helpers.
-    """
+    """Judge a cluster's nodes; a simulated root in the request is for simulated nodes, another for hardware."""
     cluster, say = add_on.cluster, add_on.reporter.say
     found = read_daemons(cluster)
     helpers = quote_helpers(found)

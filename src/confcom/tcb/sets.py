@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from confcom.collateral.detached_call import run_apart
 from confcom.collateral.fetch_errors import FetchError
@@ -29,14 +28,6 @@ from confcom.verify.trust import Platform
 
 _OF_OTHERS = frozenset({"collateral-json", "collateral-platform", "wrong-member"})
 """Codes of a file that has no set for a kind of platform, and may have one for another."""
-
-
-class SetSource(Protocol):
-    def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral:
-        """Return the standard or the early set, unchecked; raise FetchError, or MalformedError if it is unreadable."""
-
-    def numbers(self, tee: TeeType) -> tuple[bytes, bytes]:
-        """Return the list of all sets and its signer's chain, unchecked; both are empty if there is no list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +98,8 @@ class SimulatedSets:
 class Trust:
     """Where the sets of machines come from, and the root that must have signed sets and quotes."""
 
-    source: SetSource
+    source: ServedSets | FileSets | SimulatedSets
+    """Its sets, and its list of all sets with the signer's chain (empty if there is none), are unchecked."""
     root: TrustedRoot
 
     @property
@@ -117,8 +109,6 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """Checked sets for one kind of platform."""
-
     standard: PreparedCollateral
     early: PreparedCollateral | None = None
     recovery_dates: Mapping[int, datetime] = field(default_factory=dict)
@@ -128,12 +118,7 @@ class Sets:
 
 
 def read_sets(trust: Trust, kind: PlatformKind, now: datetime, *, need_early: bool) -> Sets:
-    """Read both sets and the list of sets, and check each under the root.
-
-    Raises:
-        FetchError: the standard set was not served, or the early one if it is needed.
-        MalformedError: a set is forged, expired, malformed or for other platforms.
-    """
+    """Read both sets and the list of sets, and check each under the root; raise the failure of a needed set."""
     notes, early, dates, source, root = list[str](), None, dict[int, datetime](), trust.source, trust.root
     standard = _checked(source.collateral(kind, early=False), root, kind, now)
     try:
