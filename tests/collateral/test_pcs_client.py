@@ -24,10 +24,7 @@ from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
 from testkit.certificates import own_authority
 from testkit.collateral_caches import EVIDENCE, FOR_TDX, LAB, TD_QUOTE
-from testkit.collateral_service import (
-    answers_of,
-    serving,
-)
+from testkit.collateral_service import answers_of, serving
 from testkit.expected_errors import raises
 from testkit.verify.verify_lab import NOW, SEED
 

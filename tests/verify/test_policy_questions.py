@@ -20,7 +20,7 @@ from testkit.verify.verify_lab import NOW, SEED, Lab
 LAB = Lab()
 EVIDENCE = LAB.evidence()
 DAY = timedelta(days=1)
-ISSUED = NOW - DAY
+SECOND = timedelta(seconds=1)
 
 
 def rated(platform, enclave, *, platform_date=NOW, enclave_date=NOW):
@@ -50,21 +50,6 @@ def sha256(data):
 PPID, INSTANCE_ID = IDS = ids(EVIDENCE)
 
 
-@pytest.mark.parametrize(
-    ("platforms", "holds"),
-    [
-        (None, True),
-        ([], False),
-        *(([form], True) for one in IDS for form in (one, one.hex(), one.hex().upper(), bytearray(one), sha256(one))),
-        ([bytes(16), PPID], True),
-        ([bytes(16), bytes(32)], False),
-        ([hashlib.sha256(hashlib.sha256(PPID).digest()).digest()], False),
-    ],
-)
-def test_platforms(platforms, holds):
-    assert failed(EVIDENCE, platforms=platforms) == ([] if holds else ["platform-id"])
-
-
 def test_nodes_of_one_root_are_told_apart():
     """Root and collateral are those of the first node."""
     other = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, node="worker-2"))
@@ -75,35 +60,43 @@ def test_nodes_of_one_root_are_told_apart():
             assert failed(evidence, platforms=platforms) == (["platform-id"] if evidence in refused else [])
 
 
-@pytest.mark.parametrize(
-    ("identities", "holds"),
-    [
-        ([], False),
-        ([{"mr_enclave": LAB.enclave.mr_enclave}], True),
-        ([{"mr_signer": LAB.enclave.mr_signer}], True),
-        ([{"mr_enclave": bytes(32)}, {"mr_signer": LAB.enclave.mr_signer, "isv_prod_id": 0, "min_isv_svn": 0}], True),
-        ([{"mr_enclave": bytes(32), "mr_signer": LAB.enclave.mr_signer}], False),
-        ([{"mr_signer": LAB.enclave.mr_signer, "isv_prod_id": 1}], False),
-        ([{"mr_signer": LAB.enclave.mr_signer, "min_isv_svn": 1}], False),
-    ],
-)
-def test_identities(identities, holds):
-    chosen = [Identity(**one) for one in identities]
-    assert failed(EVIDENCE, identities=chosen) == ([] if holds else ["identities"])
-    assert failed(EVIDENCE, identities=chosen, mr_enclave=None) == ([] if holds else ["identities"])
+SIGNER = {"mr_signer": LAB.enclave.mr_signer}
+OTHER = {"mr_enclave": bytes(32)}
+IDENTITIES = [
+    ([], False),
+    ([{"mr_enclave": LAB.enclave.mr_enclave}], True),
+    ([SIGNER], True),
+    ([OTHER, SIGNER | {"isv_prod_id": 0, "min_isv_svn": 0}], True),
+    ([OTHER | SIGNER], False),
+    ([SIGNER | {"isv_prod_id": 1}], False),
+    ([SIGNER | {"min_isv_svn": 1}], False),
+]
+QUESTIONS = [
+    ("platform-id", {"platforms": None}, True),
+    ("platform-id", {"platforms": []}, False),
+    *(
+        ("platform-id", {"platforms": [form]}, True)
+        for one in IDS
+        for form in (one, one.hex(), one.hex().upper(), bytearray(one), sha256(one))
+    ),
+    ("platform-id", {"platforms": [bytes(16), PPID]}, True),
+    ("platform-id", {"platforms": [bytes(16), bytes(32)]}, False),
+    ("platform-id", {"platforms": [hashlib.sha256(hashlib.sha256(PPID).digest()).digest()]}, False),
+    *(
+        ("identities", {"identities": [Identity(**one) for one in given], "mr_enclave": mr_enclave}, holds)
+        for given, holds in IDENTITIES
+        for mr_enclave in (LAB.enclave.mr_enclave, None)
+    ),
+    *(("tcb-evaluation", {"min_tcb_evaluation_number": lowest}, lowest != 2) for lowest in (None, 0, 1, 2)),
+    *(("collateral-age", {"max_collateral_age": age}, True) for age in (None, DAY)),
+    *(("collateral-age", {"max_collateral_age": age}, False) for age in (DAY - SECOND, timedelta(0))),
+]
 
 
-@pytest.mark.parametrize(("lowest", "holds"), [(None, True), (0, True), (1, True), (2, False)])
-def test_evaluation_number(lowest, holds):
-    assert failed(EVIDENCE, min_tcb_evaluation_number=lowest) == ([] if holds else ["tcb-evaluation"])
-
-
-@pytest.mark.parametrize(
-    ("age", "holds"), [(None, True), (DAY, True), (DAY - timedelta(seconds=1), False), (timedelta(0), False)]
-)
-def test_age_of_collateral(age, holds):
-    assert EVIDENCE.collateral.read().tcb_info.issue_date == ISSUED
-    assert failed(EVIDENCE, max_collateral_age=age) == ([] if holds else ["collateral-age"])
+@pytest.mark.parametrize(("code", "demand", "holds"), QUESTIONS)
+def test_each_question_has_its_code(code, demand, holds):
+    assert EVIDENCE.collateral.read().tcb_info.issue_date == NOW - DAY
+    assert failed(EVIDENCE, **demand) == ([] if holds else [code])
 
 
 SIMULATED, OLD, NEW = "SIMULATED-NOT-GENUINE-INTEL", "INTEL-SA-00334", "INTEL-SA-00615"
@@ -134,7 +127,6 @@ def test_accepted_and_rejected_advisories(accepted, rejected, holds):
     assert failed(EVIDENCE, accepted_advisories=accepted) == []
 
 
-SECOND = timedelta(seconds=1)
 FIRST, LAST = EVIDENCE.collateral.read().tcb_info.issue_date, EVIDENCE.collateral.expires - SECOND
 
 
