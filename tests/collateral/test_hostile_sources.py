@@ -31,9 +31,9 @@ GOOD = answers_of(EVIDENCE.collateral)
 STRANGERS = LAB.evidence(platform=LAB.stranger).collateral
 PROCESSORS = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=PckCaType.PROCESSOR)).collateral
 ROOT, PCK_CA, SIGNER = LAB.platform.pki.root, LAB.platform.pki.pck_ca, LAB.platform.pki.tcb_signer
-TO_ANOTHER_HOST = "https://elsewhere.test/tcb"
+PCK_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
 TRIED_TWICE = {"source-failed", "source-protocol", "source-truncated", "source-not-json", "source-unsigned"}
-TRIED_TWICE |= {"source-chain", "source-crl"}
+TRIED_TWICE |= {"source-chain", "source-crl", "source-content"}
 """Codes of faults that a second request may not meet."""
 SHORT = 3
 """Seconds for sources that take all the time that they are given."""
@@ -62,7 +62,10 @@ def revoking(*certificates):
 
 TCB_INFO = EVIDENCE.collateral.tcb_info
 REFORMATTED = json.dumps(json.loads(TCB_INFO), indent=1).encode()
-UNMARKED = LAB.edit_json(EVIDENCE, "tcb_info", lambda document: document.pop("simulation")).collateral
+UNMARKED, UNNAMED = (
+    answers_of(LAB.edit_json(EVIDENCE, "tcb_info", lambda document, name=name: document.pop(name)).collateral)
+    for name in ("simulation", "fmspc")
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ SOURCES = {
     "silence": Hostile({"tcb": silent}, "source-silent"),
     "headers without end": Hostile({"tcb": header_flood}, "source-headers"),
     "a bomb": Hostile({"qe/identity": bomb}, "source-compressed"),
-    "a redirect to another host": redirect(TO_ANOTHER_HOST),
+    "a redirect to another host": redirect("https://elsewhere.test/tcb"),
     "a redirect to no URL": redirect("http://[::1"),
     "a redirect to itself": redirect("/tcb"),
     "an unknown authority": Hostile({}, "source-tls-authority", unknown=True),
@@ -114,13 +117,15 @@ SOURCES = {
     "a document formatted anew, once": Hostile({"tcb": [*body("tcb", REFORMATTED).values(), GOOD["tcb"]]}),
     "no chain": Hostile({"tcb": (200, {}, TCB_INFO)}, "source-chain"),
     "a long chain": Hostile({"tcb": (200, {"TCB-Info-Issuer-Chain": "x" * 20_000}, TCB_INFO)}, "source-chain"),
+    "a chain that is no PEM": Hostile({"pckcrl": (200, {PCK_CHAIN: "junk"}, GOOD["pckcrl"][2])}, "source-content"),
+    "no FMSPC": Hostile(UNNAMED, "source-content"),
     "no revocation list": Hostile(body("rootcacrl", b"junk"), "source-crl"),
     "an expired set": Hostile(edited("tcb_info", nextUpdate="2026-11-24T00:00:00Z"), "collateral"),
     "another platform's": Hostile(edited("tcb_info", fmspc="000000000000"), "collateral-of-another-set"),
     "parts of two sets": Hostile(edited("tcb_info", tcbEvaluationDataNumber=2), "collateral-of-another-set"),
     "another CA's": Hostile(answers_of(PROCESSORS), "collateral-of-another-set"),
     "another root's": Hostile(answers_of(STRANGERS), "collateral-signer"),
-    "no marks of simulation": Hostile(answers_of(UNMARKED), "collateral-marks"),
+    "no marks of simulation": Hostile(UNMARKED, "collateral-marks"),
     "forged dates": Hostile(
         edited("tcb_info", sign_again=False, nextUpdate="2099-01-01T00:00:00Z"), "collateral-signature"
     ),

@@ -179,12 +179,10 @@ async def test_it_verifies_in_its_block_only(verifier, monkeypatch):
         with raises("wrong-value", SettingsError):
             await made.__aenter__()
     assert workers_of(os.getpid()) == []
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with raises("verifier-not-running", WorkerError, "why", "remedy"):
-        await made.__aenter__()
-    monkeypatch.setattr(sys, "executable", "/nonexistent")
-    with raises("verifier-not-running", WorkerError, "why", "remedy"):
-        await made.__aenter__()
+    for interpreter in ("/bin/false", "/nonexistent"):
+        monkeypatch.setattr(sys, "executable", interpreter)
+        with raises("verifier-not-running", WorkerError, "why", "remedy"):
+            await made.__aenter__()
 
 
 async def test_who_waits_at_its_end_is_told(verifier):

@@ -164,6 +164,7 @@ LOWEST = level("OutOfDate")
         ([level("UpToDate", [3, 3]), LOWEST], ["component 1: has 2, needs 3", "component 2: has 2, needs 3"]),
         ([level("UpToDate", [2, 4], kinds={1: ("BIOS", "")}), LOWEST], ["component 2: has 2, needs 4 -> BIOS"]),
         ([level("UpToDate", [3], kinds={0: ("BIOS", "Early Microcode Update")}), LOWEST], ["(Early Microcode Update)"]),
+        ([level("UpToDate", [3]), LOWEST], ["component 1: has 2, needs 3 (Intel names no cause)"]),
         ([level("UpToDate", pce_svn=13), LOWEST], ["PCESVN: has 2, needs 13"]),
         ([level("UpToDate", [9, 9]), level("UpToDate", [3]), LOWEST], ["component 1: has 2, needs 3"]),
         ([level("SWHardeningNeeded", [2]), LOWEST], []),
@@ -177,12 +178,6 @@ def test_the_nearest_level_that_is_up_to_date_is_the_aim(given_levels, texts):
     ours, _ = judged(evidence)
     assert len(ours.shortages) == len(texts)
     assert all(text in one.text for text, one in zip(texts, ours.shortages, strict=True))
-
-
-def test_where_intel_names_no_cause_the_text_says_so():
-    raised = [level("UpToDate", [3]), LOWEST]
-    ours, _ = judged(LAB.edit_json(LAB.evidence(), "tcb_info", lambda info: info.update(tcbLevels=raised)))
-    assert [one.text for one in ours.shortages] == ["component 1: has 2, needs 3 (Intel names no cause)"]
 
 
 @pytest.mark.parametrize(
