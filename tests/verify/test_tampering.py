@@ -3,12 +3,14 @@ from unittest.mock import ANY
 
 import pytest
 
+from confcom.errors import MalformedError
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.sgx.tee_type import TeeType
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser, Rejection
 from confcom.verify.checks.trust_domain import Flaw
 from confcom.verify.verdict import VerdictKind
 from testkit.verify import tampering
+from testkit.verify.intels_library import ACCEPTED, intels_status
 from testkit.verify.td_lab import BODIES, POLICY, td_evidence
 from testkit.verify.verify_lab import failed_codes
 
@@ -81,3 +83,12 @@ def test_a_difference_between_the_verifiers_is_not_authentic(lab, evidence, chan
     monkeypatch.setattr(Appraiser, "appraise", lambda *_: appraisal)
     verdict = found.verdict(policy)
     assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.NOT_AUTHENTIC, ["verifiers-differ"])
+
+
+@pytest.mark.parametrize("case", tampering.cases(), ids=lambda case: case.name)
+def test_nothing_is_accepted_that_intels_library_refuses(lab, tampered, case):
+    try:
+        accepted = intels_status(tampered[case.name]) == ACCEPTED
+    except MalformedError:  # Intel's binding needs separate certificates
+        accepted = False
+    assert accepted or not tampered[case.name].verdict(lab.policy).ok

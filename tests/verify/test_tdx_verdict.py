@@ -9,7 +9,7 @@ import pytest
 
 from confcom.sgx.quote import Quote
 from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15, TdReport15Ex
-from confcom.verify import TcbStatus, TdImage, TdxPolicy, VerdictKind, verify
+from confcom.verify import SgxPolicy, TcbStatus, TdImage, TdxPolicy, VerdictKind, verify
 from confcom.verify.checks import authenticity
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser
 from confcom.verify.verdict import CheckStatus
@@ -32,14 +32,17 @@ RTMRS = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 OTHER = b"o" * 48
 
 
+def policy_of(evidence, **demands):
+    body = evidence.parsed.body
+    values = {name: getattr(body, name) for name in ("mr_td", *RTMRS, "report_data", "mr_seam", "mr_owner")}
+    return TdxPolicy(**(values | demands))
+
+
 @pytest.mark.parametrize("name", TD_QUOTES)
 def test_genuine_quotes_at_their_time_and_today(name):
     evidence = genuine(name)
     outdated = name == "tdx_quote_outdated"
-    body = evidence.parsed.body
-    policy = TdxPolicy(
-        **{name: getattr(body, name) for name in ("mr_td", *RTMRS, "report_data", "mr_seam", "mr_owner")}
-    )
+    policy = policy_of(evidence)
     verdict = evidence.verdict(policy)
     kind, codes = (FALSE, ["tcb-not-listed"]) if outdated else (VERIFIED, [])
     assert (verdict.kind, failed_codes(verdict)) == (kind, codes)
@@ -50,12 +53,28 @@ def test_genuine_quotes_at_their_time_and_today(name):
         assert verdict.claims is None
         return
     assert (verdict.platform, verdict.tcb_status, verdict.marks) == ("genuine", "UpToDate", ())
-    claims = verdict.claims
+    body, claims = evidence.parsed.body, verdict.claims
     for field in fields(body):
         value, claimed = getattr(body, field.name), getattr(claims, field.name)
         assert claimed == (value.to_bytes(8, "big") if isinstance(value, int) and field.name != "vmid" else value)
     assert json.loads(json.dumps(verdict.to_json()))["claims"]["mr_td"] == body.mr_td.hex()
     assert (claims.debug, claims.tee_tcb_svn2 is None) == (False, type(body) is TdReport10)
+
+
+@pytest.mark.parametrize("name", ["tdx_quote", "tdx_quote_td15ex"])
+def test_genuine_quotes_are_refused_for_another_identity(name):
+    evidence = genuine(name)
+    for demand in ("mr_td", *RTMRS, "mr_seam", "mr_owner"):
+        verdict = evidence.verdict(policy_of(evidence, **{demand: OTHER}))
+        assert (verdict.kind, failed_codes(verdict)) == (REFUSED, [demand.replace("_", "-")])
+    for policy, codes in (
+        (policy_of(evidence, report_data=bytes(64)), ["report-data"]),
+        (SgxPolicy(mr_enclave=bytes(32), report_data=evidence.parsed.body.report_data), ["tee"]),
+    ):
+        verdict = evidence.verdict(policy)
+        assert (verdict.kind, failed_codes(verdict)) == (REFUSED, codes)
+        assert (verdict.claims is None) == (codes == ["tee"])
+        assert verdict.tcb_status == "UpToDate"
 
 
 def test_each_policy_is_of_one_tee(lab, evidence):
@@ -79,7 +98,6 @@ DEMANDS = [
     (ANY_IMAGE, ["identity"]),
     ({"mr_td": None}, ["identity"]),
     ({"report_data": None}, ["report-data"]),
-    ({"report_data": bytes(64)}, ["report-data"]),
     ({"allow_simulated": False}, ["platform"]),
     *(({name: OTHER}, [name.replace("_", "-")]) for name in ("mr_td", *RTMRS, "mr_seam", "mr_owner_config")),
     ({"mr_config_id": OTHER, "mr_owner": OTHER}, ["mr-config-id", "mr-owner"]),
