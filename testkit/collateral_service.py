@@ -30,6 +30,14 @@ def answers_of(collateral, *, pccs=True):
     }
 
 
+def send(handler, status, headers, body):
+    handler.send_response(status)
+    for each in {**headers, "Content-Length": str(len(body))}.items():
+        handler.send_header(*each)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
 def endless(handler):
     """Answer with a gigabyte, as fast as the client reads it."""
     handler.send_response(200)
@@ -114,13 +122,7 @@ class Service:
         if callable(answer):
             answer(handler)
             return
-        status, headers, body = answer
-        handler.send_response(status)
-        for each in headers.items():
-            handler.send_header(*each)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
+        send(handler, *answer)
 
 
 @contextlib.contextmanager
@@ -148,7 +150,8 @@ def serving(answers, certificate=None, *, port=0):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield service, f"{scheme}://127.0.0.1:{server.server_address[1]}"
+        service.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
+        yield service, service.url
     finally:
         server.shutdown()
         thread.join()

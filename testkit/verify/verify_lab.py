@@ -33,6 +33,16 @@ def failed_codes(verdict):
     return [check.code for check in verdict.failures]
 
 
+def check_of(verdict, code):
+    (found,) = [check for check in verdict.checks if check.code == code]
+    return found
+
+
+def appraise(quote, root_der, collateral, now):
+    """dcap-qvl's verdict."""
+    return Appraiser(root_der, collateral, collateral.read()).appraise(quote, now)
+
+
 @dataclass(frozen=True)
 class Evidence:
     quote: bytes
@@ -52,7 +62,7 @@ class Evidence:
         return TrustedRoot.load(self.root.public_bytes(Encoding.DER))
 
     def appraisal(self):
-        return Appraiser(self.trusted.der, self.collateral, self.collateral.read()).appraise(self.quote, self.now)
+        return appraise(self.quote, self.trusted.der, self.collateral, self.now)
 
     def write(self, directory):
         """Write quote, root and collateral as a relying party has them: `q.bin`, `root.pem`, `collateral/`."""

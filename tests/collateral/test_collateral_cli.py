@@ -2,14 +2,11 @@ import json
 
 import pytest
 
-from confcom.sgx.td_report import TdReport10
 from confcom.verify import read_collateral
+from testkit.collateral_caches import EVIDENCE, FOR_TDX, LAB, TD_QUOTE
 from testkit.collateral_service import answers_of, serving
 from testkit.programs import run_confcom
-from testkit.verify.verify_lab import CHALLENGE, NOW, Lab
-
-LAB = Lab()
-EVIDENCE = LAB.evidence()
+from testkit.verify.verify_lab import CHALLENGE, NOW
 
 
 @pytest.fixture
@@ -38,13 +35,12 @@ def test_what_is_fetched_verifies(files):
 
 
 def test_collateral_for_tdx_is_fetched_by_a_tds_quote(files):
-    (files / "td.bin").write_bytes(LAB.td_quote(EVIDENCE, version=4, body=TdReport10(bytes(16))).quote)
-    for_tdx = LAB.td_collateral()
-    with serving(answers_of(for_tdx)) as (_, url):
+    (files / "td.bin").write_bytes(TD_QUOTE)
+    with serving(answers_of(FOR_TDX)) as (_, url):
         arguments = ("collateral", "fetch", files / "td.bin", "--from", url, "--out", files / "out")
         done = run_confcom(*arguments, "--output", "json")
     assert json.loads(done.stdout)["tee"] == "TDX"
-    assert read_collateral(files / "out") == for_tdx
+    assert read_collateral(files / "out") == FOR_TDX
 
 
 def test_expired_collateral_is_told(files):

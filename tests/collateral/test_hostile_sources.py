@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from confcom.collateral import FetchError, Source, pcs_client
+from confcom.collateral import FetchError, Source
+from confcom.simulation.pki import PckCaType
+from confcom.simulation.platform import SimulatedPlatform
 from testkit.certificates import own_authority
 from testkit.collateral_caches import EVIDENCE, HALF, HOUR, LAB, Clock, cache_of, settle
 from testkit.collateral_service import (
@@ -23,17 +25,26 @@ from testkit.collateral_service import (
     slow_body,
 )
 from testkit.expected_errors import raises
+from testkit.verify.verify_lab import NOW, SEED
 
 GOOD = answers_of(EVIDENCE.collateral)
 STRANGERS = LAB.evidence(platform=LAB.stranger).collateral
+PROCESSORS = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=PckCaType.PROCESSOR)).collateral
 ROOT, PCK_CA, SIGNER = LAB.platform.pki.root, LAB.platform.pki.pck_ca, LAB.platform.pki.tcb_signer
-REDIRECT = {"Location": "https://elsewhere.test/tcb"}
+PCK_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
+TRIED_TWICE = {"source-failed", "source-protocol", "source-truncated", "source-not-json", "source-unsigned"}
+TRIED_TWICE |= {"source-chain", "source-crl", "source-content"}
+"""Codes of faults that a second request may not meet."""
 SHORT = 3
 """Seconds for sources that take all the time that they are given."""
 
 
 def body(path, content):
     return {path: (*GOOD[path][:2], content)}
+
+
+def redirect(location):
+    return Hostile({"tcb": (302, {"Location": location}, b"")}, "source-redirect")
 
 
 def collateral(**parts):
@@ -51,7 +62,10 @@ def revoking(*certificates):
 
 TCB_INFO = EVIDENCE.collateral.tcb_info
 REFORMATTED = json.dumps(json.loads(TCB_INFO), indent=1).encode()
-UNMARKED = LAB.edit_json(EVIDENCE, "tcb_info", lambda document: document.pop("simulation")).collateral
+UNMARKED, UNNAMED = (
+    answers_of(LAB.edit_json(EVIDENCE, "tcb_info", lambda document, name=name: document.pop(name)).collateral)
+    for name in ("simulation", "fmspc")
+)
 
 
 @dataclass(frozen=True)
@@ -77,15 +91,23 @@ SOURCES = {
     "silence": Hostile({"tcb": silent}, "source-silent"),
     "headers without end": Hostile({"tcb": header_flood}, "source-headers"),
     "a bomb": Hostile({"qe/identity": bomb}, "source-compressed"),
-    "a redirect to another host": Hostile({"tcb": (302, REDIRECT, b"")}, "source-redirect"),
+    "a redirect to another host": redirect("https://elsewhere.test/tcb"),
+    "a redirect to no URL": redirect("http://[::1"),
+    "a redirect to itself": redirect("/tcb"),
     "an unknown authority": Hostile({}, "source-tls-authority", unknown=True),
     "another host's certificate": Hostile({}, "source-tls-name", host="127.0.0.2"),
     "an expired certificate": Hostile({}, "source-tls-dates", days=-9),
+    "a certificate of the future": Hostile({}, "source-tls-dates", days=9),
     "500": Hostile({"tcb": (500, {}, b"")}, "source-failed"),
     "500, then 200": Hostile({"tcb": [(500, {}, b""), GOOD["tcb"]]}),
+    "no answer, then 200": Hostile({"tcb": [hang_up, GOOD["tcb"]]}),
+    "half an answer, then 200": Hostile({"tcb": [cut_off, GOOD["tcb"]]}),
+    "400": Hostile({"tcb": (400, {}, b"")}, "source-refused"),
     "404": Hostile({"tcb": (404, {}, b"")}, "source-unknown-platform"),
     "429": Hostile({"tcb": (429, {"Retry-After": "60"}, b"")}, "source-busy"),
     "401": Hostile({"tcb": (401, {}, b"")}, "source-key"),
+    "403": Hostile({"tcb": (403, {}, b"")}, "source-key"),
+    "410": Hostile({"tcb": (410, {}, b"")}, "source-set-gone"),
     "no answer": Hostile({"tcb": hang_up}, "source-protocol"),
     "a connection that ends early": Hostile({"pckcrl": cut_off}, "source-truncated"),
     "half a document": Hostile(body("tcb", TCB_INFO[: len(TCB_INFO) // 2]), "source-not-json"),
@@ -94,12 +116,16 @@ SOURCES = {
     "a document formatted anew": Hostile(body("tcb", REFORMATTED), "source-unsigned"),
     "a document formatted anew, once": Hostile({"tcb": [*body("tcb", REFORMATTED).values(), GOOD["tcb"]]}),
     "no chain": Hostile({"tcb": (200, {}, TCB_INFO)}, "source-chain"),
+    "a long chain": Hostile({"tcb": (200, {"TCB-Info-Issuer-Chain": "x" * 20_000}, TCB_INFO)}, "source-chain"),
+    "a chain that is no PEM": Hostile({"pckcrl": (200, {PCK_CHAIN: "junk"}, GOOD["pckcrl"][2])}, "source-content"),
+    "no FMSPC": Hostile(UNNAMED, "source-content"),
     "no revocation list": Hostile(body("rootcacrl", b"junk"), "source-crl"),
     "an expired set": Hostile(edited("tcb_info", nextUpdate="2026-11-24T00:00:00Z"), "collateral"),
     "another platform's": Hostile(edited("tcb_info", fmspc="000000000000"), "collateral-of-another-set"),
     "parts of two sets": Hostile(edited("tcb_info", tcbEvaluationDataNumber=2), "collateral-of-another-set"),
+    "another CA's": Hostile(answers_of(PROCESSORS), "collateral-of-another-set"),
     "another root's": Hostile(answers_of(STRANGERS), "collateral-signer"),
-    "no marks of simulation": Hostile(answers_of(UNMARKED), "collateral-marks"),
+    "no marks of simulation": Hostile(UNMARKED, "collateral-marks"),
     "forged dates": Hostile(
         edited("tcb_info", sign_again=False, nextUpdate="2099-01-01T00:00:00Z"), "collateral-signature"
     ),
@@ -113,11 +139,6 @@ SOURCES = {
     "the PCK's CA revoked": Hostile(collateral(root_ca_crl=revoking(PCK_CA)), "collateral-revoked", discards=True),
     "the root revoked": Hostile(collateral(root_ca_crl=revoking(ROOT)), "collateral-revoked", discards=True),
 }
-
-
-@pytest.fixture(autouse=True)
-def without_pauses(monkeypatch):
-    monkeypatch.setattr(pcs_client, "RETRY_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +172,17 @@ def test_an_empty_cache_keeps_nothing_of_it(tmp_path, authority, hostile):
         if not hostile.code:
             assert cache.get(EVIDENCE.quote).collateral == EVIDENCE.collateral
             return
-        with raises(hostile.code, FetchError, "why", "remedy"):
+        with raises(hostile.code, FetchError, "why", "remedy") as caught:
             cache.get(EVIDENCE.quote)
+        assert type(caught.value) is FetchError
+        assert ("--ca" in caught.value.remedy) == (hostile.code == "source-tls-authority")
         asked = len(service.asked)
+        if "-tls-" in hostile.code:
+            assert asked == 0
+        elif len(hostile.answers) == 1:
+            (path,) = hostile.answers
+            times = 2 if hostile.code in TRIED_TWICE else 1
+            assert [name for name, _ in service.asked].count(path) == times
         with raises(hostile.code, FetchError, "why", "remedy"):
             cache.get(EVIDENCE.quote)
         assert len(service.asked) == asked

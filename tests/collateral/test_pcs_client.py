@@ -1,12 +1,9 @@
 import asyncio
-import json
 import os
 import pickle
 import socket
 import socketserver
 import threading
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,56 +14,29 @@ from confcom.collateral import (
     Source,
     fetch_collateral,
     fetch_collateral_async,
-    pcs_client,
 )
 from confcom.collateral.source import INTEL_ROOT_CRL_URL, SourceError
 from confcom.errors import MalformedError, SettingsError
-from confcom.sgx.td_report import TdReport10
 from confcom.sgx.tee_type import TeeType
 from confcom.simulated_pcs.answers import TDX_API_PATH
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
 from testkit.certificates import own_authority
-from testkit.collateral_service import (
-    answers_of,
-    bomb,
-    cut_off,
-    dripping,
-    endless,
-    hang_up,
-    header_flood,
-    serving,
-    silent,
-    slow_body,
-)
+from testkit.collateral_caches import EVIDENCE, FOR_TDX, LAB, TD_QUOTE
+from testkit.collateral_service import answers_of, serving
 from testkit.expected_errors import raises
-from testkit.verify.verify_lab import NOW, SEED, Lab
-
-
-@pytest.fixture(scope="module")
-def lab():
-    return Lab()
-
-
-@pytest.fixture(scope="module")
-def evidence(lab):
-    return lab.evidence()
-
-
-@pytest.fixture(autouse=True)
-def without_pauses(monkeypatch):
-    monkeypatch.setattr(pcs_client, "RETRY_SECONDS", 0.01)
+from testkit.verify.verify_lab import NOW, SEED
 
 
 @pytest.mark.parametrize("pccs", [True, False], ids=["PCCS", "PCS"])
 @pytest.mark.parametrize("ca_type", PckCaType)
-def test_what_is_fetched_verifies(lab, pccs, ca_type):
-    evidence = lab.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=ca_type))
+def test_what_is_fetched_verifies(pccs, ca_type):
+    evidence = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=ca_type))
     with serving(answers_of(evidence.collateral, pccs=pccs)) as (service, url):
         collateral = fetch_collateral(evidence.quote.hex(), Source(url))
     assert collateral == evidence.collateral
-    assert verify(evidence.quote, lab.policy, collateral, root=evidence.trusted, now=NOW).ok
+    assert verify(evidence.quote, LAB.policy, collateral, root=evidence.trusted, now=NOW).ok
     assert service.asked == [
         ("tcb", {"fmspc": "53494d534758"}),
         ("qe/identity", {}),
@@ -75,22 +45,15 @@ def test_what_is_fetched_verifies(lab, pccs, ca_type):
     ]
 
 
-@pytest.fixture(scope="module")
-def td(lab, evidence):
-    """A TD's quote and the collateral of its platform for TDX."""
-    quote = lab.td_quote(evidence, version=4, body=TdReport10(bytes(16))).quote
-    return SimpleNamespace(quote=quote, collateral=lab.td_collateral())
-
-
 @pytest.mark.parametrize("prefix", ["", "/pccs", "/sgx/pccs"])
-def test_tdxs_documents_have_paths_of_their_own(td, prefix):
+def test_tdxs_documents_have_paths_of_their_own(prefix):
     sgx, tdx = f"{prefix}/sgx/certification/v4/", f"{prefix}/tdx/certification/v4/"
     names = {f"{TDX_API_PATH}{name}": f"{tdx}{name}" for name in ("tcb", "qe/identity")}
-    answers = answers_of(td.collateral)
+    answers = answers_of(FOR_TDX)
     answers |= {names.get(name, f"{sgx}{name}"): answer for name, answer in answers.items()}
     with serving(answers) as (service, url):
         for path in (sgx, sgx.rstrip("/"), *([""] if not prefix else [])):
-            assert fetch_collateral(td.quote, Source(f"{url}{path}", api_key="secret")) == td.collateral
+            assert fetch_collateral(TD_QUOTE, Source(f"{url}{path}", api_key="secret")) == FOR_TDX
     shown = "" if not prefix else sgx
     assert service.asked[-4:] == [
         (f"{tdx}tcb", {"fmspc": "53494d534758"}),
@@ -101,96 +64,56 @@ def test_tdxs_documents_have_paths_of_their_own(td, prefix):
     assert {headers["Ocp-Apim-Subscription-Key"] for headers in service.headers} == {"secret"}
 
 
-def test_an_address_without_a_path_for_tdx(evidence, td):
+def test_an_address_without_a_path_for_tdx():
     for path in ("/pccs", "/tdx/certification/v4"):
         with serving({}) as (service, url):
             with raises("collateral-source", SourceError, "why", "remedy"):
-                fetch_collateral(td.quote, Source(f"{url}{path}"))
+                fetch_collateral(TD_QUOTE, Source(f"{url}{path}"))
             assert not service.asked
             with raises("source-unknown-platform", FetchError):
-                fetch_collateral(evidence.quote, Source(f"{url}{path}"))
+                fetch_collateral(EVIDENCE.quote, Source(f"{url}{path}"))
     assert Source("https://sgx/sgx/certification/v4").base_of(TeeType.TDX) == "https://sgx/tdx/certification/v4/"
 
 
-def test_the_other_tees_set_is_refused(lab, evidence, td):
-    sgx, tdx = answers_of(evidence.collateral), answers_of(td.collateral)
+def test_the_other_tees_set_is_refused():
+    sgx, tdx = answers_of(EVIDENCE.collateral), answers_of(FOR_TDX)
     swapped = sgx | {f"{TDX_API_PATH}{name}": sgx[name] for name in ("tcb", "qe/identity")}
     swapped |= {name: tdx[f"{TDX_API_PATH}{name}"] for name in ("tcb", "qe/identity")}
     mixed = swapped | {"tcb": sgx["tcb"], f"{TDX_API_PATH}tcb": tdx[f"{TDX_API_PATH}tcb"]}
     for answers in (swapped, mixed):
-        for quote in (evidence.quote, td.quote):
+        for quote in (EVIDENCE.quote, TD_QUOTE):
             with serving(answers) as (_, url), raises("collateral-of-another-set", FetchError, "why", "remedy"):
                 fetch_collateral(quote, Source(url))
 
 
-def test_it_is_fetched_in_an_event_loop(evidence):
+def test_it_is_fetched_in_an_event_loop(service):
     async def fetch(url):
         with raises("wrong-value", SettingsError, "remedy"):
-            fetch_collateral(evidence.quote, Source(url))
-        return await fetch_collateral_async(evidence.quote, Source(url))
+            fetch_collateral(EVIDENCE.quote, Source(url))
+        return await fetch_collateral_async(EVIDENCE.quote, Source(url))
 
-    with serving(answers_of(evidence.collateral)) as (_, url):
-        assert asyncio.run(fetch(url)) == evidence.collateral
+    assert asyncio.run(fetch(service.url)) == EVIDENCE.collateral
 
 
 @pytest.mark.parametrize(
     ("options", "asked"),
     [({"early": True}, {"update": "early"}), ({"evaluation": 1}, {"tcbEvaluationDataNumber": "1"})],
 )
-def test_a_set_is_asked_for(evidence, options, asked):
-    with serving(answers_of(evidence.collateral)) as (service, url):
-        assert fetch_collateral(evidence.quote, Source(url), **options) == evidence.collateral
+def test_a_set_is_asked_for(options, asked, service):
+    assert fetch_collateral(EVIDENCE.quote, Source(service.url), **options) == EVIDENCE.collateral
     assert service.asked[0] == ("tcb", {"fmspc": "53494d534758"} | asked)
     assert service.asked[1] == ("qe/identity", asked)
 
 
-def test_another_set_than_asked_for_is_refused(lab, evidence):
-    def newer(document):
-        document["tcbEvaluationDataNumber"] = 2
-
-    mixed = lab.edit_json(evidence, "tcb_info", newer).collateral
-    other = lab.edit_json(evidence, "tcb_info", lambda document: document.update(fmspc="000000000000")).collateral
-    processor = lab.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=PckCaType.PROCESSOR)).collateral
-    cases = ((evidence.collateral, {"evaluation": 7}), (mixed, {}), (other, {}), (processor, {}))
-    for collateral, options in cases:
-        with serving(answers_of(collateral)) as (_, url), raises("collateral-of-another-set", FetchError, "why"):
-            fetch_collateral(evidence.quote, Source(url), **options)
+def test_another_set_than_asked_for_is_refused(service):
+    with raises("collateral-of-another-set", FetchError, "why"):
+        fetch_collateral(EVIDENCE.quote, Source(service.url), evaluation=7)
 
 
-HOSTILE = {
-    "a gigabyte": ("tcb", endless, 1, "source-too-large"),
-    "a gzip bomb": ("qe/identity", bomb, 1, "source-compressed"),
-    "a redirect": ("tcb", (302, {"Location": "https://elsewhere.test/tcb"}, b""), 1, "source-redirect"),
-    "a redirect to no URL": ("tcb", (302, {"Location": "http://[::1"}, b""), 1, "source-redirect"),
-    "a redirect to itself": ("tcb", (307, {"Location": "/tcb"}, b""), 1, "source-redirect"),
-    "not found": ("pckcrl", (404, {}, b""), 1, "source-unknown-platform"),
-    "no key": ("tcb", (401, {}, b""), 1, "source-key"),
-    "forbidden": ("tcb", (403, {}, b""), 1, "source-key"),
-    "gone": ("tcb", (410, {}, b""), 1, "source-set-gone"),
-    "too often": ("tcb", (429, {}, b""), 1, "source-busy"),
-    "a bad request": ("tcb", (400, {}, b""), 1, "source-refused"),
-    "errors": ("tcb", (503, {}, b""), 2, "source-failed"),
-    "no HTTP": ("tcb", hang_up, 2, "source-protocol"),
-    "headers without end": ("tcb", header_flood, 1, "source-headers"),
-    "a body that ends early": ("tcb", cut_off, 2, "source-truncated"),
-    "no chain": ("tcb", (200, {}, b"{}"), 2, "source-chain"),
-    "a long chain": ("tcb", (200, {"TCB-Info-Issuer-Chain": "x" * 20_000}, b"{}"), 2, "source-chain"),
-}
-
-
-@pytest.mark.parametrize(("path", "answer", "times", "code"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_service(evidence, path, answer, times, code):
-    answers = answers_of(evidence.collateral) | {path: answer}
-    with serving(answers) as (service, url), raises(code, FetchError, "why", "remedy") as caught:
-        fetch_collateral(evidence.quote, Source(url))
-    assert [name for name, _ in service.asked].count(path) == times
-    assert type(caught.value) is FetchError
-
-
-def test_a_service_says_why_and_when(evidence):
+def test_a_service_says_why_and_when():
     answer = (503, {"Error-Message": "the cache is down", "Retry-After": "120"}, b"")
     with serving({"tcb": answer}) as (_, url), raises("source-failed", FetchError) as caught:
-        fetch_collateral(evidence.quote, Source(url))
+        fetch_collateral(EVIDENCE.quote, Source(url))
     assert "the cache is down" in caught.value.why
     assert pickle.loads(pickle.dumps(caught.value)).retry_after == "120"
 
@@ -207,40 +130,22 @@ CONTENT = {
 
 @pytest.mark.parametrize(("body", "document", "crl"), CONTENT.values(), ids=CONTENT)
 @pytest.mark.parametrize("path", ["tcb", "qe/identity", "pckcrl", "rootcacrl"])
-def test_other_content_is_the_services_fault(evidence, path, body, document, crl):
-    answers = answers_of(evidence.collateral)
+def test_other_content_is_the_services_fault(path, body, document, crl):
+    answers = answers_of(EVIDENCE.collateral)
     answers[path] = (*answers[path][:2], body)
     code = crl if "crl" in path else document
     with serving(answers) as (_, url), raises(code, FetchError, "why", "remedy") as caught:
-        fetch_collateral(evidence.quote, Source(url))
+        fetch_collateral(EVIDENCE.quote, Source(url))
     assert isinstance(caught.value.__cause__, MalformedError)
 
 
-def test_other_content_in_signed_form(lab, evidence):
-    answers = answers_of(lab.edit_json(evidence, "tcb_info", lambda document: document.pop("fmspc")).collateral)
-    with serving(answers) as (_, url), raises("source-content", FetchError, "why", "remedy"):
-        fetch_collateral(evidence.quote, Source(url))
-    answers = answers_of(evidence.collateral)
-    answers["pckcrl"] = (200, {"SGX-PCK-CRL-Issuer-Chain": "junk"}, answers["pckcrl"][2])
-    with serving(answers) as (_, url), raises("source-content", FetchError, "why", "remedy"):
-        fetch_collateral(evidence.quote, Source(url))
-
-
-@pytest.mark.parametrize(
-    ("answer", "code"), [(silent, "source-silent"), (dripping, "source-silent"), (slow_body, "source-slow")]
-)
-def test_all_requests_have_one_time_limit(evidence, answer, code):
-    with serving({"tcb": answer}) as (_, url), raises(code, FetchError, "why", "remedy"):
-        fetch_collateral(evidence.quote, Source(url), seconds=3)
-
-
-def test_a_name_that_nobody_resolves(evidence, monkeypatch):
+def test_a_name_that_nobody_resolves(monkeypatch):
     """Neither the call nor its event loop waits for the resolver."""
     released = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(50))
     try:
         with raises("source-silent", FetchError, "why", "remedy"):
-            fetch_collateral(evidence.quote, Source("https://pcs.test"), seconds=0.2)
+            fetch_collateral(EVIDENCE.quote, Source("https://pcs.test"), seconds=0.2)
     finally:
         released.set()
 
@@ -250,80 +155,43 @@ def test_a_name_that_nobody_resolves(evidence, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     for url in ("https://pcs.test", "https://\xe4..b.test"):
         with raises("source-name", FetchError, "why", "remedy"):
-            fetch_collateral(evidence.quote, Source(url))
+            fetch_collateral(EVIDENCE.quote, Source(url))
 
 
-def test_an_error_and_then_an_answer(evidence):
-    good = answers_of(evidence.collateral)
-    reformatted = json.dumps(json.loads(evidence.collateral.tcb_info), indent=1).encode()
-    for first in ((500, {}, b""), hang_up, cut_off, (*good["tcb"][:2], reformatted)):
-        with serving(good | {"tcb": [first, good["tcb"]]}) as (_, url):
-            assert fetch_collateral(evidence.quote, Source(url)) == evidence.collateral
-
-
-def test_nobody_answers(evidence):
-    with serving({}) as (_, url):
-        pass
-    with raises("source-not-reached", FetchError, "why", "remedy"):
-        fetch_collateral(evidence.quote, Source(url))
-
-
-def test_the_key_goes_to_the_service_alone(evidence):
-    answers = answers_of(evidence.collateral)
+def test_the_key_goes_to_the_service_alone():
+    answers = answers_of(EVIDENCE.collateral)
     root = {"rootcacrl": answers.pop("rootcacrl")}
     with serving(answers) as (service, url), serving(root) as (other, elsewhere):
         source = Source(url, f"{elsewhere}/sgx/certification/v4/rootcacrl", api_key="secret")
-        assert fetch_collateral(evidence.quote, source) == evidence.collateral
+        assert fetch_collateral(EVIDENCE.quote, source) == EVIDENCE.collateral
     assert "secret" not in repr(source)
     assert {headers["Ocp-Apim-Subscription-Key"] for headers in service.headers} == {"secret"}
     assert "secret" not in str(other.headers)
 
 
-def test_a_service_with_an_authority_of_its_own(evidence, tmp_path):
-    authority, certificate = own_authority(tmp_path)
-    with serving(answers_of(evidence.collateral), certificate) as (_, url):
-        assert fetch_collateral(evidence.quote, Source(url, ca_file=authority)) == evidence.collateral
-        for wrong in (tmp_path / "none.pem", tmp_path):
-            with raises("source-ca-file", FetchError, "why", "remedy"):
-                fetch_collateral(evidence.quote, Source(url, ca_file=wrong))
+def test_a_file_without_an_authority(tmp_path):
+    for wrong in (tmp_path / "none.pem", tmp_path):
+        with raises("source-ca-file", FetchError, "why", "remedy"):
+            fetch_collateral(EVIDENCE.quote, Source("https://pcs.test", ca_file=wrong))
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        ("127.0.0.1", False, 0, "source-tls-authority"),
-        ("127.0.0.2", True, 0, "source-tls-name"),
-        ("127.0.0.1", True, -9, "source-tls-dates"),
-        ("127.0.0.1", True, 9, "source-tls-dates"),
-    ],
-)
-def test_a_certificate_that_proves_nothing(evidence, tmp_path, case):
-    host, trusted, days, code = case
-    authority, certificate = own_authority(tmp_path, host, datetime.now(UTC) + timedelta(days=days))
-    with serving(answers_of(evidence.collateral), certificate) as (service, url):
-        with raises(code, FetchError, "why", "remedy") as caught:
-            fetch_collateral(evidence.quote, Source(url, ca_file=authority if trusted else None))
-        assert not service.asked
-    assert ("--ca" in caught.value.remedy) == (code == "source-tls-authority")
+def test_https_to_a_service_of_http(service):
+    with raises("source-tls", FetchError, "why", "remedy"):
+        fetch_collateral(EVIDENCE.quote, Source(service.url.replace("http:", "https:")))
 
 
-def test_https_to_a_service_of_http(evidence):
-    with serving(answers_of(evidence.collateral)) as (_, url), raises("source-tls", FetchError, "why", "remedy"):
-        fetch_collateral(evidence.quote, Source(url.replace("http:", "https:")))
-
-
-def test_a_damaged_record_of_tls(evidence, tmp_path):
+def test_a_damaged_record_of_tls(tmp_path):
     authority, certificate = own_authority(tmp_path)
 
     def damage(handler):
         os.write(handler.connection.fileno(), bytes([23, 3, 3, 0, 32]) + bytes(32))
 
     with serving({"tcb": damage}, certificate) as (_, url), raises("source-tls", FetchError, "why", "remedy"):
-        fetch_collateral(evidence.quote, Source(url, ca_file=authority))
+        fetch_collateral(EVIDENCE.quote, Source(url, ca_file=authority))
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
-def test_the_proxy_of_the_environment_is_used_by_tls(evidence, monkeypatch, scheme):
+def test_the_proxy_of_the_environment_is_used_by_tls(monkeypatch, scheme):
     """Requests by plain http stay on this machine."""
     asked = []
 
@@ -338,17 +206,17 @@ def test_the_proxy_of_the_environment_is_used_by_tls(evidence, monkeypatch, sche
         for name in ("http_proxy", "https_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_address[1]}")
         with raises("source-protocol" if scheme == "https" else "source-not-reached", FetchError, "remedy"):
-            fetch_collateral(evidence.quote, Source(f"{scheme}://localhost:9/", api_key="secret"))
+            fetch_collateral(EVIDENCE.quote, Source(f"{scheme}://localhost:9/", api_key="secret"))
         server.shutdown()
     assert bool(asked) == (scheme == "https")
     assert b"secret" not in b"".join(asked)
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "ftp://127.0.0.1:9", "127.0.0.1:1x"])
-def test_a_proxy_that_cannot_be_used(evidence, monkeypatch, proxy):
+def test_a_proxy_that_cannot_be_used(monkeypatch, proxy):
     monkeypatch.setenv("https_proxy", proxy)
     with raises("source-proxy", FetchError, "why", "remedy"):
-        fetch_collateral(evidence.quote, Source("https://pcs.test"))
+        fetch_collateral(EVIDENCE.quote, Source("https://pcs.test"))
 
 
 @pytest.mark.parametrize(
@@ -387,7 +255,7 @@ def test_addresses():
         Source("https://pcs.test", "http://pcs.test/root.crl")
 
 
-def test_arguments_that_cannot_be_meant(evidence):
+def test_arguments_that_cannot_be_meant():
     for name in ("url", "root_crl_url", "api_key"):
         with raises("wrong-type", SettingsError, "remedy"):
             Source(**({"url": "https://pcs.test"} | {name: b"bytes"}))
@@ -404,6 +272,6 @@ def test_arguments_that_cannot_be_meant(evidence):
     ):
         source, options = (*arguments, {})[:2]
         with raises(code, SettingsError, "remedy"):
-            fetch_collateral(evidence.quote, source, **options)
+            fetch_collateral(EVIDENCE.quote, source, **options)
     with pytest.raises(MalformedError):
         fetch_collateral(b"junk", INTEL_PCS)

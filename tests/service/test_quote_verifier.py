@@ -5,7 +5,6 @@ import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,9 +15,10 @@ from confcom.service import BusyError, QuoteVerifier, WorkerError, quote_verifie
 from confcom.testing import Attestation
 from confcom.testing.collateral_service import serve_collateral
 from confcom.verify import SgxPolicy, TdxPolicy, TeeType, VerdictKind, tee_of_quote
-from testkit.collateral_service import answers_of, serving
+from testkit.collateral_service import answers_of, send, serving
 from testkit.conditions import until
 from testkit.expected_errors import raises
+from testkit.verify.genuine_quotes import VECTORS
 from testkit.worker_processes import FAULTY, workers_of
 
 ATTESTATION = Attestation.create()
@@ -26,7 +26,6 @@ EVIDENCE = ATTESTATION.quote(b"challenge")
 POLICY = ATTESTATION.policy(b"challenge")
 TD_EVIDENCE = ATTESTATION.td_quote(b"challenge")
 TD_POLICY = ATTESTATION.td_policy(b"challenge")
-VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 EXPECTED = b"challenge".ljust(64, b"\0")
 
 
@@ -180,12 +179,10 @@ async def test_it_verifies_in_its_block_only(verifier, monkeypatch):
         with raises("wrong-value", SettingsError):
             await made.__aenter__()
     assert workers_of(os.getpid()) == []
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with raises("verifier-not-running", WorkerError, "why", "remedy"):
-        await made.__aenter__()
-    monkeypatch.setattr(sys, "executable", "/nonexistent")
-    with raises("verifier-not-running", WorkerError, "why", "remedy"):
-        await made.__aenter__()
+    for interpreter in ("/bin/false", "/nonexistent"):
+        monkeypatch.setattr(sys, "executable", interpreter)
+        with raises("verifier-not-running", WorkerError, "why", "remedy"):
+            await made.__aenter__()
 
 
 async def test_who_waits_at_its_end_is_told(verifier):
@@ -205,12 +202,7 @@ async def test_who_gets_collateral_after_its_end_is_told(verifier):
     def answer(handler):
         asked.set()
         released.wait(20)
-        status, headers, body = answers["tcb"]
-        handler.send_response(status)
-        for header in (*headers.items(), ("Content-Length", str(len(body)))):
-            handler.send_header(*header)
-        handler.end_headers()
-        handler.wfile.write(body)
+        send(handler, *answers["tcb"])
 
     with serving(answers | {"tcb": answer}) as (_, url):
         async with verifier(url) as running:

@@ -1,10 +1,15 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import strategies as st
 
 from confcom.sgx.quote import Quote
 
 VECTORS = Path(__file__).parent.parent / "vectors"
+
+
+def exactly(size):
+    return st.binary(min_size=size, max_size=size)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from cryptography import x509
 
-from confcom.sgx.tcb_documents import TcbInfo
 from confcom.sgx.tee_type import TeeType
 from confcom.simulated_pcs.answers import answer
 from confcom.simulation.collateral_staging import Staging
@@ -146,11 +145,6 @@ def number_of(found):
 )
 def test_which_set_is_served(target, staging, asked, number):
     assert number_of(ask(target + asked, staging)) == number
-
-
-def test_each_path_has_the_documents_of_its_tee():
-    assert TcbInfo.parse(ask(TCB).body).tee is TeeType.SGX
-    assert TcbInfo.parse(ask(TDX_TCB).body).tee is TeeType.TDX
 
 
 @pytest.mark.parametrize("target", [f"{TCB}&", f"{QE}?", f"{TDX_TCB}&", f"{TDX_QE}?"])

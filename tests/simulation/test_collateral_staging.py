@@ -1,7 +1,6 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, utils
@@ -16,11 +15,11 @@ from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL, create_eva
 from confcom.verify.checks.dcap_qvl_appraisal import Rejection
 from confcom.verify.prepared_collateral import Collateral
 from testkit.programs import run_confcom
+from testkit.verify.genuine_quotes import VECTORS
 from testkit.verify.intels_library import intels_status
 from testkit.verify.verify_lab import NOW, Lab
 
 LAB = Lab()
-GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 REFUSED = "authentic-not-authorised"
 OUT_OF_DATE = (2, REFUSED, "OutOfDate", "STATUS_TCB_OUT_OF_DATE")
 TABLE = {
@@ -99,7 +98,7 @@ def test_a_recovery_needs_components_of_different_kinds():
 
 
 def test_the_kinds_of_components_are_intels():
-    intels = Collateral.from_json((GENUINE / "tdx_quote_td15ex_collateral.json").read_bytes()).read().tcb_info
+    intels = Collateral.from_json((VECTORS / "tdx_quote_td15ex_collateral.json").read_bytes()).read().tcb_info
     simulated = LAB.platform.collateral(NOW, tee=TeeType.TDX).read().tcb_info
     assert {level.component_kinds for level in simulated.levels} == {intels.levels[0].component_kinds}
     assert simulated.tdx_modules.keys() == intels.tdx_modules.keys()

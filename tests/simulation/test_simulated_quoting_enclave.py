@@ -1,6 +1,5 @@
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,10 +16,10 @@ from confcom.simulation.enclave import (
 )
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.expected_errors import raises
+from testkit.verify.genuine_quotes import VECTORS
 
 DATA = bytes(range(64))
 NONCE = b"sixteen bytes!!!"
-GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 
 
 def test_quote_fits_the_buffers_of_known_clients(any_platform, make_quote):
@@ -92,7 +91,7 @@ def test_updated_quoting_enclave(platform, application, change, new_key, new_tar
 
 
 def measurement(name):
-    return Quote.parse((GENUINE / name).read_bytes()).signature.qe_report_body.mr_enclave
+    return Quote.parse((VECTORS / name).read_bytes()).signature.qe_report_body.mr_enclave
 
 
 @pytest.mark.parametrize(

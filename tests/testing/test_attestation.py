@@ -14,6 +14,7 @@ from confcom.testing.collateral_service import serve_collateral
 from confcom.verify import verify
 from testkit.expected_errors import raises
 from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
+from testkit.verify.verify_lab import failed_codes
 
 OTHER = SimulatedEnclave.from_name("another")
 DEFECTS = {
@@ -35,35 +36,32 @@ DEFECTS = {
 }
 
 
+def verdict_on(evidence, policy, collateral=None):
+    return verify(evidence.quote, policy, collateral or evidence.collateral, evidence.root)
+
+
 @pytest.mark.parametrize(("defect", "kind", "codes"), DEFECTS.values(), ids=DEFECTS)
 def test_a_defect_is_found(attestation, defect, kind, codes):
     demands = defect.get("demands", {})
     evidence = attestation.quote(b"c", **{name: value for name, value in defect.items() if name != "demands"})
-    verdict = verify(evidence.quote, attestation.policy(b"c", **demands), evidence.collateral, evidence.root)
-    assert (verdict.kind, [check.code for check in verdict.failures]) == (kind, codes)
+    verdict = verdict_on(evidence, attestation.policy(b"c", **demands))
+    assert (verdict.kind, failed_codes(verdict)) == (kind, codes)
 
 
 def test_a_replay_and_another_machine_are_found(attestation):
     evidence = attestation.quote(b"old")
-    verdict = verify(evidence.quote, attestation.policy(b"new"), evidence.collateral, evidence.root)
-    assert [check.code for check in verdict.failures] == ["report-data"]
+    assert failed_codes(verdict_on(evidence, attestation.policy(b"new"))) == ["report-data"]
     policy = attestation.policy(b"old", platforms=[attestation.quote(b"old", platform="another").platform_id])
-    verdict = verify(evidence.quote, policy, evidence.collateral, evidence.root)
-    assert [check.code for check in verdict.failures] == ["platform-id"]
+    assert failed_codes(verdict_on(evidence, policy)) == ["platform-id"]
 
 
 def test_another_machine_has_collateral_of_its_own(attestation):
     first, second = attestation.quote(b"c"), attestation.quote(b"c", platform="another")
     alike = attestation.quote(b"c", platform="a twin", fmspc=FMSPC)
     assert len({evidence.platform_id for evidence in (first, second, alike)}) == 3
-    policy = attestation.policy(b"c")
-    for evidence, other, codes in (
-        (first, second, ["collateral-platform"]),
-        (second, first, ["collateral-platform"]),
-        (first, alike, []),
-    ):
-        verdict = verify(evidence.quote, policy, other.collateral, evidence.root)
-        assert [check.code for check in verdict.failures] == codes
+    refused = ["collateral-platform"]
+    for evidence, other, codes in ((first, second, refused), (second, first, refused), (first, alike, [])):
+        assert failed_codes(verdict_on(evidence, attestation.policy(b"c"), other.collateral)) == codes
 
 
 @pytest.mark.parametrize("machine", [{}, {"platform": "another"}, {"fmspc": "53494d530001"}])
@@ -71,7 +69,7 @@ def test_the_fixture_serves_collateral(attestation, collateral_source, machine):
     evidence = attestation.quote(b"c", **machine)
     fetched = fetch_collateral(evidence.quote, collateral_source)
     assert fetched == evidence.collateral
-    assert verify(evidence.quote, attestation.policy(b"c"), fetched, evidence.root).ok
+    assert verdict_on(evidence, attestation.policy(b"c"), fetched).ok
 
 
 SERVED = {
@@ -89,8 +87,7 @@ def test_bad_collateral_is_served(attestation, settings, demands, codes):
     evidence = attestation.quote(b"c")
     with serve_collateral(attestation, **settings) as source:
         fetched = fetch_collateral(evidence.quote, source, evaluation=settings.get("evaluation"))
-    verdict = verify(evidence.quote, attestation.policy(b"c", **demands), fetched, evidence.root)
-    assert [check.code for check in verdict.failures] == codes
+    assert failed_codes(verdict_on(evidence, attestation.policy(b"c", **demands), fetched)) == codes
 
 
 def test_what_is_not_served(attestation, collateral_source):

@@ -22,10 +22,18 @@ from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser
 from confcom.verify.verdict import passed
 from testkit.documentation import ROOT, text_of
 from vectors import run_dcap_qvl, run_intel_qvl
+from vectors.__main__ import write
 from vectors.comparison import compare
 from vectors.vector import BUGS, INDEX, evidence_of, expected_of
 
 PAGE = "docs/reference/verifier-vectors.md"
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """The folder of vectors, written once, and the SHA-256 of its index."""
+    folder = tmp_path_factory.mktemp("vectors")
+    return folder, write(folder)
 
 
 @pytest.fixture(scope="session")

@@ -71,15 +71,15 @@ def with_tdx(document, collateral, *, early=None):
     return document
 
 
-def test_intels_form_has_sets_of_both_tees(lab, evidence):
-    def newer(document):
-        document["tcbEvaluationDataNumber"] = 2
-
-    for_tdx = lab.td_collateral()
-    early = replace(evidence, collateral=for_tdx)
+def newer(lab, evidence):
     for part in ("tcb_info", "qe_identity"):
-        early = lab.edit_json(early, part, newer)
-    early = early.collateral
+        evidence = lab.edit_json(evidence, part, lambda document: document.update(tcbEvaluationDataNumber=2))
+    return evidence.collateral
+
+
+def test_intels_form_has_sets_of_both_tees(lab, evidence):
+    for_tdx = lab.td_collateral()
+    early = newer(lab, replace(evidence, collateral=for_tdx))
     td_quote = lab.td_quote(evidence, version=4, body=TdReport10(bytes(16))).quote
     for options, expected in (({}, for_tdx), ({"early": early}, early)):
         text = json.dumps(with_tdx(intels(evidence.collateral), for_tdx, **options))
@@ -110,10 +110,7 @@ def test_a_set_of_several_is_chosen_by_the_quote(lab, evidence):
 
 
 def test_the_early_set_is_taken_when_asked_for(lab, evidence):
-    def newer(document):
-        document["tcbEvaluationDataNumber"] = 2
-
-    early = lab.edit_json(lab.edit_json(evidence, "tcb_info", newer), "qe_identity", newer).collateral
+    early = newer(lab, evidence)
     text = json.dumps(intels(evidence.collateral, early=early))
     assert [Collateral.from_json(text, early=chosen).evaluation_number for chosen in (False, True)] == [1, 2]
     assert Collateral.from_json(text, early=True) == early

@@ -3,54 +3,48 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dcap_qvl
 import pytest
 
-from confcom.verify import SgxPolicy, VerdictKind, read_collateral
-from confcom.verify.trust import Platform, intel_root
+from confcom.verify import SgxPolicy, VerdictKind
+from confcom.verify.trust import Platform
 from testkit.programs import run_confcom
+from testkit.verify.genuine_quotes import TIMES, VECTORS, genuine
 from testkit.verify.intels_library import ACCEPTED, intels_status
 from testkit.verify.tampering import FIELDS, flip, strangers
-from testkit.verify.verify_lab import Evidence, failed_codes
+from testkit.verify.verify_lab import failed_codes
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 QUOTE, COLLATERAL = VECTORS / "sgx_quote", VECTORS / "sgx_quote_collateral.json"
-THEN = datetime(2025, 7, 1, tzinfo=UTC)
+GENUINE, THEN = genuine("sgx_quote"), TIMES["sgx_quote"]
 INTELS_STATUS = "STATUS_TCB_CONFIGURATION_AND_SW_HARDENING_NEEDED"
 STATUS, ADVISORIES = "ConfigurationAndSWHardeningNeeded", ("INTEL-SA-00289", "INTEL-SA-00615")
-DEMANDS = {"mr_enclave": QUOTE.read_bytes()[112:144], "report_data": b"Hello, world!".ljust(64, b"\0")}
+DEMANDS = {"mr_enclave": GENUINE.quote[112:144], "report_data": b"Hello, world!".ljust(64, b"\0")}
 ACCEPTING = SgxPolicy(**DEMANDS, accepted_tcb_statuses=[STATUS])
-
-
-@pytest.fixture
-def genuine():
-    return Evidence(QUOTE.read_bytes(), intel_root().certificate, read_collateral(COLLATERAL), THEN)
 
 
 def dcap_qvls(now):
     """dcap-qvl's verdict, by its own reading of the file, with its built-in root."""
     collateral = dcap_qvl.QuoteCollateralV3.from_json(COLLATERAL.read_text())
-    return dcap_qvl.verify(QUOTE.read_bytes(), collateral, int(now.timestamp()))
+    return dcap_qvl.verify(GENUINE.quote, collateral, int(now.timestamp()))
 
 
-def test_in_its_time_it_is_judged_by_its_tcb(genuine):
-    verdict, theirs = genuine.verdict(ACCEPTING), dcap_qvls(THEN)
+def test_in_its_time_it_is_judged_by_its_tcb():
+    verdict, theirs = GENUINE.verdict(ACCEPTING), dcap_qvls(THEN)
     assert (verdict.ok, verdict.platform) == (True, Platform.GENUINE)
     assert (verdict.tcb_status, verdict.advisory_ids) == (STATUS, ADVISORIES)
     assert (theirs.status, tuple(theirs.advisory_ids)) == (STATUS, ADVISORIES)
     assert (verdict.marks, verdict.claims.report_data) == ((), DEMANDS["report_data"])
-    by_default = genuine.verdict(SgxPolicy(**DEMANDS))
+    by_default = GENUINE.verdict(SgxPolicy(**DEMANDS))
     assert (by_default.kind, failed_codes(by_default)) == (VerdictKind.AUTHENTIC_NOT_AUTHORISED, ["tcb-status"])
 
 
-def test_in_its_time_intels_library_says_the_same(genuine):
-    assert intels_status(genuine) == INTELS_STATUS
+def test_in_its_time_intels_library_says_the_same():
+    assert intels_status(GENUINE) == INTELS_STATUS
 
 
-def test_today_its_collateral_has_expired(genuine):
-    today = replace(genuine, now=datetime.now(UTC))
+def test_today_its_collateral_has_expired():
+    today = replace(GENUINE, now=datetime.now(UTC))
     verdict = today.verdict(ACCEPTING)
     assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["collateral"])
     assert verdict.claims is None
@@ -92,16 +86,16 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize(("tamper", "code"), FORGERIES.values(), ids=FORGERIES)
-def test_forged_evidence_is_refused(lab, genuine, tamper, code):
-    verdict = tamper(lab, genuine).verdict(ACCEPTING)
+def test_forged_evidence_is_refused(lab, tamper, code):
+    verdict = tamper(lab, GENUINE).verdict(ACCEPTING)
     assert verdict.kind is (VerdictKind.UNUSABLE if code.startswith("collateral") else VerdictKind.NOT_AUTHENTIC)
     assert failed_codes(verdict)[0] == code
     assert verdict.claims is None
 
 
 @pytest.mark.parametrize(("tamper", "code"), FORGERIES.values(), ids=FORGERIES)
-def test_intels_library_refuses_what_is_forged(lab, genuine, tamper, code):
-    assert intels_status(tamper(lab, genuine)) not in {ACCEPTED, INTELS_STATUS}, code
+def test_intels_library_refuses_what_is_forged(lab, tamper, code):
+    assert intels_status(tamper(lab, GENUINE)) not in {ACCEPTED, INTELS_STATUS}, code
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -9,9 +8,8 @@ from confcom.sgx.pck.extension import SGX_EXTENSION_OID
 from confcom.sgx.simulation_marks import Mark
 from confcom.verify.inspection import inspect_quote
 from testkit.verify import tampering
+from testkit.verify.genuine_quotes import VECTORS
 from testkit.verify.verify_lab import CHALLENGE
-
-GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 
 
 def value(inspection, section, key):
@@ -45,7 +43,7 @@ def warnings_of(inspection):
 
 
 def test_genuine_quote_with_certificates():
-    inspection = inspect_quote((GENUINE / "quote_pck_cert_chain.bin").read_bytes())
+    inspection = inspect_quote((VECTORS / "quote_pck_cert_chain.bin").read_bytes())
     assert section_keys(inspection) == WHOLE
     assert inspection.stopped is None
     assert value(inspection, "root_certificate", "platform") == "genuine"
@@ -61,7 +59,7 @@ def test_genuine_quote_with_certificates():
 
 
 def test_genuine_quote_without_certificates():
-    inspection = inspect_quote((GENUINE / "quote_raw_tcb.bin").read_bytes())
+    inspection = inspect_quote((VECTORS / "quote_raw_tcb.bin").read_bytes())
     assert section_keys(inspection) == [*WHOLE[:5], "marks"]
     assert value(inspection, "signature", "signature_valid") is True
     assert value(inspection, "certification", "type") == 3

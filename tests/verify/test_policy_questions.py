@@ -12,7 +12,7 @@ from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.tcb_documents import QE_STATUSES, TcbStatus
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.verify import CollateralError, Identity, Policy, SgxPolicy, verify
+from confcom.verify import CollateralError, Identity, Policy, SgxPolicy, TdImage, TdxPolicy, WrongTypeError, verify
 from confcom.verify.argument_types import MAX_CLOCK_LEEWAY
 from testkit.expected_errors import raises
 from testkit.verify.verify_lab import NOW, SEED, Lab
@@ -20,7 +20,7 @@ from testkit.verify.verify_lab import NOW, SEED, Lab
 LAB = Lab()
 EVIDENCE = LAB.evidence()
 DAY = timedelta(days=1)
-ISSUED = NOW - DAY
+SECOND = timedelta(seconds=1)
 
 
 def rated(platform, enclave, *, platform_date=NOW, enclave_date=NOW):
@@ -50,21 +50,6 @@ def sha256(data):
 PPID, INSTANCE_ID = IDS = ids(EVIDENCE)
 
 
-@pytest.mark.parametrize(
-    ("platforms", "holds"),
-    [
-        (None, True),
-        ([], False),
-        *(([form], True) for one in IDS for form in (one, one.hex(), one.hex().upper(), bytearray(one), sha256(one))),
-        ([bytes(16), PPID], True),
-        ([bytes(16), bytes(32)], False),
-        ([hashlib.sha256(hashlib.sha256(PPID).digest()).digest()], False),
-    ],
-)
-def test_platforms(platforms, holds):
-    assert failed(EVIDENCE, platforms=platforms) == ([] if holds else ["platform-id"])
-
-
 def test_nodes_of_one_root_are_told_apart():
     """Root and collateral are those of the first node."""
     other = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, node="worker-2"))
@@ -75,35 +60,43 @@ def test_nodes_of_one_root_are_told_apart():
             assert failed(evidence, platforms=platforms) == (["platform-id"] if evidence in refused else [])
 
 
-@pytest.mark.parametrize(
-    ("identities", "holds"),
-    [
-        ([], False),
-        ([{"mr_enclave": LAB.enclave.mr_enclave}], True),
-        ([{"mr_signer": LAB.enclave.mr_signer}], True),
-        ([{"mr_enclave": bytes(32)}, {"mr_signer": LAB.enclave.mr_signer, "isv_prod_id": 0, "min_isv_svn": 0}], True),
-        ([{"mr_enclave": bytes(32), "mr_signer": LAB.enclave.mr_signer}], False),
-        ([{"mr_signer": LAB.enclave.mr_signer, "isv_prod_id": 1}], False),
-        ([{"mr_signer": LAB.enclave.mr_signer, "min_isv_svn": 1}], False),
-    ],
-)
-def test_identities(identities, holds):
-    chosen = [Identity(**one) for one in identities]
-    assert failed(EVIDENCE, identities=chosen) == ([] if holds else ["identities"])
-    assert failed(EVIDENCE, identities=chosen, mr_enclave=None) == ([] if holds else ["identities"])
+SIGNER = {"mr_signer": LAB.enclave.mr_signer}
+OTHER = {"mr_enclave": bytes(32)}
+IDENTITIES = [
+    ([], False),
+    ([{"mr_enclave": LAB.enclave.mr_enclave}], True),
+    ([SIGNER], True),
+    ([OTHER, SIGNER | {"isv_prod_id": 0, "min_isv_svn": 0}], True),
+    ([OTHER | SIGNER], False),
+    ([SIGNER | {"isv_prod_id": 1}], False),
+    ([SIGNER | {"min_isv_svn": 1}], False),
+]
+QUESTIONS = [
+    ("platform-id", {"platforms": None}, True),
+    ("platform-id", {"platforms": []}, False),
+    *(
+        ("platform-id", {"platforms": [form]}, True)
+        for one in IDS
+        for form in (one, one.hex(), one.hex().upper(), bytearray(one), sha256(one))
+    ),
+    ("platform-id", {"platforms": [bytes(16), PPID]}, True),
+    ("platform-id", {"platforms": [bytes(16), bytes(32)]}, False),
+    ("platform-id", {"platforms": [hashlib.sha256(hashlib.sha256(PPID).digest()).digest()]}, False),
+    *(
+        ("identities", {"identities": [Identity(**one) for one in given], "mr_enclave": mr_enclave}, holds)
+        for given, holds in IDENTITIES
+        for mr_enclave in (LAB.enclave.mr_enclave, None)
+    ),
+    *(("tcb-evaluation", {"min_tcb_evaluation_number": lowest}, lowest != 2) for lowest in (None, 0, 1, 2)),
+    *(("collateral-age", {"max_collateral_age": age}, True) for age in (None, DAY)),
+    *(("collateral-age", {"max_collateral_age": age}, False) for age in (DAY - SECOND, timedelta(0))),
+]
 
 
-@pytest.mark.parametrize(("lowest", "holds"), [(None, True), (0, True), (1, True), (2, False)])
-def test_evaluation_number(lowest, holds):
-    assert failed(EVIDENCE, min_tcb_evaluation_number=lowest) == ([] if holds else ["tcb-evaluation"])
-
-
-@pytest.mark.parametrize(
-    ("age", "holds"), [(None, True), (DAY, True), (DAY - timedelta(seconds=1), False), (timedelta(0), False)]
-)
-def test_age_of_collateral(age, holds):
-    assert EVIDENCE.collateral.read().tcb_info.issue_date == ISSUED
-    assert failed(EVIDENCE, max_collateral_age=age) == ([] if holds else ["collateral-age"])
+@pytest.mark.parametrize(("code", "demand", "holds"), QUESTIONS)
+def test_each_question_has_its_code(code, demand, holds):
+    assert EVIDENCE.collateral.read().tcb_info.issue_date == NOW - DAY
+    assert failed(EVIDENCE, **demand) == ([] if holds else [code])
 
 
 SIMULATED, OLD, NEW = "SIMULATED-NOT-GENUINE-INTEL", "INTEL-SA-00334", "INTEL-SA-00615"
@@ -134,7 +127,6 @@ def test_accepted_and_rejected_advisories(accepted, rejected, holds):
     assert failed(EVIDENCE, accepted_advisories=accepted) == []
 
 
-SECOND = timedelta(seconds=1)
 FIRST, LAST = EVIDENCE.collateral.read().tcb_info.issue_date, EVIDENCE.collateral.expires - SECOND
 
 
@@ -161,7 +153,7 @@ def test_leeway_for_clocks(now, leeway, holds):
     if holds:
         assert verify(evidence.quote, replace(LAB.policy, clock_leeway=leeway), prepared(), now=now).ok
     else:
-        with raises("collateral", CollateralError):
+        with raises("collateral", CollateralError, "why", "remedy"):
             prepared()
 
 
@@ -255,30 +247,63 @@ def test_the_longest_grace_period_is_no_error():
     assert failed(evidence, platform_grace_period=timedelta.max, qe_grace_period=timedelta.max) == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "demand", "code"),
-    [
-        (SgxPolicy, {"platforms": PPID}, "wrong-type"),
-        (SgxPolicy, {"platforms": [7]}, "wrong-type"),
-        (SgxPolicy, {"platforms": [bytes(17)]}, "wrong-value"),
-        (SgxPolicy, {"platforms": ["x" * 32]}, "wrong-value"),
-        (SgxPolicy, {"identities": [{"mr_enclave": bytes(32)}]}, "wrong-type"),
-        (SgxPolicy, {"min_tcb_evaluation_number": -1}, "wrong-value"),
-        (SgxPolicy, {"platform_grace_period": 30}, "wrong-type"),
-        (SgxPolicy, {"qe_grace_period": -DAY}, "wrong-value"),
-        (SgxPolicy, {"max_collateral_age": "30d"}, "wrong-type"),
-        (SgxPolicy, {"clock_leeway": 60}, "wrong-type"),
-        (SgxPolicy, {"clock_leeway": -SECOND}, "wrong-value"),
-        (SgxPolicy, {"clock_leeway": MAX_CLOCK_LEEWAY + SECOND}, "wrong-value"),
-        (SgxPolicy, {"accepted_advisories": NEW}, "wrong-type"),
-        (SgxPolicy, {"accepted_advisories": ["00615"]}, "wrong-value"),
-        (Policy, {}, "wrong-type"),
-        (Policy, {"report_data": bytes(64)}, "wrong-type"),
-        (Identity, {}, "wrong-value"),
-        (Identity, {"isv_prod_id": 3}, "wrong-value"),
-        (Identity, {"mr_signer": bytes(31)}, "wrong-value"),
-    ],
-)
-def test_demands_that_cannot_be_meant(kind, demand, code):
-    with raises(code, SettingsError, "remedy"):
-        kind(**demand)
+WRONG_TYPES = {
+    (Policy, "report_data"): [bytes(64)],
+    (SgxPolicy, "mr_enclave"): [5],
+    (SgxPolicy, "isv_prod_id"): ["1", True],
+    (SgxPolicy, "min_isv_svn"): [1.0],
+    (SgxPolicy, "allow_simulated"): ["no"],
+    (SgxPolicy, "allow_debug"): [1],
+    (SgxPolicy, "accepted_tcb_statuses"): ["OutOfDate", {3}],
+    (SgxPolicy, "accepted_advisories"): [NEW],
+    (SgxPolicy, "rejected_advisories"): [OLD, {334}],
+    (SgxPolicy, "platforms"): [PPID, [7]],
+    (SgxPolicy, "identities"): [[{"mr_enclave": bytes(32)}]],
+    (SgxPolicy, "platform_grace_period"): [30],
+    (SgxPolicy, "max_collateral_age"): ["30d"],
+    (SgxPolicy, "clock_leeway"): [60],
+    (TdxPolicy, "rtmr3"): [5],
+    (TdxPolicy, "images"): [[b"image"], "image"],
+    (TdImage, "mr_td"): [None],
+}
+WRONG_VALUES = {
+    (SgxPolicy, "mr_enclave"): [b"short", "x" * 32],
+    (SgxPolicy, "mr_signer"): [bytes(33)],
+    (SgxPolicy, "report_data"): [bytes(32)],
+    (SgxPolicy, "config_id"): [bytes(32)],
+    (SgxPolicy, "isv_ext_prod_id"): [bytes(15)],
+    (SgxPolicy, "isv_prod_id"): [-1],
+    (SgxPolicy, "min_config_svn"): [65536],
+    (SgxPolicy, "min_isv_svn"): [65536],
+    (SgxPolicy, "accepted_tcb_statuses"): [{"outofdate"}, {TcbStatus.REVOKED}],
+    (SgxPolicy, "accepted_advisories"): [["00615"]],
+    (SgxPolicy, "rejected_advisories"): [{f"{OLD},{NEW}"}, {"INTEL-SA-334"}],
+    (SgxPolicy, "platforms"): [[bytes(17)], ["x" * 32]],
+    (SgxPolicy, "min_tcb_evaluation_number"): [-1],
+    (SgxPolicy, "qe_grace_period"): [-DAY],
+    (SgxPolicy, "clock_leeway"): [-SECOND, MAX_CLOCK_LEEWAY + SECOND],
+    (Identity, "mr_enclave"): [None],
+    (Identity, "isv_prod_id"): [3],
+    (Identity, "mr_signer"): [bytes(31)],
+    (TdxPolicy, "mr_td"): [bytes(32)],
+    (TdxPolicy, "xfam"): [bytes(4)],
+    (TdxPolicy, "td_attributes_mask"): [bytes(8)],
+    (TdxPolicy, "accepted_tcb_statuses"): [["Revoked"]],
+}
+REFUSED = [("wrong-type", *one) for one in WRONG_TYPES.items()]
+REFUSED += [("wrong-value", *one) for one in WRONG_VALUES.items()]
+
+
+@pytest.mark.parametrize(("code", "argument", "values"), REFUSED)
+def test_demands_that_no_quote_could_meet(code, argument, values):
+    kind, name = argument
+    for value in values:
+        with raises(code, WrongTypeError if code == "wrong-type" else SettingsError, "remedy"):
+            kind(**{name: value})
+
+
+def test_no_policy_is_of_no_tee_and_no_mask_excludes_its_attributes():
+    with raises("wrong-type", SettingsError, "remedy"):
+        Policy()
+    with raises("wrong-value", SettingsError, "remedy"):
+        TdxPolicy(td_attributes=b"\1" * 8, td_attributes_mask=bytes(8))

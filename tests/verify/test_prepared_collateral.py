@@ -47,12 +47,6 @@ def test_expiry_is_checked_at_each_call(lab, evidence, prepared):
     assert failed == {"root-validity", "signatures", "marks", "collateral"}
 
 
-@pytest.mark.parametrize(("days", "code"), [(-3, "collateral"), (60, "collateral")])
-def test_collateral_that_is_not_current_is_not_prepared(evidence, days, code):
-    with raises(code, CollateralError, "why", "remedy"):
-        evidence.collateral.prepared(evidence.trusted, NOW + timedelta(days=days))
-
-
 def test_collateral_of_another_root_is_not_prepared(lab, evidence):
     with raises("collateral-signer", CollateralError, "why", "remedy"):
         evidence.collateral.prepared(lab.evidence(platform=lab.stranger).trusted, NOW)

@@ -2,8 +2,6 @@
 
 import json
 from dataclasses import fields, replace
-from datetime import UTC, datetime
-from pathlib import Path
 
 import dcap_qvl
 import pytest
@@ -15,25 +13,18 @@ from confcom.errors import ExitCode, MalformedError
 from confcom.sgx.quote import Quote
 from confcom.sgx.td_report import TdAttribute, TdReport15
 from confcom.sgx.tee_type import TeeType
-from confcom.verify import INTEL, Collateral, SgxPolicy, TdxPolicy, VerdictKind, read_collateral, verify
+from confcom.verify import INTEL, Collateral, SgxPolicy, TdxPolicy, VerdictKind, verify
 from confcom.verify.inspection import inspect_quote
 from confcom.verify.prepared_collateral import platform_kind
-from confcom.verify.ratls import Form, verify_certificate
 from confcom.verify.trust import intel_root
 from confcom.verify.verifier import refusal_without_collateral
 from testkit.expected_errors import raises
 from testkit.programs import run_confcom
-from testkit.verify.ratls_lab import KEY, certificate_with, interoperable
-from testkit.verify.td_lab import POLICY, td_body, td_evidence
+from testkit.verify.genuine_quotes import TD_QUOTES, TIMES, VECTORS, genuine
 from testkit.verify.verify_lab import NOW, failed_codes
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
-NAMES = ("tdx_quote", "tdx_quote_outdated", "tdx_quote_td15ex")
-TD_QUOTES = {name: (VECTORS / name).read_bytes() for name in NAMES}
-DATES = ((2025, 7, 1), (2026, 3, 1), (2026, 10, 20))
-TIMES = {name: datetime(*date, tzinfo=UTC) for name, date in zip(NAMES, DATES, strict=True)}
 ANY_ENCLAVE = SgxPolicy(mr_enclave=bytes(32), report_data=bytes(64))
-each_td = pytest.mark.parametrize("name", NAMES)
+each_td = pytest.mark.parametrize("name", TD_QUOTES)
 
 
 def section(inspection, key):
@@ -49,7 +40,7 @@ def reframed(quote, version):
 @each_td
 def test_a_td_is_no_enclave(name):
     """A policy of SGX says so, also without collateral; then nothing else can be decided."""
-    quote = TD_QUOTES[name]
+    quote = genuine(name).quote
     verdict = verify(quote, ANY_ENCLAVE, None, now=TIMES[name])
     assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["tee", "collateral"])
     assert verdict.claims is None
@@ -60,18 +51,9 @@ def test_a_td_is_no_enclave(name):
 
 @each_td
 def test_its_collateral_was_made_for_it(name):
-    """dcap-qvl judges each vector with its collateral, at its time, under Intel's root; one has no TCB level."""
-    text = (VECTORS / f"{name}_collateral.json").read_text()
-    arguments = TD_QUOTES[name], dcap_qvl.QuoteCollateralV3.from_json(text)
-    seconds = int(TIMES[name].timestamp())
-    if name == "tdx_quote_outdated":
-        with pytest.raises(ValueError, match="No matching TCB level"):
-            dcap_qvl.verify(*arguments, seconds)
-    else:
-        assert dcap_qvl.verify(*arguments, seconds).status == "UpToDate"
-    collateral = Collateral.from_json(text)
-    documents = collateral.prepared(INTEL, TIMES[name].replace(tzinfo=UTC)).documents
-    kind = platform_kind(TD_QUOTES[name])
+    collateral = genuine(name).collateral
+    documents = collateral.prepared(INTEL, TIMES[name]).documents
+    kind = platform_kind(genuine(name).quote)
     assert (documents.tcb_info.tee, kind.tee, kind.ca) == (TeeType.TDX, TeeType.TDX, "PLATFORM")
     assert documents.tcb_info.fmspc == kind.fmspc
     assert Collateral.from_json(collateral.to_json()) == collateral == Collateral.from_files(collateral.to_files())
@@ -93,17 +75,17 @@ def test_a_chain_in_the_place_of_the_quotes_is_never_used(lab, evidence):
     kept = json.loads((VECTORS / f"{name}_collateral.json").read_text())
     own, forged = kept.pop(member), "".join(cert.public_bytes(Encoding.PEM).decode() for cert in lab.chain)
     without = Collateral.from_json(json.dumps(kept))
-    seconds = int(TIMES[name].replace(tzinfo=UTC).timestamp())
+    seconds = int(TIMES[name].timestamp())
     for chain in (own, forged, "junk"):
         text = json.dumps(kept | {member: chain})
         collateral = Collateral.from_json(text)
         assert collateral == without
         assert member not in json.loads(collateral.to_json())
         passed_on = dcap_qvl.QuoteCollateralV3.from_json(collateral.to_json())
-        assert dcap_qvl.verify(TD_QUOTES[name], passed_on, seconds).status == "UpToDate"
+        assert dcap_qvl.verify(genuine(name).quote, passed_on, seconds).status == "UpToDate"
         if chain != own:
             with pytest.raises(ValueError, match=r"[Cc]ertificate chain"):
-                dcap_qvl.verify(TD_QUOTES[name], dcap_qvl.QuoteCollateralV3.from_json(text), seconds)
+                dcap_qvl.verify(genuine(name).quote, dcap_qvl.QuoteCollateralV3.from_json(text), seconds)
     strangers = lab.evidence(platform=lab.stranger).parsed.signature.certification.data.decode()
     text = json.dumps(json.loads(evidence.collateral.to_json()) | {member: strangers})
     assert verify(evidence.quote, lab.policy, Collateral.from_json(text), root=evidence.trusted, now=NOW).ok
@@ -111,8 +93,7 @@ def test_a_chain_in_the_place_of_the_quotes_is_never_used(lab, evidence):
 
 @pytest.mark.parametrize("version", [4, 5])
 def test_reframed_sgx_quotes_are_unusable(lab, evidence, version):
-    quote = (VECTORS / "sgx_quote").read_bytes()
-    collateral, then = read_collateral(VECTORS / "sgx_quote_collateral.json"), datetime(2025, 7, 1, tzinfo=UTC)
+    quote, collateral, then = (getattr(genuine("sgx_quote"), name) for name in ("quote", "collateral", "now"))
     simulated = lab.edit_signed(evidence, header={"version": version})
     with pytest.raises(ValueError, match="SGX TEE quote must have version 3"):
         dcap_qvl.verify(
@@ -125,7 +106,7 @@ def test_reframed_sgx_quotes_are_unusable(lab, evidence, version):
 
 @pytest.mark.parametrize(
     ("quote", "code"),
-    [(reframed((VECTORS / "sgx_quote").read_bytes(), version), "unsupported-quote-version") for version in (4, 5)],
+    [(reframed(genuine("sgx_quote").quote, version), "unsupported-quote-version") for version in (4, 5)],
 )
 def test_no_collateral_is_fetched_for_them(evidence, quote, code, tmp_path):
     assert failed_codes(refusal_without_collateral(quote, ANY_ENCLAVE, evidence.trusted, NOW)) == [code]
@@ -136,22 +117,10 @@ def test_no_collateral_is_fetched_for_them(evidence, quote, code, tmp_path):
     assert (result.exit_code, result.stdout) == (ExitCode.UNUSABLE, "")
 
 
-def test_a_peer_with_a_tds_quote_is_no_enclave(lab, peer):
-    def quote_over(claims):
-        return td_evidence(lab, td_body(report_data=Quote.parse(peer.quote_over(claims)).body.report_data)).quote
-
-    certificate = certificate_with({Form.INTEROPERABLE: interoperable(quote_over, KEY)}, KEY)
-    collateral = td_evidence(lab).collateral
-    verdict = verify_certificate(certificate, peer.policy, lambda _quote: collateral, peer.root, NOW)
-    assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.AUTHENTIC_NOT_AUTHORISED, ["tee"])
-    policy = replace(POLICY, report_data=None)
-    assert verify_certificate(certificate, policy, lambda _quote: collateral, peer.root, NOW).ok
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TD_QUOTES)
 @given(st.lists(st.tuples(st.integers(0, 1400), st.integers(0, 255)), min_size=1, max_size=4))
 def test_no_changed_td_quote_raises(name, changes):
-    quote = bytearray(TD_QUOTES[name])
+    quote = bytearray(genuine(name).quote)
     for offset, value in changes:
         quote[offset] = value
     assert inspect_quote(bytes(quote)).size == len(quote)
@@ -160,8 +129,8 @@ def test_no_changed_td_quote_raises(name, changes):
 
 @each_td
 def test_inspect_shows_every_register(name):
-    inspection = inspect_quote(TD_QUOTES[name])
-    body = Quote.parse(TD_QUOTES[name]).body
+    inspection = inspect_quote(genuine(name).quote)
+    body = Quote.parse(genuine(name).quote).body
     assert (inspection.stopped, inspection.warnings) == (None, ())
     shown = section(inspection, "td_report")
     assert [*shown] == [*(field.name for field in fields(body)), "debug"]
@@ -178,12 +147,12 @@ def test_inspect_shows_every_register(name):
     assert section(inspection, "root_certificate")["platform"].value == "genuine"
     assert section(inspection, "marks")["found"].value == []
     keys = [part.key for part in inspection.sections]
-    assert ("body_type" in keys) == (body.encode() != TD_QUOTES[name][48:632])
+    assert ("body_type" in keys) == (body.encode() != genuine(name).quote[48:632])
 
 
 @each_td
 def test_the_command_shows_every_register(name):
-    body = Quote.parse(TD_QUOTES[name]).body
+    body = Quote.parse(genuine(name).quote).body
     shown = json.loads(run_confcom("inspect", VECTORS / name, "--output", "json").stdout)["sections"]["td_report"]
     assert (shown["mr_td"], shown["rtmr2"], shown["debug"]) == (body.mr_td.hex(), body.rtmr2.hex(), False)
     text = run_confcom("inspect", VECTORS / name).stdout
@@ -204,7 +173,7 @@ def test_inspect_warns_of_what_lays_a_td_open(lab, evidence):
         assert len(found.warnings) == 1
         assert section(found, "td_report")["debug"].value is True
     assert section(inspected(mr_service_td=b"s" * 48), "td_report")["mr_service_td"].note
-    (warning,) = inspect_quote(TD_QUOTES["tdx_quote"] + bytes(70)).warnings
+    (warning,) = inspect_quote(genuine("tdx_quote").quote + bytes(70)).warnings
     assert warning.startswith("70 zero ")
 
 
@@ -229,6 +198,6 @@ def test_inspect_shows_reframed_sgx_quotes(evidence, version):
     ],
 )
 def test_a_cut_quote_shows_what_stands_before_the_cut(name, size, keys):
-    inspection = inspect_quote(TD_QUOTES[name][:size])
+    inspection = inspect_quote(genuine(name).quote[:size])
     assert [part.key for part in inspection.sections] == keys
     assert inspection.stopped.error_code == "truncated"

@@ -1,23 +1,19 @@
 """Verdicts on quotes of TDs: demands, flaws, TDX modules and TCB statuses, each compared with dcap-qvl's."""
 
 import json
-import pickle
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
 
-from confcom.errors import SettingsError
 from confcom.sgx.quote import Quote
 from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15, TdReport15Ex
-from confcom.verify import SgxPolicy, TcbStatus, TdImage, TdxPolicy, VerdictKind, read_collateral, verify
+from confcom.verify import SgxPolicy, TcbStatus, TdImage, TdxPolicy, VerdictKind, verify
 from confcom.verify.checks import authenticity
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser
-from confcom.verify.trust import intel_root
 from confcom.verify.verdict import CheckStatus
-from testkit.expected_errors import raises
+from testkit.verify.genuine_quotes import TD_QUOTES, genuine
 from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
 from testkit.verify.td_lab import (
     BODIES,
@@ -30,23 +26,10 @@ from testkit.verify.td_lab import (
     td_body,
     td_evidence,
 )
-from testkit.verify.verify_lab import NOW, Evidence, failed_codes
+from testkit.verify.verify_lab import NOW, check_of, failed_codes
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
-TIMES = {"tdx_quote": (2025, 7, 1), "tdx_quote_outdated": (2026, 3, 1), "tdx_quote_td15ex": (2026, 10, 20)}
 RTMRS = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 OTHER = b"o" * 48
-
-
-def check(verdict, code):
-    (found,) = [check for check in verdict.checks if check.code == code]
-    return found
-
-
-def genuine(name):
-    collateral = read_collateral(VECTORS / f"{name}_collateral.json")
-    then = datetime(*TIMES[name], tzinfo=UTC)
-    return Evidence((VECTORS / name).read_bytes(), intel_root().certificate, collateral, then)
 
 
 def policy_of(evidence, **demands):
@@ -55,7 +38,7 @@ def policy_of(evidence, **demands):
     return TdxPolicy(**(values | demands))
 
 
-@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize("name", TD_QUOTES)
 def test_genuine_quotes_at_their_time_and_today(name):
     evidence = genuine(name)
     outdated = name == "tdx_quote_outdated"
@@ -99,10 +82,8 @@ def test_each_policy_is_of_one_tee(lab, evidence):
     for found, policy in ((td, lab.policy), (evidence, POLICY)):
         verdict = found.verdict(policy)
         assert (verdict.kind, failed_codes(verdict), verdict.claims) == (REFUSED, ["tee"], None)
-        assert check(verdict, "policy").status is CheckStatus.NOT_CHECKED
+        assert check_of(verdict, "policy").status is CheckStatus.NOT_CHECKED
     mixed = replace(td, collateral=evidence.collateral).verdict(POLICY)
-    assert (mixed.kind, failed_codes(mixed)) == (UNUSABLE, ["collateral-platform"])
-    mixed = replace(evidence, collateral=td.collateral).verdict(lab.policy)
     assert (mixed.kind, failed_codes(mixed)) == (UNUSABLE, ["collateral-platform"])
 
 
@@ -153,34 +134,6 @@ def test_registers_that_nothing_demands_are_told(lab, demand, left_open):
     assert all(name in told[0].why for name in left_open)
 
 
-@pytest.mark.parametrize(
-    ("demand", "code"),
-    [
-        ({"mr_td": bytes(32)}, "wrong-value"),
-        ({"rtmr3": 5}, "wrong-type"),
-        ({"xfam": bytes(4)}, "wrong-value"),
-        ({"td_attributes_mask": bytes(8)}, "wrong-value"),
-        ({"td_attributes": b"\1" * 8, "td_attributes_mask": bytes(8)}, "wrong-value"),
-        ({"images": [b"image"]}, "wrong-type"),
-        ({"images": "image"}, "wrong-type"),
-        ({"accepted_tcb_statuses": ["Revoked"]}, "wrong-value"),
-    ],
-)
-def test_demands_that_no_quote_could_meet(demand, code):
-    with raises(code, SettingsError, "remedy"):
-        TdxPolicy(**demand)
-    with raises("wrong-type", SettingsError, "remedy"):
-        TdImage(mr_td=None)
-
-
-def test_policies_and_claims_cross_to_another_process(lab):
-    verdict = td_evidence(lab).verdict(POLICY)
-    for value in (POLICY, replace(POLICY, images=[IMAGE]), verdict, verdict.claims):
-        assert pickle.loads(pickle.dumps(value)) == value
-    assert TdxPolicy.for_challenge(b"c", mr_td=OTHER).report_data == b"c".ljust(64, b"\0")
-    assert POLICY.for_report_data(bytes(64)).report_data == bytes(64)
-
-
 EXTENDED = ("init_service_td_hash", "cur_service_td_hash", "init_service_td_attributes", "cur_service_td_attributes")
 KNOWN_BITS = {*range(18, 23), *(one.bit_length() - 1 for one in TdAttribute)}
 ATTRIBUTES = {bit: "reserved" if bit not in KNOWN_BITS else "" for bit in range(64)} | {
@@ -217,7 +170,7 @@ def test_every_attribute_bit(lab, kind, bit, word):
     codes = [*(["debug"] if bit < 8 and word == "reserved" else []), *codes]
     assert theirs.text == text
     assert (verdict.kind, failed_codes(verdict)) == (REFUSED, codes)
-    assert check(verdict, "appraisal").status is CheckStatus.NOT_CHECKED
+    assert check_of(verdict, "appraisal").status is CheckStatus.NOT_CHECKED
     assert verdict.claims.td_attributes == (SEPT_VE_DISABLE ^ 1 << bit).to_bytes(8, "big")
     assert evidence.verdict(replace(POLICY, allow_debug=True)).ok == (word == "debug")
 
@@ -392,14 +345,6 @@ def test_platform_module_and_enclave_converge(lab, parts, status, in_grace):
         if one != "Revoked" and evidence.verdict(replace(grace, accepted_tcb_statuses=[one])).ok
     }
     assert accepted == {in_grace}
-
-
-def test_a_difference_between_the_verifiers_is_not_authentic(lab, monkeypatch):
-    evidence = td_evidence(lab)
-    theirs = replace(evidence.appraisal(), status=TcbStatus.TD_RELAUNCH_ADVISED)
-    monkeypatch.setattr(Appraiser, "appraise", lambda *_: theirs)
-    verdict = evidence.verdict(POLICY)
-    assert (verdict.kind, failed_codes(verdict)) == (FALSE, ["verifiers-differ"])
 
 
 def test_tcbs_are_remembered_of_signed_reports_only(lab, monkeypatch):

@@ -1,7 +1,6 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 
@@ -14,26 +13,20 @@ from confcom.verify.checks import dcap_qvl_appraisal
 from confcom.verify.checks.authorisation import debug_check, platform_check
 from confcom.verify.checks.dcap_qvl_appraisal import Rejection
 from confcom.verify.checks.marks import collateral_marks_check
-from confcom.verify.checks.trust_domain import Flaw
 from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import Platform, intel_root
 from confcom.verify.verdict import CheckStatus, SgxClaims, failed, kind_of, not_checked, passed
 from confcom.verify.verifier import verify_quote
 from testkit.expected_errors import raises
 from testkit.verify import tampering
+from testkit.verify.genuine_quotes import VECTORS
 from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
-from testkit.verify.verify_lab import CHALLENGE, NOW, failed_codes
+from testkit.verify.verify_lab import CHALLENGE, NOW, check_of, failed_codes
 
-GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 FAR_WEST_IN_9999 = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-9)))
 IN_2024 = datetime(2024, 1, 1, tzinfo=UTC)
 
 DEBUG = SimulatedEnclave.from_name("app", debug=True)
-
-
-def check(verdict, code):
-    (found,) = [check for check in verdict.checks if check.code == code]
-    return found
 
 
 @pytest.mark.parametrize(
@@ -80,13 +73,6 @@ def test_a_quoting_enclave_is_up_to_date_only_by_that_status(lab, evidence, stat
     assert tampered.verdict(lab.policy).ok == (status == "UpToDate")
 
 
-def test_out_of_date_is_accepted_on_request_only(lab, evidence):
-    outdated = tampering.status("tcb_info", "OutOfDate")(lab, evidence)
-    assert failed_codes(outdated.verdict(lab.policy)) == ["tcb-status"]
-    verdict = outdated.verdict(replace(lab.policy, accepted_tcb_statuses=frozenset({TcbStatus.OUT_OF_DATE})))
-    assert (verdict.ok, verdict.tcb_status) == (True, "OutOfDate")
-
-
 @pytest.mark.parametrize(
     ("demand", "failures"),
     [
@@ -104,7 +90,7 @@ def test_debug_enclave_of_a_simulated_platform(lab, demand, failures):
     verdict = lab.evidence(enclave=DEBUG).verdict(replace(lab.policy, **{"allow_debug": True} | demand))
     assert failed_codes(verdict) == failures
     assert verdict.kind is (REFUSED if failures else VERIFIED)
-    assert check(verdict, "appraisal").status is CheckStatus.NOT_CHECKED
+    assert check_of(verdict, "appraisal").status is CheckStatus.NOT_CHECKED
     assert verdict.tcb_status == "UpToDate"
 
 
@@ -126,7 +112,7 @@ def test_debug_is_refused_on_hardware(lab):
 
 
 def test_genuine_quotes_are_rejected_whatever_the_policy():
-    quote = (GENUINE / "quote_pck_cert_chain.bin").read_bytes()
+    quote = (VECTORS / "quote_pck_cert_chain.bin").read_bytes()
     everything = SgxPolicy(
         mr_enclave=quote[112:144],
         report_data=quote[368:432],
@@ -138,14 +124,14 @@ def test_genuine_quotes_are_rejected_whatever_the_policy():
     assert verdict.kind is UNUSABLE, "without collateral nobody knows whether it is revoked"
     assert verdict.platform is Platform.GENUINE
     assert failed_codes(verdict) == ["debug", "collateral"]
-    assert check(verdict, "signatures").status is check(verdict, "root").status is CheckStatus.PASSED
+    assert check_of(verdict, "signatures").status is check_of(verdict, "root").status is CheckStatus.PASSED
     assert verdict.claims is None
     assert intel_root().key_id == INTEL_ROOT_KEY_ID
-    without_certificates = (GENUINE / "quote_raw_tcb.bin").read_bytes()
+    without_certificates = (VECTORS / "quote_raw_tcb.bin").read_bytes()
     verdict = verify_quote(without_certificates, intel_root(), None, SgxPolicy(), IN_2024)
     assert (verdict.kind, failed_codes(verdict)) == (UNUSABLE, ["format"])
-    assert "type 3 " in check(verdict, "format").found
-    assert check(verdict, "format").why
+    assert "type 3 " in check_of(verdict, "format").found
+    assert check_of(verdict, "format").why
 
 
 @pytest.mark.parametrize(
@@ -199,7 +185,7 @@ def test_marked_collateral_is_no_other_platforms(lab, part, mark):
     verdict = lab.edit_json(tampering.third_party(lab), part, edit).verdict(lab.policy)
     assert verdict.kind is FALSE
     assert failed_codes(verdict) == ["collateral-marks"]
-    assert check(verdict, "collateral-marks").found == mark.value
+    assert check_of(verdict, "collateral-marks").found == mark.value
     assert mark.value in verdict.marks
 
 
@@ -222,14 +208,6 @@ def test_what_is_not_authentic_never_reaches_dcap_qvl(lab, evidence, tampered, m
         verdict = found.verdict(lab.policy)
         refuted = {failure.code for failure in verdict.failures if failure.consequence in {FALSE, UNUSABLE}}
         assert bool(asked) == (refuted <= {"verifiers-differ"}), name
-
-
-def test_two_readings_of_one_quote_are_not_authentic(lab, evidence, monkeypatch):
-    for lie in (Rejection(Flaw.DEBUG.value), Rejection("something new")):
-        monkeypatch.setattr(dcap_qvl_appraisal.Appraiser, "appraise", lambda *_arguments, lie=lie: lie)
-        verdict = evidence.verdict(lab.policy)
-        assert verdict.kind is FALSE
-        assert failed_codes(verdict) == ["verifiers-differ"]
 
 
 def test_the_gravest_consequence_decides():
@@ -256,4 +234,4 @@ def test_json_carries_every_check(lab, evidence):
     assert all(entry["required"] for entry in document["checks"])
     marks = {mark.value for mark in (Mark.HEADER_USER_DATA, Mark.ADVISORY, Mark.COLLATERAL_MEMBER)}
     assert marks <= set(document["marks"])
-    assert Mark.ADVISORY.value in check(verdict, "collateral-marks").found
+    assert Mark.ADVISORY.value in check_of(verdict, "collateral-marks").found

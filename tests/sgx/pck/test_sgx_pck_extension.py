@@ -13,11 +13,7 @@ from confcom.sgx.binary import der_element as tlv
 from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
 from confcom.sgx.quote import Quote
 from testkit.expected_errors import raises
-
-
-def exactly(size):
-    return st.binary(min_size=size, max_size=size)
-
+from tests.sgx.conftest import exactly
 
 TCBS = st.builds(
     PckTcb,
