@@ -12,7 +12,6 @@ from confcom.sgx.tcb_documents import TcbStatus
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.verify.checks import dcap_qvl_appraisal
 from confcom.verify.checks.authorisation import debug_check, platform_check
-from confcom.verify.checks.dcap_qvl_appraisal import Rejection
 from confcom.verify.checks.marks import collateral_marks_check
 from confcom.verify.checks.trust_domain import Flaw
 from confcom.verify.sgx_policy import SgxPolicy
@@ -214,7 +213,7 @@ def test_genuine_platforms_have_no_marked_collateral(lab, evidence):
 def test_what_is_not_authentic_never_reaches_dcap_qvl(lab, evidence, tampered, monkeypatch):
     """Some input makes dcap-qvl 0.7.0 abort the process, which no caller could catch."""
     asked = []
-    monkeypatch.setattr(dcap_qvl_appraisal.Appraiser, "appraise", lambda *_: asked.append(1) or Rejection(""))
+    monkeypatch.setattr(dcap_qvl_appraisal.Appraiser, "appraise", lambda *_: asked.append(1) or "")
     evidence.verdict(lab.policy)
     assert asked == [1]
     for name, found in tampered.items():
@@ -225,7 +224,7 @@ def test_what_is_not_authentic_never_reaches_dcap_qvl(lab, evidence, tampered, m
 
 
 def test_two_readings_of_one_quote_are_not_authentic(lab, evidence, monkeypatch):
-    for lie in (Rejection(Flaw.DEBUG.value), Rejection("something new")):
+    for lie in (Flaw.DEBUG.value, "something new"):
         monkeypatch.setattr(dcap_qvl_appraisal.Appraiser, "appraise", lambda *_arguments, lie=lie: lie)
         verdict = evidence.verdict(lab.policy)
         assert verdict.kind is FALSE

@@ -53,7 +53,6 @@ CLIENT_GIVEN: Final = ModeChoice(QuotingMode.OUT_OF_PROCESS, "the program gave a
 
 
 def choose_mode(environ: Mapping[str, str]) -> ModeChoice:
-    """Return the mode that the environment selects."""
     if MODE_VARIABLE in environ:
         return ModeChoice(QuotingMode.OUT_OF_PROCESS, f"{MODE_VARIABLE} is set (its value does not matter)")
     return ModeChoice(QuotingMode.IN_PROCESS, f"{MODE_VARIABLE} is not set")
@@ -85,7 +84,6 @@ makes the choice when the library is loaded."""
 
 
 def require_out_of_process(choice: ModeChoice) -> None:
-    """Reject quoting in process, which is not supported yet."""
     if choice.mode is QuotingMode.IN_PROCESS:
         raise InProcessQuotingError(
             "quoting in process is not possible here",

@@ -140,7 +140,6 @@ def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | Non
 
 
 def require_set(source: object, early: object, evaluation: object) -> None:
-    """Raise SettingsError unless the arguments are valid and select one set of collateral."""
     if not isinstance(source, Source):
         raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
     boolean("early", early)

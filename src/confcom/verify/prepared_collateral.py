@@ -125,7 +125,6 @@ class Collateral(CollateralBundle):
 
 
 def require_passed(*checks: Check) -> None:
-    """Raise CollateralError if a check failed."""
     for check in checks:
         if check.status is CheckStatus.FAILED:
             raise CollateralError(

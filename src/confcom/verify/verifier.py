@@ -21,7 +21,7 @@ from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import authenticity, authorisation, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
 from confcom.verify.checks.collateral import currency_check, nearest_valid
-from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection
+from confcom.verify.checks.dcap_qvl_appraisal import Appraisal
 from confcom.verify.checks.marks import present_marks, quote_marks_check
 from confcom.verify.checks.tcb_level import PlatformTcb, TdxModuleReport
 from confcom.verify.checks.trust_domain import Flaw, flaws_of, soundness_checks, td_checks
@@ -50,7 +50,6 @@ from confcom.verify.verdict import (
 _FORMAT = "a quote of SGX (version 3) or TDX (version 4 or 5) with the PCK certificate chain in it"
 _UNDECIDABLE = frozenset({VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE})
 _APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TCB info and QE identity"
-
 
 QuoteInput = bytes | bytearray | memoryview | str | os.PathLike[str]
 """A quote: bytes, hexadecimal or base64 text (either alphabet), or the path of a file with any of these forms."""
@@ -276,13 +275,13 @@ def _judged_at(
     return nearest_valid(now, periods, leeway)
 
 
-def _appraisal_check(result: Appraisal | Rejection, tcb: PlatformTcb, flaws: frozenset[Flaw]) -> Check:
+def _appraisal_check(result: Appraisal | str, tcb: PlatformTcb, flaws: frozenset[Flaw]) -> Check:
     why = "dcap-qvl and confcom judge the same bytes differently; report this quote and its collateral to confcom"
-    if isinstance(result, Rejection):
-        if any(result.text == flaw.value for flaw in flaws):
+    if isinstance(result, str):
+        if result in {flaw.value for flaw in flaws}:
             return not_checked(_APPRAISAL, authorisation.DEBUG_CAVEAT, code="appraisal")
         return failed(
-            _APPRAISAL, f"dcap-qvl refuses: {result.text}", why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ"
+            _APPRAISAL, f"dcap-qvl refuses: {result}", why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ"
         )
     if (result.status, result.advisory_ids) == (tcb.status, tcb.advisory_ids):
         return passed(_APPRAISAL, "accepted", code="appraisal")

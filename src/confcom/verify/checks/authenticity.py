@@ -91,7 +91,6 @@ def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
 
 
 def signatures_check(signed: bytes, signature: bytes, certification: KeyCertification, now: datetime) -> Check:
-    """Check the signatures from the enclave's report up to the root with our own code; no collateral is needed."""
     required = "report signed by the attestation key, which the QE's report names, which the PCK's chain certifies"
     begin, end = certification.period
     broken = certification.problem or (None if begin <= now <= end else certification.chain.outdated(now))

@@ -76,7 +76,6 @@ def platform_check(platform: Platform, policy: Policy) -> Check:
 
 
 def platform_id_check(extension: PckExtension, policy: Policy) -> Iterator[Check]:
-    """Check that the quote was made on one of the policy's machines, if the policy names machines."""
     if policy.platforms is None:
         return
     ids = [extension.ppid, *([extension.platform_instance_id] if extension.platform_instance_id else [])]

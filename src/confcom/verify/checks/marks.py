@@ -102,7 +102,6 @@ def _platform_marks(extension: PckExtension | MalformedError | None) -> Iterable
 def quote_marks_check(
     quote: QuoteFrame, certifying: CertifyingMarks, present: frozenset[Mark], platform: Platform
 ) -> Check:
-    """Check that a quote's marks of simulation agree with the root."""
     found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets"
