@@ -119,11 +119,7 @@ async def fetch_evaluation_numbers(tee: TeeType, source: Source, *, seconds: flo
 
 
 def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | None) -> str:
-    """Return how collateral differs from what was asked for; empty if it does not.
-
-    Raises:
-        MalformedError: a part cannot be read.
-    """
+    """Return how collateral differs from what was asked for; empty if it does not."""
     documents = collateral.read()
     numbers = (documents.tcb_info.tcb_evaluation_data_number, documents.qe_identity.tcb_evaluation_data_number)
     if documents.tcb_info.tee is not kind.tee:

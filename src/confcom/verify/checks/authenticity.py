@@ -41,7 +41,6 @@ from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, u
 MAX_QUOTE_SIZE = 64 * 1024
 """Largest quote in bytes. Real quotes have under 5 KiB, or under 14 KiB with Intel's longest certification data."""
 
-
 QE_AUTH_DATA_SIZE = 32
 """Bytes that Intel's quoting enclave writes (REF_AUTH_DATA_SIZE of its source); dcap-qvl accepts no other size."""
 

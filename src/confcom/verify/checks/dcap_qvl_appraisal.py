@@ -22,11 +22,7 @@ class Appraisal:
 
 @functools.cache
 def load_dcap_qvl() -> ModuleType:
-    """Import dcap-qvl at the first appraisal, because the quote helper's image does not have it.
-
-    Raises:
-        UnavailableError: dcap-qvl is not installed.
-    """
+    """Import dcap-qvl at the first appraisal, because the quote helper's image does not have it."""
     try:
         return importlib.import_module("dcap_qvl")
     except ModuleNotFoundError as missing:
