@@ -36,18 +36,7 @@ ADVISORY = "SIMULATED-NOT-GENUINE-INTEL"
 
 def dcap_qvls_word(quote, collateral, root_der, now=None):
     """The status and the advisories, or "refused" and the error's text."""
-    documents = collateral.read()
-    prepared = dcap_qvl.QuoteCollateralV3(
-        pck_crl_issuer_chain=collateral.pck_crl_issuer_chain.decode(),
-        root_ca_crl=collateral.root_ca_crl,
-        pck_crl=collateral.pck_crl,
-        tcb_info_issuer_chain=collateral.tcb_info_issuer_chain.decode(),
-        tcb_info=documents.tcb_info.signed.body.decode(),
-        tcb_info_signature=documents.tcb_info.signed.signature,
-        qe_identity_issuer_chain=collateral.qe_identity_issuer_chain.decode(),
-        qe_identity=documents.qe_identity.signed.body.decode(),
-        qe_identity_signature=documents.qe_identity.signed.signature,
-    )
+    prepared = dcap_qvl.QuoteCollateralV3.from_json(collateral.to_json())
     try:
         report = dcap_qvl.verify_with_root_ca(quote, prepared, root_der, int((now or datetime.now(UTC)).timestamp()))
     except ValueError as error:

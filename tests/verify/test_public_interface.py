@@ -256,39 +256,6 @@ def test_hexadecimal_text_is_as_good_as_bytes(lab, evidence):
     assert verify(evidence.quote, policy, evidence.collateral, root=evidence.trusted, now=NOW).ok
 
 
-@pytest.mark.parametrize(
-    ("demand", "code"),
-    [
-        ({"mr_enclave": b"short"}, "wrong-value"),
-        ({"mr_enclave": "x" * 32}, "wrong-value"),
-        ({"mr_enclave": 5}, "wrong-type"),
-        ({"mr_signer": bytes(33)}, "wrong-value"),
-        ({"report_data": bytes(32)}, "wrong-value"),
-        ({"config_id": bytes(32)}, "wrong-value"),
-        ({"isv_ext_prod_id": bytes(15)}, "wrong-value"),
-        ({"isv_prod_id": -1}, "wrong-value"),
-        ({"isv_prod_id": "1"}, "wrong-type"),
-        ({"isv_prod_id": True}, "wrong-type"),
-        ({"min_config_svn": 65536}, "wrong-value"),
-        ({"min_isv_svn": 65536}, "wrong-value"),
-        ({"min_isv_svn": 1.0}, "wrong-type"),
-        ({"allow_simulated": "no"}, "wrong-type"),
-        ({"allow_debug": 1}, "wrong-type"),
-        ({"accepted_tcb_statuses": "OutOfDate"}, "wrong-type"),
-        ({"accepted_tcb_statuses": {"outofdate"}}, "wrong-value"),
-        ({"accepted_tcb_statuses": {TcbStatus.REVOKED}}, "wrong-value"),
-        ({"accepted_tcb_statuses": {3}}, "wrong-type"),
-        ({"rejected_advisories": "INTEL-SA-00334"}, "wrong-type"),
-        ({"rejected_advisories": {"INTEL-SA-00334,INTEL-SA-00615"}}, "wrong-value"),
-        ({"rejected_advisories": {"INTEL-SA-334"}}, "wrong-value"),
-        ({"rejected_advisories": {334}}, "wrong-type"),
-    ],
-)
-def test_a_demand_that_no_quote_could_meet_is_refused(demand, code):
-    with raises(code, WrongTypeError if code == "wrong-type" else SettingsError, "remedy"):
-        SgxPolicy(**demand)
-
-
 def test_a_path_is_text_or_a_path(tmp_path, lab, evidence):
     evidence.write(tmp_path)
     for as_path in (str, Path):
