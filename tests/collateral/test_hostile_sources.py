@@ -28,6 +28,9 @@ GOOD = answers_of(EVIDENCE.collateral)
 STRANGERS = LAB.evidence(platform=LAB.stranger).collateral
 ROOT, PCK_CA, SIGNER = LAB.platform.pki.root, LAB.platform.pki.pck_ca, LAB.platform.pki.tcb_signer
 REDIRECT = {"Location": "https://elsewhere.test/tcb"}
+MAY_PASS = ("source-failed", "source-protocol", "source-truncated", "source-chain")
+MAY_PASS += ("source-not-json", "source-unsigned", "source-crl", "collateral")
+"""Beginnings of codes after which a source is asked once more, unless a signer or CA is revoked."""
 SHORT = 3
 """Seconds for sources that take all the time that they are given."""
 
@@ -66,6 +69,12 @@ class Hostile:
     discards: bool = False
 
     @property
+    def attempts(self):
+        """How often the source's first path is asked."""
+        retried = self.code.startswith(MAY_PASS) and not self.discards
+        return 0 if self.code.startswith("source-tls") else 1 + retried
+
+    @property
     def seconds(self):
         return {"source-silent": SHORT, "source-slow": 3 * SHORT}.get(self.code, 30)
 
@@ -78,22 +87,31 @@ SOURCES = {
     "headers without end": Hostile({"tcb": header_flood}, "source-headers"),
     "a bomb": Hostile({"qe/identity": bomb}, "source-compressed"),
     "a redirect to another host": Hostile({"tcb": (302, REDIRECT, b"")}, "source-redirect"),
+    "a redirect to no URL": Hostile({"tcb": (302, {"Location": "http://[::1"}, b"")}, "source-redirect"),
+    "a redirect to itself": Hostile({"tcb": (307, {"Location": "/tcb"}, b"")}, "source-redirect"),
     "an unknown authority": Hostile({}, "source-tls-authority", unknown=True),
     "another host's certificate": Hostile({}, "source-tls-name", host="127.0.0.2"),
     "an expired certificate": Hostile({}, "source-tls-dates", days=-9),
+    "a certificate of the future": Hostile({}, "source-tls-dates", days=9),
     "500": Hostile({"tcb": (500, {}, b"")}, "source-failed"),
     "500, then 200": Hostile({"tcb": [(500, {}, b""), GOOD["tcb"]]}),
+    "400": Hostile({"tcb": (400, {}, b"")}, "source-refused"),
+    "403": Hostile({"tcb": (403, {}, b"")}, "source-key"),
     "404": Hostile({"tcb": (404, {}, b"")}, "source-unknown-platform"),
+    "410": Hostile({"tcb": (410, {}, b"")}, "source-set-gone"),
     "429": Hostile({"tcb": (429, {"Retry-After": "60"}, b"")}, "source-busy"),
     "401": Hostile({"tcb": (401, {}, b"")}, "source-key"),
     "no answer": Hostile({"tcb": hang_up}, "source-protocol"),
+    "no answer, then 200": Hostile({"tcb": [hang_up, GOOD["tcb"]]}),
     "a connection that ends early": Hostile({"pckcrl": cut_off}, "source-truncated"),
+    "a connection that ends early, once": Hostile({"pckcrl": [cut_off, GOOD["pckcrl"]]}),
     "half a document": Hostile(body("tcb", TCB_INFO[: len(TCB_INFO) // 2]), "source-not-json"),
     "a page for people": Hostile(body("tcb", b"<html>Please log in</html>"), "source-not-json"),
     "an unsigned document": Hostile(body("tcb", b'{"tcbInfo":{}}'), "source-unsigned"),
     "a document formatted anew": Hostile(body("tcb", REFORMATTED), "source-unsigned"),
     "a document formatted anew, once": Hostile({"tcb": [*body("tcb", REFORMATTED).values(), GOOD["tcb"]]}),
     "no chain": Hostile({"tcb": (200, {}, TCB_INFO)}, "source-chain"),
+    "a long chain": Hostile({"tcb": (200, {"TCB-Info-Issuer-Chain": "x" * 20_000}, TCB_INFO)}, "source-chain"),
     "no revocation list": Hostile(body("rootcacrl", b"junk"), "source-crl"),
     "an expired set": Hostile(edited("tcb_info", nextUpdate="2026-11-24T00:00:00Z"), "collateral"),
     "another platform's": Hostile(edited("tcb_info", fmspc="000000000000"), "collateral-of-another-set"),
@@ -151,9 +169,11 @@ def test_an_empty_cache_keeps_nothing_of_it(tmp_path, authority, hostile):
         if not hostile.code:
             assert cache.get(EVIDENCE.quote).collateral == EVIDENCE.collateral
             return
-        with raises(hostile.code, FetchError, "why", "remedy"):
+        with raises(hostile.code, FetchError, "why", "remedy") as caught:
             cache.get(EVIDENCE.quote)
+        assert ("--ca" in caught.value.remedy) == (hostile.code == "source-tls-authority")
         asked = len(service.asked)
+        assert [name for name, _ in service.asked].count("tcb") == hostile.attempts
         with raises(hostile.code, FetchError, "why", "remedy"):
             cache.get(EVIDENCE.quote)
         assert len(service.asked) == asked

@@ -40,8 +40,6 @@ class InProcessQuotingError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class ModeChoice:
-    """A quoting mode, with a text for users that gives the reason for the choice."""
-
     mode: QuotingMode
     reason: str
 
@@ -66,7 +64,6 @@ class ProcessMode:
         self._first: ModeChoice | None = None
 
     def settle(self, choice: ModeChoice) -> ModeChoice:
-        """Store the first choice and return it; reject a later choice of another mode."""
         with self._lock:
             first = self._first = self._first or choice
         if choice.mode is not first.mode:

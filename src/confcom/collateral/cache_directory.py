@@ -35,8 +35,6 @@ _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True, slots=True)
 class CachedSet:
-    """A set that verified."""
-
     collateral: Collateral
     prepared: PreparedCollateral
     checked: datetime

@@ -162,7 +162,6 @@ class SgxClaims(_Claims):
 
     @classmethod
     def of(cls, body: ReportBody) -> Self:
-        """Read the claims from a quote's report body."""
         return cls(*_CLAIMS(body))
 
 
@@ -236,7 +235,6 @@ class TdxClaims(_Claims):
 
     @classmethod
     def of(cls, body: TdReport10) -> Self:
-        """Read the claims from a quote's TD report."""
         getter, numbers = _TDX_FIELDS[type(body)]
         values: list[Any] = [*getter(body)]
         for index in numbers:

@@ -18,7 +18,6 @@ from confcom.verify.verdict import Check, SgxClaims, TeeClaims, VerdictKind, jud
 
 
 def enclave_checks(claims: SgxClaims, policy: SgxPolicy) -> Iterator[Check]:
-    """Check that the policy accepts the enclave; fail if the policy names no enclave."""
     if not policy.names_identity:
         yield refused(
             "an expected mr_enclave, mr_signer or identities",
@@ -48,7 +47,6 @@ def enclave_checks(claims: SgxClaims, policy: SgxPolicy) -> Iterator[Check]:
 
 
 def report_data_checks(claims: TeeClaims, policy: Policy) -> Iterator[Check]:
-    """Check that the quote has the expected report data; without a challenge, an old quote could be replayed."""
     if policy.report_data is None:
         yield refused(
             "the 64 bytes that the enclave or TD was asked to put into its report",
@@ -146,7 +144,6 @@ def _advisories(policy: Policy) -> str:
 
 
 def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
-    """Check that the policy rejects none of the platform's advisories, and accepts each if it lists accepted ones."""
     found, refused = set(advisory_ids), policy.rejected_advisories.intersection(advisory_ids)
     if policy.accepted_advisories is not None:
         # Whether to accept a simulated platform is the question of `allow_simulated`, see platform_check.

@@ -82,7 +82,6 @@ def evaluation_check(collateral: CollateralDocuments) -> Check:
 
 
 def signers_check(collateral: CollateralDocuments, trusted_root: x509.Certificate) -> Check:
-    """Check that both issuer chains consist of the root's TCB signing certificate and the trusted root itself."""
     required = f"TCB info and QE identity signed by {TCB_SIGNER_NAME}, which the trusted root issued"
     for issuers in (collateral.tcb_info_issuers, collateral.qe_identity_issuers):
         if (
@@ -97,7 +96,6 @@ def signers_check(collateral: CollateralDocuments, trusted_root: x509.Certificat
 
 
 def signatures_check(collateral: CollateralDocuments) -> Check:
-    """Check the signatures of TCB info and QE identity by the first certificates of their issuer chains."""
     required = "TCB info and QE identity as their signers signed them"
     signed = (
         ("the TCB info", collateral.tcb_info.signed, collateral.tcb_info_issuers[0]),

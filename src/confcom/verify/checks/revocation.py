@@ -19,7 +19,6 @@ CRL_ISSUER_CHAIN_LENGTH = 2
 
 
 def crl_check(collateral: CollateralDocuments, trusted_root: x509.Certificate) -> Check:
-    """Check that the trusted root issued its own list and the CA that issued the PCK revocation list."""
     required = "revocation lists that the trusted root and its PCK CA signed"
     issuers, broken = collateral.pck_crl_issuers, ""
     if not is_crl_of(collateral.root_ca_crl, trusted_root):

@@ -32,8 +32,6 @@ class TdxModuleReport(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PlatformTcb:
-    """The TCB levels of a platform and its quoting enclave, and the status and advisories of their quotes."""
-
     levels: tuple[TcbLevel, ...]
     """The platform's level; in TDX, those with the module that launched the TD, and with the one that runs if known."""
     quoting_enclave: TcbLevel
