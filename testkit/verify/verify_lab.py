@@ -33,6 +33,11 @@ def failed_codes(verdict):
     return [check.code for check in verdict.failures]
 
 
+def check(verdict, code):
+    (found,) = [check for check in verdict.checks if check.code == code]
+    return found
+
+
 @dataclass(frozen=True)
 class Evidence:
     quote: bytes

@@ -28,12 +28,6 @@ from testkit.verify.verify_lab import NOW, SEED
 FMSPC = "53494d534758"
 
 
-@pytest.fixture
-def clock():
-    yield Clock()
-    settle()
-
-
 def sets(directory):
     return sorted(directory.glob("*.json"))
 

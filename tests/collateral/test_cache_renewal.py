@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from confcom.collateral import FetchError, cache, pcs_client
+from confcom.collateral import FetchError, cache
 from testkit.collateral_caches import (
     DAY,
     EVIDENCE,
@@ -25,17 +25,6 @@ from testkit.expected_errors import raises
 from testkit.programs import run_python
 
 SIGNER = LAB.platform.pki.tcb_signer
-
-
-@pytest.fixture(autouse=True)
-def without_pauses(monkeypatch):
-    monkeypatch.setattr(pcs_client, "RETRY_SECONDS", 0.01)
-
-
-@pytest.fixture
-def clock():
-    yield Clock()
-    settle()
 
 
 def filled(directory, url, clock, **options):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from confcom.collateral import FetchError, Source, pcs_client
+from confcom.collateral import FetchError, Source
 from testkit.certificates import own_authority
 from testkit.collateral_caches import EVIDENCE, HALF, HOUR, LAB, Clock, cache_of, settle
 from testkit.collateral_service import (
@@ -131,11 +131,6 @@ SOURCES = {
     "the PCK's CA revoked": Hostile(collateral(root_ca_crl=revoking(PCK_CA)), "collateral-revoked", discards=True),
     "the root revoked": Hostile(collateral(root_ca_crl=revoking(ROOT)), "collateral-revoked", discards=True),
 }
-
-
-@pytest.fixture(autouse=True)
-def without_pauses(monkeypatch):
-    monkeypatch.setattr(pcs_client, "RETRY_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="module")

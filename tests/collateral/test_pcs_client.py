@@ -15,7 +15,6 @@ from confcom.collateral import (
     Source,
     fetch_collateral,
     fetch_collateral_async,
-    pcs_client,
 )
 from confcom.collateral.source import INTEL_ROOT_CRL_URL, SourceError
 from confcom.errors import MalformedError, SettingsError
@@ -42,11 +41,6 @@ def lab():
 @pytest.fixture(scope="module")
 def evidence(lab):
     return lab.evidence()
-
-
-@pytest.fixture(autouse=True)
-def without_pauses(monkeypatch):
-    monkeypatch.setattr(pcs_client, "RETRY_SECONDS", 0.01)
 
 
 @pytest.mark.parametrize("pccs", [True, False], ids=["PCCS", "PCS"])

@@ -28,17 +28,12 @@ from testkit.verify.td_lab import (
     td_body,
     td_evidence,
 )
-from testkit.verify.verify_lab import NOW, Evidence, failed_codes
+from testkit.verify.verify_lab import NOW, Evidence, check, failed_codes
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 TIMES = {"tdx_quote": (2025, 7, 1), "tdx_quote_outdated": (2026, 3, 1), "tdx_quote_td15ex": (2026, 10, 20)}
 RTMRS = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 OTHER = b"o" * 48
-
-
-def check(verdict, code):
-    (found,) = [check for check in verdict.checks if check.code == code]
-    return found
 
 
 def genuine(name):

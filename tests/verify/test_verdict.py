@@ -20,18 +20,13 @@ from confcom.verify.verifier import verify_quote
 from testkit.expected_errors import raises
 from testkit.verify import tampering
 from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
-from testkit.verify.verify_lab import CHALLENGE, NOW, failed_codes
+from testkit.verify.verify_lab import CHALLENGE, NOW, check, failed_codes
 
 GENUINE = Path(__file__).parents[1] / "vectors" / "genuine-quotes"
 FAR_WEST_IN_9999 = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-9)))
 IN_2024 = datetime(2024, 1, 1, tzinfo=UTC)
 
 DEBUG = SimulatedEnclave.from_name("app", debug=True)
-
-
-def check(verdict, code):
-    (found,) = [check for check in verdict.checks if check.code == code]
-    return found
 
 
 @pytest.mark.parametrize(
