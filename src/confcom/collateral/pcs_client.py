@@ -174,7 +174,6 @@ class _Requests:
             root_ca_crl=_der(root_crl),
         )
         try:
-            collateral.require_well_formed()
             why = difference(collateral, self.kind, self.evaluation)
         except MalformedError as error:
             raise fetch_errors.unreadable(error, source.base, tcb_info, identity) from error

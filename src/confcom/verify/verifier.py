@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.pck.extension import PckExtension
@@ -48,7 +48,7 @@ from confcom.verify.verdict import (
 )
 
 _FORMAT = "a quote of SGX (version 3) or TDX (version 4 or 5) with the PCK certificate chain in it"
-_UNDECIDABLE = frozenset({VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE})
+UNDECIDABLE: Final = frozenset({VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE})
 _APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TCB info and QE identity"
 
 QuoteInput = bytes | bytearray | memoryview | str | os.PathLike[str]
@@ -116,7 +116,7 @@ def refusal_without_collateral(quote: bytes, policy: Policy, root: TrustedRoot, 
     Collateral is fetched only after None, so that nobody causes a fetch by a forged quote.
     """
     verdict = verify_quote(quote, root, None, policy, now)
-    undecidable = {check.code for check in verdict.failures if check.consequence in _UNDECIDABLE}
+    undecidable = {check.code for check in verdict.failures if check.consequence in UNDECIDABLE}
     return None if undecidable == {"collateral"} else verdict
 
 
@@ -216,13 +216,13 @@ def verify_quote(
         tcb_checks, tcb = (certification.judge_known if remember else certification.judge)(module)
         checks += [*usable.checks, *certification.collateral_checks, *tcb_checks]
         # Some forged input makes dcap-qvl abort the process, so a quote that failed our own checks is not passed to it.
-        if kind_of(checks) in _UNDECIDABLE or tcb is None:
+        if kind_of(checks) in UNDECIDABLE or tcb is None:
             checks.append(not_checked(_APPRAISAL, "an own check of confcom failed", code="appraisal"))
         else:
             result = usable.appraiser.appraise(quote, at)
             checks.append(_appraisal_check(result, tcb, flaws))
     names = tuple(sorted(marks))
-    if (kind := kind_of(checks)) in _UNDECIDABLE:
+    if (kind := kind_of(checks)) in UNDECIDABLE:
         why = "the content of a quote means nothing before its authenticity is proven"
         failures = {check.code for check in checks if check.status is CheckStatus.FAILED}
         status = TcbStatus.REVOKED if failures == {"tcb-revoked"} else None
