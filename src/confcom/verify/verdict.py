@@ -89,14 +89,8 @@ class Check(NamedTuple):
 
     def to_json(self) -> dict[str, str]:
         """Return plain values for `json.dumps`."""
-        return {
-            "code": self.code,
-            "name": self.name,
-            "status": self.status.value,
-            "required": self.required,
-            "found": self.found,
-            "why": self.why,
-        }
+        names = ("code", "name", "status", "required", "found", "why")
+        return {name: str(getattr(self, name)) for name in names}
 
 
 def passed(required: str, found: str, why: str = "", *, code: str) -> Check:
