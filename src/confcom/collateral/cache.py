@@ -100,7 +100,8 @@ class CollateralCache:
         jitter: Callable[[], float] = _random,
     ) -> None:
         require_set(source, early, evaluation)
-        self._options: dict[str, Any] = {"early": early, "evaluation": evaluation, "seconds": time_limit(seconds)}
+        self._options: dict[str, Any] = {"early": early, "evaluation": evaluation}
+        self._options["seconds"] = time_limit(seconds)
         self._source, self._clock, self._jitter = source, clock, jitter
         self._files = CacheDirectory(path_argument("the cache's directory", directory), trusted_root(root))
         # By a quote's TEE, and the part of the quote that certifies its attestation key.

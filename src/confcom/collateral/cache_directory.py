@@ -85,7 +85,8 @@ class CacheDirectory:
                 limit = min(2 * status.st_size, MAX_JSON_SIZE)  # a read takes this memory, whatever the file's size
                 collateral = Collateral.from_json(read_regular_file(path, limit))
                 prepared = collateral.prepared(self.root, now)
-                found = CachedSet(collateral, prepared, now, stamp, status.st_mtime) if matches(collateral) else None
+                served = status.st_mtime
+                found = CachedSet(collateral, prepared, now, stamp, served) if matches(collateral) else None
         except (OSError, UnreadableInputError, MalformedError):
             found = None
         with self._lock:
