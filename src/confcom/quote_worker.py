@@ -83,7 +83,6 @@ class QuoteWorker:
 
 
 def serve(connection: Connection) -> None:
-    """Answer the requests of a connection in their order, until it ends."""
     setup: Setup = connection.recv()
     worker = QuoteWorker(setup, time.monotonic)
     load_dcap_qvl()

@@ -24,7 +24,6 @@ single step, and services are built to answer within that time."""
 
 
 def aesm_socket_path(environ: Mapping[str, str]) -> Path:
-    """Return the path from CONFCOM_AESM_SOCKET, else the default path that every client uses."""
     return Path(environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET_PATH)
 
 

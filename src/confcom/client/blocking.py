@@ -83,10 +83,7 @@ class AesmClient(SocketClient):
         return self.converse(conversation.quote_fresh_report(make_report, qe_report_info))
 
     def converse(self, talk: Conversation[T], *, whole: bool = False) -> T:
-        """Send a conversation's requests, and return its result; errors are thrown into the conversation.
-
-        The time limit applies to each request or, if `whole` is set, to the conversation.
-        """
+        """Send a conversation's requests, and return its result. `whole`: the time limit is of all requests."""
         deadline = time.monotonic() + self.timeout if whole else None
         try:
             request = next(talk)

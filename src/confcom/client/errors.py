@@ -26,7 +26,6 @@ class ServiceTimeoutError(UnavailableError):
 
 
 def timeout_error(path: Path, call: str, seconds: float) -> ServiceTimeoutError:
-    """Return the error for a deadline that passed while the service was working or its backlog was full."""
     return ServiceTimeoutError(
         f"the AESM service at {path} did not answer {call} within {seconds:g} s",
         why="it is overloaded, or waits for a provisioning service (PCCS) that it cannot reach",
@@ -35,7 +34,6 @@ def timeout_error(path: Path, call: str, seconds: float) -> ServiceTimeoutError:
 
 
 def closed_error(path: Path, call: str, error: OSError) -> ConnectionClosedError:
-    """Return the error for a connection that broke after it was established."""
     return ConnectionClosedError(
         f"the AESM service at {path} broke off {call}",
         error_code="connection-broken",
@@ -45,7 +43,6 @@ def closed_error(path: Path, call: str, error: OSError) -> ConnectionClosedError
 
 
 def connect_error(path: Path, error: OSError) -> ServiceUnreachableError:
-    """Return the error for a failed connect(); the path is inspected for causes that users often confuse."""
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
             why, remedy = f"the directory {path.parent} does not exist here", f"{_MOUNT}; on a machine of your own, "

@@ -40,8 +40,6 @@ class InProcessQuotingError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class ModeChoice:
-    """A quoting mode, with a text for users that gives the reason for the choice."""
-
     mode: QuotingMode
     reason: str
 
@@ -53,7 +51,6 @@ CLIENT_GIVEN: Final = ModeChoice(QuotingMode.OUT_OF_PROCESS, "the program gave a
 
 
 def choose_mode(environ: Mapping[str, str]) -> ModeChoice:
-    """Return the mode that the environment selects."""
     if MODE_VARIABLE in environ:
         return ModeChoice(QuotingMode.OUT_OF_PROCESS, f"{MODE_VARIABLE} is set (its value does not matter)")
     return ModeChoice(QuotingMode.IN_PROCESS, f"{MODE_VARIABLE} is not set")
@@ -67,7 +64,6 @@ class ProcessMode:
         self._first: ModeChoice | None = None
 
     def settle(self, choice: ModeChoice) -> ModeChoice:
-        """Store the first choice and return it; reject a later choice of another mode."""
         with self._lock:
             first = self._first = self._first or choice
         if choice.mode is not first.mode:
@@ -85,7 +81,6 @@ makes the choice when the library is loaded."""
 
 
 def require_out_of_process(choice: ModeChoice) -> None:
-    """Reject quoting in process, which is not supported yet."""
     if choice.mode is QuotingMode.IN_PROCESS:
         raise InProcessQuotingError(
             "quoting in process is not possible here",

@@ -48,7 +48,6 @@ class Backoff:
 
     @classmethod
     def after_failure(cls, error: FetchError, before: Self | None, now: datetime, jitter: Callable[[], float]) -> Self:
-        """Return the pause after another failure."""
         failures = before.failures if before else 0
         pause = retry_pause(failures, jitter, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
         demanded = retry_after_seconds(error.retry_after, now)
@@ -69,7 +68,6 @@ class Backoff:
         return found if seconds and failures and texts else None
 
     def encode(self) -> bytes:
-        """Return the content of the file."""
         return json.dumps(asdict(self)).encode()
 
     def until(self, *, held: bool) -> float:
@@ -82,7 +80,6 @@ class Backoff:
         return self.at <= now.timestamp() < self.until(held=held)
 
     def error(self, source: str, *, held: bool) -> FetchError:
-        """Return the error for a call that needs the source before it is asked again."""
         at, until = (utc_text(datetime.fromtimestamp(time, UTC)) for time in (self.at, self.until(held=held)))
         return FetchError(
             f"{source} is not asked before {until}",

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from confcom.atomic_file import atomic_file
 from confcom.collateral.backoff import MAX_BACKOFF_SIZE, Backoff
 from confcom.collateral.fetch_errors import FetchError
 from confcom.errors import MalformedError
@@ -34,8 +35,6 @@ _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True, slots=True)
 class CachedSet:
-    """A set that verified."""
-
     collateral: Collateral
     prepared: PreparedCollateral
     checked: datetime
@@ -77,7 +76,6 @@ class CacheDirectory:
         )
 
     def read(self, path: Path, now: datetime, matches: Callable[[Collateral], bool]) -> CachedSet | None:
-        """Return the set of a file if it verifies, matches, and is current."""
         try:
             status = path.stat()
             stamp = (status.st_ctime_ns, status.st_ino, status.st_size)
@@ -103,7 +101,8 @@ class CacheDirectory:
     def write(self, path: Path, collateral: Collateral, now: datetime) -> None:
         """Write a set that was served now, under the lock of its path, and forget the source's failures."""
         with self._writing():
-            self._replace(path, collateral.to_json().encode())
+            with atomic_file(path) as file:
+                file.write(collateral.to_json().encode())
             os.utime(path, (int(now.timestamp()),) * 2)  # file systems round times
             _backoff_path(path).unlink(missing_ok=True)
         self._backoffs.pop(path, None)
@@ -119,13 +118,13 @@ class CacheDirectory:
     def write_backoff(self, path: Path, backoff: Backoff) -> None:
         """Write the source's last failure; where that is impossible, this process alone knows it."""
         try:
-            self._replace(_backoff_path(path), backoff.encode())
+            with atomic_file(_backoff_path(path)) as file:
+                file.write(backoff.encode())
             self._backoffs.pop(path, None)
         except OSError:
             self._backoffs[path] = backoff
 
     def discard(self, path: Path) -> None:
-        """Remove a set and what is known of its source."""
         self._backoffs.pop(path, None)
         with self._writing():
             for file in (path, _backoff_path(path)):
@@ -156,14 +155,6 @@ class CacheDirectory:
             # Closing does not suffice: a process that was forked meanwhile has the same lock.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        temporary = path.with_suffix(f"{path.suffix}.new")
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        temporary.replace(path)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -51,10 +51,7 @@ def _started(thread: Thread, future: Future[_T]) -> Future[_T]:
 
 
 def run_apart(coroutine: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine in an event loop of its own, which no look-up of a host's name keeps from closing.
-
-    The end of the process cancels the coroutine.
-    """
+    """Run a coroutine in an event loop of its own, which no look-up of a host's name keeps from closing."""
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(_DetachedExecutor())
         return runner.run(_cancelled_at_exit(coroutine))

@@ -142,7 +142,6 @@ _LASTING: Final = {REVOKED} | {fault.code for fault in _FAULTS}
 
 
 def refusal(response: httpx2.Response, url: str) -> FetchError:
-    """Return the error for an answer with another status than 200."""
     if response.is_redirect:
         return _REDIRECT.error(f"{url} redirects to another address", response.headers.get("Location", ""))
     fault = _STATUSES.get(response.status_code, _FAILED if response.is_server_error else _REFUSED)

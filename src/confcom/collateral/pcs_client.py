@@ -119,11 +119,7 @@ async def fetch_evaluation_numbers(tee: TeeType, source: Source, *, seconds: flo
 
 
 def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | None) -> str:
-    """Return how collateral differs from what was asked for; empty if it does not.
-
-    Raises:
-        MalformedError: a part cannot be read.
-    """
+    """Return how collateral differs from what was asked for; empty if it does not."""
     documents = collateral.read()
     numbers = (documents.tcb_info.tcb_evaluation_data_number, documents.qe_identity.tcb_evaluation_data_number)
     if documents.tcb_info.tee is not kind.tee:
@@ -140,7 +136,6 @@ def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | Non
 
 
 def require_set(source: object, early: object, evaluation: object) -> None:
-    """Raise SettingsError unless the arguments are valid and select one set of collateral."""
     if not isinstance(source, Source):
         raise WrongTypeError("the source", "a Source, such as INTEL_PCS", source)
     boolean("early", early)
@@ -179,7 +174,6 @@ class _Requests:
             root_ca_crl=_der(root_crl),
         )
         try:
-            collateral.require_well_formed()
             why = difference(collateral, self.kind, self.evaluation)
         except MalformedError as error:
             raise fetch_errors.unreadable(error, source.base, tcb_info, identity) from error

@@ -88,10 +88,9 @@ class Source:
 def _require_address(url: str) -> None:
     try:
         parts = urlsplit(url)
-        hostname = parts.hostname
     except ValueError:
         parts = urlsplit("")
-        hostname = None
+    hostname = parts.hostname
     if parts.scheme not in {"https", "http"} or not hostname or not url.isprintable():
         raise SourceError(f"{url!r} is no address of a service", remedy=f"write https://HOST{API_PATH}, intel or azure")
     if parts.scheme == "http" and hostname not in {"localhost", "127.0.0.1", "::1"}:

@@ -130,11 +130,7 @@ class Workers:
         self._refuse(_not_running())
 
     async def run(self, request: Request) -> Verdict[Any] | None:
-        """Return a worker's answer, or the verdict `verifier-ended` if each worker that tried the request ended.
-
-        Raises:
-            WorkerError: no worker can be started, or the workers do not run.
-        """
+        """Return a worker's answer, or the verdict `verifier-ended` if each worker that tried the request ended."""
         if not self._tasks:
             raise _not_running()
         job = _Job(request, asyncio.get_running_loop().create_future())

@@ -14,8 +14,7 @@ from confcom.tcb.sets import Trust
 from confcom.verify import NotVerifiedError, Policy, PreparedCollateral, SgxPolicy, TdxPolicy, TeeType, TrustedRoot
 from confcom.verify.checks.tcb_level import TdxModuleReport
 from confcom.verify.files import input_name, read_quote
-from confcom.verify.verdict import VerdictKind
-from confcom.verify.verifier import refusal_without_collateral, tee_of_quote, verify_quote
+from confcom.verify.verifier import UNDECIDABLE, refusal_without_collateral, tee_of_quote, verify_quote
 
 _LOW_TCB = frozenset({"tcb-revoked", "tcb-not-listed"})
 """Checks that fail because of the SVNs alone, which are what is judged."""
@@ -54,6 +53,5 @@ def require_authentic(quote: bytes, root: TrustedRoot, collateral: PreparedColla
             raise NotVerifiedError(refused)
         return
     verdict = verify_quote(quote, root, collateral, policy, now)
-    undecidable = {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}
-    if {check.code for check in verdict.failures if check.consequence in undecidable} - _LOW_TCB:
+    if {check.code for check in verdict.failures if check.consequence in UNDECIDABLE} - _LOW_TCB:
         raise NotVerifiedError(verdict)

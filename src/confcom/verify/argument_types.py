@@ -49,14 +49,12 @@ def number(name: str, value: object, most: int) -> int | None:
 
 
 def boolean(name: str, value: object) -> bool:
-    """Return the value if it is True or False."""
     if not isinstance(value, bool):
         raise WrongTypeError(name, "True or False", value)
     return value
 
 
 def duration(name: str, value: object) -> timedelta:
-    """Return the value if it is a timedelta that is not negative."""
     if not isinstance(value, timedelta):
         raise WrongTypeError(name, "a timedelta, such as timedelta(days=30)", value)
     if value < timedelta(0):
@@ -65,7 +63,6 @@ def duration(name: str, value: object) -> timedelta:
 
 
 def clock_leeway(value: object) -> timedelta:
-    """Return the value if it is a timedelta from zero to MAX_CLOCK_LEEWAY."""
     leeway = duration("the leeway for clocks", value)
     if leeway > MAX_CLOCK_LEEWAY:
         raise WrongValueError(
@@ -77,7 +74,6 @@ def clock_leeway(value: object) -> timedelta:
 
 
 def time_limit(value: object) -> float:
-    """Return the value if it is a number of seconds above zero."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise WrongTypeError("the time limit", "a number of seconds", value)
     if not 0 < value < math.inf:
@@ -86,7 +82,6 @@ def time_limit(value: object) -> float:
 
 
 def path_argument(name: str, value: object) -> Path:
-    """Return the value as a Path."""
     if not isinstance(value, (str, os.PathLike)):
         raise WrongTypeError(name, "a path: text, or os.PathLike", value)
     return Path(os.fsdecode(value))

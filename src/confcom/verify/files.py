@@ -150,5 +150,4 @@ def _unreadable(path: Path, error: OSError | ValueError) -> UnreadableInputError
 
 
 def input_name(path: Path) -> str:
-    """Return the name of an input for messages: its path, or `standard input`."""
     return "standard input" if path == STDIN else str(path)

@@ -97,10 +97,7 @@ class Inspection:
 
 
 def inspect_quote(data: bytes) -> Inspection:
-    """Decode a quote as far as it can be read.
-
-    Malformed input does not raise: the result has the sections before the error and, in `stopped`, the error.
-    """
+    """Decode a quote as far as it can be read; malformed input does not raise."""
     items: list[Section | str] = []
     stopped = None
     try:

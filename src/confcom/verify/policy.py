@@ -166,13 +166,11 @@ class Policy(Generic[TeeClaimsT_co]):
 
 
 def require_policy(value: object) -> None:
-    """Raise WrongTypeError unless the value is a policy."""
     if not isinstance(value, Policy):
         raise WrongTypeError("the policy", "an SgxPolicy or a TdxPolicy", value)
 
 
 def set_fields(instance: object, **values: object) -> None:
-    """Set the fields of a frozen instance, for its constructor."""
     for name, value in values.items():
         object.__setattr__(instance, name, value)
 

@@ -125,7 +125,6 @@ class Collateral(CollateralBundle):
 
 
 def require_passed(*checks: Check) -> None:
-    """Raise CollateralError if a check failed."""
     for check in checks:
         if check.status is CheckStatus.FAILED:
             raise CollateralError(
@@ -137,11 +136,7 @@ def require_passed(*checks: Check) -> None:
 
 
 def platform_kind(quote: bytes) -> PlatformKind:
-    """Return the kind of platform that made a quote, according to the quote's TEE type and PCK certificate.
-
-    Raises:
-        MalformedError: the quote has no readable PCK certificate, or is an SGX quote of version 4 or 5.
-    """
+    """Return the kind of platform that made a quote, according to the quote's TEE type and PCK certificate."""
     if not isinstance(quote, bytes):
         raise WrongTypeError("the quote", "bytes", quote)
     parsed = Quote.parse(quote)
@@ -182,11 +177,7 @@ class PreparedCollateral:
         return f"PreparedCollateral({self.collateral!r}, root={self.root.key_id.hex()[:16]})"
 
     def certification(self, data: bytes, frame: QuoteFrame) -> KeyCertification:
-        """Return the certification of a quote's attestation key. `frame` was parsed from `data`, the quote's bytes.
-
-        Raises:
-            MalformedError: the quote has malformed signature data, or no readable certificate chain.
-        """
+        """Return the certification of a quote's attestation key. `frame` was parsed from `data`, the quote's bytes."""
         part = frame.certifying_part
         key = tee_of(frame.body), part
         with self._lock:

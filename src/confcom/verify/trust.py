@@ -104,7 +104,6 @@ def intel_root() -> TrustedRoot:
 
 
 def trusted_root(root: TrustedRoot | KnownRoot) -> TrustedRoot:
-    """Return a TrustedRoot unchanged, or the TrustedRoot for a name such as INTEL."""
     if isinstance(root, KnownRoot):
         return intel_root()
     if not isinstance(root, TrustedRoot):

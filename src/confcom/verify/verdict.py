@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Self, TypeAlias, TypeVar
 
 from confcom.errors import ConfcomError, ExitCode, printable
 from confcom.sgx.report import ReportBody
@@ -89,30 +89,21 @@ class Check(NamedTuple):
 
     def to_json(self) -> dict[str, str]:
         """Return plain values for `json.dumps`."""
-        return {
-            "code": self.code,
-            "name": self.name,
-            "status": self.status.value,
-            "required": self.required,
-            "found": self.found,
-            "why": self.why,
-        }
+        names = ("code", "name", "status", "required", "found", "why")
+        return {name: str(getattr(self, name)) for name in names}
 
 
 def passed(required: str, found: str, why: str = "", *, code: str) -> Check:
-    """Return a check that passed."""
     if not (required + found + why).isprintable():
         required, found, why = printable(required), printable(found), printable(why)
     return Check(code, CheckStatus.PASSED, required, found, why)
 
 
 def failed(required: str, found: str, why: str, consequence: VerdictKind, *, code: str) -> Check:
-    """Return a check that failed, with its consequence for the verdict."""
     return Check(code, CheckStatus.FAILED, printable(required), printable(found), printable(why), consequence)
 
 
 def judged(required: str, found: str, why: str, consequence: VerdictKind, *, holds: bool, code: str) -> Check:
-    """Return a check that passed if `holds`, else a check that failed because of `why`."""
     return passed(required, found, code=code) if holds else failed(required, found, why, consequence, code=code)
 
 
@@ -128,7 +119,14 @@ def failed_by(required: str, error: ConfcomError, *, code: str) -> Check:
 
 
 @dataclass(frozen=True, slots=True)
-class SgxClaims:
+class _Claims:
+    def to_json(self) -> dict[str, object]:
+        """Return plain values for `json.dumps`, with bytes in hexadecimal."""
+        return {name: value.hex() if isinstance(value, bytes) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class SgxClaims(_Claims):
     """A quote's claims about its enclave; they are trustworthy only if the verdict's kind says the quote is authentic.
 
     The fields are those of a report (Intel SDM vol. 3D, "REPORT"). The last four fields are zero in enclaves
@@ -158,19 +156,14 @@ class SgxClaims:
 
     @classmethod
     def of(cls, body: ReportBody) -> Self:
-        """Read the claims from a quote's report body."""
         return cls(*_CLAIMS(body))
-
-    def to_json(self) -> dict[str, object]:
-        """Return plain values for `json.dumps`, with bytes in hexadecimal."""
-        return _plain(self)
 
 
 _CLAIMS = attrgetter(*(field.name for field in fields(SgxClaims)))
 
 
 @dataclass(frozen=True, slots=True)
-class TdxClaims:
+class TdxClaims(_Claims):
     """A quote's claims about its TD; they are trustworthy only if the verdict's kind says the quote is authentic.
 
     The fields are those of a TD report. Attributes and XFAM are numbers of 8 bytes, the most significant byte first, as
@@ -236,16 +229,11 @@ class TdxClaims:
 
     @classmethod
     def of(cls, body: TdReport10) -> Self:
-        """Read the claims from a quote's TD report."""
         getter, numbers = _TDX_FIELDS[type(body)]
         values: list[Any] = [*getter(body)]
         for index in numbers:
             values[index] = values[index].to_bytes(8, "big")
         return cls(*values)
-
-    def to_json(self) -> dict[str, object]:
-        """Return plain values for `json.dumps`, with bytes in hexadecimal."""
-        return _plain(self)
 
 
 def _reader(body: type[TdReport10]) -> tuple[attrgetter[tuple[object, ...]], tuple[int, ...]]:
@@ -259,25 +247,7 @@ def _reader(body: type[TdReport10]) -> tuple[attrgetter[tuple[object, ...]], tup
 _TDX_FIELDS: Final = {body: _reader(body) for body in (TdReport10, TdReport15, TdReport15Ex)}
 RTMRS: Final = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
-
-def _plain(claims: SgxClaims | TdxClaims) -> dict[str, object]:
-    return {name: value.hex() if isinstance(value, bytes) else value for name, value in asdict(claims).items()}
-
-
-class TeeClaims(Protocol):
-    """The members of the claims of every TEE; the claims of SGX are `SgxClaims`, those of TDX `TdxClaims`."""
-
-    @property
-    def report_data(self) -> bytes:
-        """The 64 bytes of report data."""
-
-    @property
-    def debug(self) -> bool:
-        """Whether the host can look into the enclave or TD."""
-
-    def to_json(self) -> dict[str, object]:
-        """Return plain values for `json.dumps`."""
-
+TeeClaims: TypeAlias = SgxClaims | TdxClaims
 
 if TYPE_CHECKING:
     import typing_extensions
@@ -324,7 +294,11 @@ class Verdict(Generic[ClaimsT_co]):
 
     def __bool__(self) -> NoReturn:
         """Raise an error, because `if verdict:` looks like a test whether the quote is good."""
-        raise AmbiguousVerdictError
+        raise AmbiguousVerdictError(
+            "a verdict is neither true nor false",
+            why="it has four kinds, and `if verdict:` would be read as whether the quote is good",
+            remedy="ask `verdict.ok`, or call `verdict.require_ok()`",
+        )
 
     def __str__(self) -> str:
         """Return one short line: the kind of verdict, and the platform or the checks that failed."""
@@ -376,13 +350,6 @@ class AmbiguousVerdictError(ConfcomError, TypeError):
 
     error_code = "ambiguous-verdict"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "a verdict is neither true nor false",
-            why="it has four kinds, and `if verdict:` would be read as whether the quote is good",
-            remedy="ask `verdict.ok`, or call `verdict.require_ok()`",
-        )
-
 
 class NotVerifiedError(ConfcomError):
     """A quote must not be relied on.
@@ -410,5 +377,4 @@ def kind_of(checks: Iterable[Check]) -> VerdictKind:
 
 
 def unusable(required: str, error: ConfcomError, *, code: str) -> Verdict[Any]:
-    """Return the verdict for input that could not be read, with one failed check."""
     return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, (failed_by(required, error, code=code),))

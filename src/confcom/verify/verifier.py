@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.pck.extension import PckExtension
@@ -21,7 +21,7 @@ from confcom.verify.argument_types import require_instant
 from confcom.verify.checks import authenticity, authorisation, dcap_qvl_appraisal
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
 from confcom.verify.checks.collateral import currency_check, nearest_valid
-from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection
+from confcom.verify.checks.dcap_qvl_appraisal import Appraisal
 from confcom.verify.checks.marks import present_marks, quote_marks_check
 from confcom.verify.checks.tcb_level import PlatformTcb, TdxModuleReport
 from confcom.verify.checks.trust_domain import Flaw, flaws_of, soundness_checks, td_checks
@@ -48,9 +48,8 @@ from confcom.verify.verdict import (
 )
 
 _FORMAT = "a quote of SGX (version 3) or TDX (version 4 or 5) with the PCK certificate chain in it"
-_UNDECIDABLE = frozenset({VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE})
+UNDECIDABLE: Final = frozenset({VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE})
 _APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TCB info and QE identity"
-
 
 QuoteInput = bytes | bytearray | memoryview | str | os.PathLike[str]
 """A quote: bytes, hexadecimal or base64 text (either alphabet), or the path of a file with any of these forms."""
@@ -117,7 +116,7 @@ def refusal_without_collateral(quote: bytes, policy: Policy, root: TrustedRoot, 
     Collateral is fetched only after None, so that nobody causes a fetch by a forged quote.
     """
     verdict = verify_quote(quote, root, None, policy, now)
-    undecidable = {check.code for check in verdict.failures if check.consequence in _UNDECIDABLE}
+    undecidable = {check.code for check in verdict.failures if check.consequence in UNDECIDABLE}
     return None if undecidable == {"collateral"} else verdict
 
 
@@ -217,13 +216,13 @@ def verify_quote(
         tcb_checks, tcb = (certification.judge_known if remember else certification.judge)(module)
         checks += [*usable.checks, *certification.collateral_checks, *tcb_checks]
         # Some forged input makes dcap-qvl abort the process, so a quote that failed our own checks is not passed to it.
-        if kind_of(checks) in _UNDECIDABLE or tcb is None:
+        if kind_of(checks) in UNDECIDABLE or tcb is None:
             checks.append(not_checked(_APPRAISAL, "an own check of confcom failed", code="appraisal"))
         else:
             result = usable.appraiser.appraise(quote, at)
             checks.append(_appraisal_check(result, tcb, flaws))
     names = tuple(sorted(marks))
-    if (kind := kind_of(checks)) in _UNDECIDABLE:
+    if (kind := kind_of(checks)) in UNDECIDABLE:
         why = "the content of a quote means nothing before its authenticity is proven"
         failures = {check.code for check in checks if check.status is CheckStatus.FAILED}
         status = TcbStatus.REVOKED if failures == {"tcb-revoked"} else None
@@ -276,13 +275,13 @@ def _judged_at(
     return nearest_valid(now, periods, leeway)
 
 
-def _appraisal_check(result: Appraisal | Rejection, tcb: PlatformTcb, flaws: frozenset[Flaw]) -> Check:
+def _appraisal_check(result: Appraisal | str, tcb: PlatformTcb, flaws: frozenset[Flaw]) -> Check:
     why = "dcap-qvl and confcom judge the same bytes differently; report this quote and its collateral to confcom"
-    if isinstance(result, Rejection):
-        if any(result.text == flaw.value for flaw in flaws):
+    if isinstance(result, str):
+        if result in {flaw.value for flaw in flaws}:
             return not_checked(_APPRAISAL, authorisation.DEBUG_CAVEAT, code="appraisal")
         return failed(
-            _APPRAISAL, f"dcap-qvl refuses: {result.text}", why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ"
+            _APPRAISAL, f"dcap-qvl refuses: {result}", why, VerdictKind.NOT_AUTHENTIC, code="verifiers-differ"
         )
     if (result.status, result.advisory_ids) == (tcb.status, tcb.advisory_ids):
         return passed(_APPRAISAL, "accepted", code="appraisal")

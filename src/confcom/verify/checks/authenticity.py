@@ -41,7 +41,6 @@ from confcom.verify.verdict import Check, VerdictKind, failed, judged, passed, u
 MAX_QUOTE_SIZE = 64 * 1024
 """Largest quote in bytes. Real quotes have under 5 KiB, or under 14 KiB with Intel's longest certification data."""
 
-
 QE_AUTH_DATA_SIZE = 32
 """Bytes that Intel's quoting enclave writes (REF_AUTH_DATA_SIZE of its source); dcap-qvl accepts no other size."""
 
@@ -91,7 +90,6 @@ def root_validity_check(root: TrustedRoot, now: datetime) -> Check:
 
 
 def signatures_check(signed: bytes, signature: bytes, certification: KeyCertification, now: datetime) -> Check:
-    """Check the signatures from the enclave's report up to the root with our own code; no collateral is needed."""
     required = "report signed by the attestation key, which the QE's report names, which the PCK's chain certifies"
     begin, end = certification.period
     broken = certification.problem or (None if begin <= now <= end else certification.chain.outdated(now))

@@ -18,7 +18,6 @@ from confcom.verify.verdict import Check, SgxClaims, TeeClaims, VerdictKind, jud
 
 
 def enclave_checks(claims: SgxClaims, policy: SgxPolicy) -> Iterator[Check]:
-    """Check that the policy accepts the enclave; fail if the policy names no enclave."""
     if not policy.names_identity:
         yield refused(
             "an expected mr_enclave, mr_signer or identities",
@@ -48,7 +47,6 @@ def enclave_checks(claims: SgxClaims, policy: SgxPolicy) -> Iterator[Check]:
 
 
 def report_data_checks(claims: TeeClaims, policy: Policy) -> Iterator[Check]:
-    """Check that the quote has the expected report data; without a challenge, an old quote could be replayed."""
     if policy.report_data is None:
         yield refused(
             "the 64 bytes that the enclave or TD was asked to put into its report",
@@ -76,7 +74,6 @@ def platform_check(platform: Platform, policy: Policy) -> Check:
 
 
 def platform_id_check(extension: PckExtension, policy: Policy) -> Iterator[Check]:
-    """Check that the quote was made on one of the policy's machines, if the policy names machines."""
     if policy.platforms is None:
         return
     ids = [extension.ppid, *([extension.platform_instance_id] if extension.platform_instance_id else [])]
@@ -147,7 +144,6 @@ def _advisories(policy: Policy) -> str:
 
 
 def advisories_check(advisory_ids: tuple[str, ...], policy: Policy) -> Check:
-    """Check that the policy rejects none of the platform's advisories, and accepts each if it lists accepted ones."""
     found, refused = set(advisory_ids), policy.rejected_advisories.intersection(advisory_ids)
     if policy.accepted_advisories is not None:
         # Whether to accept a simulated platform is the question of `allow_simulated`, see platform_check.
@@ -173,8 +169,6 @@ def debug_check(claims: TeeClaims, platform: Platform, policy: Policy) -> Check:
 
 
 DEBUG_CAVEAT = "dcap-qvl refuses what this quote reports, so that confcom's own checks alone vouch for this quote"
-
-
 _POLICY_OF: Final = {
     TeeType.SGX: "an SgxPolicy: --mrenclave or --mrsigner, or a policy file without `tee`",
     TeeType.TDX: 'a TdxPolicy: --mr-td, or a policy file with tee = "tdx"',

@@ -26,7 +26,6 @@ TCB_SIGNER_NAME = "SGX TCB Signing"
 
 
 def currency_check(collateral: CollateralDocuments | MalformedError | None, now: datetime) -> Check:
-    """Check that collateral is given and readable, and that at `now` each part is issued and not expired."""
     required = f"TCB info, QE identity and revocation lists that are current at {utc_text(now)}"
     if collateral is None:
         why = "without it, a verifier cannot tell whether the platform is revoked or out of date"
@@ -57,7 +56,6 @@ def nearest_valid(now: datetime, periods: Iterable[tuple[datetime, datetime]], l
 def platform_match_check(
     collateral: CollateralDocuments, tee: TeeType, chain: PckChain, extension: PckExtension | MalformedError
 ) -> Check:
-    """Check that the collateral is for the quote's TEE, and for the platform whose PCK certificate leads the chain."""
     tcb_info, crl = collateral.tcb_info, collateral.pck_crl
     if isinstance(extension, MalformedError):
         return failed_by("a PCK certificate that names its platform", extension, code="collateral-platform")
@@ -84,7 +82,6 @@ def evaluation_check(collateral: CollateralDocuments) -> Check:
 
 
 def signers_check(collateral: CollateralDocuments, trusted_root: x509.Certificate) -> Check:
-    """Check that both issuer chains consist of the root's TCB signing certificate and the trusted root itself."""
     required = f"TCB info and QE identity signed by {TCB_SIGNER_NAME}, which the trusted root issued"
     for issuers in (collateral.tcb_info_issuers, collateral.qe_identity_issuers):
         if (
@@ -99,7 +96,6 @@ def signers_check(collateral: CollateralDocuments, trusted_root: x509.Certificat
 
 
 def signatures_check(collateral: CollateralDocuments) -> Check:
-    """Check the signatures of TCB info and QE identity by the first certificates of their issuer chains."""
     required = "TCB info and QE identity as their signers signed them"
     signed = (
         ("the TCB info", collateral.tcb_info.signed, collateral.tcb_info_issuers[0]),

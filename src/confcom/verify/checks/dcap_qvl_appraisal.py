@@ -20,19 +20,9 @@ class Appraisal:
     advisory_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    text: str
-    """dcap-qvl's error text, and below it the cause, if dcap-qvl gives one."""
-
-
 @functools.cache
 def load_dcap_qvl() -> ModuleType:
-    """Import dcap-qvl at the first appraisal, because the quote helper's image does not have it.
-
-    Raises:
-        UnavailableError: dcap-qvl is not installed.
-    """
+    """Import dcap-qvl at the first appraisal, because the quote helper's image does not have it."""
     try:
         return importlib.import_module("dcap_qvl")
     except ModuleNotFoundError as missing:
@@ -45,22 +35,20 @@ def load_dcap_qvl() -> ModuleType:
 
 
 class Appraiser:
-    """Verifies quotes with dcap-qvl, one set of collateral and one root."""
-
     def __init__(self, root_der: bytes, collateral: CollateralBundle, documents: CollateralDocuments) -> None:
         self._root_der = root_der
         self._collateral = collateral
         self._signed = documents.tcb_info.signed, documents.qe_identity.signed
 
-    def appraise(self, quote: bytes, now: datetime) -> Appraisal | Rejection:
-        """Verify a quote at `now`, a time that `require_instant` returned."""
+    def appraise(self, quote: bytes, now: datetime) -> Appraisal | str:
+        """Verify a quote at `now`, which is in UTC; a text is dcap-qvl's error, with its cause."""
         dcap_qvl, collateral = load_dcap_qvl(), self._prepared
         try:
             # This function applies no policy of dcap-qvl, and its errors give the cause below the outermost context.
             report = dcap_qvl.verify_with_root_ca(quote, collateral, self._root_der, int(now.timestamp()))
             return Appraisal(TcbStatus(report.status), tuple(report.advisory_ids))
         except ValueError as error:
-            return Rejection(str(error).removeprefix("Verification failed: "))
+            return str(error).removeprefix("Verification failed: ")
 
     @functools.cached_property
     def _prepared(self) -> object:

@@ -102,7 +102,6 @@ def _platform_marks(extension: PckExtension | MalformedError | None) -> Iterable
 def quote_marks_check(
     quote: QuoteFrame, certifying: CertifyingMarks, present: frozenset[Mark], platform: Platform
 ) -> Check:
-    """Check that a quote's marks of simulation agree with the root."""
     found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:
         required = "the marks that a simulated platform always sets"
@@ -116,10 +115,7 @@ def quote_marks_check(
 
 
 def collateral_marks_check(collateral: CollateralDocuments, platform: Platform) -> Check:
-    """Check that collateral has all marks of simulation if the root is simulated, and otherwise has none.
-
-    Under a simulated root, each document and each UpToDate level must be marked.
-    """
+    """Under a simulated root, each document and each UpToDate level must be marked; under other roots, none."""
     present = present_collateral_marks(collateral)
     found = "; ".join(sorted(present)) or "none"
     if platform is Platform.SIMULATED:

@@ -19,7 +19,6 @@ CRL_ISSUER_CHAIN_LENGTH = 2
 
 
 def crl_check(collateral: CollateralDocuments, trusted_root: x509.Certificate) -> Check:
-    """Check that the trusted root issued its own list and the CA that issued the PCK revocation list."""
     required = "revocation lists that the trusted root and its PCK CA signed"
     issuers, broken = collateral.pck_crl_issuers, ""
     if not is_crl_of(collateral.root_ca_crl, trusted_root):
@@ -33,7 +32,6 @@ def crl_check(collateral: CollateralDocuments, trusted_root: x509.Certificate) -
 
 
 def signers_revocation_check(collateral: CollateralDocuments) -> Check:
-    """Check that the root's list revokes no certificate in the issuer chains of TCB info, QE identity and PCK CRL."""
     chains = (collateral.tcb_info_issuers, collateral.qe_identity_issuers, collateral.pck_crl_issuers)
     revoked = _revoked(collateral.root_ca_crl, (certificate for chain in chains for certificate in chain))
     why = "the root revoked a signer of this collateral; fetch collateral of its successor"
@@ -50,7 +48,6 @@ def pck_revocation_check(chain: PckChain, collateral: CollateralDocuments) -> Ch
 
 
 def is_crl_of(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
-    """Return whether a list has this issuer's name and signature."""
     try:
         signed = crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type] # `load_certificate`: P-256 only
         return signed and crl.issuer.public_bytes() == issuer.subject.public_bytes()

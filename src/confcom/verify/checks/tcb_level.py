@@ -16,8 +16,6 @@ from confcom.verify.verdict import Check, VerdictKind, failed, judged
 
 
 class TdxModuleReport(NamedTuple):
-    """What a TD report says about the TDX module."""
-
     svns: tuple[bytes, ...]
     """TEE_TCB_SVN, of the module that launched the TD; then in TDX 1.5 TEE_TCB_SVN2, of the module that runs now."""
     mr_signer: bytes
@@ -34,8 +32,6 @@ class TdxModuleReport(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PlatformTcb:
-    """The TCB levels of a platform and its quoting enclave, and the status and advisories of their quotes."""
-
     levels: tuple[TcbLevel, ...]
     """The platform's level; in TDX, those with the module that launched the TD, and with the one that runs if known."""
     quoting_enclave: TcbLevel
@@ -123,7 +119,6 @@ def _reached(levels: tuple[TcbLevel, ...], svns: tuple[int, ...]) -> TcbLevel | 
 
 
 def qe_identity_check(qe: ReportBody, identity: QeIdentity) -> Check:
-    """Check that the quoting enclave is one that the QE identity describes, and not a debug enclave."""
     attributes = qe.flags.to_bytes(8, "little") + qe.xfrm.to_bytes(8, "little")
     misc_select = qe.misc_select.to_bytes(4, "little")
     differs = {
@@ -140,7 +135,6 @@ def qe_identity_check(qe: ReportBody, identity: QeIdentity) -> Check:
 
 
 def tdx_module_check(module: TdxModuleReport, tcb_info: TcbInfo) -> Check:
-    """Check that the TCB info lists the TDX module's version, with the module's signer and attributes."""
     required = "a TDX module that the TCB info describes"
     why = "another program than the vendor's TDX module could have made the TD report"
     for version in (svns[1] for svns in module.svns):
@@ -165,7 +159,6 @@ def _differ(found: bytes, expected: bytes, mask: bytes) -> bool:
 
 
 def tcb_level_check(tcb: PlatformTcb | None) -> Check:
-    """Check that platform, TDX module and quoting enclave reach levels of the collateral, of which none is revoked."""
     required = "a TCB level of the collateral that is not revoked"
     if tcb is None:
         why = "platform, TDX module or quoting enclave is below every level that the collateral lists"

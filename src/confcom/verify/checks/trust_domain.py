@@ -78,7 +78,6 @@ def soundness_checks(claims: TdxClaims, flaws: frozenset[Flaw]) -> Iterator[Chec
 
 
 def td_checks(claims: TdxClaims, policy: TdxPolicy) -> Iterator[Check]:
-    """Check that the policy accepts the TD; fail if the policy names no TD."""
     if not policy.names_identity:
         yield refused(
             "an expected mr_td or images",

@@ -115,7 +115,6 @@ def _quote_verdict(
 
 
 def require_arguments(policy: Policy[Any], nonce: object) -> None:
-    """Raise SettingsError if the policy has report data or an argument has the wrong type."""
     require_policy(policy)
     if policy.report_data is not None:
         raise WrongValueError(

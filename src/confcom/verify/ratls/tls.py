@@ -41,7 +41,7 @@ class AttestedSocket(ssl.SSLSocket):
         """The verdict on the peer. Raises WrongValueError if no handshake was done."""
         return _required(self._verdict)
 
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, D102 # as in ssl
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001 # as in ssl
         super().do_handshake(block)
         try:
             self._verdict = _decide(self)
@@ -49,15 +49,15 @@ class AttestedSocket(ssl.SSLSocket):
             self.close()
             raise
 
-    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401, D102 # sendall and sendfile call send
+    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401 # sendall and sendfile call send
         _required(self._verdict)
         return super().send(data, flags)
 
-    def write(self, data: Any) -> int:  # noqa: ANN401, D102 # as in ssl
+    def write(self, data: Any) -> int:  # noqa: ANN401 # as in ssl
         _required(self._verdict)
         return super().write(data)
 
-    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401, D102 # recv calls read
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401 # recv calls read
         _required(self._verdict)
         return super().read(len, buffer)
 
