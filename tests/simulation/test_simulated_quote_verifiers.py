@@ -4,7 +4,7 @@ import pytest
 
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL
-from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Rejection
+from confcom.verify.checks.dcap_qvl_appraisal import Appraisal
 from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.trust import intel_root
 from testkit.verify.intels_library import intels_status
@@ -15,7 +15,7 @@ def test_dcap_qvl_accepts_under_the_simulated_root_alone(any_platform, now, make
     quote, collateral = make_quote(any_platform), any_platform.collateral(now)
     appraisal = appraise(quote, any_platform.pki.root.der, collateral, now)
     assert appraisal == Appraisal(TcbStatus.UP_TO_DATE, ("SIMULATED-NOT-GENUINE-INTEL",))
-    assert isinstance(appraise(quote, intel_root().der, collateral, now), Rejection)
+    assert isinstance(appraise(quote, intel_root().der, collateral, now), str)
 
 
 @pytest.mark.parametrize("age", [timedelta(hours=-23), timedelta(0), timedelta(days=13), RENEWAL_INTERVAL * 40])

@@ -6,7 +6,7 @@ import pytest
 from confcom.errors import MalformedError
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.sgx.tee_type import TeeType
-from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser, Rejection
+from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser
 from confcom.verify.checks.trust_domain import Flaw
 from confcom.verify.verdict import VerdictKind
 from testkit.verify import tampering
@@ -69,9 +69,9 @@ DIFFERENCES = {
     "status": lambda appraisal: replace(appraisal, status=TcbStatus.OUT_OF_DATE),
     "relaunch": lambda appraisal: replace(appraisal, status=TcbStatus.TD_RELAUNCH_ADVISED),
     "advisories": lambda appraisal: replace(appraisal, advisory_ids=()),
-    "rejection": lambda _: Rejection("Failed to verify certificate chain: CertRevoked"),
-    "debug": lambda _: Rejection(Flaw.DEBUG.value),
-    "an unknown rejection": lambda _: Rejection("something new"),
+    "rejection": lambda _: "Failed to verify certificate chain: CertRevoked",
+    "debug": lambda _: Flaw.DEBUG.value,
+    "an unknown rejection": lambda _: "something new",
 }
 
 

@@ -168,7 +168,7 @@ def test_every_attribute_bit(lab, kind, bit, word):
         return
     text, codes = WORDS[word]
     codes = [*(["debug"] if bit < 8 and word == "reserved" else []), *codes]
-    assert theirs.text == text
+    assert theirs == text
     assert (verdict.kind, failed_codes(verdict)) == (REFUSED, codes)
     assert check_of(verdict, "appraisal").status is CheckStatus.NOT_CHECKED
     assert verdict.claims.td_attributes == (SEPT_VE_DISABLE ^ 1 << bit).to_bytes(8, "big")
@@ -189,7 +189,7 @@ def test_no_service_td_is_accepted(lab, body, theirs):
     evidence = td_evidence(lab, body)
     verdict, found = evidence.verdict(POLICY), evidence.appraisal()
     assert (verdict.kind, failed_codes(verdict)) == (REFUSED, ["service-td"])
-    assert getattr(found, "text", "") == theirs
+    assert (found if isinstance(found, str) else "") == theirs
 
 
 def test_several_flaws_are_all_told(lab):
@@ -297,7 +297,7 @@ def test_every_status(lab, case):
     verdict, theirs = evidence.verdict(POLICY), evidence.appraisal()
     if status is None:
         assert (verdict.kind, failed_codes(verdict), verdict.tcb_status) == (FALSE, ["tcb-revoked"], "Revoked")
-        assert "Revoked" in theirs.text
+        assert "Revoked" in theirs
         return
     assert theirs.status == verdict.tcb_status == status
     assert failed_codes(verdict) == ([] if status == "UpToDate" else ["tcb-status"])
