@@ -22,6 +22,7 @@ MAX_CONTAINERS = 16
 _CONTAINER_BYTES = 1 + 3
 """Bytes of a ContainerAllocateRequest's tag (1) and length (3, which is enough for MAX_DEVICES IDs)."""
 
+_DIGITS = frozenset(ALPHABET)
 _NO_DIGIT = 255
 _VALUES = bytes(ALPHABET.index(one) if one in ALPHABET else _NO_DIGIT for one in map(chr, range(256)))
 """A table for bytes.translate, which turns the characters of an ID into the values of its digits."""
@@ -38,7 +39,7 @@ def least_count(identifiers: Iterable[str], *, most: int) -> int:
     Another plugin's IDs may be decimal numbers, which may look like our IDs: `100` would be our ID of device
     220,468. An ID is ours only if the index of its device is below `most`.
     """
-    ours = (one for one in identifiers if len(one) == ID_LENGTH and set(one) <= set(ALPHABET))
+    ours = (one for one in identifiers if len(one) == ID_LENGTH and _DIGITS.issuperset(one))
     indexes = (int.from_bytes(base64.urlsafe_b64decode(f"{one}A"), "big") >> 6 for one in ours)
     return max((index + 1 for index in indexes if index < most), default=0)
 
