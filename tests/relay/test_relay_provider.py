@@ -18,6 +18,7 @@ from confcom.errors import ConfcomError, SettingsError
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
 from confcom.quote_provider.expected_root import INTEL_ROOT, read_expected_root
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.quote_provider.state_directory import open_platform
 from confcom.relay.instance import AesmdRuns
 from confcom.relay.provider import AesmdQuoteProvider
 from confcom.sgx.certification import CertificationData
@@ -164,7 +165,7 @@ def test_a_restarted_one_is_initialised_without_the_client(made, relay, aesmd, p
 def test_after_a_change_of_the_enclave_clients_report_anew(relay, aesmd):
     report = report_for(relay)
     other = replace(DEFAULT_QE_IDENTITY, mr_enclave=b"\x17" * 32)
-    aesmd.provider = SimulatedQuoteProvider(aesmd.provider._platform, other)
+    aesmd.provider = SimulatedQuoteProvider(open_platform(aesmd.path.parents[1] / "platform"), other)
     aesmd.restart()
     refused(relay, "aesm-att-key-not-initialized", report)
     assert relay.quote(report_for(relay), None).quote

@@ -46,7 +46,6 @@ _RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyTyp
 
 
 def encode_request(request: QuotingRequest) -> bytes:
-    """Encode a request's body, as Intel's client does."""
     wire = messages_pb2.Request()
     sub = _sub_message(wire, request.kind)
     sub.SetInParent()  # without this call, protobuf omits a sub-message that has no fields set
@@ -83,7 +82,6 @@ def decode_request(body: bytes) -> Request:
 
 
 def encode_response(response: Response) -> bytes:
-    """Encode a response's body, as Intel's server does."""
     wire = messages_pb2.Response()
     sub = _sub_message(wire, response.kind)
     if isinstance(response, LegacyResponse):

@@ -133,10 +133,6 @@ def listen(address: ProbeAddress) -> socket.socket:
     """Listen at a host's first address, at all addresses of this machine if the host is empty, or at a path.
 
     A socket at the path is replaced, since an earlier instance may have left it.
-
-    Raises:
-        SettingsError: the host is no address of this machine.
-        UnavailableError: the address is in use or not permitted.
     """
     try:
         listener = _bind_path(address.path) if address.path else _bind_port(address)
@@ -212,8 +208,7 @@ def standard_routes(
 def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> Iterator[ProbeAddress | None]:
     """Answer probes in the running event loop while the `with` block runs, unless the address is None.
 
-    Yields: The address; port 0 is replaced by the port that the kernel chose. The errors are the same as
-        those of `listen`.
+    Yields: The address; port 0 is replaced by the port that the kernel chose.
     """
     if address is None:
         yield None

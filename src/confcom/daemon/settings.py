@@ -166,11 +166,7 @@ class SettingsParser(Generic[S]):
             self._parser.add_argument(flag.name, dest=flag.field, default=None, help=told, **value)
 
     def parse(self, arguments: Sequence[str]) -> S:
-        """Parse the settings: flags override variables, variables override defaults; an empty variable is ignored.
-
-        Raises:
-            SettingsError: a flag is unknown, or a converter refuses the value of a flag or a variable.
-        """
+        """Parse the settings: flags override variables, variables override defaults; an empty variable is ignored."""
         values = vars(self._parser.parse_args(arguments))
         for flag in self.flags:
             if values[flag.field] is None:

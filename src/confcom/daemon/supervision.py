@@ -34,13 +34,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
     and the kernel send one SIGHUP each. If SIGHUP is ignored from the start (nohup), it stays ignored.
 
     `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS to end; then
-    they are cancelled, and their names are logged.
-
-    Returns:
-        OK after an orderly stop, FAILED when the stop had to be forced.
-
-    Raises:
-        ConfcomError: `main` failed with this error; of several errors, the first ConfcomError is raised.
+    they are cancelled, and their names are logged. If the stop had to be forced, FAILED is returned.
     """
     factory = importlib.import_module("uvloop").new_event_loop if use_uvloop else None
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -48,11 +42,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
 
 
 async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
-    """Run services concurrently until `stop` is set; if a service fails or returns early, all end.
-
-    Raises:
-        ConfcomError: a service failed with this error, or returned before `stop` was set.
-    """
+    """Run services concurrently until `stop` is set; if a service fails or returns early, all end, and it raises."""
 
     async def serve(service: Coroutine[Any, Any, None]) -> None:
         await service

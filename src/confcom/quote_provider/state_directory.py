@@ -56,12 +56,6 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
 
 
 def open_platform(state_dir: Path, node: str = "") -> SimulatedPlatform:
-    """Load the platform of a node from a state directory.
-
-    Raises:
-        UnavailableError: the directory has no platform, or cannot be read.
-        RootSeedError: the stored root is damaged.
-    """
     platform = _read(state_dir, node)
     if platform is None:
         raise UnavailableError(
@@ -83,11 +77,7 @@ def open_or_create_platform(
     """Load the platform from a state directory, or create one if there is none.
 
     If several processes start at once, one process creates the platform, and all return it. A missing
-    directory is created with mode 0700.
-
-    Raises:
-        UnavailableError: the platform can neither be read nor created.
-        RootSeedError: the stored root is damaged; it is left unchanged.
+    directory is created with mode 0700. A damaged root is left unchanged (RootSeedError).
     """
     existing = _read(state_dir, node)
     if existing is not None:

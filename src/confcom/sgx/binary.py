@@ -12,7 +12,6 @@ SEQUENCE = 0x30
 
 
 def require_length(data: bytes, size: int, structure: str) -> None:
-    """Reject data that is not exactly `size` bytes; the error calls the data `structure`."""
     if len(data) != size:
         raise MalformedError(
             f"{structure} must be {size} bytes, not {len(data)}",
@@ -69,23 +68,19 @@ class Layout:
 class ByteReader:
     """Reads a structure whose parts declare their sizes, and never reads past the structure's end."""
 
-    __slots__ = ("_data", "_offset", "_structure")
+    __slots__ = ("_data", "_structure", "offset")
 
     def __init__(self, data: bytes, structure: str) -> None:
         self._data = data
-        self._offset = 0
         self._structure = structure
-
-    @property
-    def offset(self) -> int:
-        return self._offset
+        self.offset = 0
 
     @property
     def remaining(self) -> int:
-        return len(self._data) - self._offset
+        return len(self._data) - self.offset
 
     def take(self, size: int, field: str) -> bytes:
-        start, end = self._offset, self._offset + size
+        start, end = self.offset, self.offset + size
         if end > len(self._data):
             raise MalformedError(
                 f"{self._structure} ends inside {field}",
@@ -93,15 +88,12 @@ class ByteReader:
                 why=f"{field} begins at byte {start} and takes {size} bytes, and {self.remaining} are left",
                 remedy="pass all of it; it may have been cut on its way here",
             )
-        self._offset = end
+        self.offset = end
         return self._data[start:end]
 
     def integer(self, size: int, field: str) -> int:
         """Read the next little-endian unsigned integer of `size` bytes."""
         return int.from_bytes(self.take(size, field), "little")
-
-    def rest(self) -> bytes:
-        return self.take(self.remaining, "the rest")
 
     def finish(self) -> None:
         if self.remaining:

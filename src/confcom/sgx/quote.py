@@ -115,10 +115,7 @@ class EcdsaSignatureData:
 
     @classmethod
     def parse(cls, data: bytes, version: int = SGX_QUOTE_VERSION) -> Self:
-        """Parse the signature data of a quote of this version.
-
-        Since version 4, the QE's report and what follows it stand inside certification data of type 6.
-        """
+        """Parse signature data; since version 4, all after the key stands inside certification data of type 6."""
         reader = ByteReader(data, "the quote's signature data")
         isv_signature = reader.take(SIGNATURE_SIZE, "the signature of header and body")
         attestation_key = reader.take(PUBLIC_KEY_SIZE, "the attestation key")
@@ -182,10 +179,7 @@ def _qe_report_certification(reader: ByteReader) -> ByteReader:
 
 
 def read_body(reader: ByteReader, header: QuoteHeader) -> QuoteBody:
-    """Read the body that follows the header of a quote of version 3, 4 or 5.
-
-    In version 5, the body's type and size precede the body.
-    """
+    """Read the body that follows the header; in version 5, the body's type and size precede the body."""
     if header.version != TYPED_BODY_VERSION:
         codec, size = _BODIES[_body_types(header)[0]]
         return codec.parse(reader.take(size, "the report body"))
@@ -264,7 +258,8 @@ class QuoteFrame:
         signature_size = reader.integer(4, "the signature data's size")
         if signature_size == 0 and header.version == SGX_QUOTE_VERSION:
             raise _sdk_stub("its signature data is declared empty, as Intel's libsgx_quote_ex_sim leaves it")
-        return cls(header, body, signed_part, reader.take(signature_size, "the signature data"), reader.rest())
+        signature_data = reader.take(signature_size, "the signature data")
+        return cls(header, body, signed_part, signature_data, data[reader.offset :])
 
     @property
     def size(self) -> int:
@@ -293,11 +288,7 @@ class Quote:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse a quote of SGX or TDX, version 3, 4 or 5, with an ECDSA P-256 signature.
-
-        Every size that the quote declares is checked against the data. Bytes after the quote are accepted and
-        kept in `trailing`.
-        """
+        """Parse a quote with an ECDSA P-256 signature; every size that it declares is checked against the data."""
         frame = QuoteFrame.parse(data)
         signature = EcdsaSignatureData.parse(frame.signature_data, frame.header.version)
         return cls(frame.header, frame.body, signature, frame.trailing)
@@ -317,12 +308,7 @@ class Quote:
 
 
 def require_sgx(quote: Quote | QuoteFrame) -> ReportBody:
-    """Return the enclave's report body of an SGX quote of version 3.
-
-    Raises:
-        MalformedError: `tee` if the quote is one of TDX, `unsupported-quote-version` if it is an SGX quote of version 4
-            or 5.
-    """
+    """Return the report body of an SGX quote of version 3; refuse quotes of TDX, and of SGX with a later version."""
     if not isinstance(quote.body, ReportBody):
         raise MalformedError(
             "this is a quote of TDX",
