@@ -1,9 +1,11 @@
 """Helpers for the codecs of this package: they check lengths strictly; errors name structure and field."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Sequence
 from dataclasses import Field
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from confcom.errors import MalformedError
 
@@ -63,6 +65,22 @@ class Layout:
             raise MalformedError(
                 f"{self.structure} cannot be written", error_code="out-of-range", why=str(error)
             ) from error
+
+
+class Structure:
+    """Base class of dataclasses that are structures of a fixed size; `layout` is assigned after the dataclass."""
+
+    __slots__ = ()
+    layout: ClassVar[Layout]
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Parse exactly one structure. Raises MalformedError if the data has another length."""
+        return cls(*cls.layout.unpack(data))
+
+    def encode(self) -> bytes:
+        """Encode to the structure's size. Raises MalformedError if a field does not fit."""
+        return self.layout.pack(self)
 
 
 class ByteReader:

@@ -5,9 +5,8 @@ Layout: sgx_ql_att_key_id_t (158 bytes, packed) inside sgx_att_key_id_ext_t (256
 
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Self
 
-from confcom.sgx.binary import Layout
+from confcom.sgx.binary import Layout, Structure
 from confcom.sgx.report import INTEL_QE_MRSIGNER
 
 ATT_KEY_ID_SIZE = 256
@@ -30,7 +29,7 @@ ATT_KEY_TYPES = {algorithm.value: algorithm.name for algorithm in AttKeyAlgorith
 
 
 @dataclass(frozen=True, slots=True)
-class AttKeyId:
+class AttKeyId(Structure):
     """One attestation key id, 256 bytes on the wire."""
 
     id: int
@@ -46,15 +45,8 @@ class AttKeyId:
     att_key_type: int = 0
     reserved: bytes = bytes(80)
 
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        return cls(*_KEY_ID.unpack(data))
 
-    def encode(self) -> bytes:
-        return _KEY_ID.pack(self)
-
-
-_KEY_ID = Layout("an attestation key id", fields(AttKeyId), "H H H 48s I 16s 64s 16s I 16s H 80s")
+AttKeyId.layout = Layout("an attestation key id", fields(AttKeyId), "H H H 48s I 16s 64s 16s I 16s H 80s")
 
 ECDSA_P256_KEY_ID = AttKeyId(
     id=0,

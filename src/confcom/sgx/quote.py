@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Self
 
 from confcom.errors import MalformedError
-from confcom.sgx.binary import ByteReader, Layout, require_length, require_range
+from confcom.sgx.binary import ByteReader, Layout, Structure, require_length, require_range
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.key_id import ATT_KEY_TYPES, AttKeyAlgorithm
 from confcom.sgx.report import REPORT_BODY_SIZE, ReportBody
@@ -63,18 +63,17 @@ class BodyType(IntEnum):
 
 
 QuoteBody = ReportBody | TdReport10
-_BODIES: dict[BodyType, tuple[type[QuoteBody], int]] = {
-    BodyType.SGX_ENCLAVE_REPORT: (ReportBody, REPORT_BODY_SIZE),
-    BodyType.TD_REPORT_1_0: (TdReport10, 584),
-    BodyType.TD_REPORT_1_5: (TdReport15, 648),
-    BodyType.TD_REPORT_1_5_EX: (TdReport15Ex, 885),
+_BODIES: dict[BodyType, type[QuoteBody]] = {
+    BodyType.SGX_ENCLAVE_REPORT: ReportBody,
+    BodyType.TD_REPORT_1_0: TdReport10,
+    BodyType.TD_REPORT_1_5: TdReport15,
+    BodyType.TD_REPORT_1_5_EX: TdReport15Ex,
 }
-"""The codec and the size in bytes of each type of body."""
 _SGX_BODIES, _TD_BODIES = tuple(BodyType)[:1], tuple(BodyType)[1:]
 
 
 @dataclass(frozen=True, slots=True)
-class QuoteHeader:
+class QuoteHeader(Structure):
     """The first 48 bytes of a quote. The attestation key signs the header together with the body."""
 
     version: int = SGX_QUOTE_VERSION
@@ -87,16 +86,8 @@ class QuoteHeader:
     user_data: bytes = bytes(20)
     """Bytes that the quoting enclave chooses; Intel's QE writes its QE id (16 bytes) and four zeros."""
 
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Parse exactly one quote header, of any version."""
-        return cls(*_HEADER.unpack(data))
 
-    def encode(self) -> bytes:
-        return _HEADER.pack(self)
-
-
-_HEADER = Layout("a quote header", fields(QuoteHeader), "H H I H H 16s 20s")
+QuoteHeader.layout = Layout("a quote header", fields(QuoteHeader), "H H I H H 16s 20s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +172,12 @@ def _qe_report_certification(reader: ByteReader) -> ByteReader:
 def read_body(reader: ByteReader, header: QuoteHeader) -> QuoteBody:
     """Read the body that follows the header; in version 5, the body's type and size precede the body."""
     if header.version != TYPED_BODY_VERSION:
-        codec, size = _BODIES[_body_types(header)[0]]
-        return codec.parse(reader.take(size, "the report body"))
+        codec = _BODIES[_body_types(header)[0]]
+        return codec.parse(reader.take(codec.layout.size, "the report body"))
     number, declared = reader.integer(2, "the body type"), reader.integer(4, "the body size")
     _require_body_type(header, number)
-    codec, size = _BODIES[BodyType(number)]
-    if declared != size:
+    codec = _BODIES[BodyType(number)]
+    if declared != (size := codec.layout.size):
         raise MalformedError(
             f"a quote whose body has {declared} bytes instead of {size} cannot be read",
             error_code="wrong-size",
@@ -201,7 +192,7 @@ def tee_of(body: QuoteBody) -> TeeType:
 
 
 def body_type(body: QuoteBody) -> BodyType:
-    return next(kind for kind, (codec, _) in _BODIES.items() if codec is type(body))
+    return next(kind for kind, codec in _BODIES.items() if codec is type(body))
 
 
 def _body_types(header: QuoteHeader) -> tuple[BodyType, ...]:
