@@ -78,8 +78,8 @@ def platform(aesmd):
 
 
 @pytest.fixture
-def root(platform):
-    return platform.root
+def root(aesmd):
+    return read_expected_root(aesmd.path.parents[1] / "root.pem")
 
 
 def relay_to(path, root, **options):

@@ -36,10 +36,10 @@ _FIELDS: Final[Mapping[MessageKind, str]] = MappingProxyType({kind: kind.name.lo
 _REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
     {message.kind: message for message in get_args(QuotingRequest)}
 )
-_REQUIRED: Final[Mapping[MessageKind, tuple[str, ...]]] = MappingProxyType(
-    {kind: tuple(one.name for one in fields(message) if one.default is MISSING) for kind, message in _REQUESTS.items()}
+_REQUIRED: Final[Mapping[MessageKind, int]] = MappingProxyType(
+    {kind: sum(one.default is MISSING for one in fields(message)) for kind, message in _REQUESTS.items()}
 )
-"""The required fields of each request, which are the first fields and have no default."""
+"""Number of each request's required fields, which are the first fields and have no default."""
 _RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyType(
     {message.kind: message for message in get_args(QuotingResponse)}
 )
@@ -75,9 +75,8 @@ def decode_request(body: bytes) -> Request:
     if message is None:
         return LegacyRequest(kind)
     values = _read(message, sub)
-    required = _REQUIRED[kind]
-    if None in values[: len(required)]:
-        return IncompleteRequest(kind, tuple(name for name in required if not sub.HasField(name)))
+    if None in values[: _REQUIRED[kind]]:
+        return IncompleteRequest(kind)
     return message(*values)
 
 

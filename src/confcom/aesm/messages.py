@@ -112,7 +112,6 @@ class IncompleteRequest:
     """A request of a known kind without all required fields. The answer is an error response of this kind."""
 
     kind: MessageKind
-    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,10 +81,7 @@ class PathInspection:
 
 
 def inspect_socket(path: Path, *, patience: float = 0) -> PathInspection:
-    """Return what is at a path. If a live socket's backlog is full, wait `patience` seconds for the owner.
-
-    Raises OSError if no descriptor or no memory is left.
-    """
+    """Return what is at a path. If a live socket's backlog is full, wait `patience` seconds for the owner."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):

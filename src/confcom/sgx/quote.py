@@ -148,10 +148,7 @@ class EcdsaSignatureData:
 
 
 def attestation_pub_key_id(attestation_key: bytes, auth_data: bytes) -> bytes:
-    """Return the SHA-256 of an attestation key (64 bytes, X and Y) and the QE's authentication data.
-
-    The QE's report data is this SHA-256 and 32 zeros, so the QE's report binds the attestation key.
-    """
+    """Return the first 32 bytes of the QE's report data, by which the QE's report binds the key (64 bytes, X and Y)."""
     return hashlib.sha256(attestation_key + auth_data).digest()
 
 

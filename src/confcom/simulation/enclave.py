@@ -174,10 +174,7 @@ class SimulatedEnclave:
 
 @dataclass(frozen=True, slots=True)
 class ReportChecker:
-    """Verifies many reports for one enclave.
-
-    All simulated reports have the same KEYID, so a checker derives the report keys only once.
-    """
+    """Verifies many reports for one enclave; as these have one KEYID, it derives the report keys only once."""
 
     target: TargetInfo
     macs: Mapping[bytes, _Macs]
@@ -185,7 +182,6 @@ class ReportChecker:
 
     @classmethod
     def of(cls, target: TargetInfo) -> Self:
-        """Create a checker for the enclave with this target info, and derive the enclave's report keys."""
         return cls(target, {svn: _macs(target, svn, SIMULATION_KEY_ID) for svn in SIMULATION_CPU_SVNS})
 
     def check(self, report: Report) -> ReportKeyFormat:

@@ -154,8 +154,7 @@ class QuotingEnclave:
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> tuple[bytes, QeReportInfo | None]:
         """Verify a report and sign its body unchanged; reports of DEBUG enclaves are accepted.
 
-        If `qe_report_info` is given, it is returned with the QE's report about the quote, and with unchanged
-        nonce and target info. The QE's report has the key layout of `report`.
+        If `qe_report_info` is given, it is returned with the QE's report, which has the key layout of `report`.
         """
         key_format = self.checker.check(report)
         signed_part = self.header + report.encoded_body

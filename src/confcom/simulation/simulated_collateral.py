@@ -116,9 +116,8 @@ class Validity:
     def around(cls, origin: datetime, now: datetime) -> Self:
         """Return the validity period of collateral made at `now`.
 
-        Issue dates start at `origin` and are one renewal interval apart. All calls within one interval return
-        the same dates. Signatures are deterministic, so the same dates give the same bytes. Several helpers
-        and exports of one platform thus agree without communication.
+        Issue dates start at `origin` and are one renewal interval apart. The same dates give the same bytes, so several
+        helpers and exports of one platform agree without communication.
         """
         start = origin + (now - BACKDATE - origin) // RENEWAL_INTERVAL * RENEWAL_INTERVAL
         return cls(start, start + VALIDITY)
@@ -282,11 +281,7 @@ def _document(kind: str, version: int, validity: Validity, **content: object) ->
 
 
 def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Serialize and sign a document in the form in which Intel's service sends it.
-
-    The document, ASCII text only, is serialized without white space, and the signature covers exactly these
-    bytes. `member` is the document's name: `tcbInfo` or `enclaveIdentity`.
-    """
+    """Serialize a document named `member` without white space, as Intel's service does, and sign these bytes."""
     inner = json.dumps(document, separators=(",", ":")).encode("ascii")
     return SignedJson(member, inner, sign(key, inner)).encode()
 
