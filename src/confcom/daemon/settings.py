@@ -170,9 +170,6 @@ class SettingsParser(Generic[S]):
             values[flag.field] = self._value(flag, values[flag.field])
         return self._kind(**values)
 
-    def format_help(self) -> str:
-        return self._parser.format_help()
-
     def _value(self, flag: Flag, given: object) -> object:
         if isinstance(given, str):
             try:

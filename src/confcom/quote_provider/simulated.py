@@ -17,21 +17,15 @@ class SimulatedQuoteProvider:
     """
 
     def __init__(self, platform: SimulatedPlatform, qe_identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> None:
-        self._quoting_enclave = platform.quoting_enclave(qe_identity)
-
-    @property
-    def last_identity(self) -> QuotingTarget:
-        return self.identity()
-
-    @property
-    def last_quote_size(self) -> int:
-        return self.quote_size()
+        self._quoting_enclave = enclave = platform.quoting_enclave(qe_identity)
+        self.last_identity = QuotingTarget(enclave.target_info, enclave.pub_key_id)
+        self.last_quote_size = enclave.quote_size
 
     def identity(self) -> QuotingTarget:
-        return QuotingTarget(self._quoting_enclave.target_info, self._quoting_enclave.pub_key_id)
+        return self.last_identity
 
     def quote_size(self) -> int:
-        return self._quoting_enclave.quote_size
+        return self.last_quote_size
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
         try:
