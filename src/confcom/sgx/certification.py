@@ -122,8 +122,8 @@ class CertificationData:
 def split_pem_chain(data: bytes) -> tuple[bytes, ...]:
     """Split concatenated PEM certificates; only white space and NUL bytes may be before, between and after them.
 
-    Some chains have the order leaf, root, intermediate, so the order is not checked. A chain may end with a newline,
-    with a newline and NUL, or with neither. The returned certificates have `data`'s order and a final newline.
+    Some chains have the order leaf, root, intermediate, so the order is not checked. The returned certificates have
+    `data`'s order and a final newline.
     """
     offset = len(data) - len(data.lstrip(_SEPARATORS))
     certificates: list[bytes] = []

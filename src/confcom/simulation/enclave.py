@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, unique
 from hmac import compare_digest
 from typing import Self
@@ -121,12 +121,9 @@ class SimulatedEnclave:
 
         Named enclaves have one MRSIGNER, like those of one vendor. As on hardware, DEBUG does not change MRENCLAVE.
         """
-        flags = AttributeFlag.INITTED | AttributeFlag.MODE64BIT
-        return cls(
-            mr_enclave=hashlib.sha256(_ENCLAVE_DOMAIN + name.encode()).digest(),
-            mr_signer=hashlib.sha256(_SIGNER_DOMAIN).digest(),
-            flags=flags | AttributeFlag.DEBUG if debug else flags,
-        )
+        mr_enclave = hashlib.sha256(_ENCLAVE_DOMAIN + name.encode()).digest()
+        enclave = cls(mr_enclave, hashlib.sha256(_SIGNER_DOMAIN).digest())
+        return replace(enclave, flags=enclave.flags | AttributeFlag.DEBUG) if debug else enclave
 
     def target_info(self) -> TargetInfo:
         """Return the target info with which other enclaves make a report for this enclave."""

@@ -245,8 +245,7 @@ class Attestation:
         key = pki.tcb_signer.private_key
         parts = {part: sign_document(name, document, key) for part, (name, document) in signed.items()}
         if revoked:
-            dates = {"last_update": validity.issue_date, "next_update": validity.next_update}
-            crl = create_crl(pki.pck_ca, **dates, revoked=(pki.pck.certificate.serial_number,))
+            crl = create_crl(pki.pck_ca, validity, (pki.pck.certificate.serial_number,))
             parts["pck_crl"] = crl.public_bytes(Encoding.DER)
         return replace(Collateral.from_files(simulated.collateral(now, staging=staging, tee=tee).to_files()), **parts)
 
