@@ -24,7 +24,7 @@ from confcom.relay.provider import AesmdQuoteProvider
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
-from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.enclave import ReportChecker, SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.conditions import until, wait_until
 from testkit.expected_errors import raises
@@ -121,7 +121,7 @@ def test_identity_size_and_quote_are_the_upstreams(made, relay, platform, aesmd)
         result = typed.quote(report, info)
         assert len(result.quote) == platform.quote_size()
         assert Quote.parse(result.quote).body.report_data == DATA
-        assert APPLICATION.verify_report(Report.parse(result.qe_report_info.qe_report))
+        assert ReportChecker.of(APPLICATION.target_info()).check(Report.parse(result.qe_report_info.qe_report))
     assert aesmd.asked == [INIT, SIZE, QUOTE, QUOTE]
 
 

@@ -164,10 +164,6 @@ class SimulatedEnclave:
         """
         return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
 
-    def verify_report(self, report: Report) -> ReportKeyFormat:
-        """Verify a report for this enclave; return the report key's layout, which a report in reply needs."""
-        return ReportChecker.of(self.target_info()).check(report)
-
 
 @dataclass(frozen=True, slots=True)
 class ReportChecker:
@@ -182,6 +178,7 @@ class ReportChecker:
         return cls(target, {svn: _macs(target, svn, SIMULATION_KEY_ID) for svn in SIMULATION_CPU_SVNS})
 
     def check(self, report: Report) -> ReportKeyFormat:
+        """Verify a report; return the report key's layout, which a report in reply needs."""
         macs = self.macs.get(report.cpu_svn)
         if macs is None:
             raise ReportRejectedError(
