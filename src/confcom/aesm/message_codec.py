@@ -6,7 +6,6 @@ sub-message is served if there are several, and which fields of a request are re
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from types import MappingProxyType
 from typing import Any, Final, get_args
 
 from google.protobuf.message import DecodeError, Message
@@ -31,18 +30,18 @@ SERVING_ORDER: Final = tuple(
 that version 2.26 had the legacy calls first; 2.28 and later serve the other call, since they know no legacy calls."""
 
 
-_KINDS: Final[Mapping[int, MessageKind]] = MappingProxyType({kind.value: kind for kind in MessageKind})
-_FIELDS: Final[Mapping[MessageKind, str]] = MappingProxyType({kind: kind.name.lower() for kind in MessageKind})
-_REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
-    {message.kind: message for message in get_args(QuotingRequest)}
-)
-_REQUIRED: Final[Mapping[MessageKind, int]] = MappingProxyType(
-    {kind: sum(one.default is MISSING for one in fields(message)) for kind, message in _REQUESTS.items()}
-)
+_KINDS: Final[Mapping[int, MessageKind]] = {kind.value: kind for kind in MessageKind}
+_FIELDS: Final[Mapping[MessageKind, str]] = {kind: kind.name.lower() for kind in MessageKind}
+_REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = {
+    message.kind: message for message in get_args(QuotingRequest)
+}
+_REQUIRED: Final[Mapping[MessageKind, int]] = {
+    kind: sum(one.default is MISSING for one in fields(message)) for kind, message in _REQUESTS.items()
+}
 """Number of each request's required fields, which are the first fields and have no default."""
-_RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyType(
-    {message.kind: message for message in get_args(QuotingResponse)}
-)
+_RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = {
+    message.kind: message for message in get_args(QuotingResponse)
+}
 
 
 def encode_request(request: QuotingRequest) -> bytes:

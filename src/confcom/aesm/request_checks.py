@@ -8,7 +8,6 @@ quote_ex_service_bundle.cpp and AE*Request.cpp, and answers recorded from its se
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 from confcom.aesm.error_code import AesmErrorCode
@@ -146,16 +145,14 @@ def refuse(kind: MessageKind, code: AesmErrorCode) -> Response:
     return LegacyResponse(kind, code) if make is None else make(code)
 
 
-_REFUSALS: Final[Mapping[MessageKind, Callable[[AesmErrorCode], Response]]] = MappingProxyType(
-    {
-        MessageKind.INIT_QUOTE_EX: lambda code: InitQuoteExResponse(code, pub_key_id_size=0),
-        MessageKind.GET_QUOTE_SIZE_EX: lambda code: GetQuoteSizeExResponse(code, 0),
-        MessageKind.GET_QUOTE_EX: GetQuoteExResponse,
-        MessageKind.SELECT_ATT_KEY_ID: SelectAttKeyIdResponse,
-        MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM: lambda code: GetSupportedAttKeyIdNumResponse(code, 0),
-        MessageKind.GET_SUPPORTED_ATT_KEY_IDS: GetSupportedAttKeyIdsResponse,
-    }
-)
+_REFUSALS: Final[Mapping[MessageKind, Callable[[AesmErrorCode], Response]]] = {
+    MessageKind.INIT_QUOTE_EX: lambda code: InitQuoteExResponse(code, pub_key_id_size=0),
+    MessageKind.GET_QUOTE_SIZE_EX: lambda code: GetQuoteSizeExResponse(code, 0),
+    MessageKind.GET_QUOTE_EX: GetQuoteExResponse,
+    MessageKind.SELECT_ATT_KEY_ID: SelectAttKeyIdResponse,
+    MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM: lambda code: GetSupportedAttKeyIdNumResponse(code, 0),
+    MessageKind.GET_SUPPORTED_ATT_KEY_IDS: GetSupportedAttKeyIdsResponse,
+}
 
 
 def _init(request: InitQuoteExRequest) -> NeedIdentity | InitQuoteExResponse:

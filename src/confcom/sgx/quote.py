@@ -128,15 +128,9 @@ class EcdsaSignatureData:
         require_length(self.attestation_key, PUBLIC_KEY_SIZE, "an attestation key")
         require_length(self.qe_report_signature, SIGNATURE_SIZE, "a QE report's signature")
         require_range(len(self.auth_data), MAX_AUTH_DATA_SIZE, "the QE authentication data's size")
-        certifying = b"".join(
-            (
-                self.qe_report_body.encode(),
-                self.qe_report_signature,
-                len(self.auth_data).to_bytes(2, "little"),
-                self.auth_data,
-                self.certification.encode(),
-            )
-        )
+        auth_data = len(self.auth_data).to_bytes(2, "little") + self.auth_data
+        qe_report = self.qe_report_body.encode() + self.qe_report_signature
+        certifying = qe_report + auth_data + self.certification.encode()
         if version != SGX_QUOTE_VERSION:
             certifying = CertificationData(CertificationDataType.QE_REPORT_CERTIFICATION_DATA, certifying).encode()
         return self.isv_signature + self.attestation_key + certifying

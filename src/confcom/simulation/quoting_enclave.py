@@ -132,15 +132,8 @@ class QuotingEnclave:
         enclave = identity.enclave()
         attestation_key, signature_data = certify_attestation_key(seed, pki, identity)
         header = QuoteHeader(qe_svn=identity.isv_svn, pce_svn=PCE_SVN, user_data=marks.HEADER_USER_DATA)
-        after_signature = signature_data.encode()[SIGNATURE_SIZE:]
-        return cls(
-            enclave,
-            ReportChecker.of(enclave.target_info()),
-            attestation_key,
-            signature_data.pub_key_id,
-            header.encode(),
-            after_signature,
-        )
+        checker, after_signature = ReportChecker.of(enclave.target_info()), signature_data.encode()[SIGNATURE_SIZE:]
+        return cls(enclave, checker, attestation_key, signature_data.pub_key_id, header.encode(), after_signature)
 
     @property
     def target_info(self) -> TargetInfo:
