@@ -130,7 +130,7 @@ class ProbeAddress:
 
 
 def listen(address: ProbeAddress) -> socket.socket:
-    """Listen at a host's first address, at all addresses of this machine if the host is empty, or at a path."""
+    """Listen at a host's first address, at all of this machine's if the host is empty, or at a path."""
     try:
         listener = _bind_path(address.path) if address.path else _bind_port(address)
     except socket.gaierror as error:
@@ -203,7 +203,7 @@ def standard_routes(
 
 @contextlib.contextmanager
 def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> Iterator[ProbeAddress | None]:
-    """Answer probes in the running event loop while the block runs; yield the address, with the port if it was 0."""
+    """Answer probes in the running event loop during the block; yield the address with the actual port."""
     if address is None:
         yield None
         return

@@ -164,7 +164,7 @@ class SettingsParser(Generic[S]):
             self._parser.add_argument(flag.name, dest=flag.field, default=None, help=told, **value)
 
     def parse(self, arguments: Sequence[str]) -> S:
-        """Parse the settings: flags override variables, variables override defaults; an empty variable is ignored."""
+        """Parse the settings: flags override variables, which override defaults. Empty variables are ignored."""
         values = vars(self._parser.parse_args(arguments))
         for flag in self.flags:
             values[flag.field] = self._value(flag, values[flag.field])

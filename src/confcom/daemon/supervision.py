@@ -47,7 +47,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
 
 
 async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
-    """Run services concurrently until `stop` is set; if a service fails or returns early, all end, and it raises."""
+    """Run services until `stop` is set. If one fails or returns early, all end, and an error is raised."""
 
     async def serve(service: Coroutine[Any, Any, None]) -> None:
         await service

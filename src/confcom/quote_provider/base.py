@@ -63,7 +63,7 @@ class QuoteProvider(Protocol):
         """Return the exact size of the next quote in bytes."""
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
-        """Verify the report's MAC (INVALID_REPORT if it was not made for this QE), and sign the report's body."""
+        """Verify the report's MAC (INVALID_REPORT if it is not for this QE), and sign the report's body."""
 
 
 class CallsInLoop(Protocol):

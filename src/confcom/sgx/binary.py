@@ -68,7 +68,7 @@ class Layout:
 
 
 class Structure:
-    """Base class of dataclasses that are structures of a fixed size; `layout` is assigned after the dataclass."""
+    """Base class of dataclasses with a Layout, which is assigned after the dataclass's definition."""
 
     __slots__ = ()
     layout: ClassVar[Layout]

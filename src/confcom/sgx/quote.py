@@ -106,7 +106,7 @@ class EcdsaSignatureData:
 
     @classmethod
     def parse(cls, data: bytes, version: int = SGX_QUOTE_VERSION) -> Self:
-        """Parse signature data; since version 4, all after the key stands inside certification data of type 6."""
+        """Parse signature data; since version 4, all after the key is in certification data of type 6."""
         reader = ByteReader(data, "the quote's signature data")
         isv_signature = reader.take(SIGNATURE_SIZE, "the signature of header and body")
         attestation_key = reader.take(PUBLIC_KEY_SIZE, "the attestation key")
@@ -142,7 +142,7 @@ class EcdsaSignatureData:
 
 
 def attestation_pub_key_id(attestation_key: bytes, auth_data: bytes) -> bytes:
-    """Return the first 32 bytes of the QE's report data, by which the QE's report binds the key (64 bytes, X and Y)."""
+    """Return the first half of the QE's report data, which binds the key (64 bytes, X and Y)."""
     return hashlib.sha256(attestation_key + auth_data).digest()
 
 
@@ -270,7 +270,7 @@ class Quote:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse a quote with an ECDSA P-256 signature; every size that it declares is checked against the data."""
+        """Parse a quote signed with ECDSA P-256; each size that it declares is checked against the data."""
         frame = QuoteFrame.parse(data)
         signature = EcdsaSignatureData.parse(frame.signature_data, frame.header.version)
         return cls(frame.header, frame.body, signature, frame.trailing)
@@ -290,7 +290,7 @@ class Quote:
 
 
 def require_sgx(quote: Quote | QuoteFrame) -> ReportBody:
-    """Return the report body of an SGX quote of version 3; refuse quotes of TDX, and of SGX with a later version."""
+    """Return the report body of an SGX quote of version 3; refuse TDX, and later versions of SGX quotes."""
     if not isinstance(quote.body, ReportBody):
         raise MalformedError(
             "this is a quote of TDX",

@@ -143,7 +143,7 @@ def mr_enclave_of(report: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class TargetInfo(Structure):
-    """TARGETINFO (512 bytes): identity of the enclave for which a report is made; the report key is derived from it.
+    """TARGETINFO (512 bytes): identity of a report's target enclave, from which the report key is derived.
 
     Args:
         mr_enclave: 32 bytes.

@@ -55,7 +55,7 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Answers GET and HEAD at an address: HOST:PORT, [HOST]:PORT for IPv6, or :PORT. Port 0 is any free port."""
+    """Answers GET and HEAD at HOST:PORT, [HOST]:PORT for IPv6, or :PORT. Port 0 is any free port."""
 
     allow_reuse_address = True
     daemon_threads = True

@@ -167,7 +167,7 @@ class SimulatedEnclave:
 
 @dataclass(frozen=True, slots=True)
 class ReportChecker:
-    """Verifies many reports for one enclave; as these have one KEYID, it derives the report keys only once."""
+    """Verifies many reports for one enclave; all have one KEYID, so the report keys are derived once."""
 
     target: TargetInfo
     macs: Mapping[bytes, _Macs]

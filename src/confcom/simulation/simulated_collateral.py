@@ -172,7 +172,7 @@ def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging, tee: Te
 def create_crl(
     issuer: CertifiedKey, validity: Validity, revoked: tuple[int, ...] = ()
 ) -> x509.CertificateRevocationList:
-    """Create a CA's CRL with revoked serial numbers; the CRL number is the issue date, so it never decreases."""
+    """Create a CA's CRL with revoked serial numbers; its CRL number, the issue date, never decreases."""
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
@@ -279,7 +279,7 @@ def _document(kind: str, version: int, validity: Validity, **content: object) ->
 
 
 def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Serialize a document named `member` without white space, as Intel's service does, and sign these bytes."""
+    """Serialize a document without white space, as Intel's service does, and sign these bytes."""
     inner = json.dumps(document, separators=(",", ":")).encode("ascii")
     return SignedJson(member, inner, sign(key, inner)).encode()
 

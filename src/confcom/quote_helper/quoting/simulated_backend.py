@@ -40,7 +40,7 @@ def open_simulated(
     if qe_isv_svn is not None:
         identity = replace(identity, isv_svn=qe_isv_svn)
     platform = open_or_create_platform(state_dir, node=node).platform
-    provider, pck, root = SimulatedQuoteProvider(platform, identity), platform.pki.pck, platform.pki.root.certificate
+    provider, root = SimulatedQuoteProvider(platform, identity), platform.pki.root.certificate
     # A root in a mounted Secret is exported through Kubernetes, since its path exists only inside the Pod.
     origin = "" if is_read_only(state_dir) else f"--state-dir {shlex.quote(str(state_dir))} "
     _logger.info(
@@ -59,7 +59,7 @@ def open_simulated(
     def self_test() -> QuotingTarget:
         return run_self_test(provider, enclave, ExpectedRoot(key_id(root)), utc_now())
 
-    certificates = {Certificate.PCK: pck.certificate, Certificate.SIMULATED_ROOT: root}
+    certificates = {Certificate.PCK: platform.pki.pck.certificate, Certificate.SIMULATED_ROOT: root}
     return Backend(provider, self_test, root=platform.root_fingerprint, certificates=certificates)
 
 
