@@ -129,7 +129,9 @@ def test_each_staging(staging, ca_type):
     platform = SimulatedPlatform.create(SEED, NOW, ca_type=ca_type)
     td = SimulatedTd.from_name("app")
     collateral = Collateral.from_files(platform.collateral(NOW, staging=staging, tee=TeeType.TDX).to_files())
-    evidence = LabEvidence(quote_td(SEED, platform.pki, td.report(bytes(64))), platform.pki.root.certificate, collateral)
+    evidence = LabEvidence(
+        quote_td(SEED, platform.pki, td.report(bytes(64))), platform.pki.root.certificate, collateral
+    )
     of_1_0 = replace(evidence, quote=quote_td(SEED, platform.pki, td.report(bytes(64), TdReport10)))
     assert tuple(getattr(one.appraisal(), "status", "refused") for one in (of_1_0, evidence)) == STAGINGS[staging]
     early = platform.collateral(NOW, staging=staging, early=True, tee=TeeType.TDX)
