@@ -22,7 +22,7 @@ from confcom.sgx.signed_json import SignedJson
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import sign
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.simulated_collateral import create_crl
+from confcom.simulation.simulated_collateral import Validity, create_crl
 from confcom.verify import (
     INTEL,
     Collateral,
@@ -139,7 +139,7 @@ class SimulatedEvidence(GoodEvidence):
         """Return a current revocation list of the PCK's CA with one serial number."""
         begin = self.now - timedelta(days=1)
         end = begin + timedelta(days=30)
-        crl = create_crl(self.platform.pki.pck_ca, last_update=begin, next_update=end, revoked=(revoked,))
+        crl = create_crl(self.platform.pki.pck_ca, Validity(begin, end), (revoked,))
         return crl.public_bytes(Encoding.DER)
 
     def signed_document(self, signed: SignedJson) -> bytes:

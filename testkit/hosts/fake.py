@@ -52,9 +52,9 @@ def sysfs(*sizes):
     return {f"/sys/devices/system/node/node{n}/x86/sgx_total_bytes": f"{size}\n" for n, size in enumerate(sizes)}
 
 
-def section(size, *, base=0x1_0000_0000, kind=1):
-    """Registers of an EPC sub-leaf as in the SDM: EBX and EDX have bits 51..32, EAX and ECX bits 31..12."""
-    return CpuidRegisters((base & 0xFFFFF000) | kind, base >> 32, (size & 0xFFFFF000) | 1, size >> 32)
+def section(size, *, kind=1):
+    """Registers of an EPC sub-leaf at 4 GiB as in the SDM: EBX and EDX have bits 51..32, EAX and ECX bits 31..12."""
+    return CpuidRegisters(kind, 1, (size & 0xFFFFF000) | 1, size >> 32)
 
 
 def processor(*sizes, sgx=True, max_leaf=0x1B):

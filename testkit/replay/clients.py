@@ -24,7 +24,7 @@ from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import MessageKind
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import NONCE_SIZE, REPORT_DATA_SIZE, REPORT_SIZE, Report, TargetInfo
-from confcom.simulation.enclave import ReportRejectedError, SimulatedEnclave
+from confcom.simulation.enclave import ReportChecker, ReportRejectedError, SimulatedEnclave
 from testkit.replay import wire
 
 KEY = ECDSA_P256_KEY_ID.encode()
@@ -216,7 +216,7 @@ class ReplayedClient:
         need(info[:NONCE_AND_TARGET] == sent[:NONCE_AND_TARGET], "qe_report_info for another nonce or enclave")
         report = Report.parse(info[NONCE_AND_TARGET:])
         try:
-            self.enclave.verify_report(report)
+            ReportChecker.of(self.enclave.target_info()).check(report)
         except ReportRejectedError as error:
             raise ClientGivesUpError("the QE's report is not for this enclave") from error
         body = report.body

@@ -2,7 +2,8 @@
 
 from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15, TdReport15Ex
 from confcom.sgx.tee_type import TeeType
-from confcom.simulation.td_quoting_enclave import TdQuotingEnclave
+from confcom.simulation.quoting_enclave import DEFAULT_TD_QE_IDENTITY, certify_attestation_key
+from confcom.simulation.td_quoting_enclave import quote_td
 from confcom.simulation.trust_domain import SimulatedTd
 from confcom.verify import Collateral, TdxPolicy
 from testkit.verify.verify_lab import CHALLENGE, NOW, Evidence, Lab
@@ -58,10 +59,10 @@ class TdxLab(Lab):
 
     @property
     def attestation_key(self):
-        return TdQuotingEnclave.load(self.platform.seed, self.platform.pki).attestation_key
+        return certify_attestation_key(self.platform.seed, self.platform.pki, DEFAULT_TD_QE_IDENTITY)[0]
 
     def evidence(self, *, platform=None):
         platform = platform or self.platform
-        quote = TdQuotingEnclave.load(platform.seed, platform.pki).quote(TD.report(CHALLENGE))
+        quote = quote_td(platform.seed, platform.pki, TD.report(CHALLENGE))
         collateral = Collateral.from_files(platform.collateral(NOW, tee=TeeType.TDX).to_files())
         return Evidence(quote, platform.pki.root.certificate, collateral)

@@ -16,7 +16,7 @@ from confcom.sgx.tee_type import TeeType
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, sign
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.simulated_collateral import create_crl, sign_document
+from confcom.simulation.simulated_collateral import Validity, create_crl, sign_document
 from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
 from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.sgx_policy import SgxPolicy
@@ -205,5 +205,5 @@ class Lab:
     def crl(self, issuer, *revoked, next_update=NOW + timedelta(days=29), last_update=None):
         last_update = last_update or min(NOW - timedelta(days=1), next_update - timedelta(days=2))
         serials = tuple(certificate.serial_number for certificate in revoked)
-        crl = create_crl(issuer, last_update=last_update, next_update=next_update, revoked=serials)
+        crl = create_crl(issuer, Validity(last_update, next_update), serials)
         return crl.public_bytes(Encoding.DER)

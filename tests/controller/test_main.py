@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from confcom.controller.main import STALE_SECONDS, assemble, probe_routes
 from confcom.controller.metrics import ControllerMetrics
-from confcom.controller.settings import parse_settings
+from confcom.controller.settings import settings_parser
 from testkit.conditions import until
 from testkit.controller import EPC, KUBECONFIG, NODE, http, node, plugin_pod
 
@@ -20,7 +20,7 @@ OURS = "/api/v1/namespaces/confcom-system/pods"
 class Started:
     def __init__(self, server, connection):
         registry, fetch = CollectorRegistry(), AsyncMock(return_value=json.dumps(INVENTORY).encode())
-        settings = parse_settings(FLAGS, prog="", environ={})
+        settings = settings_parser("", {}).parse(FLAGS)
         self.server = server
         self.controller = assemble(settings, connection, fetch, ControllerMetrics(registry))
         self.routes = probe_routes(self.controller, registry)
@@ -86,9 +86,9 @@ DEEP = """
 import asyncio, sys
 from prometheus_client import CollectorRegistry
 from confcom.controller.main import serve
-from confcom.controller.settings import parse_settings
+from confcom.controller.settings import settings_parser
 
-settings = parse_settings([f"--kubeconfig={sys.argv[1]}"], prog="", environ={})
+settings = settings_parser("", {}).parse([f"--kubeconfig={sys.argv[1]}"])
 asyncio.run(serve(settings, asyncio.Event(), CollectorRegistry()))
 """
 

@@ -1,12 +1,12 @@
 import pytest
 
 from confcom.controller.facts import Release
-from confcom.controller.settings import parse_settings
+from confcom.controller.settings import settings_parser
 from confcom.errors import SettingsError
 
 
 def test_defaults():
-    settings = parse_settings([], prog="", environ={})
+    settings = settings_parser("", {}).parse([])
     assert settings.installation == Release("confcom-system", "confcom")
     assert settings.node_selector == ("",)
     assert settings.rules.resources == ("kubernetes.azure.com/sgx_epc_mem_in_MiB",)
@@ -17,7 +17,7 @@ def test_defaults():
 def test_flags_and_variables():
     environ = {"CONFCOM_EPC_RESOURCE": "example.com/a,example.com/b", "CONFCOM_GONE_SECONDS": "7"}
     flags = ["--installation", "ns/other", "--gone-seconds", "8", "--node-selector", "a=b,c in (d,e);f"]
-    settings = parse_settings(flags, prog="", environ=environ)
+    settings = settings_parser("", environ).parse(flags)
     assert settings.node_selector == ("a=b,c in (d,e)", "f")
     assert settings.installation == Release("ns", "other")
     assert settings.rules.resources == ("example.com/a", "example.com/b")
@@ -39,4 +39,4 @@ def test_flags_and_variables():
 )
 def test_what_cannot_be(arguments):
     with pytest.raises(SettingsError):
-        parse_settings(arguments, prog="", environ={})
+        settings_parser("", {}).parse(arguments)

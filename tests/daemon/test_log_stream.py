@@ -128,12 +128,12 @@ def test_a_closed_pipe_costs_records_and_no_error(pipe):
 
 PROGRAM = """
 import os, sys, logging
-from confcom.daemon.logs import LogFormat, configure_logging
+from confcom.daemon.logs import LogFormat
+from confcom.daemon.settings import DaemonSettings
 from confcom.daemon.supervision import exit_status
 from confcom.errors import UnavailableError
 
-def body(log):
-    configure_logging(level="info", log_format=LogFormat.JSON, stream=log)
+def body(settings, registry):
     logging.getLogger().info("a line")
     logging.getLogger().info("cannot be formatted: %d", "x")
     if sys.argv[1] == "explained":
@@ -142,7 +142,7 @@ def body(log):
         1 / 0
     return 7
 
-sys.exit(exit_status(body, stderr=sys.stderr))
+sys.exit(exit_status(lambda: DaemonSettings(log_format=LogFormat.JSON), body, stderr=sys.stderr))
 """
 EXPLAINED = explain(UnavailableError("what", why="why", remedy="do")).splitlines()
 

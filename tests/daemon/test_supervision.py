@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from confcom.daemon import supervision
+from confcom.daemon.settings import DaemonSettings
 from confcom.daemon.supervision import exit_status, first_failure, run_daemon, run_until_stopped
 from confcom.errors import ConfcomError, ExitCode, SettingsError, UnavailableError, explain
 from testkit.expected_errors import raises
@@ -174,16 +175,17 @@ def test_first_failure():
         (ZeroDivisionError("a bug"), ExitCode.FAILED, "\nZeroDivisionError: a bug\n"),
     ],
 )
+@pytest.mark.usefixtures("root_logger")
 def test_exit_status(failure, code, last):
     stderr = io.StringIO()
 
-    def body(log):
+    def body(settings, registry):
         sys.stderr.write("a library's line\n")
         if failure is not None:
             raise failure
         return 7
 
-    assert exit_status(body, stderr=stderr) == code
+    assert exit_status(DaemonSettings, body, stderr=stderr) == code
     library, text = stderr.getvalue().split("\n", 1)
     assert library == "a library's line"
     assert text.endswith(last) if isinstance(failure, ZeroDivisionError) else text == last

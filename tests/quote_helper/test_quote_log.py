@@ -101,7 +101,7 @@ def test_a_quote_is_one_line_that_says_whose_it_is(answered, lines, request_, en
 def test_neither_report_data_nor_a_refused_mrenclave_is_logged(answered, lines, request_):
     log = answered(10)
     log.answers(PEER, REFUSED)
-    log.answered(PEER, IncompleteRequest(MessageKind.GET_QUOTE_EX, ("report",)), GetQuoteExResponse(1), 0)
+    log.answered(PEER, IncompleteRequest(MessageKind.GET_QUOTE_EX), GetQuoteExResponse(1), 0)
     assert [line["result"] for line in lines("quote")] == ["invalid_report", "unexpected_error"]
     assert not [line for line in lines() if "mrenclave" in line]
     log.answers(PEER, SUCCESS)

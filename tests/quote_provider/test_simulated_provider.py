@@ -30,7 +30,6 @@ def test_quotes_of_another_enclave_verify_by_older_collateral(tmp_path, now, pro
     exported = open_platform(tmp_path)
     identity = replace(DEFAULT_QE_IDENTITY, mr_enclave=b"\x17" * 32, isv_svn=isv_svn)
     updated = SimulatedQuoteProvider(open_or_create_platform(tmp_path).platform, identity)
-    assert updated.root_fingerprint == provider.root_fingerprint == exported.root_fingerprint
     assert updated.identity().target_info.mr_enclave == b"\x17" * 32
     quote = updated.quote(APPLICATION.create_report(updated.identity().target_info, DATA), None).quote
     assert Quote.parse(quote).signature.qe_report_body.isv_svn == isv_svn

@@ -18,12 +18,13 @@ from confcom.errors import ConfcomError, SettingsError
 from confcom.quote_provider.base import QuoteProvider, QuoteProviderError
 from confcom.quote_provider.expected_root import INTEL_ROOT, read_expected_root
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
+from confcom.quote_provider.state_directory import open_platform
 from confcom.relay.instance import AesmdRuns
 from confcom.relay.provider import AesmdQuoteProvider
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.quote import Quote
 from confcom.sgx.report import QeReportInfo, Report
-from confcom.simulation.enclave import SimulatedEnclave
+from confcom.simulation.enclave import ReportChecker, SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from testkit.conditions import until, wait_until
 from testkit.expected_errors import raises
@@ -77,8 +78,8 @@ def platform(aesmd):
 
 
 @pytest.fixture
-def root(platform):
-    return platform.root
+def root(aesmd):
+    return read_expected_root(aesmd.path.parents[1] / "root.pem")
 
 
 def relay_to(path, root, **options):
@@ -120,7 +121,7 @@ def test_identity_size_and_quote_are_the_upstreams(made, relay, platform, aesmd)
         result = typed.quote(report, info)
         assert len(result.quote) == platform.quote_size()
         assert Quote.parse(result.quote).body.report_data == DATA
-        assert APPLICATION.verify_report(Report.parse(result.qe_report_info.qe_report))
+        assert ReportChecker.of(APPLICATION.target_info()).check(Report.parse(result.qe_report_info.qe_report))
     assert aesmd.asked == [INIT, SIZE, QUOTE, QUOTE]
 
 
@@ -164,7 +165,7 @@ def test_a_restarted_one_is_initialised_without_the_client(made, relay, aesmd, p
 def test_after_a_change_of_the_enclave_clients_report_anew(relay, aesmd):
     report = report_for(relay)
     other = replace(DEFAULT_QE_IDENTITY, mr_enclave=b"\x17" * 32)
-    aesmd.provider = SimulatedQuoteProvider(aesmd.provider._platform, other)
+    aesmd.provider = SimulatedQuoteProvider(open_platform(aesmd.path.parents[1] / "platform"), other)
     aesmd.restart()
     refused(relay, "aesm-att-key-not-initialized", report)
     assert relay.quote(report_for(relay), None).quote

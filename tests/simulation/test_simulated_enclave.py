@@ -14,6 +14,7 @@ from confcom.simulation.enclave import (
     DOWNGRADED_CPU_SVN,
     SIMULATION_KEY_ID,
     UPGRADED_CPU_SVN,
+    ReportChecker,
     ReportKeyFormat,
     ReportRejectedError,
     SimulatedEnclave,
@@ -27,6 +28,7 @@ from testkit.expected_errors import raises
 REPORTER = SimulatedEnclave.from_name("reporter")
 CHECKER = SimulatedEnclave.from_name("checker", debug=True)
 DATA = bytes(range(64))
+verify = ReportChecker.of(CHECKER.target_info()).check
 
 formats = st.sampled_from(ReportKeyFormat)
 cpu_svns = st.sampled_from([DEFAULT_CPU_SVN, UPGRADED_CPU_SVN, DOWNGRADED_CPU_SVN])
@@ -49,7 +51,7 @@ def test_reports_of_intels_sdk_are_reproduced(sdk_reports):
 @given(formats, cpu_svns, st.binary(min_size=64, max_size=64))
 def test_checker_accepts_what_was_made_for_it(key_format, cpu_svn, data):
     report = REPORTER.create_report(CHECKER.target_info(), data, cpu_svn=cpu_svn, key_format=key_format)
-    assert CHECKER.verify_report(Report.parse(report.encode())) is key_format
+    assert verify(Report.parse(report.encode())) is key_format
     assert report.body.report_data == data
     assert report.body.cpu_svn == cpu_svn
     assert report.body.mr_enclave == REPORTER.mr_enclave
@@ -60,7 +62,7 @@ def test_any_changed_byte_is_rejected(key_format, offset, difference):
     report = bytearray(REPORTER.create_report(CHECKER.target_info(), DATA, key_format=key_format).encode())
     report[offset] ^= difference
     with pytest.raises(ReportRejectedError):
-        CHECKER.verify_report(Report.parse(bytes(report)))
+        verify(Report.parse(bytes(report)))
 
 
 @pytest.mark.parametrize(
@@ -70,27 +72,30 @@ def test_any_changed_byte_is_rejected(key_format, offset, difference):
 )
 def test_report_for_another_target_is_rejected(other):
     with raises("report-mac-mismatch", ReportRejectedError, "why", "remedy"):
-        CHECKER.verify_report(REPORTER.create_report(other.target_info(), DATA))
+        verify(REPORTER.create_report(other.target_info(), DATA))
 
 
 def test_fields_that_target_info_does_not_carry_do_not_matter():
     other = replace(CHECKER, mr_signer=bytes(32), isv_svn=7, isv_prod_id=7)
-    assert other.verify_report(REPORTER.create_report(CHECKER.target_info(), DATA)) is ReportKeyFormat.CURRENT
+    assert (
+        ReportChecker.of(other.target_info()).check(REPORTER.create_report(CHECKER.target_info(), DATA))
+        is ReportKeyFormat.CURRENT
+    )
 
 
 def test_current_layout_binds_what_the_legacy_one_leaves_out():
     for change in ({"misc_select": 1}, {"config_svn": 1}, {"config_id": b"\1" * 64}):
         target = replace(CHECKER.target_info(), **change)
         legacy = REPORTER.create_report(target, DATA, key_format=ReportKeyFormat.LEGACY)
-        assert CHECKER.verify_report(legacy) is ReportKeyFormat.LEGACY
+        assert verify(legacy) is ReportKeyFormat.LEGACY
         with pytest.raises(ReportRejectedError):
-            CHECKER.verify_report(REPORTER.create_report(target, DATA, key_format=ReportKeyFormat.CURRENT))
+            verify(REPORTER.create_report(target, DATA, key_format=ReportKeyFormat.CURRENT))
 
 
 def test_report_of_a_processor_is_rejected_with_the_reason():
     body = replace(REPORTER.report_body(DATA), cpu_svn=bytes.fromhex("0f0f0305ff8007000000000000000000"))
     with raises("foreign-cpu-svn", ReportRejectedError, "why", "remedy", naming=body.cpu_svn.hex()):
-        CHECKER.verify_report(sign_report(body, CHECKER.target_info()))
+        verify(sign_report(body, CHECKER.target_info()))
 
 
 def test_names_give_the_same_identity_everywhere():

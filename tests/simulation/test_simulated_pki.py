@@ -15,7 +15,7 @@ from confcom.simulation.pki import (
     sign_certificate,
     simulated_name,
 )
-from confcom.simulation.simulated_collateral import create_crl
+from confcom.simulation.simulated_collateral import Validity, create_crl
 from testkit.expected_errors import raises
 
 INTEL = {"O": "Intel Corporation", "C": "US", "ST": "CA", "L": "Santa Clara"}
@@ -80,7 +80,7 @@ def test_a_name_that_does_not_say_simulated_is_never_certified(platform, now, na
 
 def test_a_later_list_has_a_larger_number(platform, now):
     lists = [
-        create_crl(platform.pki.pck_ca, last_update=now + timedelta(days=age), next_update=now + timedelta(days=30))
+        create_crl(platform.pki.pck_ca, Validity(now + timedelta(days=age), now + timedelta(days=30)))
         for age in (0, 15)
     ]
     first, second = (extension(one, ExtensionOID.CRL_NUMBER) for one in lists)

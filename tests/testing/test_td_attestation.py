@@ -16,7 +16,7 @@ from confcom.sgx.td_report import TdReport10, TdReport15, TdReport15Ex
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.td_quoting_enclave import TdQuotingEnclave
+from confcom.simulation.td_quoting_enclave import quote_td
 from confcom.testing import Attestation, SimulatedTd, TeeType
 from confcom.testing.collateral_service import serve_collateral
 from confcom.verify import verify
@@ -127,10 +127,12 @@ STAGINGS = {
 @pytest.mark.parametrize("staging", Staging)
 def test_each_staging(staging, ca_type):
     platform = SimulatedPlatform.create(SEED, NOW, ca_type=ca_type)
-    td, enclave = SimulatedTd.from_name("app"), TdQuotingEnclave.load(SEED, platform.pki)
+    td = SimulatedTd.from_name("app")
     collateral = Collateral.from_files(platform.collateral(NOW, staging=staging, tee=TeeType.TDX).to_files())
-    evidence = LabEvidence(enclave.quote(td.report(bytes(64))), platform.pki.root.certificate, collateral)
-    of_1_0 = replace(evidence, quote=enclave.quote(td.report(bytes(64), TdReport10)))
+    evidence = LabEvidence(
+        quote_td(SEED, platform.pki, td.report(bytes(64))), platform.pki.root.certificate, collateral
+    )
+    of_1_0 = replace(evidence, quote=quote_td(SEED, platform.pki, td.report(bytes(64), TdReport10)))
     assert tuple(getattr(one.appraisal(), "status", "refused") for one in (of_1_0, evidence)) == STAGINGS[staging]
     early = platform.collateral(NOW, staging=staging, early=True, tee=TeeType.TDX)
     assert (early.tcb_info != collateral.tcb_info) is (staging is Staging.EARLY)

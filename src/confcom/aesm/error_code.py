@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from types import MappingProxyType
 from typing import Final
 
 
@@ -231,9 +230,7 @@ _ADVICE: Final = (
         "check the target info inside qe_report_info",
     ),
 )
-_BY_NUMBER: Final[Mapping[int, Advice]] = MappingProxyType(
-    {number: advice for advice in _ADVICE for number in advice.numbers}
-)
+_BY_NUMBER: Final[Mapping[int, Advice]] = {number: advice for advice in _ADVICE for number in advice.numbers}
 _UNKNOWN: Final = Advice((), "Intel's documents do not list this number", _READ_LOG, "unknown")
 
 

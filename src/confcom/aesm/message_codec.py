@@ -6,7 +6,6 @@ sub-message is served if there are several, and which fields of a request are re
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from types import MappingProxyType
 from typing import Any, Final, get_args
 
 from google.protobuf.message import DecodeError, Message
@@ -31,22 +30,21 @@ SERVING_ORDER: Final = tuple(
 that version 2.26 had the legacy calls first; 2.28 and later serve the other call, since they know no legacy calls."""
 
 
-_KINDS: Final[Mapping[int, MessageKind]] = MappingProxyType({kind.value: kind for kind in MessageKind})
-_FIELDS: Final[Mapping[MessageKind, str]] = MappingProxyType({kind: kind.name.lower() for kind in MessageKind})
-_REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = MappingProxyType(
-    {message.kind: message for message in get_args(QuotingRequest)}
-)
-_REQUIRED: Final[Mapping[MessageKind, tuple[str, ...]]] = MappingProxyType(
-    {kind: tuple(one.name for one in fields(message) if one.default is MISSING) for kind, message in _REQUESTS.items()}
-)
-"""The required fields of each request, which are the first fields and have no default."""
-_RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = MappingProxyType(
-    {message.kind: message for message in get_args(QuotingResponse)}
-)
+_KINDS: Final[Mapping[int, MessageKind]] = {kind.value: kind for kind in MessageKind}
+_FIELDS: Final[Mapping[MessageKind, str]] = {kind: kind.name.lower() for kind in MessageKind}
+_REQUESTS: Final[Mapping[MessageKind, type[QuotingRequest]]] = {
+    message.kind: message for message in get_args(QuotingRequest)
+}
+_REQUIRED: Final[Mapping[MessageKind, int]] = {
+    kind: sum(one.default is MISSING for one in fields(message)) for kind, message in _REQUESTS.items()
+}
+"""Number of each request's required fields, which are the first fields and have no default."""
+_RESPONSES: Final[Mapping[MessageKind, type[QuotingResponse]]] = {
+    message.kind: message for message in get_args(QuotingResponse)
+}
 
 
 def encode_request(request: QuotingRequest) -> bytes:
-    """Encode a request's body, as Intel's client does."""
     wire = messages_pb2.Request()
     sub = _sub_message(wire, request.kind)
     sub.SetInParent()  # without this call, protobuf omits a sub-message that has no fields set
@@ -76,14 +74,12 @@ def decode_request(body: bytes) -> Request:
     if message is None:
         return LegacyRequest(kind)
     values = _read(message, sub)
-    required = _REQUIRED[kind]
-    if None in values[: len(required)]:
-        return IncompleteRequest(kind, tuple(name for name in required if not sub.HasField(name)))
+    if None in values[: _REQUIRED[kind]]:
+        return IncompleteRequest(kind)
     return message(*values)
 
 
 def encode_response(response: Response) -> bytes:
-    """Encode a response's body, as Intel's server does."""
     wire = messages_pb2.Response()
     sub = _sub_message(wire, response.kind)
     if isinstance(response, LegacyResponse):

@@ -52,8 +52,6 @@ class InitQuoteExRequest:
 
 @dataclass(frozen=True, slots=True)
 class GetQuoteSizeExRequest:
-    """Ask for the exact size of a quote in bytes."""
-
     kind: ClassVar = MessageKind.GET_QUOTE_SIZE_EX
 
     att_key_id: bytes | None = None
@@ -114,7 +112,6 @@ class IncompleteRequest:
     """A request of a known kind without all required fields. The answer is an error response of this kind."""
 
     kind: MessageKind
-    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +128,11 @@ class InitQuoteExResponse:
 
 @dataclass(frozen=True, slots=True)
 class GetQuoteSizeExResponse:
-    """The size of a quote: `quote_size` is in bytes, and 0 on failure."""
-
     kind: ClassVar = MessageKind.GET_QUOTE_SIZE_EX
 
     error_code: int
     quote_size: int | None = None
+    """Bytes; 0 on failure."""
 
 
 @dataclass(slots=True)
@@ -152,8 +148,6 @@ class GetQuoteExResponse:
 
 @dataclass(frozen=True, slots=True)
 class SelectAttKeyIdResponse:
-    """The selected attestation key's id of 256 bytes."""
-
     kind: ClassVar = MessageKind.SELECT_ATT_KEY_ID
 
     error_code: int
@@ -162,22 +156,20 @@ class SelectAttKeyIdResponse:
 
 @dataclass(frozen=True, slots=True)
 class GetSupportedAttKeyIdNumResponse:
-    """Number of supported key ids; 0 on failure."""
-
     kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM
 
     error_code: int
     att_key_id_num: int | None = None
+    """0 on failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class GetSupportedAttKeyIdsResponse:
-    """Supported key ids of 256 bytes each, concatenated."""
-
     kind: ClassVar = MessageKind.GET_SUPPORTED_ATT_KEY_IDS
 
     error_code: int
     att_key_ids: bytes | None = None
+    """Key ids of 256 bytes each, concatenated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,13 @@
 """The checks of every request's parameters, in the order of Intel's service, and the answers. Pure functions.
 
 `plan` returns the answer if no quote provider is needed, else what the provider must supply. The caller then calls the
-provider and completes the answer:
-
-    match plan(request):
-        case NeedIdentity() as need: response = need.answer(identity.target_info, identity.pub_key_id)
-        case NeedQuoteSize() as need: response = need.answer(quote_size)
-        case NeedQuote() as need: response = need.answer(result.quote, result.qe_report_info)
-        case response: ...
-
-If the provider fails, the caller uses `need.refuse(code)` instead of `need.answer`. Sources: Intel's
+provider and completes the answer with `need.answer` or, if the provider failed, with `need.refuse`. Sources: Intel's
 quote_ex_service_bundle.cpp and AE*Request.cpp, and answers recorded from its server.
 """
 
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 from confcom.aesm.error_code import AesmErrorCode
@@ -123,11 +114,7 @@ Plan = Need | Response
 
 
 def plan(request: Request) -> Plan:
-    """Return the answer, or what the provider must supply to complete it.
-
-    GetSupportedAttKeyIDNum, GetSupportedAttKeyIDs and SelectAttKeyID never need a provider: they can be
-    answered at once, whatever state the provider is in.
-    """
+    """Return the answer, or what the provider must supply to complete it."""
     planned: Plan
     match request:
         case GetQuoteExRequest():
@@ -158,16 +145,14 @@ def refuse(kind: MessageKind, code: AesmErrorCode) -> Response:
     return LegacyResponse(kind, code) if make is None else make(code)
 
 
-_REFUSALS: Final[Mapping[MessageKind, Callable[[AesmErrorCode], Response]]] = MappingProxyType(
-    {
-        MessageKind.INIT_QUOTE_EX: lambda code: InitQuoteExResponse(code, pub_key_id_size=0),
-        MessageKind.GET_QUOTE_SIZE_EX: lambda code: GetQuoteSizeExResponse(code, 0),
-        MessageKind.GET_QUOTE_EX: GetQuoteExResponse,
-        MessageKind.SELECT_ATT_KEY_ID: SelectAttKeyIdResponse,
-        MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM: lambda code: GetSupportedAttKeyIdNumResponse(code, 0),
-        MessageKind.GET_SUPPORTED_ATT_KEY_IDS: GetSupportedAttKeyIdsResponse,
-    }
-)
+_REFUSALS: Final[Mapping[MessageKind, Callable[[AesmErrorCode], Response]]] = {
+    MessageKind.INIT_QUOTE_EX: lambda code: InitQuoteExResponse(code, pub_key_id_size=0),
+    MessageKind.GET_QUOTE_SIZE_EX: lambda code: GetQuoteSizeExResponse(code, 0),
+    MessageKind.GET_QUOTE_EX: GetQuoteExResponse,
+    MessageKind.SELECT_ATT_KEY_ID: SelectAttKeyIdResponse,
+    MessageKind.GET_SUPPORTED_ATT_KEY_ID_NUM: lambda code: GetSupportedAttKeyIdNumResponse(code, 0),
+    MessageKind.GET_SUPPORTED_ATT_KEY_IDS: GetSupportedAttKeyIdsResponse,
+}
 
 
 def _init(request: InitQuoteExRequest) -> NeedIdentity | InitQuoteExResponse:

@@ -90,11 +90,8 @@ class ServerSession:
     def receive(self, data: bytes) -> Request | None:
         """Consume received bytes; return the request when it is complete, and drop the bytes after it.
 
-        Empty `data` means the end of the peer's stream.
-
-        Raises:
-            EOFError: the stream ended without a request (as in a liveness probe) or after a complete request.
-            ProtocolError: the bytes are no AESM request; close without an answer, as Intel's server does.
+        Empty `data` means the end of the peer's stream: EOFError if no part of a request is pending, as in a liveness
+        probe. After a ProtocolError, close without an answer, as Intel's server does.
         """
         if not data:
             if not self._decoder.incomplete:

@@ -17,10 +17,9 @@ from confcom.controller.facts import node_facts, plugin_pod
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.node_patches import NODES, NodePatches
 from confcom.controller.plugin_inventories import Fetch, PluginInventories, fetch_inventory
-from confcom.controller.settings import ControllerSettings, parse_settings
+from confcom.controller.settings import ControllerSettings, settings_parser
 from confcom.controller.state import NOTHING, UNKNOWN, ClusterState
-from confcom.daemon.common_metrics import ReadinessMetrics, daemon_registry
-from confcom.daemon.logs import LogStream, configure_logging
+from confcom.daemon.common_metrics import ReadinessMetrics
 from confcom.daemon.probe_server import Route, serve_probes, standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
@@ -115,11 +114,8 @@ async def serve(settings: ControllerSettings, stop: asyncio.Event, registry: Col
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
-    def body(log: LogStream) -> int:
-        settings = parse_settings(arguments, prog=prog, environ=environ)
-        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
+    def body(settings: ControllerSettings, registry: CollectorRegistry) -> int:
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs each request
-        registry = daemon_registry(log)
         return run_daemon(lambda stop: serve(settings, stop, registry), stop_deadline=STOP_SECONDS)
 
-    return exit_status(body, stderr=stderr)
+    return exit_status(lambda: settings_parser(prog, environ).parse(arguments), body, stderr=stderr)

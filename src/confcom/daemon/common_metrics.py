@@ -1,7 +1,6 @@
 """The metrics that every daemon has: its version, lost log records, and whether it is ready."""
 
 from collections.abc import Callable, Iterator
-from typing import Final
 
 from prometheus_client import CollectorRegistry, Info, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
@@ -10,9 +9,6 @@ from prometheus_client.registry import Collector
 import confcom
 from confcom.daemon.logs import LogStream
 from confcom.daemon.readiness_log import NotReady
-
-READY_HELP: Final = "1 while /readyz answers 200"
-NOT_READY_HELP: Final = "1 for the code of the problem that keeps the daemon from being ready"
 
 
 def daemon_registry(log: LogStream) -> CollectorRegistry:
@@ -38,8 +34,9 @@ class ReadinessMetrics(Collector):
         return self._families(self._problem())
 
     def _families(self, problem: NotReady | None) -> Iterator[GaugeMetricFamily]:
-        yield GaugeMetricFamily(f"{self._prefix}_ready", READY_HELP, value=problem is None)
-        not_ready = GaugeMetricFamily(f"{self._prefix}_not_ready_info", NOT_READY_HELP, labels=["code"])
+        yield GaugeMetricFamily(f"{self._prefix}_ready", "1 while /readyz answers 200", value=problem is None)
+        about = "1 for the code of the problem that keeps the daemon from being ready"
+        not_ready = GaugeMetricFamily(f"{self._prefix}_not_ready_info", about, labels=["code"])
         if problem is not None:
             not_ready.add_metric([problem.code], 1)
         yield not_ready

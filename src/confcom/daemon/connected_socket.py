@@ -9,7 +9,6 @@ from typing import Final
 CREDENTIALS: Final = struct.Struct("@iII")
 """struct ucred (unix(7)): pid, uid, gid."""
 _INT: Final = struct.Struct("@i")
-_NOTHING: Final = bytes(_INT.size)
 
 
 def peer_credentials(sock: socket.SocketType) -> bytes:
@@ -22,5 +21,5 @@ def unread_bytes(sock: socket.SocketType) -> int:
 
     A unix socket's byte count includes the kernel's overhead. The count is 0 once the other end is closed.
     """
-    unread: int = _INT.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, _NOTHING))[0]
+    unread: int = _INT.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(_INT.size)))[0]
     return unread

@@ -134,11 +134,8 @@ class LogStream(io.TextIOBase):
     """A text stream that a thread copies to another stream; each call of `write` is one record.
 
     While the queue is full, records are dropped; when the queue is empty again, a line reports their number.
-    A record that cannot be written (a closed pipe, a full disk) is dropped too.
-
-    Args:
-        stream: where the records go. If the stream has a descriptor, records are written to this descriptor
-            without the stream's lock: the exiting interpreter takes this lock, and would wait for a blocked write.
+    A record that cannot be written (a closed pipe, a full disk) is dropped too. If the other stream has a descriptor,
+    its lock is not taken: the exiting interpreter takes this lock, and would wait for a blocked write.
     """
 
     def __init__(self, stream: TextIO) -> None:

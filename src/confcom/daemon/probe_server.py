@@ -130,14 +130,7 @@ class ProbeAddress:
 
 
 def listen(address: ProbeAddress) -> socket.socket:
-    """Listen at a host's first address, at all addresses of this machine if the host is empty, or at a path.
-
-    A socket at the path is replaced, since an earlier instance may have left it.
-
-    Raises:
-        SettingsError: the host is no address of this machine.
-        UnavailableError: the address is in use or not permitted.
-    """
+    """Listen at a host's first address, at all of this machine's if the host is empty, or at a path."""
     try:
         listener = _bind_path(address.path) if address.path else _bind_port(address)
     except socket.gaierror as error:
@@ -173,7 +166,7 @@ def _bind_port(address: ProbeAddress) -> socket.socket:
 
 
 def _bind_path(path: Path) -> socket.socket:
-    if path.is_socket():
+    if path.is_socket():  # an earlier instance may have left it
         path.unlink()
     listener = socket.socket(socket.AF_UNIX)
     try:
@@ -210,11 +203,7 @@ def standard_routes(
 
 @contextlib.contextmanager
 def serve_probes(routes: Mapping[str, Route], address: ProbeAddress | None) -> Iterator[ProbeAddress | None]:
-    """Answer probes in the running event loop while the `with` block runs, unless the address is None.
-
-    Yields: The address; port 0 is replaced by the port that the kernel chose. The errors are the same as
-        those of `listen`.
-    """
+    """Answer probes in the running event loop during the block; yield the address with the actual port."""
     if address is None:
         yield None
         return

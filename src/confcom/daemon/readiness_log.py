@@ -38,10 +38,6 @@ class ReadinessLog:
         self._clock = clock
         self._logged_at = clock()
 
-    @property
-    def reason(self) -> str | None:
-        return self.problem.reason if self.problem else None
-
     def tell(self, problem: NotReady | None) -> NotReady | None:
         """Log that the daemon is ready, or why it is not, but repeat no recent line. Return the problem."""
         now = self._clock()

@@ -160,27 +160,24 @@ class SettingsParser(Generic[S]):
         self.flags: list[Flag] = [one.metadata[_FLAG](one.name) for one in ordered]
         for flag in self.flags:
             told = f"{flag.text} (default: {flag.shown_default}; {flag.variable})".replace("%", "%%")
-            value: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
-            if flag.metavar:
-                value = {"type": _argparse_type(flag.convert), "metavar": flag.metavar}
+            value = {"metavar": flag.metavar} if flag.metavar else {"action": argparse.BooleanOptionalAction}
             self._parser.add_argument(flag.name, dest=flag.field, default=None, help=told, **value)
 
     def parse(self, arguments: Sequence[str]) -> S:
-        """Parse the settings: flags override variables, variables override defaults; an empty variable is ignored.
-
-        Raises:
-            SettingsError: a flag is unknown, or a converter refuses the value of a flag or a variable.
-        """
+        """Parse the settings: flags override variables, which override defaults. Empty variables are ignored."""
         values = vars(self._parser.parse_args(arguments))
         for flag in self.flags:
-            if values[flag.field] is None:
-                values[flag.field] = self._fallback(flag)
+            values[flag.field] = self._value(flag, values[flag.field])
         return self._kind(**values)
 
-    def format_help(self) -> str:
-        return self._parser.format_help()
-
-    def _fallback(self, flag: Flag) -> object:
+    def _value(self, flag: Flag, given: object) -> object:
+        if isinstance(given, str):
+            try:
+                return flag.convert(given)
+            except ValueError as error:
+                self._parser.error(f"argument {flag.name}: {error}")
+        if given is not None:
+            return given
         text = self._environ.get(flag.variable, "")
         if not text:
             return flag.default
@@ -193,13 +190,3 @@ class SettingsParser(Generic[S]):
                 why=str(error),
                 remedy=f"correct or unset {flag.variable}, or give {flag.name}",
             ) from error
-
-
-def _argparse_type(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    def convert_or_explain(text: str) -> object:
-        try:
-            return convert(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return convert_or_explain

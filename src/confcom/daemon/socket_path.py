@@ -55,13 +55,10 @@ class FileIdentity:
     def of(cls, path: Path) -> FileIdentity | None:
         """Return the identity of the file at the path; None if no file exists, or it cannot be inspected."""
         try:
-            return cls.from_status(path.lstat())
+            found = path.lstat()
         except OSError:
             return None
-
-    @classmethod
-    def from_status(cls, status: os.stat_result) -> FileIdentity:
-        return cls(status.st_dev, status.st_ino)
+        return cls(found.st_dev, found.st_ino)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +81,7 @@ class PathInspection:
 
 
 def inspect_socket(path: Path, *, patience: float = 0) -> PathInspection:
-    """Return what is at a path. If a live socket's backlog is full, wait `patience` seconds for the owner.
-
-    Raises:
-        UnavailableError: the path cannot be inspected.
-        OSError: no descriptor or no memory is left.
-    """
+    """Return what is at a path. If a live socket's backlog is full, wait `patience` seconds for the owner."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):

@@ -9,9 +9,13 @@ import logging
 import signal
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
-from confcom.daemon.logs import LogStream
+from prometheus_client import CollectorRegistry
+
+from confcom.daemon.common_metrics import daemon_registry
+from confcom.daemon.logs import LogStream, configure_logging
+from confcom.daemon.settings import DaemonSettings
 from confcom.daemon.stall_watchdog import watched_loop
 from confcom.errors import ConfcomError, ExitCode, explain
 
@@ -23,6 +27,7 @@ LIBRARY_SECONDS = 1.0
 """Timeout for tasks that libraries have left running when the daemon is done; gRPC's need a few turns of
 the event loop (grpcio 1.85, seen)."""
 
+S = TypeVar("S", bound=DaemonSettings)
 Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
@@ -34,13 +39,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
     and the kernel send one SIGHUP each. If SIGHUP is ignored from the start (nohup), it stays ignored.
 
     `main` cleans up when it is cancelled. Tasks that libraries leave running get LIBRARY_SECONDS to end; then
-    they are cancelled, and their names are logged.
-
-    Returns:
-        OK after an orderly stop, FAILED when the stop had to be forced.
-
-    Raises:
-        ConfcomError: `main` failed with this error; of several errors, the first ConfcomError is raised.
+    they are cancelled, and their names are logged. If the stop had to be forced, FAILED is returned.
     """
     factory = importlib.import_module("uvloop").new_event_loop if use_uvloop else None
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -48,11 +47,7 @@ def run_daemon(main: Main, *, stop_deadline: float = STOP_DEADLINE_SECONDS, use_
 
 
 async def run_until_stopped(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
-    """Run services concurrently until `stop` is set; if a service fails or returns early, all end.
-
-    Raises:
-        ConfcomError: a service failed with this error, or returned before `stop` was set.
-    """
+    """Run services until `stop` is set. If one fails or returns early, all end, and an error is raised."""
 
     async def serve(service: Coroutine[Any, Any, None]) -> None:
         await service
@@ -85,16 +80,18 @@ def first_failure(failure: BaseException) -> BaseException:
     return next((leaf for leaf in leaves if isinstance(leaf, ConfcomError)), leaves[0])
 
 
-def exit_status(body: Callable[[LogStream], int], *, stderr: TextIO) -> int:
-    """Run a daemon's main and return its exit code; errors are written to stderr.
+def exit_status(parse: Callable[[], S], body: Callable[[S, CollectorRegistry], int], *, stderr: TextIO) -> int:
+    """Parse a daemon's settings, start its log and its metrics, run `body`, and return the exit code.
 
-    A ConfcomError is explained; any other exception is a bug and is written with its traceback. While
-    `body` runs, sys.stderr is the stream that `body` gets, so that no write to sys.stderr blocks.
+    A ConfcomError is explained on stderr; any other exception is a bug and is written with its traceback. While
+    `body` runs, sys.stderr is the log's stream, so that no write to sys.stderr blocks.
     """
     stream = LogStream(stderr)
     try:
         with contextlib.redirect_stderr(stream):
-            return body(stream)
+            settings = parse()
+            configure_logging(level=settings.log_level, log_format=settings.log_format, stream=stream)
+            return body(settings, daemon_registry(stream))
     except ConfcomError as error:
         stream.write(explain(error))
         return error.exit_code

@@ -11,7 +11,7 @@ from enum import StrEnum
 from confcom.device_plugin.host import HostFiles
 from confcom.errors import SettingsError, UnavailableError
 from confcom.kubernetes.inventory import EpcSection, FoundEpc
-from confcom.sgx.epc_from_cpuid import FEATURES_LEAF, MIB, SGX_LEAF, enumerate_epc, sgx_supported
+from confcom.sgx.epc_from_cpuid import FEATURES_LEAF, MIB, SGX_LEAF, epc_section_sizes, sgx_supported
 
 NODE_DIRECTORY = "/sys/devices/system/node"
 SYSFS_ATTRIBUTE = f"{NODE_DIRECTORY}/node*/x86/sgx_total_bytes"
@@ -167,8 +167,8 @@ def _read_cpuid(host: HostFiles) -> tuple[tuple[EpcSection, ...], str]:
         return (), f"the processor has no SGX: CPUID ends with leaf {max_leaf:#x}, before {SGX_LEAF:#x}"
     if not sgx_supported(max_leaf, host.cpuid(FEATURES_LEAF, 0).ebx):
         return (), "the processor has no SGX, or the firmware has switched it off: CPUID leaf 7, EBX bit 2, is 0"
-    declared = enumerate_epc(host.cpuid)
-    if not declared:
+    sizes = epc_section_sizes(host.cpuid)
+    if not sizes:
         return (), "the processor has SGX, but the firmware assigns no EPC: CPUID leaf 0x12 has no EPC section"
-    sections = tuple(EpcSection(None, section.size) for section in declared if section.size)
+    sections = tuple(EpcSection(None, size) for size in sizes if size)
     return sections, f"CPUID leaf 0x12 says {_total(sections)} bytes"

@@ -13,8 +13,7 @@ from typing import TextIO
 
 from prometheus_client import CollectorRegistry
 
-from confcom.daemon.common_metrics import ReadinessMetrics, daemon_registry
-from confcom.daemon.logs import LogStream, configure_logging
+from confcom.daemon.common_metrics import ReadinessMetrics
 from confcom.daemon.probe_server import JSON, ProbeResponse, Route, serve_probes, standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import exit_status, run_daemon, run_until_stopped
@@ -220,10 +219,7 @@ def _device_of(resource: Resource) -> Device:
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
-    def body(log: LogStream) -> int:
-        settings = parse_settings(arguments, prog=prog, environ=environ)
-        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
-        registry = daemon_registry(log)
+    def body(settings: PluginSettings, registry: CollectorRegistry) -> int:
         return run_daemon(lambda stop: serve(settings, stop, registry), stop_deadline=STOP_SECONDS)
 
-    return exit_status(body, stderr=stderr)
+    return exit_status(lambda: parse_settings(arguments, prog=prog, environ=environ), body, stderr=stderr)

@@ -9,8 +9,7 @@ from confcom.sgx.epc_from_cpuid import (
     MAX_EPC_SECTIONS,
     SGX_LEAF,
     CpuidRegisters,
-    EpcSectionKind,
-    decode_epc_section,
+    ends_epc,
     sgx_supported,
 )
 
@@ -47,7 +46,7 @@ def _sgx_leaf(cpuid: Cpuid) -> list[Value]:
     for subleaf in range(FIRST_EPC_SUBLEAF, FIRST_EPC_SUBLEAF + MAX_EPC_SECTIONS):
         registers = cpuid(SGX_LEAF, subleaf)
         rows.append(_hexadecimal(registers))
-        if decode_epc_section(registers).kind is EpcSectionKind.END:
+        if ends_epc(registers):
             break
     return [{"subleaf": number} | row for number, row in enumerate(rows)]
 

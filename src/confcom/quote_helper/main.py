@@ -16,8 +16,8 @@ from cryptography import x509
 from prometheus_client import CollectorRegistry
 
 from confcom import passed_descriptors
-from confcom.daemon.common_metrics import ReadinessMetrics, daemon_registry
-from confcom.daemon.logs import LogLimiter, LogStream, configure_logging
+from confcom.daemon.common_metrics import ReadinessMetrics
+from confcom.daemon.logs import LogLimiter
 from confcom.daemon.probe_server import Route, serve_probes, standard_routes
 from confcom.daemon.readiness_log import NotReady, ReadinessLog
 from confcom.daemon.supervision import STOP_DEADLINE_SECONDS, exit_status, run_daemon, run_until_stopped
@@ -167,10 +167,7 @@ class QuoteHelper:
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
     """Run the quote helper in the foreground until SIGTERM, SIGINT or SIGHUP; return the ExitCode."""
 
-    def body(log: LogStream) -> int:
-        settings = parse_settings(arguments, prog=prog, environ=environ)
-        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
-        registry = daemon_registry(log)
+    def body(settings: HelperSettings, registry: CollectorRegistry) -> int:
         hardware = settings.provider is ProviderKind.AESMD
         platform = PlatformRecord(SgxKind.HARDWARE if hardware else SgxKind.SIMULATED, time.time)
 
@@ -215,7 +212,7 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         )
         return run_daemon(helper.run, stop_deadline=STOP_DEADLINE_SECONDS + settings.handover_seconds, use_uvloop=True)
 
-    return exit_status(body, stderr=stderr)
+    return exit_status(lambda: parse_settings(arguments, prog=prog, environ=environ), body, stderr=stderr)
 
 
 def is_removal(file: Path | None, now: float) -> bool:

@@ -63,11 +63,7 @@ class QuoteProvider(Protocol):
         """Return the exact size of the next quote in bytes."""
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
-        """Verify the report's MAC, and sign the report's body.
-
-        Raises:
-            QuoteProviderError: INVALID_REPORT if the report was not made for this QE.
-        """
+        """Verify the report's MAC (INVALID_REPORT if it is not for this QE), and sign the report's body."""
 
 
 class CallsInLoop(Protocol):

@@ -27,11 +27,7 @@ INTEL_ROOT: Final = ExpectedRoot(INTEL_ROOT_KEY_ID)
 
 
 def read_expected_root(path: Path) -> ExpectedRoot:
-    """Read the root for tests from a file with one certificate, PEM or DER.
-
-    Raises:
-        SettingsError: the file cannot be read, or does not have exactly one certificate.
-    """
+    """Read the root for tests from a file with exactly one certificate, PEM or DER."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_ROOT_SIZE)

@@ -26,12 +26,7 @@ def export_platform(
 ) -> tuple[Path, ...]:
     """Write root, fingerprint and collateral, without secrets; return their paths, the root's path first.
 
-    A second export renews the collateral in place and replaces each file atomically; within one renewal
-    period, it writes the same bytes again.
-
-    Raises:
-        SettingsError: the directory holds another platform's root, or a platform's secrets.
-        OutputError: a file cannot be written.
+    A second export renews the collateral in place and replaces each file atomically.
     """
     root = platform.pki.root.pem
     files = {ROOT_FILE: root, FINGERPRINT_FILE: f"{platform.root_fingerprint}\n".encode()}

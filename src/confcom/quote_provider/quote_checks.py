@@ -84,8 +84,7 @@ class QuoteChecker:
     def passes(self, data: bytes, body: bytes, *, size: int, identity: QuotingTarget) -> bool:
         """Return whether a quote has this report body, is signed, and otherwise equals a quote that passed `check`.
 
-        This check costs the verification of one signature. If `passes` returns False, the quote may still be
-        good: call `check`. `body` has 384 bytes.
+        If `passes`, which verifies one signature, returns False, the quote may still be good: call `check`.
         """
         certified = self._certified
         return (
@@ -102,10 +101,6 @@ class QuoteChecker:
 
         `data` is a quote without padding, with the expected report body. `size` and `identity` come from the
         service. If `now` is given, each certificate must be valid at that time.
-
-        Raises:
-            QuoteProviderError: NO_PLATFORM_CERT_DATA without a PCK chain, ATT_KEY_CERT_DATA_INVALID for other
-                defects.
         """
         try:
             quote = Quote.parse(data)

@@ -1,12 +1,8 @@
 """A quote provider with a simulated quoting enclave in this process."""
 
-from cryptography import x509
-
 from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.quote_provider.base import Certificate, QuoteProviderError
-from confcom.quote_provider.expected_root import ExpectedRoot
-from confcom.sgx.certificates import key_id
+from confcom.quote_provider.base import QuoteProviderError
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import ReportRejectedError
 from confcom.simulation.platform import SimulatedPlatform
@@ -21,35 +17,15 @@ class SimulatedQuoteProvider:
     """
 
     def __init__(self, platform: SimulatedPlatform, qe_identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> None:
-        self._platform = platform
-        self._quoting_enclave = platform.quoting_enclave(qe_identity)
-
-    @property
-    def root_fingerprint(self) -> str:
-        return self._platform.root_fingerprint
-
-    @property
-    def root(self) -> ExpectedRoot:
-        return ExpectedRoot(key_id(self._platform.pki.root.certificate))
-
-    @property
-    def certificates(self) -> dict[Certificate, x509.Certificate]:
-        pki = self._platform.pki
-        return {Certificate.PCK: pki.pck.certificate, Certificate.SIMULATED_ROOT: pki.root.certificate}
-
-    @property
-    def last_identity(self) -> QuotingTarget:
-        return self.identity()
-
-    @property
-    def last_quote_size(self) -> int:
-        return self.quote_size()
+        self._quoting_enclave = enclave = platform.quoting_enclave(qe_identity)
+        self.last_identity = QuotingTarget(enclave.target_info, enclave.pub_key_id)
+        self.last_quote_size = enclave.quote_size
 
     def identity(self) -> QuotingTarget:
-        return QuotingTarget(self._quoting_enclave.target_info, self._quoting_enclave.pub_key_id)
+        return self.last_identity
 
     def quote_size(self) -> int:
-        return self._quoting_enclave.quote_size
+        return self.last_quote_size
 
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> AesmQuote:
         try:

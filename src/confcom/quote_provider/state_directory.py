@@ -56,12 +56,6 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
 
 
 def open_platform(state_dir: Path, node: str = "") -> SimulatedPlatform:
-    """Load the platform of a node from a state directory.
-
-    Raises:
-        UnavailableError: the directory has no platform, or cannot be read.
-        RootSeedError: the stored root is damaged.
-    """
     platform = _read(state_dir, node)
     if platform is None:
         raise UnavailableError(
@@ -83,11 +77,7 @@ def open_or_create_platform(
     """Load the platform from a state directory, or create one if there is none.
 
     If several processes start at once, one process creates the platform, and all return it. A missing
-    directory is created with mode 0700.
-
-    Raises:
-        UnavailableError: the platform can neither be read nor created.
-        RootSeedError: the stored root is damaged; it is left unchanged.
+    directory is created with mode 0700. A damaged root is left unchanged (RootSeedError).
     """
     existing = _read(state_dir, node)
     if existing is not None:
@@ -110,22 +100,18 @@ def exposure(state_dir: Path) -> str | None:
     folder = state_dir / ROOT_FOLDER
     if is_read_only(state_dir):
         return None
-    try:
-        modes = {path: path.stat().st_mode for path in (folder / SEED, folder, state_dir)}
-    except OSError:
-        return None
-    seed_mode = modes.pop(folder / SEED)
-    if seed_mode & _GROUP_AND_OTHERS:
-        return (
-            f"{folder / SEED} has mode {stat.S_IMODE(seed_mode):04o}: other users can use it to forge this "
-            f"platform's quotes; to close it: chmod 600 {shlex.quote(str(folder / SEED))}"
-        )
-    for path, mode in modes.items():
-        if mode & _WRITABLE_BY_OTHERS:
-            return (
-                f"{path} has mode {stat.S_IMODE(mode):04o}: other users can replace the platform in it; to close it: "
-                f"chmod 700 {shlex.quote(str(path))}"
-            )
+    for path, forbidden, harm, closed in (
+        (folder / SEED, _GROUP_AND_OTHERS, "use it to forge this platform's quotes", "600"),
+        (folder, _WRITABLE_BY_OTHERS, "replace the platform in it", "700"),
+        (state_dir, _WRITABLE_BY_OTHERS, "replace the platform in it", "700"),
+    ):
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError:
+            return None
+        if mode & forbidden:
+            remedy = f"chmod {closed} {shlex.quote(str(path))}"
+            return f"{path} has mode {mode:04o}: other users can {harm}; to close it: {remedy}"
     return None
 
 

@@ -1,7 +1,6 @@
 """Remedies for aesmd's errors, chosen for the errors' usual causes."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 from confcom.aesm.error_code import AesmErrorCode
@@ -15,24 +14,22 @@ _DEVICES: Final = (
     "it does not load the quoting enclave"
 )
 
-REMEDIES: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        AesmErrorCode.UNEXPECTED_ERROR: "read aesmd's log: PCCS may refuse (0xe044), be overloaded (0xe040), not know "
-        "the platform (0xe047), have no certificate for its TCB (0xe049), or have an untrusted TLS certificate "
-        "(0xe065); or the PCE or the ID enclave cannot be loaded (/dev/sgx_enclave, /dev/sgx_provision, EPC); if the "
-        "log says nothing, the certificate's TCB may be above the PCE's (E018): update Intel's package libsgx-ae-pce; "
-        "or the quoting enclave has crashed: restart aesmd",
-        AesmErrorCode.NETWORK_ERROR: "check that aesmd reaches PCCS, and that PCCS does not refuse (403): pccs_url in "
-        "its sgx_default_qcnl.conf, or local_pck_url where it is set, which is asked first; DNS, proxy, egress rules",
-        AesmErrorCode.OUT_OF_EPC: "give aesmd more EPC: its three enclaves need 3 MiB",
-        AesmErrorCode.SERVICE_UNAVAILABLE: "if aesmd was not just stopped, install Intel's package "
-        "libsgx-aesm-quote-ex-plugin beside it, without which it makes no quotes; devices and EPC are not the cause",
-        AesmErrorCode.UNSUPPORTED_ATT_KEY_ID: _DEVICES,
-        AesmErrorCode.ENCLAVE_LOST: "restart aesmd: an enclave was lost, as after the machine was suspended, and aesmd "
-        "never loads another one",
-        AesmErrorCode.ENCLAVE_LOAD_ERROR: "install Intel's package libsgx-ae-id-enclave anew: its enclave, the ID "
-        "enclave, could not be loaded",
-        AesmErrorCode.NO_PLATFORM_CERT_DATA: "register the platform: PCCS has no PCK certificate for it; if aesmd's "
-        "log has `p_sgx_get_quote_config returned NULL`, another program than PCCS answers at pccs_url",
-    }
-)
+REMEDIES: Final[Mapping[int, str]] = {
+    AesmErrorCode.UNEXPECTED_ERROR: "read aesmd's log: PCCS may refuse (0xe044), be overloaded (0xe040), not know "
+    "the platform (0xe047), have no certificate for its TCB (0xe049), or have an untrusted TLS certificate "
+    "(0xe065); or the PCE or the ID enclave cannot be loaded (/dev/sgx_enclave, /dev/sgx_provision, EPC); if the "
+    "log says nothing, the certificate's TCB may be above the PCE's (E018): update Intel's package libsgx-ae-pce; "
+    "or the quoting enclave has crashed: restart aesmd",
+    AesmErrorCode.NETWORK_ERROR: "check that aesmd reaches PCCS, and that PCCS does not refuse (403): pccs_url in "
+    "its sgx_default_qcnl.conf, or local_pck_url where it is set, which is asked first; DNS, proxy, egress rules",
+    AesmErrorCode.OUT_OF_EPC: "give aesmd more EPC: its three enclaves need 3 MiB",
+    AesmErrorCode.SERVICE_UNAVAILABLE: "if aesmd was not just stopped, install Intel's package "
+    "libsgx-aesm-quote-ex-plugin beside it, without which it makes no quotes; devices and EPC are not the cause",
+    AesmErrorCode.UNSUPPORTED_ATT_KEY_ID: _DEVICES,
+    AesmErrorCode.ENCLAVE_LOST: "restart aesmd: an enclave was lost, as after the machine was suspended, and aesmd "
+    "never loads another one",
+    AesmErrorCode.ENCLAVE_LOAD_ERROR: "install Intel's package libsgx-ae-id-enclave anew: its enclave, the ID "
+    "enclave, could not be loaded",
+    AesmErrorCode.NO_PLATFORM_CERT_DATA: "register the platform: PCCS has no PCK certificate for it; if aesmd's "
+    "log has `p_sgx_get_quote_config returned NULL`, another program than PCCS answers at pccs_url",
+}

@@ -17,7 +17,7 @@ from confcom.quote_provider.expected_root import INTEL_ROOT, read_expected_root
 from confcom.relay.instance import AesmdInstance, AesmdRun, AesmdRuns
 from confcom.relay.provider import HANGS, UNREACHABLE, AesmdQuoteProvider
 from confcom.relay.restart_policy import REQUEST_FILE, RestartPolicy, request_restart
-from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report
+from confcom.sgx.report import REPORT_SIZE, Report
 
 _logger = logging.getLogger(__name__)
 
@@ -42,9 +42,8 @@ def run_hardware_self_test(provider: QuoteProvider) -> QuotingTarget:
     """
     identity = provider.identity()
     provider.quote_size()
-    body = bytes(REPORT_BODY_SIZE)
     try:
-        provider.quote(Report(body, key_id=bytes(KEY_ID_SIZE), mac=bytes(MAC_SIZE)), None)
+        provider.quote(Report.parse(bytes(REPORT_SIZE)), None)
     except QuoteProviderError as error:
         if error.code not in _REFUSALS:
             raise

@@ -1,9 +1,11 @@
 """Helpers for the codecs of this package: they check lengths strictly; errors name structure and field."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Sequence
 from dataclasses import Field
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from confcom.errors import MalformedError
 
@@ -12,7 +14,6 @@ SEQUENCE = 0x30
 
 
 def require_length(data: bytes, size: int, structure: str) -> None:
-    """Reject data that is not exactly `size` bytes; the error calls the data `structure`."""
     if len(data) != size:
         raise MalformedError(
             f"{structure} must be {size} bytes, not {len(data)}",
@@ -66,26 +67,38 @@ class Layout:
             ) from error
 
 
+class Structure:
+    """Base class of dataclasses with a Layout, which is assigned after the dataclass's definition."""
+
+    __slots__ = ()
+    layout: ClassVar[Layout]
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Parse exactly one structure. Raises MalformedError if the data has another length."""
+        return cls(*cls.layout.unpack(data))
+
+    def encode(self) -> bytes:
+        """Encode to the structure's size. Raises MalformedError if a field does not fit."""
+        return self.layout.pack(self)
+
+
 class ByteReader:
     """Reads a structure whose parts declare their sizes, and never reads past the structure's end."""
 
-    __slots__ = ("_data", "_offset", "_structure")
+    __slots__ = ("_data", "_structure", "offset")
 
     def __init__(self, data: bytes, structure: str) -> None:
         self._data = data
-        self._offset = 0
         self._structure = structure
-
-    @property
-    def offset(self) -> int:
-        return self._offset
+        self.offset = 0
 
     @property
     def remaining(self) -> int:
-        return len(self._data) - self._offset
+        return len(self._data) - self.offset
 
     def take(self, size: int, field: str) -> bytes:
-        start, end = self._offset, self._offset + size
+        start, end = self.offset, self.offset + size
         if end > len(self._data):
             raise MalformedError(
                 f"{self._structure} ends inside {field}",
@@ -93,15 +106,12 @@ class ByteReader:
                 why=f"{field} begins at byte {start} and takes {size} bytes, and {self.remaining} are left",
                 remedy="pass all of it; it may have been cut on its way here",
             )
-        self._offset = end
+        self.offset = end
         return self._data[start:end]
 
     def integer(self, size: int, field: str) -> int:
         """Read the next little-endian unsigned integer of `size` bytes."""
         return int.from_bytes(self.take(size, field), "little")
-
-    def rest(self) -> bytes:
-        return self.take(self.remaining, "the rest")
 
     def finish(self) -> None:
         if self.remaining:

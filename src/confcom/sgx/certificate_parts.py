@@ -57,13 +57,7 @@ class CertificateParts:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read exactly one certificate, PEM or DER, of at most 64 KiB.
-
-        The certificate's signature and dates are not checked.
-
-        Raises:
-            MalformedError: the certificate is too long, is not DER, or has two extensions with one OID.
-        """
+        """Read exactly one certificate, PEM or DER; its signature and dates are not checked."""
         if len(data) > MAX_CERTIFICATE_SIZE:
             raise _unreadable(f"it has {len(data)} bytes, more than the limit of {MAX_CERTIFICATE_SIZE}")
         try:

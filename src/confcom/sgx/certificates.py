@@ -27,8 +27,7 @@ def load_certificate(data: bytes, what: str) -> x509.Certificate:
     """Read one certificate (PEM or DER) with a P-256 key; SGX's PKI has only such keys.
 
     A certificate that the package cryptography warns about (serial number below 1, country of three letters)
-    is refused, whatever the program's warning filters are, so that neither this call nor later use of the
-    certificate warns. Error messages call the certificate `what`.
+    is refused, so that neither this call nor later use of the certificate warns. Errors call it `what`.
     """
     load = x509.load_pem_x509_certificate if data.startswith(PEM_BEGIN) else x509.load_der_x509_certificate
     try:

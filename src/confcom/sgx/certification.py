@@ -64,22 +64,14 @@ PPID_SIZES = {
 class PpidData:
     """Data of types 1 to 3: the platform's PPID and TCB, which together identify a PCK certificate."""
 
-    kind: CertificationDataType
     ppid: bytes
     cpu_svn: bytes
     pce_svn: int
     pce_id: int
 
-    @classmethod
-    def parse(cls, kind: CertificationDataType, data: bytes) -> Self:
-        return cls(kind, *_PPID_LAYOUTS[kind].unpack(data))
 
-    def encode(self) -> bytes:
-        return _PPID_LAYOUTS[self.kind].pack(self)
-
-
-_PPID_LAYOUTS = {
-    kind: Layout(f"certification data of type {kind.value}", fields(PpidData)[1:], f"{size}s 16s H H")
+_PPID_LAYOUTS: dict[int, Layout] = {
+    kind: Layout(f"certification data of type {kind.value}", fields(PpidData), f"{size}s 16s H H")
     for kind, size in PPID_SIZES.items()
 }
 
@@ -111,8 +103,8 @@ class CertificationData:
 
     def ppid_data(self) -> PpidData | None:
         """Parse the data if the type is 1, 2 or 3; return None for other types."""
-        kind = self.kind
-        return PpidData.parse(kind, self.data) if kind in _PPID_LAYOUTS else None
+        layout = _PPID_LAYOUTS.get(self.type)
+        return PpidData(*layout.unpack(self.data)) if layout else None
 
     def pem_chain(self) -> tuple[bytes, ...]:
         """Return the PCK certificate chain in data of type 5; its order is that of the data."""
@@ -130,8 +122,8 @@ class CertificationData:
 def split_pem_chain(data: bytes) -> tuple[bytes, ...]:
     """Split concatenated PEM certificates; only white space and NUL bytes may be before, between and after them.
 
-    Some chains have the order leaf, root, intermediate, so the order is not checked. A chain may end with a newline,
-    with a newline and NUL, or with neither. The returned certificates have `data`'s order and a final newline.
+    Some chains have the order leaf, root, intermediate, so the order is not checked. The returned certificates have
+    `data`'s order and a final newline.
     """
     offset = len(data) - len(data.lstrip(_SEPARATORS))
     certificates: list[bytes] = []

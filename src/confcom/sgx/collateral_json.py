@@ -56,13 +56,7 @@ def encode_json(parts: Mapping[str, bytes]) -> str:
 def decode_json(data: bytes | str, kind: PlatformKind | None = None, *, early: bool = False) -> dict[str, bytes]:
     """Return the parts of a set from either form, keyed by the parts' names in a Collateral.
 
-    Args:
-        data: the file's content.
-        kind: the kind of platform whose set is wanted from Intel's form; None if the file has only one set.
-        early: whether to return the early set from Intel's form instead of the standard set.
-
-    Raises:
-        MalformedError: the data has neither form, or does not have the wanted set.
+    `kind` and `early` select a set of Intel's form; `kind` is None if the file has the sets of one kind only.
     """
     if len(data) > MAX_JSON_SIZE:
         raise _malformed(f"it has more than {MAX_JSON_SIZE} bytes")

@@ -5,9 +5,8 @@ Layout: sgx_ql_att_key_id_t (158 bytes, packed) inside sgx_att_key_id_ext_t (256
 
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Self
 
-from confcom.sgx.binary import Layout
+from confcom.sgx.binary import Layout, Structure
 from confcom.sgx.report import INTEL_QE_MRSIGNER
 
 ATT_KEY_ID_SIZE = 256
@@ -30,41 +29,24 @@ ATT_KEY_TYPES = {algorithm.value: algorithm.name for algorithm in AttKeyAlgorith
 
 
 @dataclass(frozen=True, slots=True)
-class AttKeyId:
+class AttKeyId(Structure):
     """One attestation key id, 256 bytes on the wire."""
 
-    id: int
-    version: int
-    mrsigner_length: int
-    mrsigner: bytes
-    prod_id: int
-    extended_prod_id: bytes
-    config_id: bytes
-    family_id: bytes
-    algorithm_id: int
+    id: int = 0
+    version: int = 0
+    mrsigner_length: int = 32
+    mrsigner: bytes = bytes(48)
+    prod_id: int = 0
+    extended_prod_id: bytes = bytes(16)
+    config_id: bytes = bytes(64)
+    family_id: bytes = bytes(16)
+    algorithm_id: int = AttKeyAlgorithm.ECDSA_P256
     spid: bytes = bytes(16)
     att_key_type: int = 0
     reserved: bytes = bytes(80)
 
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        return cls(*_KEY_ID.unpack(data))
 
-    def encode(self) -> bytes:
-        return _KEY_ID.pack(self)
+AttKeyId.layout = Layout("an attestation key id", fields(AttKeyId), "H H H 48s I 16s 64s 16s I 16s H 80s")
 
-
-_KEY_ID = Layout("an attestation key id", fields(AttKeyId), "H H H 48s I 16s 64s 16s I 16s H 80s")
-
-ECDSA_P256_KEY_ID = AttKeyId(
-    id=0,
-    version=0,
-    mrsigner_length=32,
-    mrsigner=INTEL_QE_MRSIGNER + bytes(16),
-    prod_id=1,
-    extended_prod_id=bytes(16),
-    config_id=bytes(64),
-    family_id=bytes(16),
-    algorithm_id=AttKeyAlgorithm.ECDSA_P256,
-)
+ECDSA_P256_KEY_ID = AttKeyId(mrsigner=INTEL_QE_MRSIGNER + bytes(16), prod_id=1)
 """The only key id of DCAP quoting; the simulated QE has this id too, because clients hard-code it."""

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Self
 
 from confcom.errors import MalformedError
-from confcom.sgx.binary import ByteReader, Layout, require_length, require_range
+from confcom.sgx.binary import ByteReader, Layout, Structure, require_length, require_range
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.key_id import ATT_KEY_TYPES, AttKeyAlgorithm
 from confcom.sgx.report import REPORT_BODY_SIZE, ReportBody
@@ -63,18 +63,17 @@ class BodyType(IntEnum):
 
 
 QuoteBody = ReportBody | TdReport10
-_BODIES: dict[BodyType, tuple[type[QuoteBody], int]] = {
-    BodyType.SGX_ENCLAVE_REPORT: (ReportBody, REPORT_BODY_SIZE),
-    BodyType.TD_REPORT_1_0: (TdReport10, 584),
-    BodyType.TD_REPORT_1_5: (TdReport15, 648),
-    BodyType.TD_REPORT_1_5_EX: (TdReport15Ex, 885),
+_BODIES: dict[BodyType, type[QuoteBody]] = {
+    BodyType.SGX_ENCLAVE_REPORT: ReportBody,
+    BodyType.TD_REPORT_1_0: TdReport10,
+    BodyType.TD_REPORT_1_5: TdReport15,
+    BodyType.TD_REPORT_1_5_EX: TdReport15Ex,
 }
-"""The codec and the size in bytes of each type of body."""
 _SGX_BODIES, _TD_BODIES = tuple(BodyType)[:1], tuple(BodyType)[1:]
 
 
 @dataclass(frozen=True, slots=True)
-class QuoteHeader:
+class QuoteHeader(Structure):
     """The first 48 bytes of a quote. The attestation key signs the header together with the body."""
 
     version: int = SGX_QUOTE_VERSION
@@ -87,16 +86,8 @@ class QuoteHeader:
     user_data: bytes = bytes(20)
     """Bytes that the quoting enclave chooses; Intel's QE writes its QE id (16 bytes) and four zeros."""
 
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Parse exactly one quote header, of any version."""
-        return cls(*_HEADER.unpack(data))
 
-    def encode(self) -> bytes:
-        return _HEADER.pack(self)
-
-
-_HEADER = Layout("a quote header", fields(QuoteHeader), "H H I H H 16s 20s")
+QuoteHeader.layout = Layout("a quote header", fields(QuoteHeader), "H H I H H 16s 20s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +106,7 @@ class EcdsaSignatureData:
 
     @classmethod
     def parse(cls, data: bytes, version: int = SGX_QUOTE_VERSION) -> Self:
-        """Parse the signature data of a quote of this version.
-
-        Since version 4, the QE's report and what follows it stand inside certification data of type 6.
-        """
+        """Parse signature data; since version 4, all after the key is in certification data of type 6."""
         reader = ByteReader(data, "the quote's signature data")
         isv_signature = reader.take(SIGNATURE_SIZE, "the signature of header and body")
         attestation_key = reader.take(PUBLIC_KEY_SIZE, "the attestation key")
@@ -140,15 +128,9 @@ class EcdsaSignatureData:
         require_length(self.attestation_key, PUBLIC_KEY_SIZE, "an attestation key")
         require_length(self.qe_report_signature, SIGNATURE_SIZE, "a QE report's signature")
         require_range(len(self.auth_data), MAX_AUTH_DATA_SIZE, "the QE authentication data's size")
-        certifying = b"".join(
-            (
-                self.qe_report_body.encode(),
-                self.qe_report_signature,
-                len(self.auth_data).to_bytes(2, "little"),
-                self.auth_data,
-                self.certification.encode(),
-            )
-        )
+        auth_data = len(self.auth_data).to_bytes(2, "little") + self.auth_data
+        qe_report = self.qe_report_body.encode() + self.qe_report_signature
+        certifying = qe_report + auth_data + self.certification.encode()
         if version != SGX_QUOTE_VERSION:
             certifying = CertificationData(CertificationDataType.QE_REPORT_CERTIFICATION_DATA, certifying).encode()
         return self.isv_signature + self.attestation_key + certifying
@@ -160,10 +142,7 @@ class EcdsaSignatureData:
 
 
 def attestation_pub_key_id(attestation_key: bytes, auth_data: bytes) -> bytes:
-    """Return the SHA-256 of an attestation key (64 bytes, X and Y) and the QE's authentication data.
-
-    The QE's report data is this SHA-256 and 32 zeros, so the QE's report binds the attestation key.
-    """
+    """Return the first half of the QE's report data, which binds the key (64 bytes, X and Y)."""
     return hashlib.sha256(attestation_key + auth_data).digest()
 
 
@@ -182,17 +161,14 @@ def _qe_report_certification(reader: ByteReader) -> ByteReader:
 
 
 def read_body(reader: ByteReader, header: QuoteHeader) -> QuoteBody:
-    """Read the body that follows the header of a quote of version 3, 4 or 5.
-
-    In version 5, the body's type and size precede the body.
-    """
+    """Read the body that follows the header; in version 5, the body's type and size precede the body."""
     if header.version != TYPED_BODY_VERSION:
-        codec, size = _BODIES[_body_types(header)[0]]
-        return codec.parse(reader.take(size, "the report body"))
+        codec = _BODIES[_body_types(header)[0]]
+        return codec.parse(reader.take(codec.layout.size, "the report body"))
     number, declared = reader.integer(2, "the body type"), reader.integer(4, "the body size")
     _require_body_type(header, number)
-    codec, size = _BODIES[BodyType(number)]
-    if declared != size:
+    codec = _BODIES[BodyType(number)]
+    if declared != (size := codec.layout.size):
         raise MalformedError(
             f"a quote whose body has {declared} bytes instead of {size} cannot be read",
             error_code="wrong-size",
@@ -207,7 +183,7 @@ def tee_of(body: QuoteBody) -> TeeType:
 
 
 def body_type(body: QuoteBody) -> BodyType:
-    return next(kind for kind, (codec, _) in _BODIES.items() if codec is type(body))
+    return next(kind for kind, codec in _BODIES.items() if codec is type(body))
 
 
 def _body_types(header: QuoteHeader) -> tuple[BodyType, ...]:
@@ -264,7 +240,8 @@ class QuoteFrame:
         signature_size = reader.integer(4, "the signature data's size")
         if signature_size == 0 and header.version == SGX_QUOTE_VERSION:
             raise _sdk_stub("its signature data is declared empty, as Intel's libsgx_quote_ex_sim leaves it")
-        return cls(header, body, signed_part, reader.take(signature_size, "the signature data"), reader.rest())
+        signature_data = reader.take(signature_size, "the signature data")
+        return cls(header, body, signed_part, signature_data, data[reader.offset :])
 
     @property
     def size(self) -> int:
@@ -293,11 +270,7 @@ class Quote:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Parse a quote of SGX or TDX, version 3, 4 or 5, with an ECDSA P-256 signature.
-
-        Every size that the quote declares is checked against the data. Bytes after the quote are accepted and
-        kept in `trailing`.
-        """
+        """Parse a quote signed with ECDSA P-256; each size that it declares is checked against the data."""
         frame = QuoteFrame.parse(data)
         signature = EcdsaSignatureData.parse(frame.signature_data, frame.header.version)
         return cls(frame.header, frame.body, signature, frame.trailing)
@@ -317,12 +290,7 @@ class Quote:
 
 
 def require_sgx(quote: Quote | QuoteFrame) -> ReportBody:
-    """Return the enclave's report body of an SGX quote of version 3.
-
-    Raises:
-        MalformedError: `tee` if the quote is one of TDX, `unsupported-quote-version` if it is an SGX quote of version 4
-            or 5.
-    """
+    """Return the report body of an SGX quote of version 3; refuse TDX, and later versions of SGX quotes."""
     if not isinstance(quote.body, ReportBody):
         raise MalformedError(
             "this is a quote of TDX",

@@ -11,7 +11,7 @@ from enum import IntFlag
 from typing import Self
 
 from confcom.errors import WrongTypeError, WrongValueError
-from confcom.sgx.binary import Layout, require_length
+from confcom.sgx.binary import Layout, Structure, require_length
 
 REPORT_BODY_SIZE = 384
 REPORT_SIZE = 432
@@ -75,7 +75,7 @@ def report_data(challenge: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportBody:
+class ReportBody(Structure):
     """The 384 bytes that a report's MAC and a quote's signature cover.
 
     Reserved fields are kept, because a quote contains the body byte for byte as the hardware wrote it.
@@ -99,25 +99,20 @@ class ReportBody:
     isv_family_id: bytes = bytes(16)
     report_data: bytes = bytes(64)
 
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        return cls(*_BODY.unpack(data))
-
-    def encode(self) -> bytes:
-        return _BODY.pack(self)
-
     @property
     def debug(self) -> bool:
         """Whether the enclave was launched with DEBUG, so that its memory is readable from outside."""
         return bool(self.flags & AttributeFlag.DEBUG)
 
 
-_BODY = Layout("an SGX report body", fields(ReportBody), "16s I 12s 16s Q Q 32s 32s 32s 32s 64s H H H 42s 16s 64s")
+ReportBody.layout = Layout(
+    "an SGX report body", fields(ReportBody), "16s I 12s 16s Q Q 32s 32s 32s 32s 64s H H H 42s 16s 64s"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """The result of EREPORT: a body, and a MAC that only the target enclave can check."""
+class Report(Structure):
+    """The result of EREPORT (432 bytes): a body, and a MAC that only the target enclave can check."""
 
     encoded_body: bytes
     """The 384 bytes that the MAC covers. The body is kept unparsed, because making a quote needs the bytes,
@@ -126,11 +121,6 @@ class Report:
     """KEYID, 32 bytes."""
     mac: bytes
     """MAC, 16 bytes."""
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Parse exactly one report, 432 bytes. Raises MalformedError if the data has another length."""
-        return cls(*_REPORT.unpack(data))
 
     @property
     def body(self) -> ReportBody:
@@ -141,12 +131,8 @@ class Report:
         """CPUSVN (the body's first field) of the platform that made the report."""
         return self.encoded_body[:CPU_SVN_SIZE]
 
-    def encode(self) -> bytes:
-        """Encode to 432 bytes."""
-        return _REPORT.pack(self)
 
-
-_REPORT = Layout("an SGX report", fields(Report), "384s 32s 16s")
+Report.layout = Layout("an SGX report", fields(Report), "384s 32s 16s")
 
 
 def mr_enclave_of(report: bytes) -> bytes:
@@ -156,8 +142,8 @@ def mr_enclave_of(report: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetInfo:
-    """TARGETINFO: identity of the enclave for which a report is made; the report key is derived from it.
+class TargetInfo(Structure):
+    """TARGETINFO (512 bytes): identity of a report's target enclave, from which the report key is derived.
 
     Args:
         mr_enclave: 32 bytes.
@@ -181,17 +167,8 @@ class TargetInfo:
     config_id: bytes = bytes(64)
     reserved3: bytes = bytes(384)
 
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Parse exactly one TARGETINFO, 512 bytes. Raises MalformedError if the data has another length."""
-        return cls(*_TARGET_INFO.unpack(data))
 
-    def encode(self) -> bytes:
-        """Encode to 512 bytes."""
-        return _TARGET_INFO.pack(self)
-
-
-_TARGET_INFO = Layout("SGX target info", fields(TargetInfo), "32s Q Q 2s H I 8s 64s 384s")
+TargetInfo.layout = Layout("SGX target info", fields(TargetInfo), "32s Q Q 2s H I 8s 64s 384s")
 
 
 @dataclass(frozen=True, slots=True)

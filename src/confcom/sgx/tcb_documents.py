@@ -156,7 +156,6 @@ class QeIdentity(_Document):
     isv_prod_id: int
     levels: tuple[TcbLevel, ...]
     simulation: Mapping[str, object] | None
-    """The additional object that marks a simulated platform's collateral, as in TCB info."""
 
     @classmethod
     def parse(cls, document: bytes) -> Self:

@@ -6,9 +6,8 @@ begins with the shorter one. All integers are little-endian. docs/reference/quot
 
 from dataclasses import dataclass, fields
 from enum import IntFlag
-from typing import Self
 
-from confcom.sgx.binary import Layout
+from confcom.sgx.binary import Layout, Structure
 
 TD_MEASUREMENT_SIZE = 48
 """Bytes of MRTD, of each RTMR and of the other measurements, which are SHA-384 digests."""
@@ -38,7 +37,7 @@ class TdAttribute(IntFlag):
 
 
 @dataclass(frozen=True, slots=True)
-class TdReport10:
+class TdReport10(Structure):
     """The TD report of TDX 1.0, 584 bytes. Measurements are SHA-384, 48 bytes."""
 
     tee_tcb_svn: bytes
@@ -60,14 +59,6 @@ class TdReport10:
     rtmr2: bytes = bytes(48)
     rtmr3: bytes = bytes(48)
     report_data: bytes = bytes(64)
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Parse exactly one TD report of this version. Raises MalformedError if `data` has another length."""
-        return cls(*_LAYOUTS[cls].unpack(data))
-
-    def encode(self) -> bytes:
-        return _LAYOUTS[type(self)].pack(self)
 
     @property
     def under_debug(self) -> bool:
@@ -104,8 +95,6 @@ class TdReport15Ex(TdReport15):
 _CODES_10 = f"16s 48s 48s Q Q Q {'48s ' * 8}64s"
 _CODES_15 = f"{_CODES_10} 16s 48s"
 _CODES_15_EX = f"{_CODES_15} B 32s 48s 48s Q 16s 16s 12s 48s Q"
-_LAYOUTS = {
-    TdReport10: Layout("a TD report 1.0", fields(TdReport10), _CODES_10),
-    TdReport15: Layout("a TD report 1.5", fields(TdReport15), _CODES_15),
-    TdReport15Ex: Layout("an extended TD report 1.5", fields(TdReport15Ex), _CODES_15_EX),
-}
+TdReport10.layout = Layout("a TD report 1.0", fields(TdReport10), _CODES_10)
+TdReport15.layout = Layout("a TD report 1.5", fields(TdReport15), _CODES_15)
+TdReport15Ex.layout = Layout("an extended TD report 1.5", fields(TdReport15Ex), _CODES_15_EX)

@@ -50,14 +50,10 @@ def answer(
     *,
     pccs: bool = False,
 ) -> Answer:
-    """Answer a GET request with the collateral that is signed at `now`.
+    """Answer a GET request for `target` (path and query) with the collateral that is signed at `now`.
 
-    Args:
-        target: the request's path and query.
-        platform: the platform whose collateral is served.
-        now: the present, with a time zone; all requests in one renewal period get the same bytes.
-        staging: the platform's status in the collateral.
-        pccs: whether an answer to `pckcrl` without `encoding` is hexadecimal, as from a PCCS, and not PEM.
+    All requests in one renewal period get the same bytes. With `pccs`, an answer to `pckcrl` without `encoding` is
+    hexadecimal, as from a PCCS, and not PEM.
     """
     try:
         parts = urlsplit(target)

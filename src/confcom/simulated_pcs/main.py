@@ -8,14 +8,12 @@ from typing import TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from confcom.daemon.common_metrics import daemon_registry
-from confcom.daemon.logs import LogStream, configure_logging
 from confcom.daemon.probe_server import serve_probes, standard_routes
 from confcom.daemon.supervision import exit_status, run_daemon
 from confcom.quote_provider.state_directory import default_state_dir, exposure, open_platform, utc_now
 from confcom.simulated_pcs.answers import API_PATH, answer
 from confcom.simulated_pcs.server import Server, tls_context
-from confcom.simulated_pcs.settings import PcsSettings, parse_settings
+from confcom.simulated_pcs.settings import PcsSettings, settings_parser
 
 _logger = logging.getLogger(__name__)
 
@@ -48,11 +46,8 @@ async def serve(settings: PcsSettings, state_dir: Path, stop: asyncio.Event, reg
 
 
 def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], stderr: TextIO) -> int:
-    def body(log: LogStream) -> int:
-        settings = parse_settings(arguments, prog=prog, environ=environ)
-        configure_logging(level=settings.log_level, log_format=settings.log_format, stream=log)
-        registry = daemon_registry(log)
+    def body(settings: PcsSettings, registry: CollectorRegistry) -> int:
         state_dir = settings.state_dir or default_state_dir(environ)
         return run_daemon(lambda stop: serve(settings, state_dir, stop, registry))
 
-    return exit_status(body, stderr=stderr)
+    return exit_status(lambda: settings_parser(prog, environ).parse(arguments), body, stderr=stderr)

@@ -39,11 +39,7 @@ Log = Callable[[str], None]
 
 
 def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
-    """Load the server's certificate and its key, which may be in the same file.
-
-    Raises:
-        SettingsError: certificate or key cannot be read, or the key is for another certificate.
-    """
+    """Load the server's certificate and its key, which may be in the same file."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # If the key is encrypted, OpenSSL would prompt; the empty password makes OpenSSL fail instead.
@@ -59,12 +55,7 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Answers GET and HEAD at an address: HOST:PORT, [HOST]:PORT for IPv6, or :PORT. Port 0 is any free port.
-
-    Raises:
-        SettingsError: the address does not have this form.
-        UnavailableError: the address is in use, or does not belong to this machine.
-    """
+    """Answers GET and HEAD at HOST:PORT, [HOST]:PORT for IPv6, or :PORT. Port 0 is any free port."""
 
     allow_reuse_address = True
     daemon_threads = True

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, unique
 from hmac import compare_digest
 from typing import Self
@@ -121,12 +121,9 @@ class SimulatedEnclave:
 
         Named enclaves have one MRSIGNER, like those of one vendor. As on hardware, DEBUG does not change MRENCLAVE.
         """
-        flags = AttributeFlag.INITTED | AttributeFlag.MODE64BIT
-        return cls(
-            mr_enclave=hashlib.sha256(_ENCLAVE_DOMAIN + name.encode()).digest(),
-            mr_signer=hashlib.sha256(_SIGNER_DOMAIN).digest(),
-            flags=flags | AttributeFlag.DEBUG if debug else flags,
-        )
+        mr_enclave = hashlib.sha256(_ENCLAVE_DOMAIN + name.encode()).digest()
+        enclave = cls(mr_enclave, hashlib.sha256(_SIGNER_DOMAIN).digest())
+        return replace(enclave, flags=enclave.flags | AttributeFlag.DEBUG) if debug else enclave
 
     def target_info(self) -> TargetInfo:
         """Return the target info with which other enclaves make a report for this enclave."""
@@ -167,17 +164,10 @@ class SimulatedEnclave:
         """
         return sign_report(self.report_body(report_data, cpu_svn=cpu_svn), target_info, key_format=key_format)
 
-    def verify_report(self, report: Report) -> ReportKeyFormat:
-        """Verify a report for this enclave; return the report key's layout, which a report in reply needs."""
-        return ReportChecker.of(self.target_info()).check(report)
-
 
 @dataclass(frozen=True, slots=True)
 class ReportChecker:
-    """Verifies many reports for one enclave.
-
-    All simulated reports have the same KEYID, so a checker derives the report keys only once.
-    """
+    """Verifies many reports for one enclave; all have one KEYID, so the report keys are derived once."""
 
     target: TargetInfo
     macs: Mapping[bytes, _Macs]
@@ -185,10 +175,10 @@ class ReportChecker:
 
     @classmethod
     def of(cls, target: TargetInfo) -> Self:
-        """Create a checker for the enclave with this target info, and derive the enclave's report keys."""
         return cls(target, {svn: _macs(target, svn, SIMULATION_KEY_ID) for svn in SIMULATION_CPU_SVNS})
 
     def check(self, report: Report) -> ReportKeyFormat:
+        """Verify a report; return the report key's layout, which a report in reply needs."""
         macs = self.macs.get(report.cpu_svn)
         if macs is None:
             raise ReportRejectedError(

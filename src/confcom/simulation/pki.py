@@ -93,13 +93,10 @@ def issue_pki(
     node: str = "",
     fmspc: bytes = marks.FMSPC,
 ) -> Pki:
-    """Issue all certificates of a platform; the same arguments give the same bytes.
+    """Issue all certificates of a platform; the same arguments give the same bytes. `now` has a time zone.
 
     Platforms with one seed and different node names differ only in their PCK certificates: in the key, the
     serial number, the PPID and the platform instance id.
-
-    Certificates are valid from 24 h before `now`, which has a time zone. The seed is 32 random bytes. A
-    Platform CA's PCK certificate also has a platform instance id and a configuration.
     """
     certify = functools.partial(_certify, seed, now - BACKDATE)
     platform_ca = ca_type is PckCaType.PLATFORM

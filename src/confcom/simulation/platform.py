@@ -67,12 +67,8 @@ class SimulatedPlatform:
     ) -> CollateralBundle:
         """Create the collateral that a relying party needs, signed for the period that contains `now`.
 
-        Args:
-            now: the present, with its time zone.
-            identity: the trusted quoting enclave; None means the default one for the TEE.
-            staging: the platform's status in the collateral.
-            early: return the early set, not the standard set; the two sets differ only with Staging.EARLY.
-            tee: the kind of the quotes that the collateral is about.
+        `identity` is the trusted quoting enclave's, by default that of the TEE. The early set and the standard set
+        differ only with Staging.EARLY.
         """
         # Only exports and services need this import; processes that make quotes do not.
         from confcom.simulation.simulated_collateral import create_collateral  # noqa: PLC0415 # see above

@@ -132,15 +132,9 @@ class QuotingEnclave:
         enclave = identity.enclave()
         attestation_key, signature_data = certify_attestation_key(seed, pki, identity)
         header = QuoteHeader(qe_svn=identity.isv_svn, pce_svn=PCE_SVN, user_data=marks.HEADER_USER_DATA)
-        after_signature = signature_data.encode()[SIGNATURE_SIZE:]
-        return cls(
-            enclave,
-            ReportChecker.of(enclave.target_info()),
-            attestation_key,
-            signature_data.pub_key_id,
-            header.encode(),
-            after_signature,
-        )
+        checker = ReportChecker.of(enclave.target_info())
+        pub_key_id, after_signature = signature_data.pub_key_id, signature_data.encode()[SIGNATURE_SIZE:]
+        return cls(enclave, checker, attestation_key, pub_key_id, header.encode(), after_signature)
 
     @property
     def target_info(self) -> TargetInfo:
@@ -154,8 +148,7 @@ class QuotingEnclave:
     def quote(self, report: Report, qe_report_info: QeReportInfo | None) -> tuple[bytes, QeReportInfo | None]:
         """Verify a report and sign its body unchanged; reports of DEBUG enclaves are accepted.
 
-        If `qe_report_info` is given, it is returned with the QE's report about the quote, and with unchanged
-        nonce and target info. The QE's report has the key layout of `report`.
+        If `qe_report_info` is given, it is returned with the QE's report, in the key layout of `report`.
         """
         key_format = self.checker.check(report)
         signed_part = self.header + report.encoded_body

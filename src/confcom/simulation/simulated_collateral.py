@@ -116,9 +116,8 @@ class Validity:
     def around(cls, origin: datetime, now: datetime) -> Self:
         """Return the validity period of collateral made at `now`.
 
-        Issue dates start at `origin` and are one renewal interval apart. All calls within one interval return
-        the same dates. Signatures are deterministic, so the same dates give the same bytes. Several helpers
-        and exports of one platform thus agree without communication.
+        Issue dates start at `origin` and are one renewal interval apart. The same dates give the same bytes, so several
+        helpers and exports of one platform agree without communication.
         """
         start = origin + (now - BACKDATE - origin) // RENEWAL_INTERVAL * RENEWAL_INTERVAL
         return cls(start, start + VALIDITY)
@@ -139,17 +138,15 @@ def create_collateral(
     status = TcbStatus.UP_TO_DATE if number == FIRST_NUMBER else _STAGED_STATUS[staging]
     signer_chain = pki.tcb_signer.pem + pki.root.pem
     key = pki.tcb_signer.private_key
-    root_crl = create_crl(pki.root, last_update=validity.issue_date, next_update=validity.next_update)
-    pck_crl = create_crl(pki.pck_ca, last_update=validity.issue_date, next_update=validity.next_update)
     tcb_date = pki.root.certificate.not_valid_before_utc
     return CollateralBundle(
         tcb_info=sign_document(TCB_INFO_NAME, tcb_info(validity, tcb_date, number, status, tee=tee), key),
         tcb_info_issuer_chain=signer_chain,
         qe_identity=sign_document(QE_IDENTITY_NAME, qe_identity(identity, validity, tcb_date, number, tee), key),
         qe_identity_issuer_chain=signer_chain,
-        pck_crl=pck_crl.public_bytes(Encoding.DER),
+        pck_crl=create_crl(pki.pck_ca, validity).public_bytes(Encoding.DER),
         pck_crl_issuer_chain=pki.pck_ca.pem + pki.root.pem,
-        root_ca_crl=root_crl.public_bytes(Encoding.DER),
+        root_ca_crl=create_crl(pki.root, validity).public_bytes(Encoding.DER),
     )
 
 
@@ -173,21 +170,21 @@ def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging, tee: Te
 
 
 def create_crl(
-    issuer: CertifiedKey, *, last_update: datetime, next_update: datetime, revoked: tuple[int, ...] = ()
+    issuer: CertifiedKey, validity: Validity, revoked: tuple[int, ...] = ()
 ) -> x509.CertificateRevocationList:
-    """Create a CA's CRL with revoked serial numbers; the CRL number is `last_update`, so CRL numbers never decrease."""
+    """Create a CA's CRL with revoked serial numbers; its CRL number, the issue date, never decreases."""
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
-        .last_update(last_update)
-        .next_update(next_update)
-        .add_extension(x509.CRLNumber(int(last_update.timestamp())), critical=False)
+        .last_update(validity.issue_date)
+        .next_update(validity.next_update)
+        .add_extension(x509.CRLNumber(int(validity.issue_date.timestamp())), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.private_key.public_key()), critical=False
         )
     )
     for serial_number in revoked:
-        entry = x509.RevokedCertificateBuilder(serial_number, last_update)
+        entry = x509.RevokedCertificateBuilder(serial_number, validity.issue_date)
         builder = builder.add_revoked_certificate(entry.build())
     return builder.sign(issuer.private_key, hashes.SHA256(), ecdsa_deterministic=True)
 
@@ -282,11 +279,7 @@ def _document(kind: str, version: int, validity: Validity, **content: object) ->
 
 
 def sign_document(member: str, document: Document, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Serialize and sign a document in the form in which Intel's service sends it.
-
-    The document, ASCII text only, is serialized without white space, and the signature covers exactly these
-    bytes. `member` is the document's name: `tcbInfo` or `enclaveIdentity`.
-    """
+    """Serialize a document without white space, as Intel's service does, and sign these bytes."""
     inner = json.dumps(document, separators=(",", ":")).encode("ascii")
     return SignedJson(member, inner, sign(key, inner)).encode()
 

@@ -1,11 +1,8 @@
 """The simulated TD quoting enclave: an SGX enclave that signs TD reports as quotes of version 4 or 5."""
 
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import replace
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from confcom.sgx.quote import TDX_QUOTE_VERSION, TYPED_BODY_VERSION, EcdsaSignatureData, Quote, QuoteHeader
+from confcom.sgx.quote import TDX_QUOTE_VERSION, TYPED_BODY_VERSION, Quote, QuoteHeader
 from confcom.sgx.simulation_marks import HEADER_USER_DATA
 from confcom.sgx.td_report import TdReport10
 from confcom.sgx.tee_type import TeeType
@@ -14,23 +11,14 @@ from confcom.simulation.pki import Pki
 from confcom.simulation.quoting_enclave import DEFAULT_TD_QE_IDENTITY, certify_attestation_key
 
 
-@dataclass(frozen=True, slots=True)
-class TdQuotingEnclave:
-    attestation_key: ec.EllipticCurvePrivateKey = field(repr=False)
-    signature_data: EcdsaSignatureData
-    """The signature data of every quote; instead of the quote's signature it has zeros."""
+def quote_td(seed: bytes, pki: Pki, report: TdReport10) -> bytes:
+    """Sign a TD report unchanged: in version 4 if it is of TDX 1.0, otherwise in version 5.
 
-    @classmethod
-    def load(cls, seed: bytes, pki: Pki) -> Self:
-        return cls(*certify_attestation_key(seed, pki, DEFAULT_TD_QE_IDENTITY))
-
-    def quote(self, report: TdReport10) -> bytes:
-        """Sign a TD report unchanged: in version 4 if it is of TDX 1.0, otherwise in version 5.
-
-        No MAC is verified, since no processor and no TDX module made the report.
-        """
-        version = TDX_QUOTE_VERSION if type(report) is TdReport10 else TYPED_BODY_VERSION
-        header = QuoteHeader(version, tee_type=TeeType.TDX, user_data=HEADER_USER_DATA)
-        quote = Quote(header, report, self.signature_data)
-        signature = sign(self.attestation_key, quote.signed_part)
-        return replace(quote, signature=replace(self.signature_data, isv_signature=signature)).encode()
+    No MAC is verified, since no processor and no TDX module made the report.
+    """
+    attestation_key, signature_data = certify_attestation_key(seed, pki, DEFAULT_TD_QE_IDENTITY)
+    version = TDX_QUOTE_VERSION if type(report) is TdReport10 else TYPED_BODY_VERSION
+    header = QuoteHeader(version, tee_type=TeeType.TDX, user_data=HEADER_USER_DATA)
+    quote = Quote(header, report, signature_data)
+    signature = sign(attestation_key, quote.signed_part)
+    return replace(quote, signature=replace(signature_data, isv_signature=signature)).encode()

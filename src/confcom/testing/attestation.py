@@ -32,7 +32,7 @@ from confcom.simulation.simulated_collateral import (
     staged_validity,
     tcb_info,
 )
-from confcom.simulation.td_quoting_enclave import TdQuotingEnclave
+from confcom.simulation.td_quoting_enclave import quote_td
 from confcom.simulation.trust_domain import MR_SERVICE_TD, SimulatedTd
 from confcom.verify.argument_types import binary, number
 from confcom.verify.policy import advisory_id
@@ -198,7 +198,7 @@ class Attestation:
             chosen = replace(chosen, mr_service_td=MR_SERVICE_TD)
         simulated, _ = self._platform(platform, fmspc)
         report = chosen.report(with_zeros(report_data), _TD_REPORTS[body])
-        quote = TdQuotingEnclave.load(simulated.seed, simulated.pki).quote(report)
+        quote = quote_td(simulated.seed, simulated.pki, report)
         collateral = self.collateral(
             tee=TeeType.TDX,
             tcb=tcb,
@@ -245,8 +245,7 @@ class Attestation:
         key = pki.tcb_signer.private_key
         parts = {part: sign_document(name, document, key) for part, (name, document) in signed.items()}
         if revoked:
-            dates = {"last_update": validity.issue_date, "next_update": validity.next_update}
-            crl = create_crl(pki.pck_ca, **dates, revoked=(pki.pck.certificate.serial_number,))
+            crl = create_crl(pki.pck_ca, validity, (pki.pck.certificate.serial_number,))
             parts["pck_crl"] = crl.public_bytes(Encoding.DER)
         return replace(Collateral.from_files(simulated.collateral(now, staging=staging, tee=tee).to_files()), **parts)
 

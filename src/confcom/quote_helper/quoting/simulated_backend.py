@@ -8,11 +8,12 @@ from pathlib import Path
 
 from confcom.aesm.conversation import QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.quote_provider.base import Backend, QuoteProvider, QuoteProviderError
+from confcom.quote_provider.base import Backend, Certificate, QuoteProvider, QuoteProviderError
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import QuoteChecker
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import exposure, is_read_only, open_or_create_platform, utc_now
+from confcom.sgx.certificates import key_id
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
@@ -38,7 +39,8 @@ def open_simulated(
         identity = replace(identity, mr_enclave=qe_mr_enclave)
     if qe_isv_svn is not None:
         identity = replace(identity, isv_svn=qe_isv_svn)
-    provider = SimulatedQuoteProvider(open_or_create_platform(state_dir, node=node).platform, identity)
+    platform = open_or_create_platform(state_dir, node=node).platform
+    provider, root = SimulatedQuoteProvider(platform, identity), platform.pki.root.certificate
     # A root in a mounted Secret is exported through Kubernetes, since its path exists only inside the Pod.
     origin = "" if is_read_only(state_dir) else f"--state-dir {shlex.quote(str(state_dir))} "
     _logger.info(
@@ -46,7 +48,7 @@ def open_simulated(
         "confcom simulation export %sOUT && "
         "confcom verify QUOTE --root OUT/root.pem --collateral OUT/collateral --allow-simulated "
         "--mrenclave EXPECTED --report-data EXPECTED",
-        provider.root_fingerprint,
+        platform.root_fingerprint,
         state_dir,
         origin,
     )
@@ -55,9 +57,10 @@ def open_simulated(
     enclave = SimulatedEnclave.from_name("confcom quote helper self-test")
 
     def self_test() -> QuotingTarget:
-        return run_self_test(provider, enclave, provider.root, utc_now())
+        return run_self_test(provider, enclave, ExpectedRoot(key_id(root)), utc_now())
 
-    return Backend(provider, self_test, root=provider.root_fingerprint, certificates=provider.certificates)
+    certificates = {Certificate.PCK: platform.pki.pck.certificate, Certificate.SIMULATED_ROOT: root}
+    return Backend(provider, self_test, root=platform.root_fingerprint, certificates=certificates)
 
 
 def run_self_test(

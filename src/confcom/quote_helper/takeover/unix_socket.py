@@ -109,4 +109,4 @@ def _set_own_mode(path: Path, mode: int) -> FileIdentity:
         if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
             raise PermissionError(errno.EPERM, "another user has replaced the new socket", os.fspath(path.parent))
         set_mode(opened, mode)
-        return FileIdentity.from_status(found)
+        return FileIdentity(found.st_dev, found.st_ino)

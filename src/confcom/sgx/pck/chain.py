@@ -114,7 +114,7 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
 
 
 def pck_ca(name: x509.Name) -> str:
-    """Return which of Intel's PCK CAs has a name, PLATFORM or PROCESSOR ("PCK Certificate and CRL Profile")."""
+    """Return which of PCK_CAS has this name ("PCK Certificate and CRL Profile")."""
     return "PLATFORM" if "Platform" in common_name(name) else "PROCESSOR"
 
 

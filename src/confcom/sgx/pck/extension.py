@@ -110,7 +110,7 @@ class PckExtension:
             raw = asn1.decode_der(_Extension, der)
             *components, pce_svn, cpu_svn = (member.value for member in raw.tcb.value)
             svns = tuple(component.parse(int) for component in components)
-            settings = raw.configuration.value if raw.configuration else None
+            flags = [flag.value.parse(bool) for flag in raw.configuration.value] if raw.configuration else []
             extension = cls(
                 ppid=raw.ppid.value,
                 tcb=PckTcb(svns, pce_svn.parse(int), cpu_svn.parse(bytes)),
@@ -118,9 +118,7 @@ class PckExtension:
                 fmspc=raw.fmspc.value,
                 sgx_type=SgxType(int.from_bytes(raw.sgx_type.value.data)),
                 platform_instance_id=raw.platform_instance_id.value if raw.platform_instance_id else None,
-                configuration=PlatformConfiguration(*(flag.value.parse(bool) for flag in settings))
-                if settings
-                else None,
+                configuration=PlatformConfiguration(*flags) if flags else None,
             )
         except (ValueError, TypeError) as error:
             raise _other(str(error)) from error

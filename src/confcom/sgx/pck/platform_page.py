@@ -83,11 +83,7 @@ class PlatformPage:
 
     @classmethod
     def from_json(cls, document: str) -> Self:
-        """Parse a document, which may be untrusted: any container on the network could have sent it.
-
-        Raises:
-            MalformedError: the document is not a page of this version, or has a value that no platform has.
-        """
+        """Parse a document, which may be untrusted: any container on the network could have sent it."""
         try:
             page = JsonObject.of(json.loads(document), "the page")
         except (ValueError, RecursionError) as error:
