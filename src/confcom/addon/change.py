@@ -66,14 +66,6 @@ class Changed:
         return {**done, "findings": [one.to_json() for one in self.findings], **would}
 
 
-def hold_lease(
-    add_on: AddOn, command: str, *, dry_run: bool = False, remove: bool = False
-) -> contextlib.AbstractContextManager[None]:
-    if dry_run:
-        return contextlib.nullcontext()
-    return change_lease(add_on.cluster, holder_name(command), add_on.now, remove=remove)
-
-
 def holder_name(command: str) -> str:
     """Return this process's name as the Lease's holder, such as `enable by ann on host, process 7`."""
     user = os.environ.get("USER") or os.environ.get("LOGNAME") or f"user {os.getuid()}"
@@ -81,16 +73,14 @@ def holder_name(command: str) -> str:
 
 
 @contextlib.contextmanager
-def change_lease(
-    cluster: Cluster,
-    holder: str,
-    now: Callable[[], datetime],
-    *,
-    remove: bool = False,
-    renew_seconds: float = RENEW_SECONDS,
+def hold_lease(
+    add_on: AddOn, command: str, *, dry_run: bool = False, remove: bool = False, renew_seconds: float = RENEW_SECONDS
 ) -> Iterator[None]:
-    """Hold the Lease during the `with` block. `remove` deletes the Lease if the block succeeds."""
-    lease = _ChangeLease(cluster, holder, now)
+    """Hold the Lease during the `with` block, unless `dry_run`. `remove` deletes the Lease if the block succeeds."""
+    if dry_run:
+        yield
+        return
+    lease = _ChangeLease(add_on.cluster, holder_name(command), add_on.now)
     lease.acquire()
     ended, delete = threading.Event(), False
     renewal = threading.Thread(target=lease.renew_until, args=(ended, renew_seconds), daemon=True)

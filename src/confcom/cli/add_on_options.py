@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import click
 
 from confcom.cli.output_option import JSON, output_option, show_result
+from confcom.cli.path_type import PATH
 from confcom.kubernetes.kubectl_flags import Login
 from confcom.kubernetes.names import DEFAULT_NAMESPACE
 
@@ -90,12 +91,7 @@ def cluster_options(
         output,
         click.option("--as-group", "groups", metavar="GROUP", multiple=True, help="A group to impersonate."),
         click.option("--as", "user", metavar="USER", default="", help="A user to impersonate, as for kubectl."),
-        click.option(
-            "--kubeconfig",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="The kubeconfig.  [default: as for kubectl]",
-        ),
+        click.option("--kubeconfig", type=PATH, metavar="FILE", help="The kubeconfig.  [default: as for kubectl]"),
         click.option(
             "--context",
             metavar="CONTEXT",
