@@ -148,7 +148,6 @@ class Api:
         self._http = httpx2.Client(base_url=_BASE_URL, timeout=timeout, trust_env=False, transport=transport)
 
     def log_in(self) -> None:
-        """Make the first request, during which a credential plugin may ask the user to log in."""
         self._raw("the cluster cannot be reached", "/version", LOGIN_SECONDS)
 
     def server_version(self) -> str:

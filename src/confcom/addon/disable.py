@@ -128,10 +128,7 @@ def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: boo
 
 
 def _mark_removal(add_on: AddOn) -> None:
-    """Annotate the quote helpers' Pods, so that a helper that is told to end waits for no replacement.
-
-    The kubelet copies the annotation into a file, which the helper reads when it is told to end.
-    """
+    """Annotate the quote helpers' Pods: a helper reads this in a file at its end, and waits for no replacement."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     mark = {"metadata": {"annotations": {REMOVAL_ANNOTATION: str(int(add_on.now().timestamp()))}}}
 

@@ -119,7 +119,6 @@ def compare(api: Api, manifests: Sequence[KubernetesObject], namespace: str) -> 
 
 
 def removed(before: Iterable[KubernetesObject], after: Iterable[KubernetesObject]) -> tuple[ObjectChange, ...]:
-    """Return the removal of each object that is in the old manifests but not in the new manifests."""
     kept = {(text(one, "kind"), name_of(one)) for one in after}
     lost = ((text(one, "kind"), name_of(one)) for one in before)
     return tuple(ObjectChange(kind, name, Effect.REMOVED) for kind, name in lost if (kind, name) not in kept)

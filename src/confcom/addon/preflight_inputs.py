@@ -139,7 +139,6 @@ def denied_permissions(
 
 
 def denied(api: Api, permissions: Iterable[Permission]) -> tuple[Permission, ...]:
-    """Return those of the permissions that this user lacks."""
     asked = tuple(permissions)
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
         answers = list(pool.map(lambda one: api.is_allowed(one.attributes), asked))

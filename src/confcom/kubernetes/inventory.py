@@ -73,10 +73,7 @@ class Inventory:
 
     @classmethod
     def from_json(cls, document: bytes | str) -> Self:
-        """Parse a document, which may be untrusted: any container on the network could have sent it.
-
-        Raises: MalformedError: the document is not an inventory of this version.
-        """
+        """Parse a document that any container may have sent; MalformedError if it is no inventory of this version."""
         try:
             found = json.loads(document)
         except (ValueError, RecursionError) as error:

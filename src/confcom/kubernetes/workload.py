@@ -65,7 +65,6 @@ class Workload:
 
     @property
     def rolled_out(self) -> bool:
-        """Whether all Pods have the newest template and are available."""
         return self.observed and {self.current, self.updated, self.available} == {self.desired}
 
     def flag(self, name: str) -> str:
