@@ -2,12 +2,11 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from dataclasses import dataclass
 from typing import TypeVar
 
 from confcom.addon import change
-from confcom.addon.api import AT_ONCE, DAEMON_SET, NAMESPACE, NODE, POD, SECRET, ClusterAccessError, ForbiddenError
+from confcom.addon.api import DAEMON_SET, NAMESPACE, NODE, POD, SECRET, ClusterAccessError, ForbiddenError, at_once
 from confcom.addon.change import ChangeRefusedError
 from confcom.addon.chart_objects import POLICY_KINDS, REMOVAL_ANNOTATION, workloads_in
 from confcom.addon.command import AddOn, Mark, Row
@@ -136,9 +135,9 @@ def _mark_removal(add_on: AddOn) -> None:
         with contextlib.suppress(ClusterAccessError):
             api.merge(POD, pod.name, mark, namespace)
 
-    with contextlib.suppress(ClusterAccessError), futures.ThreadPoolExecutor(AT_ONCE) as pool:
+    with contextlib.suppress(ClusterAccessError):
         pods = _daemon_pods(add_on.cluster)
-        list(pool.map(attempt, [pod for pod in pods if pod.component is Component.QUOTE_HELPER]))
+        at_once(attempt, [pod for pod in pods if pod.component is Component.QUOTE_HELPER])
 
 
 def _wait_for_the_end(add_on: AddOn) -> float:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from confcom.addon import api as kinds
 from confcom.addon import chart_objects as chart
 from confcom.addon import preflight
-from confcom.addon.api import AT_ONCE, CLUSTER_WIDE, Api, plural
+from confcom.addon.api import AT_ONCE, CLUSTER_WIDE, Api, at_once, plural
 from confcom.addon.helm import Helm, Values
 from confcom.addon.login import Cluster
 from confcom.addon.owned_objects import is_helms, owned_objects
@@ -140,8 +140,7 @@ def denied_permissions(
 
 def denied(api: Api, permissions: Iterable[Permission]) -> tuple[Permission, ...]:
     asked = tuple(permissions)
-    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(pool.map(lambda one: api.is_allowed(one.attributes), asked))
+    answers = at_once(lambda one: api.is_allowed(one.attributes), asked)
     return tuple(one for one, allowed in zip(asked, answers, strict=True) if not allowed)
 
 

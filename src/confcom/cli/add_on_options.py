@@ -48,16 +48,8 @@ class Machine:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
-def machine() -> Machine:
-    from confcom.addon.helm import run_helm
-    from confcom.addon.login import open_cluster
-
-    found = click.get_current_context().find_object(Machine)
-    return found or Machine(open_cluster, run_helm, time.monotonic, time.sleep)
-
-
 def present() -> datetime:
-    """Return the machine's present time. Unlike `machine`, this needs no package of the extra `cli`."""
+    """Return the machine's present time, also if no cluster's packages (the extra `cli`) are installed."""
     found = click.get_current_context().find_object(Machine)
     return found.now() if found else datetime.now(UTC)
 
@@ -195,10 +187,12 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 def opened(login: Login, namespace: str) -> Iterator[AddOn]:
     """Log in to the cluster, and print its name."""
     from confcom.addon.command import AddOn
-    from confcom.addon.helm import Helm
+    from confcom.addon.helm import Helm, run_helm
+    from confcom.addon.login import open_cluster
     from confcom.cli.progress_display import LineReporter
 
-    used = machine()
+    found = click.get_current_context().find_object(Machine)
+    used = found or Machine(open_cluster, run_helm, time.monotonic, time.sleep)
     display = LineReporter(used.clock)
     with used.open_cluster(login, namespace) as cluster:
         display.say(f"cluster: {cluster.described}")
