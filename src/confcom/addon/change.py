@@ -52,7 +52,6 @@ class ChangeInterruptedError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    cluster: Cluster
     changed: bool
     revision: int
     """The number of the release's revision; 0 if there is no release."""
@@ -62,8 +61,8 @@ class Changed:
 
     def to_json(self) -> dict[str, object]:
         would = {} if self.would_change is None else {"would_change": [one.to_json() for one in self.would_change]}
-        done = {"cluster": self.cluster.to_json(), "changed": self.changed, "revision": self.revision}
-        return {**done, "findings": [one.to_json() for one in self.findings], **would}
+        findings = [one.to_json() for one in self.findings]
+        return {"changed": self.changed, "revision": self.revision, "findings": findings, **would}
 
 
 def holder_name(command: str) -> str:

@@ -38,8 +38,6 @@ class ProgressReporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AddOn:
-    """The add-on in one cluster, with the command's clocks and progress display."""
-
     cluster: Cluster
     helm: Helm
     reporter: ProgressReporter

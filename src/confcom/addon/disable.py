@@ -34,7 +34,6 @@ Consent = Callable[[Sequence[TenantPod]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Disabled:
-    cluster: Cluster
     removed: bool
     """Whether any object was removed; resource names in the nodes' status do not count."""
     kept: tuple[str, ...]
@@ -43,7 +42,6 @@ class Disabled:
 
     def to_json(self) -> dict[str, object]:
         return {
-            "cluster": self.cluster.to_json(),
             "removed": self.removed,
             "kept": list(self.kept),
             "leftovers": {node: list(names) for node, names in self.leftovers},
@@ -96,7 +94,7 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     else:
         _retried(add_on, lambda: remove_keys(api))
         keys = _retried(add_on, lambda: remove_keys(api))
-    return Disabled(add_on.cluster, removed, kept, tuple((one.node, one.names) for one in keys if one.names))
+    return Disabled(removed, kept, tuple((one.node, one.names) for one in keys if one.names))
 
 
 def _refuse_foreign(cluster: Cluster) -> None:

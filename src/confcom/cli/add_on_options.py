@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from confcom.addon.change import Changed
     from confcom.addon.command import AddOn
     from confcom.addon.helm import RunsHelm
-    from confcom.addon.login import OpensCluster
+    from confcom.addon.login import Cluster, OpensCluster
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -205,9 +205,9 @@ def chart_of(chart: Path | None) -> Path:
     return chart.absolute() if chart is not None else chart_folder()
 
 
-def show_change(done: Changed, how: str, output: str, *, wait: bool, then: str = "") -> None:
+def show_change(cluster: Cluster, done: Changed, how: str, output: str, *, wait: bool, then: str = "") -> None:
     """Print the result of a change, and the next command; a dry run's text is not printed again."""
     if done.would_change is None or output == JSON:
         later = "" if wait else " Its daemons start by and by: see `confcom status`."
         lines = [f"{how} (revision {done.revision}).{later}", *([f"now: {then}"] if wait and then else [])]
-        show_result(done.to_json(), lines, output)
+        show_result({"cluster": cluster.to_json(), **done.to_json()}, lines, output)

@@ -35,8 +35,6 @@ class FoundEpc:
 
 @dataclass(frozen=True, slots=True)
 class EpcOffer:
-    """How a plugin counts EPC, and the amounts that the plugin offers."""
-
     kind: AccountingKind | None
     """How EPC is counted; None while the plugin waits for SGX, since it has not decided yet."""
     resource: str | None
