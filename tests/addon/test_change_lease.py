@@ -1,10 +1,11 @@
 import contextlib
 import os
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
-from confcom.addon.change import EXPIRES_SECONDS, LEASE_NAME, ChangeRefusedError, change_lease, holder_name
+from confcom.addon.change import EXPIRES_SECONDS, LEASE_NAME, ChangeRefusedError, hold_lease, holder_name
 from testkit.conditions import until, wait_until
 from testkit.expected_errors import raises
 from testkit.fake_api import FakeApi, cluster_of
@@ -18,7 +19,8 @@ def server():
 
 
 def held(server, holder="one", now=NOW, **options):
-    return change_lease(cluster_of(server), holder, now if callable(now) else lambda: now, **options)
+    add_on = SimpleNamespace(cluster=cluster_of(server), now=now if callable(now) else lambda: now)
+    return hold_lease(add_on, holder, **options)
 
 
 def lease(server):
@@ -34,13 +36,13 @@ def test_a_second_change_is_refused_until_the_lease_expires(server, later, left)
         second = held(server, "two", NOW + timedelta(seconds=later))
         if left is None:
             stack.enter_context(second)
-            assert lease(server)[0]["spec"]["holderIdentity"] == "two"
+            assert lease(server)[0]["spec"]["holderIdentity"].startswith("two by")
             return
         with raises("change-running", ChangeRefusedError) as caught:
             stack.enter_context(second)
         assert "one" in caught.value.why
         assert f"{left} s" in caught.value.remedy
-        assert lease(server)[0]["spec"]["holderIdentity"] == "one"
+        assert lease(server)[0]["spec"]["holderIdentity"].startswith("one by")
 
 
 @pytest.mark.parametrize("remove", [False, True])
@@ -63,7 +65,7 @@ def test_a_lease_of_another_holder_is_left_to_it(server):
         first = stack.pop_all()
         asked = len(server.requests)
         wait_until(lambda: len(server.requests) > asked + 3)
-    assert lease(server)[0]["spec"]["holderIdentity"] == "two"
+    assert lease(server)[0]["spec"]["holderIdentity"].startswith("two by")
     first.close()
 
 

@@ -4,9 +4,10 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -22,6 +23,9 @@ from lightkube.types import PatchType
 
 from confcom.errors import UnavailableError, shortened
 from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, namespace_of, text
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 LOGIN_SECONDS = 120.0
 """Timeout of the first request, during which a credential plugin may ask a person to log in."""
@@ -99,6 +103,12 @@ class RefusedError(ClusterAccessError):
         super().__init__(what, error_code="object-invalid" if invalid else "", why=why)
 
 
+def at_once(request: Callable[[T], R], things: Iterable[T]) -> list[R]:
+    """Call `request` with each thing, at most AT_ONCE at the same time; return the results in the things' order."""
+    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(request, things))
+
+
 def plural(kind: str) -> str:
     """Return the plural name of a kind's resource, by a rule that is right for every kind in the chart."""
     word = kind.lower()
@@ -148,7 +158,6 @@ class Api:
         self._http = httpx2.Client(base_url=_BASE_URL, timeout=timeout, trust_env=False, transport=transport)
 
     def log_in(self) -> None:
-        """Make the first request, during which a credential plugin may ask the user to log in."""
         self._raw("the cluster cannot be reached", "/version", LOGIN_SECONDS)
 
     def server_version(self) -> str:

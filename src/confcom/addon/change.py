@@ -52,7 +52,6 @@ class ChangeInterruptedError(ConfcomError):
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    cluster: Cluster
     changed: bool
     revision: int
     """The number of the release's revision; 0 if there is no release."""
@@ -62,16 +61,8 @@ class Changed:
 
     def to_json(self) -> dict[str, object]:
         would = {} if self.would_change is None else {"would_change": [one.to_json() for one in self.would_change]}
-        done = {"cluster": self.cluster.to_json(), "changed": self.changed, "revision": self.revision}
-        return {**done, "findings": [one.to_json() for one in self.findings], **would}
-
-
-def hold_lease(
-    add_on: AddOn, command: str, *, dry_run: bool = False, remove: bool = False
-) -> contextlib.AbstractContextManager[None]:
-    if dry_run:
-        return contextlib.nullcontext()
-    return change_lease(add_on.cluster, holder_name(command), add_on.now, remove=remove)
+        findings = [one.to_json() for one in self.findings]
+        return {"changed": self.changed, "revision": self.revision, "findings": findings, **would}
 
 
 def holder_name(command: str) -> str:
@@ -81,16 +72,14 @@ def holder_name(command: str) -> str:
 
 
 @contextlib.contextmanager
-def change_lease(
-    cluster: Cluster,
-    holder: str,
-    now: Callable[[], datetime],
-    *,
-    remove: bool = False,
-    renew_seconds: float = RENEW_SECONDS,
+def hold_lease(
+    add_on: AddOn, command: str, *, dry_run: bool = False, remove: bool = False, renew_seconds: float = RENEW_SECONDS
 ) -> Iterator[None]:
-    """Hold the Lease during the `with` block. `remove` deletes the Lease if the block succeeds."""
-    lease = _ChangeLease(cluster, holder, now)
+    """Hold the Lease during the `with` block, unless `dry_run`. `remove` deletes the Lease if the block succeeds."""
+    if dry_run:
+        yield
+        return
+    lease = _ChangeLease(add_on.cluster, holder_name(command), add_on.now)
     lease.acquire()
     ended, delete = threading.Event(), False
     renewal = threading.Thread(target=lease.renew_until, args=(ended, renew_seconds), daemon=True)

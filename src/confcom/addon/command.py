@@ -25,27 +25,19 @@ class Row:
 
 
 class ProgressTable(Protocol):
-    def show(self, rows: Sequence[Row], *, note: str = "") -> None:
-        """Show the current rows."""
+    def show(self, rows: Sequence[Row], *, note: str = "") -> None: ...
 
 
 class ProgressReporter(Protocol):
     """Shows a command's progress to people; programs do not read this text."""
 
-    def say(self, line: str) -> None:
-        """Print one line."""
-
-    def findings(self, findings: Sequence[Finding]) -> None:
-        """Print preflight's findings."""
-
-    def table(self, title: str) -> ProgressTable:
-        """Print the title of a waiting phase, and return the table that shows the phase's progress."""
+    def say(self, line: str) -> None: ...
+    def findings(self, findings: Sequence[Finding]) -> None: ...
+    def table(self, title: str) -> ProgressTable: ...
 
 
 @dataclass(frozen=True, slots=True)
 class AddOn:
-    """The add-on in one cluster, with the command's clocks and progress display."""
-
     cluster: Cluster
     helm: Helm
     reporter: ProgressReporter

@@ -2,12 +2,11 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from dataclasses import dataclass
 from typing import TypeVar
 
 from confcom.addon import change
-from confcom.addon.api import AT_ONCE, DAEMON_SET, NAMESPACE, NODE, POD, SECRET, ClusterAccessError, ForbiddenError
+from confcom.addon.api import DAEMON_SET, NAMESPACE, NODE, POD, SECRET, ClusterAccessError, ForbiddenError, at_once
 from confcom.addon.change import ChangeRefusedError
 from confcom.addon.chart_objects import POLICY_KINDS, REMOVAL_ANNOTATION, workloads_in
 from confcom.addon.command import AddOn, Mark, Row
@@ -35,7 +34,6 @@ Consent = Callable[[Sequence[TenantPod]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Disabled:
-    cluster: Cluster
     removed: bool
     """Whether any object was removed; resource names in the nodes' status do not count."""
     kept: tuple[str, ...]
@@ -44,7 +42,6 @@ class Disabled:
 
     def to_json(self) -> dict[str, object]:
         return {
-            "cluster": self.cluster.to_json(),
             "removed": self.removed,
             "kept": list(self.kept),
             "leftovers": {node: list(names) for node, names in self.leftovers},
@@ -97,7 +94,7 @@ def _disable(add_on: AddOn, *, consent: Consent, wait: bool) -> Disabled:
     else:
         _retried(add_on, lambda: remove_keys(api))
         keys = _retried(add_on, lambda: remove_keys(api))
-    return Disabled(add_on.cluster, removed, kept, tuple((one.node, one.names) for one in keys if one.names))
+    return Disabled(removed, kept, tuple((one.node, one.names) for one in keys if one.names))
 
 
 def _refuse_foreign(cluster: Cluster) -> None:
@@ -128,10 +125,7 @@ def _remove(add_on: AddOn, objects: Sequence[KubernetesObject], *, recorded: boo
 
 
 def _mark_removal(add_on: AddOn) -> None:
-    """Annotate the quote helpers' Pods, so that a helper that is told to end waits for no replacement.
-
-    The kubelet copies the annotation into a file, which the helper reads when it is told to end.
-    """
+    """Annotate the quote helpers' Pods: a helper reads this in a file at its end, and waits for no replacement."""
     api, namespace = add_on.cluster.api, add_on.cluster.namespace
     mark = {"metadata": {"annotations": {REMOVAL_ANNOTATION: str(int(add_on.now().timestamp()))}}}
 
@@ -139,9 +133,9 @@ def _mark_removal(add_on: AddOn) -> None:
         with contextlib.suppress(ClusterAccessError):
             api.merge(POD, pod.name, mark, namespace)
 
-    with contextlib.suppress(ClusterAccessError), futures.ThreadPoolExecutor(AT_ONCE) as pool:
+    with contextlib.suppress(ClusterAccessError):
         pods = _daemon_pods(add_on.cluster)
-        list(pool.map(attempt, [pod for pod in pods if pod.component is Component.QUOTE_HELPER]))
+        at_once(attempt, [pod for pod in pods if pod.component is Component.QUOTE_HELPER])
 
 
 def _wait_for_the_end(add_on: AddOn) -> float:

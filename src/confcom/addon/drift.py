@@ -7,11 +7,10 @@ fields. An apply would keep added fields, so a dry run of a replacement (PUT) fi
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent import futures
 from dataclasses import dataclass
 from enum import StrEnum
 
-from confcom.addon.api import AT_ONCE, Api, ClusterAccessError, RefusedError, place_of
+from confcom.addon.api import Api, ClusterAccessError, RefusedError, at_once, place_of
 from confcom.addon.chart_objects import EXACT_GROUPS
 from confcom.kubernetes.names import RELEASE
 from confcom.kubernetes.objects import KubernetesObject, listing, mapping, name_of, text
@@ -107,8 +106,7 @@ class Comparison:
 
 def compare(api: Api, manifests: Sequence[KubernetesObject], namespace: str) -> Comparison:
     """Compare a release's manifests with those objects in the cluster that this user may read and patch."""
-    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        found = list(pool.map(lambda one: _compared(api, one, namespace), manifests))
+    found = at_once(lambda one: _compared(api, one, namespace), manifests)
     unread = [reason for one in found for reason in one.not_compared]
     others = f" (and {len(unread) - 1} objects more)" if len(unread) > 1 else ""
     return Comparison(
@@ -119,7 +117,6 @@ def compare(api: Api, manifests: Sequence[KubernetesObject], namespace: str) -> 
 
 
 def removed(before: Iterable[KubernetesObject], after: Iterable[KubernetesObject]) -> tuple[ObjectChange, ...]:
-    """Return the removal of each object that is in the old manifests but not in the new manifests."""
     kept = {(text(one, "kind"), name_of(one)) for one in after}
     lost = ((text(one, "kind"), name_of(one)) for one in before)
     return tuple(ObjectChange(kind, name, Effect.REMOVED) for kind, name in lost if (kind, name) not in kept)

@@ -60,7 +60,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
         gone = removed((*inputs.installed, *inputs.unrecorded), rendering.manifests)
         changes = (*_without_helm(inputs, root if lacks_root else ""), *found.changes, *gone)
         _say_changes(add_on, found, changes)
-        return Changed(cluster, changed=False, revision=revision, findings=findings, would_change=changes)
+        return Changed(changed=False, revision=revision, findings=findings, would_change=changes)
     # 3. Run helm, unless the release and the cluster already match the request.
     seed = RootSeed(secrets.token_bytes(SEED_SIZE), int(add_on.now().timestamp()))
     created = lacks_root and inputs.makes_root and create_root(cluster, seed, root)
@@ -88,7 +88,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
     # 4. Wait until the daemons are ready, node by node.
     change.wait_for_daemons(add_on, wait=wait, timeout=timeout)
     changed = needed or created or bool(inputs.unlabelled_nodes)
-    return Changed(cluster, changed=changed, revision=revision + needed, findings=findings)
+    return Changed(changed=changed, revision=revision + needed, findings=findings)
 
 
 def _check(

@@ -6,11 +6,10 @@ is removed at once. Keys are removed, not set to 0: a kubelet that starts and fi
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent import futures
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from confcom.addon.api import AT_ONCE, NODE, Api, ClusterAccessError
+from confcom.addon.api import NODE, Api, ClusterAccessError, at_once
 from confcom.addon.command import AddOn, Mark, Row
 from confcom.addon.problems import shown
 from confcom.addon.readiness import POLL_SECONDS, NotReadyError, retry_while_unreachable
@@ -102,8 +101,7 @@ def remove_keys(api: Api, ours: Collection[str] = (), passed: float = 0) -> tupl
             return error.why or error.what
         return ""
 
-    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        failures = dict(zip(patches, pool.map(patch, patches), strict=True))
+    failures = dict(zip(patches, at_once(patch, patches), strict=True))
     return tuple(replace(one, failure=failures.get(one.node, "")) for one in found)
 
 

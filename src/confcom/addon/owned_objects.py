@@ -22,7 +22,7 @@ KINDS: Final = (
 """The kinds of the chart's objects, in the order of removal."""
 EVENTS_NAMESPACE: Final = "default"
 """Namespace of events about nodes, and of the Role and RoleBinding that let the controller write events."""
-_LABELS: Final = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
+LABELS: Final = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
 _OWNER: Final = "meta.helm.sh/release-"
 
 
@@ -34,7 +34,7 @@ def owned_objects(cluster: Cluster, kinds: Iterable[tuple[str, str]] = KINDS) ->
             places[EVENTS_NAMESPACE] = None
         for place in places:
             with contextlib.suppress(NotFoundError):  # the API server does not serve this kind
-                for one in cluster.api.list(kind_of(version, name), place, labels=_LABELS):
+                for one in cluster.api.list(kind_of(version, name), place, labels=LABELS):
                     metadata = mapping(one, "metadata")
                     goes = text(metadata, "deletionTimestamp") or listing(metadata, "ownerReferences")
                     release = text(metadata, "annotations", f"{_OWNER}namespace")

@@ -11,17 +11,17 @@ from typing import TypeVar
 from confcom.addon import api as kinds
 from confcom.addon import chart_objects as chart
 from confcom.addon import preflight
-from confcom.addon.api import AT_ONCE, CLUSTER_WIDE, Api, plural
+from confcom.addon.api import AT_ONCE, CLUSTER_WIDE, Api, at_once, plural
 from confcom.addon.helm import Helm, Values
 from confcom.addon.login import Cluster
-from confcom.addon.owned_objects import is_helms, owned_objects
+from confcom.addon.owned_objects import LABELS, is_helms, owned_objects
 from confcom.addon.preflight import Check, Finding, Need, Nodes, Outcome, Permission, PreflightInputs
 from confcom.addon.simulated_root import secret_name
 from confcom.addon.snapshot import Now, read_nodes, read_root
 from confcom.addon.tenants import TenantPod, tenants
 from confcom.errors import ConfcomError
 from confcom.kubernetes.epc_accounting import EPC_FLAGS
-from confcom.kubernetes.names import INSTANCE_LABEL, INTEL_EPC, NAME_LABEL, RELEASE
+from confcom.kubernetes.names import INTEL_EPC, RELEASE
 from confcom.kubernetes.node_selection import SIMULATED_LABEL
 from confcom.kubernetes.objects import KubernetesObject, mapping, name_of, namespace_of, requires, text
 from confcom.kubernetes.workload import Workload
@@ -101,8 +101,7 @@ def check_rollback(
         return (permissions,)
     new = chart.workloads_in(manifests)
     secret = secret_name(new)
-    labels = {NAME_LABEL: RELEASE, INSTANCE_LABEL: RELEASE}
-    installed = chart.workloads_in(api.list(kinds.DAEMON_SET, place, labels=labels))
+    installed = chart.workloads_in(api.list(kinds.DAEMON_SET, place, labels=LABELS))
     anyway = f"helm rollback {RELEASE} {revision} --namespace={place}"
     nodes = read_nodes(api)
     pods = affected_pods(cluster, installed, new, nodes)
@@ -139,10 +138,8 @@ def denied_permissions(
 
 
 def denied(api: Api, permissions: Iterable[Permission]) -> tuple[Permission, ...]:
-    """Return those of the permissions that this user lacks."""
     asked = tuple(permissions)
-    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(pool.map(lambda one: api.is_allowed(one.attributes), asked))
+    answers = at_once(lambda one: api.is_allowed(one.attributes), asked)
     return tuple(one for one, allowed in zip(asked, answers, strict=True) if not allowed)
 
 

@@ -27,7 +27,7 @@ def roll_back(add_on: AddOn, revision: int | None, *, wait: bool, timeout: float
             change.report_findings(add_on, findings)
             _helm_rollback(add_on, target, manifests)
             change.wait_for_daemons(add_on, wait=wait, timeout=timeout)
-            return Changed(add_on.cluster, changed=True, revision=history[-1].number + 1, findings=findings)
+            return Changed(changed=True, revision=history[-1].number + 1, findings=findings)
 
 
 def previous(history: Sequence[Revision]) -> int:

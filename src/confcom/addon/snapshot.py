@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from confcom.addon import api as kinds
 from confcom.addon import daemon_pods
-from confcom.addon.api import AT_ONCE, Api, ClusterAccessError
+from confcom.addon.api import AT_ONCE, Api, ClusterAccessError, at_once
 from confcom.addon.chart_objects import workloads_in
 from confcom.addon.daemon_pods import DaemonPod, PodState, Warned, daemon_pod
 from confcom.addon.drift import Comparison, compare
@@ -79,16 +79,14 @@ def read_daemons(cluster: Cluster) -> Snapshot:
 def read_root(cluster: Cluster, secret: str, now: Now) -> RootFacts:
     """Read the Secret's root, and the roots of quote helpers and simulated PCS that mount the Secret."""
     own = _with_pods(cluster, _own_objects(cluster), cluster.api.list(kinds.POD, cluster.namespace), tuple)
-    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        return _ProbePages(cluster, pool, OptionalReads()).roots(own, secret, now())
+    return _ProbePages(cluster, OptionalReads()).roots(own, secret, now())
 
 
 def read_quote_counts(cluster: Cluster, helpers: Sequence[DaemonPod]) -> Mapping[str, QuoteCounts]:
     """Return the numbers of quotes and errors of at most MAX_HELPERS ready quote helpers, keyed by node."""
     asked = [pod for pod in helpers if pod.state is PodState.READY][:MAX_HELPERS]
-    with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        pages = _ProbePages(cluster, pool, OptionalReads())
-        return pages.ask("the number of its quotes", asked, "metrics", QuoteCounts.of_metrics)
+    pages = _ProbePages(cluster, OptionalReads())
+    return pages.ask("the number of its quotes", asked, "metrics", QuoteCounts.of_metrics)
 
 
 def read_cluster(helm: Helm, now: Now) -> Snapshot:
@@ -104,7 +102,7 @@ def read_cluster(helm: Helm, now: Now) -> Snapshot:
         events = partial(api.list, kinds.EVENT, fields={"reason": daemon_pods.FAILED_CREATE})
         oldest = now() - timedelta(minutes=REFUSED_MINUTES)
         refused = reads.read("Pods that cannot be created", lambda: refused_workloads(events(), oldest)) or ()
-        pages, secret = _ProbePages(cluster, pool, reads), secret_name(snapshot.daemon_sets)
+        pages, secret = _ProbePages(cluster, reads), secret_name(snapshot.daemon_sets)
         history, drift, left = release.result()
         snapshot = replace(
             snapshot,
@@ -190,7 +188,6 @@ def _with_pods(
 @dataclass(frozen=True, slots=True)
 class _ProbePages:
     cluster: Cluster
-    pool: futures.Executor
     reads: OptionalReads
 
     def inventories(self, snapshot: Snapshot) -> Mapping[str, Inventory]:
@@ -229,4 +226,4 @@ class _ProbePages:
             page_of = partial(self.cluster.api.probe_page, pod.name, self.cluster.namespace, page)
             return self.reads.read(what, lambda: parse(page_of()), node=pod.node)
 
-        return {pod.node: answer for pod, answer in zip(pods, self.pool.map(read, pods), strict=True) if answer}
+        return {pod.node: answer for pod, answer in zip(pods, at_once(read, pods), strict=True) if answer}

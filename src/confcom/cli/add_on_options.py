@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import click
 
 from confcom.cli.output_option import JSON, output_option, show_result
+from confcom.cli.path_type import PATH
 from confcom.kubernetes.kubectl_flags import Login
 from confcom.kubernetes.names import DEFAULT_NAMESPACE
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from confcom.addon.change import Changed
     from confcom.addon.command import AddOn
     from confcom.addon.helm import RunsHelm
-    from confcom.addon.login import OpensCluster
+    from confcom.addon.login import Cluster, OpensCluster
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,16 +48,8 @@ class Machine:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
-def machine() -> Machine:
-    from confcom.addon.helm import run_helm
-    from confcom.addon.login import open_cluster
-
-    found = click.get_current_context().find_object(Machine)
-    return found or Machine(open_cluster, run_helm, time.monotonic, time.sleep)
-
-
 def present() -> datetime:
-    """Return the machine's present time. Unlike `machine`, this needs no package of the extra `cli`."""
+    """Return the machine's present time, also if no cluster's packages (the extra `cli`) are installed."""
     found = click.get_current_context().find_object(Machine)
     return found.now() if found else datetime.now(UTC)
 
@@ -90,12 +83,7 @@ def cluster_options(
         output,
         click.option("--as-group", "groups", metavar="GROUP", multiple=True, help="A group to impersonate."),
         click.option("--as", "user", metavar="USER", default="", help="A user to impersonate, as for kubectl."),
-        click.option(
-            "--kubeconfig",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="The kubeconfig.  [default: as for kubectl]",
-        ),
+        click.option("--kubeconfig", type=PATH, metavar="FILE", help="The kubeconfig.  [default: as for kubectl]"),
         click.option(
             "--context",
             metavar="CONTEXT",
@@ -199,10 +187,12 @@ def chart_options(command: Callable[P, R]) -> Callable[P, R]:
 def opened(login: Login, namespace: str) -> Iterator[AddOn]:
     """Log in to the cluster, and print its name."""
     from confcom.addon.command import AddOn
-    from confcom.addon.helm import Helm
+    from confcom.addon.helm import Helm, run_helm
+    from confcom.addon.login import open_cluster
     from confcom.cli.progress_display import LineReporter
 
-    used = machine()
+    found = click.get_current_context().find_object(Machine)
+    used = found or Machine(open_cluster, run_helm, time.monotonic, time.sleep)
     display = LineReporter(used.clock)
     with used.open_cluster(login, namespace) as cluster:
         display.say(f"cluster: {cluster.described}")
@@ -215,9 +205,9 @@ def chart_of(chart: Path | None) -> Path:
     return chart.absolute() if chart is not None else chart_folder()
 
 
-def show_change(done: Changed, how: str, output: str, *, wait: bool, then: str = "") -> None:
+def show_change(cluster: Cluster, done: Changed, how: str, output: str, *, wait: bool, then: str = "") -> None:
     """Print the result of a change, and the next command; a dry run's text is not printed again."""
     if done.would_change is None or output == JSON:
         later = "" if wait else " Its daemons start by and by: see `confcom status`."
         lines = [f"{how} (revision {done.revision}).{later}", *([f"now: {then}"] if wait and then else [])]
-        show_result(done.to_json(), lines, output)
+        show_result({"cluster": cluster.to_json(), **done.to_json()}, lines, output)

@@ -1,10 +1,14 @@
-"""The parameter type for paths on the command line."""
+"""The parameter types for paths on the command line."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 import click
+
+PATH = click.Path(path_type=Path)
+INPUT = click.Path(path_type=Path, readable=False, allow_dash=True)
+"""A file or directory that the command itself opens. `-` is standard input where the command says so."""
 
 
 class NamedPath(click.Path):

@@ -131,10 +131,7 @@ def node_row(node: NodeStatus) -> tuple[str, ...]:
 
 
 def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
-    """Return the states of a node's daemon Pods. Equal states appear once, with a count.
-
-    For minutes, Kubernetes may keep dozens of Pods that a kubelet rejected.
-    """
+    # Equal states appear once: for minutes, Kubernetes may keep dozens of Pods that a kubelet rejected.
     counts = Counter(f"{pod.state} {pod.version}" for pod in pods)
     return ", ".join(state if count == 1 else f"{state} ({count})" for state, count in counts.items()) or "none"
 

@@ -192,23 +192,20 @@ async def _body(response: httpx2.Response) -> bytearray:
     message = ""
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # a proxy's answer
         message = text(msgspec.json.decode(body, type=dict), "message")
-    raise error_of(response.status_code, message or response.reason_phrase)
+    status, why = response.status_code, message or response.reason_phrase
+    what = f"the API server answered {status}"
+    if status == GONE:
+        raise RelistError(what, error_code="watch-expired", why=why)
+    if status in {CONFLICT, NOT_FOUND}:
+        raise ConflictError(what, why=why)
+    if status < INTERNAL and status != TOO_MANY:
+        raise UnavailableError(what, error_code="api-server-refused", why=why)
+    raise UnavailableError(what, error_code="api-server-unavailable", why=why)
 
 
 def _require_bounded(body: bytearray) -> None:
     if len(body) > ANSWER_BYTES:
         raise TooLargeError("the API server's answer is too large", why=f"{ANSWER_BYTES} bytes are the limit")
-
-
-def error_of(status: int, message: str) -> UnavailableError:
-    what = f"the API server answered {status}"
-    if status == GONE:
-        return RelistError(what, error_code="watch-expired", why=message)
-    if status in {CONFLICT, NOT_FOUND}:
-        return ConflictError(what, why=message)
-    if status < INTERNAL and status != TOO_MANY:
-        return UnavailableError(what, error_code="api-server-refused", why=message)
-    return UnavailableError(what, error_code="api-server-unavailable", why=message)
 
 
 @contextlib.contextmanager

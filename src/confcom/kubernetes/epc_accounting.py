@@ -117,7 +117,6 @@ class AccountingSettings:
 
     @property
     def stalls(self) -> bool:
-        """Whether the kubelet's version may stall after a restart with many devices."""
         return self.api_server is None or self.api_server >= FIRST_STALLING
 
 

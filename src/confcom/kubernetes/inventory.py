@@ -35,8 +35,6 @@ class FoundEpc:
 
 @dataclass(frozen=True, slots=True)
 class EpcOffer:
-    """How a plugin counts EPC, and the amounts that the plugin offers."""
-
     kind: AccountingKind | None
     """How EPC is counted; None while the plugin waits for SGX, since it has not decided yet."""
     resource: str | None
@@ -73,10 +71,7 @@ class Inventory:
 
     @classmethod
     def from_json(cls, document: bytes | str) -> Self:
-        """Parse a document, which may be untrusted: any container on the network could have sent it.
-
-        Raises: MalformedError: the document is not an inventory of this version.
-        """
+        """Parse a document that any container may have sent; MalformedError if it is no inventory of this version."""
         try:
             found = json.loads(document)
         except (ValueError, RecursionError) as error:

@@ -32,13 +32,11 @@ class Node:
     capacity: Mapping[str, int] = field(default_factory=dict)
     """Capacity of the add-on's resources; a resource's capacity becomes 0 when its plugin is gone."""
     allocatable: Mapping[str, int] = field(default_factory=dict)
-    """Allocatable amounts of the add-on's resources."""
     written: frozenset[str] = frozenset()
     """Resources whose capacity was last written by the controller."""
     extended: frozenset[str] = frozenset()
     """Resources that Node Feature Discovery maintains."""
     has_intel_epc: bool = False
-    """Whether the node offers EPC under Intel's resource name."""
     resources: ResourceSet = REAL
     """The resource names under which the node offers its EPC, or will offer it.
 

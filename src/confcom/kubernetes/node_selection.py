@@ -29,10 +29,7 @@ class SgxKind(StrEnum):
 
 
 def sgx_kind(node: Node) -> SgxKind:
-    """Return a node's kind of SGX, according to the node's labels.
-
-    If a node has labels of both kinds, it counts as hardware, since the plugin never simulates SGX on an SGX CPU.
-    """
+    """Read a node's labels. Both kinds count as hardware, since the plugin never simulates SGX on an SGX CPU."""
     size = node.labels.get("node.kubernetes.io/instance-type", "")
     if node.labels.get(NFD_LABEL) == "true" or _AZURE_SIZES.fullmatch(size):
         return SgxKind.HARDWARE

@@ -22,7 +22,6 @@ TERMINAL = frozenset({"Succeeded", "Failed"})
 
 
 def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
-    """Return the object at a path, or an empty object."""
     for key in path:
         found = thing.get(key)
         if not isinstance(found, _MAPPINGS):
@@ -32,7 +31,6 @@ def mapping(thing: KubernetesObject, *path: str) -> KubernetesObject:
 
 
 def listing(thing: KubernetesObject, *path: str) -> Sequence[KubernetesObject]:
-    """Return the objects in the list at a path; an empty list if there is no list."""
     found = mapping(thing, *path[:-1]).get(path[-1])
     return [one for one in found if isinstance(one, _MAPPINGS)] if isinstance(found, list) else []
 
@@ -48,7 +46,6 @@ def text(thing: KubernetesObject, *path: str) -> str:
 
 
 def texts(thing: KubernetesObject, *path: str) -> tuple[str, ...]:
-    """Return the members of the list at a path as texts; an empty tuple if there is no list."""
     found = mapping(thing, *path[:-1]).get(path[-1])
     return tuple(map(str, found)) if isinstance(found, list) else ()
 
@@ -147,7 +144,6 @@ def resource_names(pod: KubernetesObject, among: Collection[str] = ()) -> Iterat
 
 
 def container_statuses(pod: KubernetesObject) -> list[KubernetesObject]:
-    """Return the statuses of a pod's init containers (which include sidecars) and containers."""
     return [*listing(pod, "status", "initContainerStatuses"), *listing(pod, "status", "containerStatuses")]
 
 

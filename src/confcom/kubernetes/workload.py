@@ -24,7 +24,6 @@ class Workload:
     component: names.Component | None = None
     """The add-on's program that the workload runs; None if the workload is not part of the add-on."""
     selection: NodeSelection = field(default_factory=NodeSelection)
-    """The nodes that the workload's Pods select."""
     arguments: tuple[str, ...] = ()
     """The arguments of all containers."""
     images: tuple[str, ...] = ()
@@ -65,7 +64,6 @@ class Workload:
 
     @property
     def rolled_out(self) -> bool:
-        """Whether all Pods have the newest template and are available."""
         return self.observed and {self.current, self.updated, self.available} == {self.desired}
 
     def flag(self, name: str) -> str:

@@ -11,6 +11,7 @@ import click
 
 from confcom.cli.commands.daemons import simulated_pcs
 from confcom.cli.output_option import TEXT, output_option, show_result
+from confcom.cli.path_type import INPUT, PATH
 from confcom.errors import printable, writing
 
 if TYPE_CHECKING:
@@ -39,23 +40,19 @@ Examples:
 
 
 @collateral.command(no_args_is_help=True, epilog=EPILOG)
-@click.argument("quote", type=click.Path(path_type=Path, allow_dash=True, readable=False))
+@click.argument("quote", type=INPUT)
 @click.option("--from", "service", required=True, metavar="intel|azure|URL", help="The service to ask.")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Where the collateral goes, as JSON."
-)
+@click.option("--out", required=True, type=PATH, metavar="FILE", help="Where the collateral goes, as JSON.")
 @click.option("--early", is_flag=True, help="The early set, with the newest TCB recovery, not the standard one.")
 @click.option("--evaluation", type=int, metavar="N", help="The set with this TCB evaluation data number.")
 @click.option(
     "--ca",
     "ca_file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Authorities that may certify the service, PEM [default: the system's].",
 )
-@click.option(
-    "--api-key-file", type=click.Path(path_type=Path), metavar="FILE", help="A file with a key for the service."
-)
+@click.option("--api-key-file", type=PATH, metavar="FILE", help="A file with a key for the service.")
 @click.option("--timeout", type=float, default=30.0, show_default=True, metavar="SECONDS", help="For everything.")
 @output_option
 def fetch(

@@ -29,8 +29,7 @@ def completion(shell: str) -> None:
 def complete_for_kubectl() -> None:
     """Print completions for `kubectl confcom`. In any shell, kubectl runs it as `kubectl_complete-confcom`.
 
-    The arguments are the words typed so far; the last word is to be completed. The output has one completion
-    per line. The output's last line tells kubectl to offer no file names.
+    The arguments are the words typed so far; the last word is to be completed.
     """
     from confcom.cli.group import cli
 

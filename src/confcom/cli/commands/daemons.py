@@ -56,7 +56,6 @@ def _daemon(name: str, settings: str) -> Callable[[Callable[..., None]], _Daemon
 
 @_daemon("quote-helper", "confcom.quote_helper.settings")
 def quote_helper(arguments: tuple[str, ...]) -> None:
-    """Run the SGX quote helper (AESM) in the foreground."""
     from confcom.quote_helper.main import main
 
     sys.exit(main(arguments, prog="confcom quote-helper", environ=os.environ, stderr=sys.stderr))
@@ -64,7 +63,6 @@ def quote_helper(arguments: tuple[str, ...]) -> None:
 
 @_daemon("device-plugin", "confcom.device_plugin.settings")
 def device_plugin(arguments: tuple[str, ...]) -> None:
-    """Run the SGX device plugin in the foreground."""
     from confcom.device_plugin.main import main
 
     sys.exit(main(arguments, prog="confcom device-plugin", environ=os.environ, stderr=sys.stderr))
@@ -72,7 +70,6 @@ def device_plugin(arguments: tuple[str, ...]) -> None:
 
 @_daemon("controller", "confcom.controller.settings")
 def controller(arguments: tuple[str, ...]) -> None:
-    """Run the controller of node capacity in the foreground."""
     from confcom.controller.main import main
 
     sys.exit(main(arguments, prog="confcom controller", environ=os.environ, stderr=sys.stderr))

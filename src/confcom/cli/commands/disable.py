@@ -66,7 +66,7 @@ def disable(*, yes: bool, wait: bool, namespace: str, login: Login, output: str)
         lines.append(f"Left in {node}'s status, at 0 once its kubelet has forgotten them: {', '.join(names)}")
     if done.leftovers:
         lines.append("Run `confcom disable` again in five minutes, or later, to remove these names.")
-    show_result(done.to_json(), map(printable, lines), output)
+    show_result({"cluster": add_on.cluster.to_json(), **done.to_json()}, map(printable, lines), output)
 
 
 def consequences(pods: Sequence[TenantPod]) -> Iterator[str]:

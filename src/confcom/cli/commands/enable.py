@@ -106,4 +106,4 @@ def enable(
     with options.opened(login, namespace) as add_on:
         done = install.enable(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
     how = "enabled" if done.changed else "enabled already"
-    options.show_change(done, f"The add-on is {how}", output, wait=wait, then="confcom test")
+    options.show_change(add_on.cluster, done, f"The add-on is {how}", output, wait=wait, then="confcom test")

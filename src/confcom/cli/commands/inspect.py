@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from confcom.cli.output_option import output_option, show_result
+from confcom.cli.path_type import INPUT
 from confcom.errors import ExitCode, printable, why_and_remedy
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Examples:
 
 
 @click.command(no_args_is_help=True, epilog=EPILOG)
-@click.argument("quote", type=click.Path(path_type=Path, allow_dash=True, readable=False))
+@click.argument("quote", type=INPUT)
 @output_option
 @click.pass_context
 def inspect(ctx: click.Context, quote: Path, output: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from confcom.cli.output_option import output_option, show_result
+from confcom.cli.path_type import INPUT
 
 if TYPE_CHECKING:
     from confcom.sgx.pck.extension import PckExtension
@@ -34,7 +35,7 @@ Examples:
 
 
 @policy.command(no_args_is_help=True, epilog=CHECK_EPILOG)
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, readable=False))
+@click.argument("file", type=INPUT)
 @output_option
 def check(file: Path, output: str) -> None:
     """Check FILE (- for standard input), a policy in TOML, and show what it demands.
@@ -59,7 +60,7 @@ Examples:
 
 
 @policy.command("from-quote", no_args_is_help=True, epilog=QUOTE_EPILOG)
-@click.argument("quote", type=click.Path(path_type=Path, allow_dash=True, readable=False))
+@click.argument("quote", type=INPUT)
 def from_quote(quote: Path) -> None:
     """Write a policy in TOML that accepts the enclave or TD of QUOTE, on its machine.
 

@@ -36,4 +36,4 @@ def rollback(*, revision: int | None, wait: bool, timeout: int, namespace: str, 
 
     with opened(login, namespace) as add_on:
         done = roll_back(add_on, revision, wait=wait, timeout=timeout)
-    show_change(done, "Rolled back", output, wait=wait)
+    show_change(add_on.cluster, done, "Rolled back", output, wait=wait)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from confcom.cli.add_on_options import cluster_options, machine, present
+from confcom.cli.add_on_options import cluster_options, opened, present
 from confcom.cli.output_option import output_option, show_result
 from confcom.cli.path_type import NamedPath
 from confcom.errors import printable
@@ -156,11 +156,11 @@ def _cluster_platform(
     from confcom.addon.simulated_root import RootFacts, read_platform, root_faults
     from confcom.addon.snapshot import read_root
 
-    with machine().open_cluster(login, namespace) as cluster:
-        click.echo(printable(f"cluster: {cluster.described}"), err=True)
+    with opened(login, namespace) as add_on:
+        cluster = add_on.cluster
         platform = read_platform(cluster, secret)
         try:
-            facts = read_root(cluster, secret, machine().now)
+            facts = read_root(cluster, secret, add_on.now)
         except ClusterAccessError as error:
             facts = RootFacts(secret, namespace, unread=f"any quote helper ({error.why or error.what})")
         for fault in root_faults(facts):

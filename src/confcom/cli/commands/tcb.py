@@ -9,16 +9,15 @@ from confcom.cli import add_on_options as options
 from confcom.cli.commands.collateral import source_of
 from confcom.cli.commands.verify import INTEL, parse_instant
 from confcom.cli.output_option import show_result
+from confcom.cli.path_type import INPUT
 from confcom.kubernetes.kubectl_flags import Login
-
-_PATH = click.Path(path_type=Path, readable=False, allow_dash=True)
 
 
 @click.command()
-@click.argument("quotes", nargs=-1, type=_PATH, metavar="[QUOTE]...")
+@click.argument("quotes", nargs=-1, type=INPUT, metavar="[QUOTE]...")
 @click.option("--from", "service", metavar="intel|azure|URL", help="The service of collateral.  [default: intel]")
-@click.option("--ca", "ca_file", type=_PATH, metavar="FILE", help="Authorities that may certify the service, PEM.")
-@click.option("--collateral", type=_PATH, multiple=True, metavar="DIR|FILE", help="Sets to read; may be repeated.")
+@click.option("--ca", "ca_file", type=INPUT, metavar="FILE", help="Authorities that may certify the service, PEM.")
+@click.option("--collateral", type=INPUT, multiple=True, metavar="DIR|FILE", help="Sets to read; may be repeated.")
 @click.option("--root", metavar="FILE|intel", default=INTEL, show_default=True, help="The root to trust, PEM or DER.")
 @click.option("--early", is_flag=True, help="Fail too if a machine is not UpToDate by the early set.")
 @click.option(

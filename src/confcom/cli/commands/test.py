@@ -9,13 +9,13 @@ import click
 from confcom.cli import add_on_options as options
 from confcom.cli.failures import show_error
 from confcom.cli.output_option import JSON, SHORT, TEXT, output_formats, show_result
+from confcom.cli.path_type import PATH
 from confcom.errors import ConfcomError
 from confcom.kubernetes.kubectl_flags import Login
 
 TIMEOUT, FAIL_WITHIN = 60, 7
 """Defaults: seconds, since a Pod starts in 5 s and AESM clients wait 15 s; days, in which a certificate is renewed."""
 _NUMBER = functools.partial(click.option, show_default=True)
-_PATH = click.Path(path_type=Path)
 
 
 @click.command()
@@ -28,7 +28,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--mrenclave", metavar="HEX", help="The expected measurement of your program's enclave.")
 @click.option("--mrsigner", metavar="HEX", help="The expected signer of your program's enclave.")
 @click.option("--root", metavar="FILE|intel", help="The root of your program's quotes, or of simulated nodes.")
-@click.option("--collateral", type=_PATH, metavar="DIR|FILE", help="Its collateral: a directory, or a JSON file.")
+@click.option("--collateral", type=PATH, metavar="DIR|FILE", help="Its collateral: a directory, or a JSON file.")
 @click.option(
     "--namespace-for-test",
     "place",
@@ -37,7 +37,7 @@ _PATH = click.Path(path_type=Path)
     callback=lambda ctx, param, value: value and options.namespace_name(ctx, param, value),
     help="Run the Pods in this namespace.  [default: a new one, which is removed]",
 )
-@click.option("--junit", type=_PATH, metavar="FILE", help="Write the results as JUnit's XML.")
+@click.option("--junit", type=PATH, metavar="FILE", help="Write the results as JUnit's XML.")
 @_NUMBER(
     "--fail-within",
     type=click.IntRange(0),
@@ -47,11 +47,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--without-program", is_flag=True, help="On SGX hardware without --image, EPC, device and aesmd suffice.")
 @click.option(
-    "--sysdump-on-failure",
-    "dump",
-    type=_PATH,
-    metavar="FILE",
-    help="If a node failed, write `confcom sysdump` to FILE.",
+    "--sysdump-on-failure", "dump", type=PATH, metavar="FILE", help="If a node failed, write `confcom sysdump` to FILE."
 )
 @functools.partial(options.cluster_options, output=output_formats(TEXT, SHORT, JSON))
 @options.interrupted_by_signals

@@ -86,7 +86,7 @@ def update(
     with options.opened(login, namespace) as add_on:
         done = install.update(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
     how = "updated" if done.changed else "up to date already"
-    options.show_change(done, f"The add-on is {how}", output, wait=wait, then="confcom test")
+    options.show_change(add_on.cluster, done, f"The add-on is {how}", output, wait=wait, then="confcom test")
 
 
 def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from confcom.cli.output_option import TEXT, output_option, show_result
+from confcom.cli.path_type import INPUT
 from confcom.errors import MalformedError, as_data, printable
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ _hex_option = functools.partial(click.option, type=_hexadecimal, metavar="HEX")
 
 
 @click.command(no_args_is_help=True, epilog=EPILOG)
-@click.argument("quote", required=False, type=click.Path(path_type=Path, allow_dash=True, readable=False))
+@click.argument("quote", required=False, type=INPUT)
 @click.option(
     "--connect",
     "peer",
@@ -102,14 +103,14 @@ _hex_option = functools.partial(click.option, type=_hexadecimal, metavar="HEX")
 @click.option("--root", required=True, metavar="FILE|intel", help="The root certificate to trust, PEM or DER.")
 @click.option(
     "--collateral",
-    type=click.Path(path_type=Path, readable=False),
+    type=INPUT,
     metavar="DIR|FILE",
     help="TCB info, QE identity, revocation lists: a directory, or a JSON file.",
 )
 @click.option(
     "--policy",
     "policy_file",
-    type=click.Path(path_type=Path, readable=False),
+    type=INPUT,
     metavar="FILE",
     help="A policy in TOML, of SGX or TDX; options that are given too replace its entries.",
 )
@@ -151,7 +152,7 @@ _hex_option = functools.partial(click.option, type=_hexadecimal, metavar="HEX")
 )
 @click.option(
     "--platforms",
-    type=click.Path(path_type=Path, readable=False),
+    type=INPUT,
     metavar="FILE",
     help="The machines to accept: on each line a platform id (of `confcom inspect`) or its SHA-256; # comments.",
 )
