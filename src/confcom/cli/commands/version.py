@@ -1,7 +1,5 @@
 """The command `confcom version`."""
 
-from collections import Counter, defaultdict
-
 import click
 
 import confcom
@@ -9,7 +7,6 @@ from confcom.cli.add_on_options import cluster_options, opened
 from confcom.cli.output_option import show_result
 from confcom.errors import printable
 from confcom.kubernetes.kubectl_flags import Login
-from confcom.kubernetes.names import VERSION_LABEL
 
 
 @click.command()
@@ -37,22 +34,12 @@ def version(*, client: bool, namespace: str, login: Login, output: str) -> None:
     if client:
         show_result({"program": confcom.__version__}, [program], output)
         return
-    from confcom.addon.daemon_pods import GONE
-    from confcom.addon.snapshot import read_daemons
+    from confcom.sysdump.versions import add_on_versions
 
     with opened(login, namespace) as add_on:
-        found = read_daemons(add_on.cluster)
-    charts = sorted({one.labels.get(VERSION_LABEL, "") for one in (*found.daemon_sets, *found.deployments.values())})
-    daemons = defaultdict[str, Counter[str]](Counter)
-    for pod in sorted(found.pods, key=lambda one: one.component or ""):
-        if pod.component and pod.state not in GONE:
-            daemons[pod.component][pod.version] += 1
-    differ = not {*charts} <= {confcom.__version__} or any(len(counts) > 1 for counts in daemons.values())
-    lines = [program, f"chart in {namespace}: {', '.join(charts) or 'none: the add-on is not enabled'}"]
-    for kind, counts in daemons.items():
-        words = kind.replace("-", " ")
-        lines.append(f"{words}: {', '.join(f'{name} ({count})' for name, count in counts.items())}")
-    lines.append("The versions differ." if differ else "The versions do not differ.")
-    counted = {kind.replace("-", "_"): counts for kind, counts in daemons.items()}
-    facts = {"program": confcom.__version__, "charts": charts, "daemons": counted, "differ": differ}
-    show_result({"cluster": add_on.cluster.to_json(), **facts}, map(printable, lines), output)
+        found = add_on_versions(add_on.cluster)
+    lines = [program, f"chart in {namespace}: {', '.join(found.charts) or 'none: the add-on is not enabled'}"]
+    for kind, counts in found.daemons.items():
+        lines.append(f"{kind.words}: {', '.join(f'{name} ({count})' for name, count in counts.items())}")
+    lines.append("The versions differ." if found.differ else "The versions do not differ.")
+    show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, map(printable, lines), output)
