@@ -17,7 +17,7 @@ from confcom.controller.facts import node_facts, plugin_pod
 from confcom.controller.metrics import ControllerMetrics
 from confcom.controller.node_patches import NODES, NodePatches
 from confcom.controller.plugin_inventories import Fetch, PluginInventories, fetch_inventory
-from confcom.controller.settings import ControllerSettings, settings_parser
+from confcom.controller.settings import ControllerSettings, parse_settings
 from confcom.controller.state import NOTHING, UNKNOWN, ClusterState
 from confcom.daemon.common_metrics import ReadinessMetrics
 from confcom.daemon.probe_server import Route, serve_probes, standard_routes
@@ -118,4 +118,4 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs each request
         return run_daemon(lambda stop: serve(settings, stop, registry), stop_deadline=STOP_SECONDS)
 
-    return exit_status(lambda: settings_parser(prog, environ).parse(arguments), body, stderr=stderr)
+    return exit_status(lambda: parse_settings(arguments, prog=prog, environ=environ), body, stderr=stderr)

@@ -1,6 +1,6 @@
 """Settings of the controller."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,3 +92,7 @@ class ControllerSettings(DaemonSettings):
 
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[ControllerSettings]:
     return SettingsParser(ControllerSettings, prog, description=_DESCRIPTION, environ=environ)
+
+
+def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> ControllerSettings:
+    return settings_parser(prog, environ).parse(arguments)

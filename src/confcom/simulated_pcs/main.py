@@ -13,7 +13,7 @@ from confcom.daemon.supervision import exit_status, run_daemon
 from confcom.quote_provider.state_directory import default_state_dir, exposure, open_platform, utc_now
 from confcom.simulated_pcs.answers import API_PATH, answer
 from confcom.simulated_pcs.server import Server, tls_context
-from confcom.simulated_pcs.settings import PcsSettings, settings_parser
+from confcom.simulated_pcs.settings import PcsSettings, parse_settings
 
 _logger = logging.getLogger(__name__)
 
@@ -50,4 +50,4 @@ def main(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str], std
         state_dir = settings.state_dir or default_state_dir(environ)
         return run_daemon(lambda stop: serve(settings, state_dir, stop, registry))
 
-    return exit_status(lambda: settings_parser(prog, environ).parse(arguments), body, stderr=stderr)
+    return exit_status(lambda: parse_settings(arguments, prog=prog, environ=environ), body, stderr=stderr)

@@ -1,6 +1,6 @@
 """Settings of the simulated PCS."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -57,3 +57,7 @@ class PcsSettings(DaemonSettings):
 def settings_parser(prog: str, environ: Mapping[str, str]) -> SettingsParser[PcsSettings]:
     epilog = _EPILOG.format(prog=prog)
     return SettingsParser(PcsSettings, prog, description=_DESCRIPTION, environ=environ, epilog=epilog)
+
+
+def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str]) -> PcsSettings:
+    return settings_parser(prog, environ).parse(arguments)
