@@ -221,7 +221,7 @@ def verify_quote(
         else:
             result = usable.appraiser.appraise(quote, at)
             checks.append(_appraisal_check(result, tcb, flaws))
-    names = tuple(sorted(marks))
+    names = tuple(sorted(map(str, marks)))
     if (kind := kind_of(checks)) in UNDECIDABLE:
         why = "the content of a quote means nothing before its authenticity is proven"
         failures = {check.code for check in checks if check.status is CheckStatus.FAILED}
