@@ -8,12 +8,13 @@ import functools
 import gc
 import pickle
 import signal
+import socket
+import struct
 import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
-from multiprocessing.connection import Connection
 from typing import Any, Final, NamedTuple
 
 from confcom.errors import MalformedError
@@ -27,6 +28,8 @@ from confcom.verify.verifier import refusal_without_collateral, verify_quote
 
 HOLD_SECONDS: Final = 60.0
 """How long a worker uses collateral without asking for it again. After that time, the cache's newer set is used."""
+SIZE: Final = struct.Struct("!i")
+"""The size before each message of a worker. Python reads pickles without a size from a file, but not from a stream."""
 MAX_SETS: Final = 64
 """Sets of collateral that a worker keeps prepared: Intel has about 50 FMSPCs with SGX. A set has under 1 MB."""
 
@@ -82,30 +85,33 @@ class QuoteWorker:
         return verify_quote(quote, self._root, prepared, policy, now)
 
 
-def serve(connection: Connection) -> None:
-    setup: Setup = connection.recv()
+def serve(end: socket.socket, progress: socket.socket) -> None:
+    requests = end.makefile("rb")
+    setup: Setup = pickle.load(requests)  # noqa: S301 # from our own program
     worker = QuoteWorker(setup, time.monotonic)
     load_dcap_qvl()
     gc.freeze()
-    connection.send(None)
+    answers: list[Verdict[Any] | None] = []
     while True:
-        request: Request = connection.recv()
-        # The timer's signal ends the process, also while native code holds the GIL.
-        signal.setitimer(signal.ITIMER_REAL, setup.seconds)
-        answer = worker.answer(request)
+        data = pickle.dumps(answers, pickle.HIGHEST_PROTOCOL)
+        end.sendall(SIZE.pack(len(data)) + data)
+        answers = []
+        for request in pickle.load(requests):  # noqa: S301 # from our own program
+            # The timer's signal ends the process, also while native code holds the GIL.
+            signal.setitimer(signal.ITIMER_REAL, setup.seconds)
+            progress.send(b".")
+            answers.append(worker.answer(request))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        # Connection.send takes twice as long, since its pickler looks each class up in Python.
-        connection.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
 
 
-def main(descriptor: int) -> None:
-    """Serve the socket with this descriptor. A worker ends with its socket, not by a signal to the process group."""
+def main(end: socket.socket, progress: socket.socket) -> None:
+    """Serve until the socket `end` ends. A signal to the process group does not end a worker."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     with contextlib.suppress(EOFError, ConnectionError):
-        serve(Connection(descriptor))
+        serve(end, progress)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*(socket.socket(fileno=int(descriptor)) for descriptor in sys.argv[1:]))

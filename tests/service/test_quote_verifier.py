@@ -12,6 +12,7 @@ from confcom.collateral import FetchError, Source
 from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_worker import HOLD_SECONDS, QuoteWorker, Request, Setup
 from confcom.service import BusyError, QuoteVerifier, WorkerError, quote_verifier
+from confcom.service.workers import TRIES
 from confcom.testing import Attestation
 from confcom.testing.collateral_service import serve_collateral
 from confcom.verify import SgxPolicy, TdxPolicy, TeeType, VerdictKind, tee_of_quote
@@ -263,15 +264,17 @@ def faulty(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("faulty")
-async def test_a_worker_that_ends_is_replaced_and_its_quote_tried_once_more(verifier, source, monkeypatch):
+async def test_a_worker_that_ends_is_replaced_and_its_quote_tried_once_more(verifier, source, tmp_path, monkeypatch):
     monkeypatch.setattr(quote_verifier, "VERIFY_SECONDS", 2)
     async with verifier(source[1], processes=2) as running:
         assert (await running.verify(EVIDENCE.quote + b"crash once")).ok
-        for fault in (b"crash", b"hang"):
-            quotes = [EVIDENCE.quote, EVIDENCE.quote + fault, *[EVIDENCE.quote] * 6]
+        for fault, place in ((b"crash", 0), (b"crash", 1), (b"crash", 3), (b"hang", 1)):
+            quotes = [EVIDENCE.quote] * 8
+            quotes[place] += fault
             verdicts = await asyncio.gather(*map(running.verify, quotes))
             assert [str(verdict) for verdict in verdicts if not verdict.ok] == ["unusable: verifier-ended"]
-            assert not verdicts[1].ok
+            assert not verdicts[place].ok
+        assert (tmp_path / "once.crashes").read_text() == "..." * TRIES  # only the cause of an end is tried once more
         await until(lambda: len(workers_of(os.getpid())) == 2)
         before = workers_of(os.getpid())
         os.kill(before[0], signal.SIGKILL)

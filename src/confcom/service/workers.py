@@ -5,27 +5,23 @@ import contextlib
 import os
 import pickle
 import socket
-import struct
 import subprocess
 import sys
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from confcom.errors import UnavailableError, WrongValueError
-from confcom.quote_worker import Request, Setup
+from confcom.quote_worker import SIZE, Request, Setup
 from confcom.verify.verdict import Verdict, unusable
 
-JOBS_PER_WORKER: Final = 2
-"""Jobs that a worker has at most: it verifies one while the next waits in its socket, so that it never idles."""
+MAX_BATCH: Final = 4
+"""Jobs that a worker gets at once, at most: with more, processes wake less often, but a job waits for more others."""
 TRIES: Final = 2
 """Workers that may end while they verify a quote: one may end for another cause, but two hardly."""
 START_SECONDS: Final = 30.0
 """Time limit of a worker's start, which takes under a second on a machine that is not overloaded."""
-_SIZE: Final = struct.Struct("!i")
-"""The size before each message, as multiprocessing.connection.Connection has it."""
 _ENDS: Final = (asyncio.IncompleteReadError, ConnectionError)
 
 
@@ -54,26 +50,31 @@ class _Job:
 class _Worker:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    progress: socket.socket
+    """It has a byte for each job that the worker has begun since the last call of `begun`."""
 
-    def send(self, message: Setup | Request) -> None:
-        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        self.writer.write(_SIZE.pack(len(data)) + data)
+    def send(self, message: Setup | Sequence[Request]) -> None:
+        self.writer.write(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
     async def receive(self) -> Any:  # noqa: ANN401 # what the worker sends
-        (size,) = _SIZE.unpack(await self.reader.readexactly(_SIZE.size))
+        (size,) = SIZE.unpack(await self.reader.readexactly(SIZE.size))
         return pickle.loads(await self.reader.readexactly(size))  # noqa: S301 # from our own program
+
+    def begun(self) -> int:
+        """Return how many jobs the worker has begun since the last call. Call it after an answer or the end only."""
+        return len(self.progress.recv(MAX_BATCH))
 
 
 @contextlib.asynccontextmanager
 async def _running(setup: Setup) -> AsyncIterator[_Worker]:
     """Start a worker that is ready, and kill it at the end. Raises WorkerError if it cannot be started."""
     # The parent's end is not inherited: it closes with the parent, and so ends the worker, however the parent ends.
-    ours, theirs = socket.socketpair()
-    worker = _Worker(*await asyncio.open_unix_connection(sock=ours))
-    with contextlib.closing(worker.writer):
+    (ours, theirs), (progress, their_progress) = socket.socketpair(), socket.socketpair()
+    worker = _Worker(*await asyncio.open_unix_connection(sock=ours), progress)
+    with contextlib.closing(worker.writer), progress:
         try:
-            with theirs:
-                process = _spawned(theirs)
+            with theirs, their_progress:
+                process = _spawned(theirs.fileno(), their_progress.fileno())
         except OSError as error:
             raise _not_started(str(error)) from error
         try:
@@ -90,13 +91,13 @@ async def _running(setup: Setup) -> AsyncIterator[_Worker]:
             await asyncio.to_thread(process.wait)
 
 
-def _spawned(end: socket.socket) -> subprocess.Popen[bytes]:
+def _spawned(*descriptors: int) -> subprocess.Popen[bytes]:
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "confcom.quote_worker", str(end.fileno())],
+        [sys.executable, "-P", "-m", "confcom.quote_worker", *map(str, descriptors)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        pass_fds=[end.fileno()],
+        pass_fds=descriptors,
         env={**os.environ, "PYTHONPATH": paths},
     )
 
@@ -153,22 +154,29 @@ class Workers:
 
     async def _feed(self, worker: _Worker) -> None:
         """Pass jobs to a worker, and its answers to the callers, until it ends."""
-        jobs: deque[_Job] = deque()
+        jobs: list[_Job] = []
         try:
             while True:
-                while not jobs or (len(jobs) < JOBS_PER_WORKER and not self._queue.empty()):
-                    jobs.append(await self._queue.get())
-                    if len(jobs) == 1 and worker.reader.at_eof():
-                        return  # it ended without a job
-                    worker.send(jobs[-1].request)
-                answer = await worker.receive()
-                jobs.popleft().finish(answer)
+                jobs = [await self._queue.get()]
+                if worker.reader.at_eof():
+                    return  # it ended without a job
+                others = min(MAX_BATCH - 1, self._queue.qsize() // self._number)
+                jobs += [self._queue.get_nowait() for _ in range(others)]
+                worker.send([job.request for job in jobs])
+                answers = await worker.receive()
+                worker.begun()
+                for job, answer in zip(jobs, answers, strict=True):
+                    job.finish(answer)
+                jobs = []
         except _ENDS:
-            jobs[0].ended_workers += 1
-            if jobs[0].ended_workers == TRIES:
-                why = "the quote makes dcap-qvl crash, or exceed its time limit"
-                error = WorkerError(f"it ended {TRIES} worker processes", why=why)
-                jobs.popleft().finish(unusable("a verification that ends by itself", error, code="verifier-ended"))
+            if begun := worker.begun():
+                cause = jobs[begun - 1]
+                cause.ended_workers += 1
+                if cause.ended_workers == TRIES:
+                    why = "the quote makes dcap-qvl crash, or exceed its time limit"
+                    error = WorkerError(f"it ended {TRIES} worker processes", why=why)
+                    jobs.remove(cause)
+                    cause.finish(unusable("a verification that ends by itself", error, code="verifier-ended"))
         finally:
             for job in jobs:
                 self._queue.put_nowait(job)
