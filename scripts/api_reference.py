@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from itertools import pairwise
 from types import ModuleType, UnionType
-from typing import Any, Self, TypeVar, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from generated_part import table, write_or_check
+
+from confcom.verify.argument_types import Argument
 
 MODULES = (
     *("confcom.verify", "confcom.verify.ratls", "confcom.collateral", "confcom.service"),
@@ -149,24 +151,23 @@ class Interface:
         """Names and texts of all arguments; empty where the text above says everything."""
         own = inspect.signature(function).parameters
         named = {one.name for one in self.parameters(function)} | doc.arguments.keys()
-        return [(name, doc.arguments.get(name)) for name in own if name in named and doc.arguments]
+        told = {one for base in getattr(function, "__mro__", ())[1:-1] for one in Doc.of(base).arguments}
+        return [(name, doc.arguments.get(name)) for name in own if name in named - told and doc.arguments]
 
     def parameters(self, function: Callable[..., Any]) -> list[inspect.Parameter]:
         """The parameters whose types are part of the interface, without `self`."""
-        hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+        hints = parameter_hints(function)
         parameters = inspect.signature(function).parameters.values()
-        found = [one for one in parameters if one.name in hints and self.has(hints[one.name])]
-        # A class whose constructor passes keyword arguments on has those of its base.
-        passes_on = inspect.isclass(function) and any(get_origin(hint) is Unpack for hint in hints.values())
-        return [*found, *self.parameters(function.__base__)] if passes_on else found
+        return [one for one in parameters if one.name in hints and self.has(hints[one.name])]
 
     def signature(self, name: str, function: Callable[..., Any]) -> str:
-        words: list[str] = []
+        words, hints = list[str](), parameter_hints(function)
         for one in self.parameters(function):
             if one.kind is one.KEYWORD_ONLY and "*" not in words:
                 words.append("*")
             default = "" if one.default is one.empty else f" = {self.default(one.default)}"
-            words.append(f"{one.replace(annotation=one.empty, default=one.empty)}: {one.annotation}{default}")
+            given = given_type(one.annotation, hints[one.name])
+            words.append(f"{one.replace(annotation=one.empty, default=one.empty)}: {given}{default}")
         returned = "" if inspect.isclass(function) else f" -> {inspect.signature(function).return_annotation}"
         begin = f"async {name}" if inspect.iscoroutinefunction(function) else name
         line = f"{begin}({', '.join(words)}){returned}"
@@ -256,9 +257,24 @@ def constant_text(module: ModuleType, name: str) -> str:
     return required(name, texts_behind(ast.parse(inspect.getsource(defining)).body).get(name))
 
 
+def parameter_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The types of parameters; a dataclass's fields are resolved each in the module of its class."""
+    own_constructor = inspect.isclass(function) and not dataclasses.is_dataclass(function)
+    return get_type_hints(function.__init__ if own_constructor else function)
+
+
+def given_type(annotation: str, hint: object) -> str:
+    """The type that a parameter takes; a field that is kept as another type is an Argument."""
+    return short(str(get_args(hint)[0])) if get_origin(hint) is Argument else annotation
+
+
 def shown_type(value: object) -> str:
     """The types that an alias stands for; nothing for a constant."""
-    return f"`{re.sub(r'(confcom|collections)[.a-z_]*[.]', '', str(value))}`. " if isinstance(value, UnionType) else ""
+    return f"`{short(str(value))}`. " if isinstance(value, UnionType) else ""
+
+
+def short(types: str) -> str:
+    return re.sub(r"(confcom|collections)[.a-z_]*[.]", "", types)
 
 
 def bullets(items: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -3,14 +3,74 @@
 import contextlib
 import math
 import os
+from collections.abc import Callable, Iterable
+from dataclasses import field, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from confcom.errors import WrongTypeError, WrongValueError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+GivenT_contra = TypeVar("GivenT_contra", contravariant=True)
+KeptT_co = TypeVar("KeptT_co", covariant=True)
+
 MAX_CLOCK_LEEWAY: Final = timedelta(minutes=5)
 """The greatest leeway for clocks. Kerberos recommends the same (RFC 4120, 8.2); a clock that NTP sets needs less."""
+
+
+class Argument(Protocol[GivenT_contra, KeptT_co]):
+    """The type of a dataclass's field that is given as one type, and kept as another."""
+
+    def __get__(self, instance: object, owner: type) -> KeptT_co: ...
+
+    def __set__(self, instance: object, value: GivenT_contra) -> None: ...
+
+
+Binary: TypeAlias = Argument[bytes | str | None, bytes | None]
+
+
+def argument(default: object, convert: Callable[[str, object], object]) -> Any:  # noqa: ANN401 # a field of any type
+    """Return a dataclass's field. If it is given, `check_arguments` calls `convert` with the field's name and value."""
+    return field(default=default, metadata={"convert": convert})
+
+
+def sized(*sizes: int) -> Any:  # noqa: ANN401 # as above
+    return argument(None, lambda name, value: binary(name, value, *sizes))
+
+
+def bounded(most: int) -> Any:  # noqa: ANN401 # as above
+    return argument(None, lambda name, value: number(name, value, most))
+
+
+def set_of(convert: Callable[[object], object], default: object) -> Any:  # noqa: ANN401 # as above
+    return argument(default, lambda name, values: frozenset(map(convert, collection(name, values))))
+
+
+def tuple_of(kind: type) -> Any:  # noqa: ANN401 # as above
+    def checked(name: str, values: object) -> tuple[object, ...]:
+        for value in (elements := collection(name, values)):
+            if not isinstance(value, kind):
+                raise WrongTypeError(f"each of the {name}", f"a {kind.__name__}", value)
+        return elements
+
+    return argument(None, checked)
+
+
+def check_arguments(instance: "DataclassInstance") -> None:
+    """Check and convert the fields that `argument` made. `__post_init__` calls this function."""
+    for one in fields(instance):
+        if (value := getattr(instance, one.name)) is not one.default:
+            object.__setattr__(instance, one.name, one.metadata["convert"](one.name, value))
+
+
+def collection(name: str, values: object) -> tuple[object, ...]:
+    """Return the elements of an argument, which must be no text."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise WrongTypeError(name, "a set, list or tuple", values)
+    return tuple(values)
 
 
 def binary(name: str, value: object, *sizes: int) -> bytes | None:
@@ -62,11 +122,11 @@ def duration(name: str, value: object) -> timedelta:
     return value
 
 
-def clock_leeway(value: object) -> timedelta:
-    leeway = duration("the leeway for clocks", value)
+def clock_leeway(name: str, value: object) -> timedelta:
+    leeway = duration(name, value)
     if leeway > MAX_CLOCK_LEEWAY:
         raise WrongValueError(
-            f"the leeway for clocks must not be more than {MAX_CLOCK_LEEWAY}, and is {leeway}",
+            f"{name} must not be more than {MAX_CLOCK_LEEWAY}, and is {leeway}",
             why="a clock that is further off is wrong for other certificates, too",
             remedy="set the clock, for example by NTP",
         )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final, Generic, Self, TypedDict
+from typing import Any, ClassVar, Final, Generic, Self
 
 from confcom.errors import WrongTypeError, WrongValueError
 from confcom.sgx.report import REPORT_DATA_SIZE, report_data
@@ -15,34 +15,57 @@ from confcom.sgx.simulation_marks import ADVISORY_ID as SIMULATED_ADVISORY_ID
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.sgx.tee_type import TeeType
 from confcom.verify import argument_types
-from confcom.verify.argument_types import binary, boolean, duration, number
+from confcom.verify.argument_types import Argument, Binary, argument, boolean, duration, set_of, sized
 from confcom.verify.verdict import TeeClaimsT_co
 
 PLATFORM_SIZES: Final = (16, 32)
 """Bytes of what identifies a platform: a PPID or platform instance id, or the SHA-256 of one of these ids."""
 
 _INTEL_ADVISORY: Final = re.compile(r"INTEL-SA-[0-9]{5}")
-DEFAULT_TCB_STATUSES: Final = frozenset({TcbStatus.UP_TO_DATE})
+_UP_TO_DATE: Final = frozenset({TcbStatus.UP_TO_DATE})
 
 
-class SharedDemands(TypedDict, total=False):
-    """The arguments of every policy."""
-
-    report_data: bytes | str | None
-    allow_simulated: bool
-    allow_debug: bool
-    accepted_tcb_statuses: Iterable[TcbStatus | str]
-    accepted_advisories: Iterable[str] | None
-    rejected_advisories: Iterable[str]
-    platforms: Iterable[bytes | str] | None
-    min_tcb_evaluation_number: int | None
-    platform_grace_period: timedelta
-    qe_grace_period: timedelta
-    max_collateral_age: timedelta | None
-    clock_leeway: timedelta
+def advisory_id(text: object) -> str:
+    """Return an advisory's name in upper case, as TCB info writes it."""
+    if not isinstance(text, str):
+        raise WrongTypeError("an advisory", "text such as INTEL-SA-00334", text)
+    normal = text.strip().upper()
+    if normal == SIMULATED_ADVISORY_ID or _INTEL_ADVISORY.fullmatch(normal):
+        return normal
+    raise WrongValueError(
+        f"{text!r} is not the name of an advisory",
+        why=f"Intel's are INTEL-SA- and five digits, and simulated platforms have {SIMULATED_ADVISORY_ID}; another "
+        "text would name nothing",
+        remedy="pass one name, such as INTEL-SA-00334; for several, each by itself",
+    )
 
 
-@dataclass(frozen=True, slots=True, init=False)
+def platform_id(value: object) -> bytes:
+    """Return what identifies a platform, bytes or hexadecimal text, as bytes."""
+    data = argument_types.binary("a platform", value, *PLATFORM_SIZES)
+    if data is None:
+        raise WrongTypeError("a platform", "bytes or hexadecimal text", value)
+    return data
+
+
+def _tcb_status(value: object) -> TcbStatus:
+    if not isinstance(value, TcbStatus | str):
+        raise WrongTypeError("a TCB status", "a TcbStatus or its name, such as OutOfDate", value)
+    try:
+        status = TcbStatus(value)
+    except ValueError as error:
+        names = ", ".join(known for known in TcbStatus if known is not TcbStatus.REVOKED)
+        raise WrongValueError(f"{value!r} is not a TCB status", remedy=f"pass one of {names}") from error
+    if status is TcbStatus.REVOKED:
+        raise WrongValueError(
+            "a revoked TCB cannot be accepted",
+            why="keys of a revoked TCB are known to be compromised",
+            remedy="remove Revoked from the accepted statuses",
+        )
+    return status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy(Generic[TeeClaimsT_co]):
     """The demands that a relying party can make of quotes of every TEE.
 
@@ -84,60 +107,32 @@ class Policy(Generic[TeeClaimsT_co]):
         WrongTypeError: a value has the wrong type, or Policy itself is called.
     """
 
-    report_data: bytes | None
-    allow_simulated: bool
-    allow_debug: bool
-    accepted_tcb_statuses: frozenset[TcbStatus]
-    accepted_advisories: frozenset[str] | None
-    rejected_advisories: frozenset[str]
-    platforms: frozenset[bytes] | None
-    min_tcb_evaluation_number: int | None
-    platform_grace_period: timedelta
-    qe_grace_period: timedelta
-    max_collateral_age: timedelta | None
-    clock_leeway: timedelta
+    report_data: Binary = sized(REPORT_DATA_SIZE)
+    allow_simulated: bool = argument(False, boolean)
+    allow_debug: bool = argument(False, boolean)
+    accepted_tcb_statuses: Argument[Iterable[TcbStatus | str], frozenset[TcbStatus]] = set_of(_tcb_status, _UP_TO_DATE)
+    accepted_advisories: Argument[Iterable[str] | None, frozenset[str] | None] = set_of(advisory_id, None)
+    rejected_advisories: Argument[Iterable[str], frozenset[str]] = set_of(advisory_id, frozenset())
+    platforms: Argument[Iterable[bytes | str] | None, frozenset[bytes] | None] = set_of(platform_id, None)
+    min_tcb_evaluation_number: int | None = argument_types.bounded(MAX_INTEGER)
+    platform_grace_period: timedelta = argument(timedelta(0), duration)
+    qe_grace_period: timedelta = argument(timedelta(0), duration)
+    max_collateral_age: timedelta | None = argument(None, duration)
+    clock_leeway: timedelta = argument(timedelta(0), argument_types.clock_leeway)
 
-    def __init__(
-        self,
-        *,
-        report_data: bytes | str | None = None,
-        allow_simulated: bool = False,
-        allow_debug: bool = False,
-        accepted_tcb_statuses: Iterable[TcbStatus | str] = DEFAULT_TCB_STATUSES,
-        accepted_advisories: Iterable[str] | None = None,
-        rejected_advisories: Iterable[str] = (),
-        platforms: Iterable[bytes | str] | None = None,
-        min_tcb_evaluation_number: int | None = None,
-        platform_grace_period: timedelta = timedelta(0),
-        qe_grace_period: timedelta = timedelta(0),
-        max_collateral_age: timedelta | None = None,
-        clock_leeway: timedelta = timedelta(0),
-    ) -> None:
+    tee: ClassVar[TeeType]
+    _IDENTITY: ClassVar[tuple[str, ...]]
+    """The arguments of which one must be set, or any enclave or TD would be accepted."""
+
+    def __post_init__(self) -> None:
         if type(self) is Policy:
             raise WrongTypeError("a policy", "an SgxPolicy for enclaves, or a TdxPolicy for TDs", object())
-        set_fields(
-            self,
-            report_data=binary("the policy's report_data", report_data, REPORT_DATA_SIZE),
-            allow_simulated=boolean("the policy's allow_simulated", allow_simulated),
-            allow_debug=boolean("the policy's allow_debug", allow_debug),
-            accepted_tcb_statuses=frozenset(
-                map(_tcb_status, collection("accepted_tcb_statuses", accepted_tcb_statuses))
-            ),
-            accepted_advisories=None
-            if accepted_advisories is None
-            else frozenset(map(advisory_id, collection("accepted_advisories", accepted_advisories))),
-            rejected_advisories=frozenset(map(advisory_id, collection("rejected_advisories", rejected_advisories))),
-            platforms=None if platforms is None else frozenset(map(platform_id, collection("platforms", platforms))),
-            min_tcb_evaluation_number=number(
-                "the policy's min_tcb_evaluation_number", min_tcb_evaluation_number, MAX_INTEGER
-            ),
-            platform_grace_period=duration("the policy's platform_grace_period", platform_grace_period),
-            qe_grace_period=duration("the policy's qe_grace_period", qe_grace_period),
-            max_collateral_age=None
-            if max_collateral_age is None
-            else duration("the policy's max_collateral_age", max_collateral_age),
-            clock_leeway=argument_types.clock_leeway(clock_leeway),
-        )
+        argument_types.check_arguments(self)
+
+    @property
+    def names_identity(self) -> bool:
+        """Whether the policy says which enclaves or TDs it accepts, even if it accepts none."""
+        return any(getattr(self, name) is not None for name in self._IDENTITY)
 
     @classmethod
     def for_challenge(cls, challenge: bytes, **demands: Any) -> Self:  # noqa: ANN401 # the constructor's types
@@ -154,69 +149,7 @@ class Policy(Generic[TeeClaimsT_co]):
         """Return a copy of this policy that demands these 64 bytes of report data."""
         return replace(self, report_data=report_data)
 
-    @property
-    def tee(self) -> TeeType:
-        """The TEE whose quotes the policy is about."""
-        raise NotImplementedError
-
-    @property
-    def names_identity(self) -> bool:
-        """Whether the policy says which enclaves or TDs it accepts, even if it accepts none."""
-        raise NotImplementedError
-
 
 def require_policy(value: object) -> None:
     if not isinstance(value, Policy):
         raise WrongTypeError("the policy", "an SgxPolicy or a TdxPolicy", value)
-
-
-def set_fields(instance: object, **values: object) -> None:
-    for name, value in values.items():
-        object.__setattr__(instance, name, value)
-
-
-def advisory_id(text: object) -> str:
-    """Return an advisory's name in upper case, as TCB info writes it."""
-    if not isinstance(text, str):
-        raise WrongTypeError("an advisory", "text such as INTEL-SA-00334", text)
-    normal = text.strip().upper()
-    if normal == SIMULATED_ADVISORY_ID or _INTEL_ADVISORY.fullmatch(normal):
-        return normal
-    raise WrongValueError(
-        f"{text!r} is not the name of an advisory",
-        why=f"Intel's are INTEL-SA- and five digits, and simulated platforms have {SIMULATED_ADVISORY_ID}; another "
-        "text would name nothing",
-        remedy="pass one name, such as INTEL-SA-00334; for several, each by itself",
-    )
-
-
-def collection(name: str, values: Iterable[object]) -> tuple[object, ...]:
-    """Return the elements of a policy's argument, which must be no text."""
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise WrongTypeError(f"the policy's {name}", "a set, list or tuple", values)
-    return tuple(values)
-
-
-def platform_id(value: object) -> bytes:
-    """Return what identifies a platform, bytes or hexadecimal text, as bytes."""
-    data = binary("a platform", value, *PLATFORM_SIZES)
-    if data is None:
-        raise WrongTypeError("a platform", "bytes or hexadecimal text", value)
-    return data
-
-
-def _tcb_status(value: object) -> TcbStatus:
-    if not isinstance(value, TcbStatus | str):
-        raise WrongTypeError("a TCB status", "a TcbStatus or its name, such as OutOfDate", value)
-    try:
-        status = TcbStatus(value)
-    except ValueError as error:
-        names = ", ".join(known for known in TcbStatus if known is not TcbStatus.REVOKED)
-        raise WrongValueError(f"{value!r} is not a TCB status", remedy=f"pass one of {names}") from error
-    if status is TcbStatus.REVOKED:
-        raise WrongValueError(
-            "a revoked TCB cannot be accepted",
-            why="keys of a revoked TCB are known to be compromised",
-            remedy="remove Revoked from the accepted statuses",
-        )
-    return status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any, Final, Literal, overload
 
@@ -124,16 +125,15 @@ def _policy(document: dict[str, Any], required: TeeType | None) -> SgxPolicy | T
     demands = dict(document)
     tee = _tee(demands.pop("tee", TeeType.SGX.name.lower()), required)
     policy, name, alternative = _POLICIES[tee]
-    _require_known(demands, frozenset(policy.__dataclass_fields__) - {"report_data"}, f"a policy of {tee.name}")
+    _require_known(demands, policy, f"a policy of {tee.name}")
     demands |= {period: _duration(period, demands[period]) for period in DURATIONS if period in demands}
     if name in demands:
         tables = demands[name]
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise WrongTypeError(name, f"tables: [[{name}]]", tables)
         for table in tables:
-            _require_known(table, frozenset(alternative.__dataclass_fields__), f"one of the {name}")
-        always = {"mr_td": None} if alternative is TdImage else {}
-        demands[name] = [alternative(**(always | table)) for table in tables]
+            _require_known(table, alternative, f"one of the {name}")
+        demands[name] = [alternative(**table) for table in tables]
     return policy(**demands)
 
 
@@ -155,7 +155,8 @@ def _tee(found: object, required: TeeType | None) -> TeeType:
     return tee
 
 
-def _require_known(names: Mapping[str, Any], known: frozenset[str], what: str) -> None:
+def _require_known(names: Mapping[str, Any], kind: type[SgxPolicy | TdxPolicy | Identity | TdImage], what: str) -> None:
+    known = {field.name for field in fields(kind)} - {"report_data"}
     if unknown := sorted(names.keys() - known):
         raise PolicyFileError(
             f"{what} has no entry {unknown[0]}",

@@ -118,7 +118,7 @@ class Collateral(CollateralBundle):
         """
         prepared = PreparedCollateral(self, trusted_root(root))
         instant = datetime.now(UTC) if now is None else require_instant(now)
-        leeway = argument_types.clock_leeway(clock_leeway)
+        leeway = argument_types.clock_leeway("clock_leeway", clock_leeway)
         instant = nearest_valid(instant, [period[1:] for period in prepared.documents.validity_periods], leeway)
         require_passed(currency_check(prepared.documents, instant), *prepared.checks)
         return prepared

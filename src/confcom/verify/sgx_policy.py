@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Unpack
+from typing import ClassVar
 
-from confcom.errors import WrongTypeError, WrongValueError
+from confcom.errors import WrongValueError
 from confcom.sgx.tee_type import TeeType
-from confcom.verify.argument_types import binary, number
-from confcom.verify.policy import Policy, SharedDemands, collection, set_fields
+from confcom.verify.argument_types import Argument, Binary, bounded, check_arguments, sized, tuple_of
+from confcom.verify.policy import Policy
 from confcom.verify.verdict import SgxClaims
 
 MEASUREMENT_SIZE = 32
@@ -22,7 +22,7 @@ MAX_UINT16 = 0xFFFF
 """Greatest ISVPRODID, ISVSVN and CONFIGSVN, which are 16-bit fields of the report body (SDM, "REPORT")."""
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """An accepted enclave, named by its measurement (mr_enclave), by its signer (mr_signer), or by both.
 
@@ -38,27 +38,14 @@ class Identity:
         SettingsError: no quote could have a given value, or neither `mr_enclave` nor `mr_signer` is given.
     """
 
-    mr_enclave: bytes | None
-    mr_signer: bytes | None
-    isv_prod_id: int | None
-    min_isv_svn: int | None
+    mr_enclave: Binary = sized(MEASUREMENT_SIZE)
+    mr_signer: Binary = sized(MEASUREMENT_SIZE)
+    isv_prod_id: int | None = bounded(MAX_UINT16)
+    min_isv_svn: int | None = bounded(MAX_UINT16)
 
-    def __init__(
-        self,
-        *,
-        mr_enclave: bytes | str | None = None,
-        mr_signer: bytes | str | None = None,
-        isv_prod_id: int | None = None,
-        min_isv_svn: int | None = None,
-    ) -> None:
-        set_fields(
-            self,
-            mr_enclave=binary("the identity's mr_enclave", mr_enclave, MEASUREMENT_SIZE),
-            mr_signer=binary("the identity's mr_signer", mr_signer, MEASUREMENT_SIZE),
-            isv_prod_id=number("the identity's isv_prod_id", isv_prod_id, MAX_UINT16),
-            min_isv_svn=number("the identity's min_isv_svn", min_isv_svn, MAX_UINT16),
-        )
-        if mr_enclave is None and mr_signer is None:
+    def __post_init__(self) -> None:
+        check_arguments(self)
+        if self.mr_enclave is None and self.mr_signer is None:
             raise WrongValueError(
                 "an identity names neither mr_enclave nor mr_signer",
                 why="any enclave would fit, even an attacker's",
@@ -75,7 +62,7 @@ class Identity:
         )
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SgxPolicy(Policy[SgxClaims]):
     """A relying party's demands on SGX quotes. Without arguments, a policy demands nothing and verifies no quote.
 
@@ -95,9 +82,8 @@ class SgxPolicy(Policy[SgxClaims]):
         isv_family_id: ISVFAMILYID, 16 bytes.
         identities: the accepted enclaves; a quote must fit one of these, and also the demands above. None
             means that only the demands above apply; an empty collection accepts no enclave.
-        shared: the arguments of `Policy`, such as `report_data`.
 
-    Bytes may also be given as hexadecimal text.
+    The arguments of `Policy`, such as `report_data`, are arguments too. Bytes may also be given as hexadecimal text.
 
     Raises:
         SettingsError: no quote could have a given value. The constructor refuses the value, so that the
@@ -105,56 +91,15 @@ class SgxPolicy(Policy[SgxClaims]):
         WrongTypeError: a value has the wrong type.
     """
 
-    mr_enclave: bytes | None
-    mr_signer: bytes | None
-    isv_prod_id: int | None
-    min_isv_svn: int | None
-    config_id: bytes | None
-    min_config_svn: int | None
-    isv_ext_prod_id: bytes | None
-    isv_family_id: bytes | None
-    identities: tuple[Identity, ...] | None
+    mr_enclave: Binary = sized(MEASUREMENT_SIZE)
+    mr_signer: Binary = sized(MEASUREMENT_SIZE)
+    isv_prod_id: int | None = bounded(MAX_UINT16)
+    min_isv_svn: int | None = bounded(MAX_UINT16)
+    config_id: Binary = sized(CONFIG_ID_SIZE)
+    min_config_svn: int | None = bounded(MAX_UINT16)
+    isv_ext_prod_id: Binary = sized(KSS_ID_SIZE)
+    isv_family_id: Binary = sized(KSS_ID_SIZE)
+    identities: Argument[Iterable[Identity] | None, tuple[Identity, ...] | None] = tuple_of(Identity)
 
-    def __init__(
-        self,
-        *,
-        mr_enclave: bytes | str | None = None,
-        mr_signer: bytes | str | None = None,
-        isv_prod_id: int | None = None,
-        min_isv_svn: int | None = None,
-        config_id: bytes | str | None = None,
-        min_config_svn: int | None = None,
-        isv_ext_prod_id: bytes | str | None = None,
-        isv_family_id: bytes | str | None = None,
-        identities: Iterable[Identity] | None = None,
-        **shared: Unpack[SharedDemands],
-    ) -> None:
-        Policy.__init__(self, **shared)
-        set_fields(
-            self,
-            mr_enclave=binary("the policy's mr_enclave", mr_enclave, MEASUREMENT_SIZE),
-            mr_signer=binary("the policy's mr_signer", mr_signer, MEASUREMENT_SIZE),
-            isv_prod_id=number("the policy's isv_prod_id", isv_prod_id, MAX_UINT16),
-            min_isv_svn=number("the policy's min_isv_svn", min_isv_svn, MAX_UINT16),
-            config_id=binary("the policy's config_id", config_id, CONFIG_ID_SIZE),
-            min_config_svn=number("the policy's min_config_svn", min_config_svn, MAX_UINT16),
-            isv_ext_prod_id=binary("the policy's isv_ext_prod_id", isv_ext_prod_id, KSS_ID_SIZE),
-            isv_family_id=binary("the policy's isv_family_id", isv_family_id, KSS_ID_SIZE),
-            identities=None if identities is None else tuple(map(_identity, collection("identities", identities))),
-        )
-
-    @property
-    def tee(self) -> TeeType:
-        """The TEE whose quotes the policy is about: SGX."""
-        return TeeType.SGX
-
-    @property
-    def names_identity(self) -> bool:
-        """Whether the policy sets `mr_enclave`, `mr_signer` or `identities`, even if `identities` is empty."""
-        return any(value is not None for value in (self.mr_enclave, self.mr_signer, self.identities))
-
-
-def _identity(value: object) -> Identity:
-    if not isinstance(value, Identity):
-        raise WrongTypeError("an identity", "an Identity", value)
-    return value
+    tee: ClassVar = TeeType.SGX
+    _IDENTITY: ClassVar = ("mr_enclave", "mr_signer", "identities")
