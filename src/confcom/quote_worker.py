@@ -14,12 +14,12 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from confcom.errors import MalformedError
 from confcom.sgx.quote import QuoteFrame, tee_of
-from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
 from confcom.verify.policy import Policy
 from confcom.verify.prepared_collateral import MAX_KNOWN_KEYS, Collateral, PreparedCollateral
 from confcom.verify.trust import TrustedRoot
@@ -65,7 +65,7 @@ class QuoteWorker:
     def answer(self, request: Request) -> Verdict[Any] | None:
         """Return the verdict on a request's quote, or None if its signatures hold and only collateral is missing."""
         quote, report_data, now, collateral = request
-        policy = self._policy if report_data is None else self._policy.for_report_data(report_data)
+        policy = self._policy if report_data is None else replace(self._policy, report_data=report_data)
         try:
             frame = QuoteFrame.parse(quote)
             part, tee = frame.certifying_part, tee_of(frame.body)
@@ -89,7 +89,6 @@ def serve(end: socket.socket, progress: socket.socket) -> None:
     requests = end.makefile("rb")
     setup: Setup = pickle.load(requests)  # noqa: S301 # from our own program
     worker = QuoteWorker(setup, time.monotonic)
-    load_dcap_qvl()
     gc.freeze()
     answers: list[Verdict[Any] | None] = []
     while True:

@@ -11,7 +11,7 @@ from testkit.documentation import ROOT
 GIT = ("git", "-c", "user.name=case", "-c", "user.email=case@example.com", "-c", "init.defaultBranch=main")
 VERDICT = "src/confcom/verify/verdict.py"
 RENAMED = (VERDICT, "def require_ok(", "def demand_ok(")
-OPTIONAL = ("src/confcom/verify/files.py", "early: bool = False", "late: bool = False")
+OPTIONAL = ("src/confcom/verify/files.py", "quote: bytes | None = None", "other: bytes | None = None")
 PRIVATE = ("src/confcom/cli/group.py", "def ", "def other_")
 
 
@@ -46,8 +46,8 @@ def test_a_first_release_has_nothing_to_compare_with(checkout):
         (RENAMED, "## 0.1.0\n### Removed\n- `Verdict`\n", ("Verdict.require_ok",)),
         (RENAMED, "## 0.1.0\n### Added\n- `Verdict.require_ok`\n", ("Verdict.require_ok",)),
         (RENAMED, "## 0.2.0\n### Removed\n- `Verdict.require_ok`\n## 0.1.0\n", ("Verdict.require_ok",)),
-        (OPTIONAL, "", ("confcom.verify: read_collateral(early)",)),
-        (OPTIONAL, "## 0.1.0\n### Changed\n- `read_collateral(early)` is `late`.\n", ()),
+        (OPTIONAL, "", ("confcom.verify: read_collateral(quote)",)),
+        (OPTIONAL, "## 0.1.0\n### Changed\n- `read_collateral(quote)` is `other`.\n", ()),
     ],
 )
 def test_changes_that_the_changelog_must_name(checkout, edit, changelog, named):

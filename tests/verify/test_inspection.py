@@ -115,33 +115,12 @@ def test_warnings(lab, evidence):
         assert warning.startswith(beginning)
 
 
-def test_open_enclave_header_is_named(evidence):
-    quote = evidence.quote
-    wrapped = b"\1\0\0\0\2\0\0\0" + len(quote).to_bytes(8, "little") + quote
-    inspection = inspect_quote(wrapped)
-    assert section_keys(inspection) == ["open_enclave_header", *WHOLE]
-    assert value(inspection, "open_enclave_header", "report_size") == len(quote)
-    assert inspection.stopped is None
-    cut = inspect_quote(wrapped[:-1])
-    assert section_keys(cut) == ["open_enclave_header"]
-    assert cut.stopped.error_code == "open-enclave-report"
-
-
-@pytest.mark.parametrize(
-    ("size", "sections"), [(0, []), (47, []), (48, ["header"]), (431, ["header"]), (432, WHOLE[:2]), (4000, WHOLE[:2])]
-)
-def test_cut_quote_shows_what_stands_before_the_cut(evidence, size, sections):
-    inspection = inspect_quote(evidence.quote[:size])
-    assert section_keys(inspection) == sections
-    assert inspection.to_json()["stopped"]["code"] == "truncated"
-
-
 def test_unreadable_parts_show_everything_before(lab, evidence):
     data = replace(evidence.parsed.signature.certification, data=b"no chain")
     inspection = inspect_quote(lab.edit_signature(evidence, certification=data).quote)
     assert (section_keys(inspection), inspection.stopped.error_code) == (WHOLE[:5], "not-pem")
     inspection = inspect_quote(b"\6\0" + evidence.quote[2:])
-    assert (section_keys(inspection), inspection.stopped.error_code) == (["header"], "unsupported-quote-version")
+    assert (section_keys(inspection), inspection.stopped.error_code) == ([], "unsupported-quote-version")
     inspection = inspect_quote(lab.edit_signature(evidence, certification=CertificationData(99, b"?")).quote)
     assert section_keys(inspection) == [*WHOLE[:5], "marks"]
     assert note(inspection, "certification", "type")

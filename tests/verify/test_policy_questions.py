@@ -77,7 +77,7 @@ QUESTIONS = [
     *(
         ("platform-id", {"platforms": [form]}, True)
         for one in IDS
-        for form in (one, one.hex(), one.hex().upper(), bytearray(one), sha256(one))
+        for form in (one, one.hex(), one.hex().upper(), sha256(one))
     ),
     ("platform-id", {"platforms": [bytes(16), PPID]}, True),
     ("platform-id", {"platforms": [bytes(16), bytes(32)]}, False),

@@ -16,7 +16,6 @@ from confcom.errors import SettingsError
 from confcom.extras import MissingExtraError
 from confcom.verify import (
     INTEL,
-    AmbiguousVerdictError,
     CheckStatus,
     Collateral,
     NotVerifiedError,
@@ -81,7 +80,7 @@ def test_a_verdict_is_no_condition(lab, evidence):
     forged[200] ^= 1
     for quote in (evidence.quote, bytes(forged)):
         verdict = verify(quote, lab.policy, evidence.collateral, root=evidence.trusted, now=NOW)
-        with raises("ambiguous-verdict", AmbiguousVerdictError, "why", "remedy"):
+        with raises("wrong-type", WrongTypeError, "remedy"):
             bool(verdict)
         with pytest.raises(TypeError):
             assert verdict
@@ -124,7 +123,7 @@ def test_every_form_of_a_quote_is_verified(lab, evidence, tmp_path):
     (tmp_path / "q.bin").write_bytes(data)
     (tmp_path / "q.txt").write_text(data.hex())
     texts = (data.hex(), base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode().rstrip("="))
-    for quote in (data, bytearray(data), memoryview(data), *texts, tmp_path / "q.bin", tmp_path / "q.txt"):
+    for quote in (data, *texts, tmp_path / "q.bin", tmp_path / "q.txt"):
         assert verify(quote, lab.policy, evidence.collateral, root=evidence.trusted, now=NOW).ok
 
 
@@ -150,7 +149,6 @@ def test_a_challenge_makes_a_policy(lab, evidence):
     assert SgxPolicy.for_challenge(CHALLENGE, **demands) == lab.policy
     for policy in (SgxPolicy, TdxPolicy):
         assert policy.for_challenge(b"c").report_data == b"c" + bytes(63)
-    assert POLICY.for_report_data(bytes(64)).report_data == bytes(64)
     for challenge, code in ((b"", "report-data-size"), (bytes(65), "report-data-size"), ("text", "wrong-type")):
         with raises(code, SettingsError, "remedy"):
             SgxPolicy.for_challenge(challenge)
@@ -161,7 +159,6 @@ def test_a_verdict_is_one_short_line(lab, evidence):
     assert str(verify(evidence.quote, lab.policy, evidence.collateral, **arguments)) == "verified (simulated, UpToDate)"
     told = str(verify(evidence.quote, replace(lab.policy, allow_simulated=False), evidence.collateral, **arguments))
     assert told == "authentic-not-authorised: platform"
-    assert len(repr(evidence.collateral)) < 120
 
 
 def test_everything_crosses_to_another_process(lab, evidence):

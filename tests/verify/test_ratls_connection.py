@@ -14,7 +14,6 @@ from confcom.errors import ConfcomError, SettingsError
 from confcom.extras import MissingExtraError
 from confcom.verify import NotVerifiedError, VerdictKind
 from confcom.verify.ratls import (
-    AsyncRatlsTransport,
     AttestedSocket,
     ConnectError,
     Form,
@@ -52,14 +51,6 @@ def by_httpx(port, arguments):
         return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + first.content
 
 
-def by_async_httpx(port, arguments):
-    async def post():
-        async with httpx2.AsyncClient(transport=AsyncRatlsTransport(**arguments)) as client:
-            return (await client.post(f"https://127.0.0.1:{port}/", headers={"Secret": "1"})).content
-
-    return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + asyncio.run(post())
-
-
 def by_asyncio(port, arguments):
     async def exchange():
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context(**arguments))
@@ -73,7 +64,7 @@ def by_asyncio(port, arguments):
     return asyncio.run(exchange())
 
 
-CLIENTS = [by_connect, by_context, by_httpx, by_async_httpx, by_asyncio]
+CLIENTS = [by_connect, by_context, by_httpx, by_asyncio]
 
 
 @pytest.mark.parametrize("ask", CLIENTS)
@@ -196,18 +187,12 @@ def test_openssl_answers_a_transport_and_the_command(files, lab, peer, tmp_path)
 
 
 def test_requests_without_tls_are_refused(peer):
-    async def get():
-        async with httpx2.AsyncClient(transport=AsyncRatlsTransport(**peer.arguments)) as client:
-            await client.get("http://127.0.0.1:1/")
-
-    with raises("wrong-value", SettingsError, "remedy"):
-        asyncio.run(get())
     with httpx2.Client(transport=RatlsTransport(**peer.arguments)) as client, raises("wrong-value", SettingsError):
         client.get("http://127.0.0.1:1/")
 
 
 def test_mistakes_are_told_before_connecting(lab, peer):
-    for make in (client_context, RatlsTransport, AsyncRatlsTransport):
+    for make in (client_context, RatlsTransport):
         with raises("wrong-value", SettingsError):
             make(lab.policy, peer.collateral)
         with raises("wrong-type", SettingsError):

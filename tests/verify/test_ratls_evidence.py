@@ -226,7 +226,7 @@ NO_QUOTES = {
     "a letter": (Form.INTEROPERABLE, tagged(b"q", CLAIMS), "truncated"),
     "nothing": (Form.GRAMINE, b"", "truncated"),
     "zeros": (Form.INTEL_SDK, bytes(100), "sdk-stub-quote"),
-    "a header alone": (Form.OPEN_ENCLAVE, b"\x01\0\0\0\x02\0\0\0\xff\0\0\0\0\0\0\0", "open-enclave-report"),
+    "a header alone": (Form.OPEN_ENCLAVE, b"\x01\0\0\0\x02\0\0\0\xff\0\0\0\0\0\0\0", "evidence-malformed"),
     "a bare quote": (Form.OPEN_ENCLAVE, b"\x03" + bytes(500), "evidence-malformed"),
     "half a header": (Form.OPEN_ENCLAVE, b"\x04\0", "evidence-malformed"),
     "no quote before the claims": (Form.OPEN_ENCLAVE_EVIDENCE, open_enclave_evidence(b"", PEM), "truncated"),

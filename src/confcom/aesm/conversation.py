@@ -28,7 +28,7 @@ from confcom.aesm.messages import (
 from confcom.aesm.request_checks import MAX_LISTED_KEY_IDS, MAX_QUOTE_BUFFER_SIZE, PUB_KEY_ID_SIZE
 from confcom.errors import WrongTypeError
 from confcom.sgx.key_id import ATT_KEY_ID_SIZE, ECDSA_P256_KEY_ID, AttKeyId
-from confcom.sgx.quote import Quote, require_sgx
+from confcom.sgx.quote import Quote
 from confcom.sgx.report import REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody, TargetInfo
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def quote_in(response: GetQuoteExResponse, report: Report, qe_report_info: QeRep
     parsed = Quote.parse(padded)
     if parsed.trailing.strip(b"\0"):
         raise _unusable("a quote followed by other data")
-    if require_sgx(parsed) != report.body:
+    if parsed.body != report.body:
         raise _unusable("a quote over another report than ours", "quote-of-another-report")
     quote = padded[: len(padded) - len(parsed.trailing)]
     return AesmQuote(quote, qe_report_in(response, qe_report_info, quote))

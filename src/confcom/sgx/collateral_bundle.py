@@ -101,16 +101,12 @@ class CollateralBundle:
                 remedy="fetch or export it again; `confcom simulation export` writes it to DIR/collateral",
             )
         collateral = cls(**{field: files[name] for field, name in _FILES.items()})
-        collateral.require_well_formed()
+        collateral.read()
         return collateral
 
     def to_files(self) -> dict[str, bytes]:
         """Return the contents of a collateral directory's files, keyed by file name."""
         return {name: getattr(self, field) for field, name in _FILES.items()}
-
-    def require_well_formed(self) -> None:
-        """Raise MalformedError if a part cannot be parsed. `verify` decides whether a part is authentic and current."""
-        self.read()
 
     def read(self) -> CollateralDocuments:
         """Parse every part. MalformedError if a part cannot be parsed."""

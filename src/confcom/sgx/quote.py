@@ -40,12 +40,6 @@ INTEL_QE_VENDOR_ID = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 
 _EPID_VERSIONS = (1, 2)
 
-OPEN_ENCLAVE_HEADER_SIZE = 16
-"""oe_report_header_t (Open Enclave's internal/report.h): u32 version 1, u32 type, u64 size of the rest."""
-_OPEN_ENCLAVE_VERSION = (1).to_bytes(4, "little")
-_LOCAL_REPORT, _REMOTE_REPORT = 1, 2
-"""Types of Open Enclave reports. Local: for an enclave of the same platform. Remote: contains a quote."""
-
 _STUB_VERSION = 2
 _STUB_SVNS_AND_GROUP = b"\xef\x00\xef\x00\xef\xef\xef\xef"
 """Bytes 8 to 15 of the placeholder that the simulation libraries of Intel's SDK return instead of a quote:
@@ -289,60 +283,11 @@ class Quote:
         return self.header.encode() + typed + body
 
 
-def require_sgx(quote: Quote | QuoteFrame) -> ReportBody:
-    """Return the report body of an SGX quote of version 3; refuse TDX, and later versions of SGX quotes."""
-    if not isinstance(quote.body, ReportBody):
-        raise MalformedError(
-            "this is a quote of TDX",
-            error_code="tee",
-            why="it is about a trust domain (TD), a virtual machine, and not about an enclave",
-            remedy="pass the SGX quote of an enclave; `confcom inspect` shows the fields of TDX quotes",
-        )
-    if quote.header.version != SGX_QUOTE_VERSION:
-        raise MalformedError(
-            f"an SGX quote of version {quote.header.version} is not supported",
-            error_code="unsupported-quote-version",
-            why="dcap-qvl verifies no SGX quote of this version, so that no second judgement could confirm ours",
-            remedy=f"ask the quoting service for an SGX quote of version {SGX_QUOTE_VERSION}",
-        )
-    return quote.body
-
-
-def has_open_enclave_header(data: bytes) -> bool:
-    """Return whether the data begin with Open Enclave's report header, with a size field below 4 GiB."""
-    return (
-        len(data) >= OPEN_ENCLAVE_HEADER_SIZE
-        and data[:4] == _OPEN_ENCLAVE_VERSION
-        and int.from_bytes(data[4:8], "little") in {_LOCAL_REPORT, _REMOTE_REPORT}
-        and data[12:16] == bytes(4)
-    )
-
-
-def strip_open_enclave_header(data: bytes) -> bytes:
-    """Return the quote in an Open Enclave remote report; the data must begin with Open Enclave's header."""
-    if int.from_bytes(data[4:8], "little") == _LOCAL_REPORT:
-        raise _open_enclave("it is a local report, which holds no quote", "ask for evidence for remote attestation")
-    declared, quote = int.from_bytes(data[8:16], "little"), data[OPEN_ENCLAVE_HEADER_SIZE:]
-    if declared != len(quote):
-        raise _open_enclave(f"its header declares {declared} bytes and {len(quote)} follow", "pass all of it")
-    return quote
-
-
-def _open_enclave(why: str, remedy: str) -> MalformedError:
-    what = "this is an Open Enclave report, not a bare quote"
-    return MalformedError(what, error_code="open-enclave-report", why=why, remedy=remedy)
-
-
 def _require_version(data: bytes) -> None:
     """Reject every other format or version with a specific error, before lengths of known versions are checked."""
     version = ByteReader(data, "the quote").integer(2, "the version")
     if version in QUOTE_VERSIONS:
         return
-    if has_open_enclave_header(data):
-        raise _open_enclave(
-            f"it begins with Open Enclave's {OPEN_ENCLAVE_HEADER_SIZE}-byte header",
-            "take the 16 bytes off (confcom.sgx.quote.strip_open_enclave_header)",
-        )
     if version == _STUB_VERSION and data[8:16] == _STUB_SVNS_AND_GROUP:
         raise _sdk_stub(
             "the program is linked with -lsgx_quote_ex_sim or -lsgx_uae_service_sim, which report success without "
@@ -350,11 +295,13 @@ def _require_version(data: bytes) -> None:
         )
     if not any(data):
         raise _sdk_stub("these are zeros, as a buffer has after -lsgx_quote_ex_sim reported success and wrote nothing")
-    epid = f"version {version} is an EPID quote; EPID attestation ended in 2025"
+    older = "EPID quotes have this version, and EPID attestation ended in 2025"
+    if version == 1:
+        older += "; reports of Open Enclave have it too: take off the 16 bytes before the quote"
     raise MalformedError(
         f"a quote of version {version} cannot be read",
         error_code="unsupported-quote-version",
-        why=epid if version in _EPID_VERSIONS else "no quote has this version: these bytes are probably not a quote",
+        why=older if version in _EPID_VERSIONS else "no quote has this version: these bytes are probably not a quote",
         remedy="pass a quote of SGX (version 3) or TDX (version 4 or 5)",
     )
 

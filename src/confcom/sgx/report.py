@@ -61,9 +61,8 @@ def report_data(challenge: bytes) -> bytes:
         WrongValueError: the challenge is empty, or longer than 64 bytes.
         WrongTypeError: the challenge is not bytes.
     """
-    if not isinstance(challenge, (bytes, bytearray, memoryview)):
+    if not isinstance(challenge, bytes):
         raise WrongTypeError("the challenge", "bytes", challenge)
-    challenge = bytes(challenge)
     if not 0 < len(challenge) <= REPORT_DATA_SIZE:
         raise WrongValueError(
             f"report data takes 1 to {REPORT_DATA_SIZE} bytes, not {len(challenge)}",

@@ -123,8 +123,8 @@ class TcbInfo(_Document):
     levels: tuple[TcbLevel, ...]
     tdx_modules: Mapping[int, TdxModule]
     """The TDX modules, keyed by their version; empty in TCB info for SGX."""
-    simulation: Mapping[str, object] | None
-    """The additional object that marks a simulated platform's collateral; None in Intel's collateral."""
+    simulation: bool
+    """Whether the document has the additional member that marks a simulated platform's collateral."""
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
@@ -139,7 +139,7 @@ class TcbInfo(_Document):
             tcb_evaluation_data_number=info.integer("tcbEvaluationDataNumber"),
             levels=tuple(_tcb_level(level, tee) for level in info.children("tcbLevels")),
             tdx_modules=_tdx_modules(info) if tee is TeeType.TDX else {},
-            simulation=_simulation(info),
+            simulation=info.has(SIMULATION_MEMBER),
         )
 
 
@@ -155,7 +155,7 @@ class QeIdentity(_Document):
     mr_signer: bytes
     isv_prod_id: int
     levels: tuple[TcbLevel, ...]
-    simulation: Mapping[str, object] | None
+    simulation: bool
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
@@ -173,7 +173,7 @@ class QeIdentity(_Document):
             mr_signer=identity.hexadecimal("mrsigner", 32),
             isv_prod_id=identity.integer("isvprodid", MAX_ISV_SVN),
             levels=tuple(_isv_level(level, MAX_ISV_SVN) for level in identity.children("tcbLevels")),
-            simulation=_simulation(identity),
+            simulation=identity.has(SIMULATION_MEMBER),
         )
 
 
@@ -282,7 +282,3 @@ def _rating(level: JsonObject, statuses: frozenset[TcbStatus]) -> tuple[datetime
         )
     advisories = level.texts("advisoryIDs") if level.has("advisoryIDs") else ()
     return level.date("tcbDate"), status, advisories
-
-
-def _simulation(document: JsonObject) -> Mapping[str, object] | None:
-    return document.child(SIMULATION_MEMBER).members if document.has(SIMULATION_MEMBER) else None

@@ -18,7 +18,6 @@ from confcom.verify.sgx_policy import Identity, SgxPolicy
 from confcom.verify.tdx_policy import TdImage, TdxPolicy
 from confcom.verify.trust import INTEL, KnownRoot, Platform, TrustedRoot
 from confcom.verify.verdict import (
-    AmbiguousVerdictError,
     Check,
     CheckStatus,
     NotVerifiedError,
@@ -31,7 +30,6 @@ from confcom.verify.verifier import QuoteInput, tee_of_quote, verify
 
 __all__ = [
     "INTEL",
-    "AmbiguousVerdictError",
     "Check",
     "CheckStatus",
     "Collateral",

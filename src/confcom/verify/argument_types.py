@@ -77,8 +77,6 @@ def binary(name: str, value: object, *sizes: int) -> bytes | None:
     """Return bytes or hexadecimal text as bytes, whose number must be one of `sizes`; None stays None."""
     if value is None:
         return None
-    if isinstance(value, (bytearray, memoryview)):
-        value = bytes(value)
     expected = " or ".join(f"{size} bytes or {size * 2} hexadecimal digits" for size in sizes)
     remedy = f"pass {expected}; `confcom inspect` shows what a quote carries"
     if isinstance(value, str):

@@ -84,10 +84,10 @@ def read_root(path: str | os.PathLike[str]) -> TrustedRoot:
     return TrustedRoot.load(read_regular_file(path_argument("the root", path), MAX_ROOT_SIZE))
 
 
-def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None, *, early: bool = False) -> Collateral:
+def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None) -> Collateral:
     """Read collateral from a directory of the files that `confcom simulation export` writes, or from a JSON file.
 
-    If a file has several sets, `quote` and `early` choose a set, as in `Collateral.from_json`. Symbolic links
+    If a file has several sets, `quote` chooses a set, as in `Collateral.from_json`. Symbolic links
     are followed, because mounted ConfigMaps and Secrets consist of links. A file that is not regular is
     refused, and opening such a file does not block.
 
@@ -98,7 +98,7 @@ def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None, *,
     path = path_argument("the collateral", path)
     try:
         if path.is_file():
-            return Collateral.from_json(read_regular_file(path, MAX_JSON_SIZE), quote, early=early)
+            return Collateral.from_json(read_regular_file(path, MAX_JSON_SIZE), quote)
         if not path.is_dir():
             raise UnreadableInputError(
                 f"there is no collateral directory {path}",

@@ -1,6 +1,5 @@
 """Output of `confcom inspect`: a quote's fields with labels and notes for people, without a verdict. No I/O."""
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
@@ -8,7 +7,6 @@ from dataclasses import fields as dataclass_fields
 from cryptography import x509
 
 from confcom.errors import MalformedError, as_data, printable
-from confcom.sgx.binary import ByteReader
 from confcom.sgx.certificates import key_id, name_text
 from confcom.sgx.certification import CertificationDataType
 from confcom.sgx.key_id import ATT_KEY_TYPES
@@ -22,18 +20,12 @@ from confcom.sgx.pck.chain import (
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.quote import (
     INTEL_QE_VENDOR_ID,
-    OPEN_ENCLAVE_HEADER_SIZE,
-    QUOTE_HEADER_SIZE,
-    QUOTE_VERSIONS,
     SGX_QUOTE_VERSION,
     TYPED_BODY_VERSION,
     Quote,
     QuoteBody,
     QuoteHeader,
     body_type,
-    has_open_enclave_header,
-    read_body,
-    strip_open_enclave_header,
 )
 from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, ReportBody, attribute_names
 from confcom.sgx.simulation_marks import SIMULATION_CPU_SVNS, root_is_marked
@@ -110,15 +102,7 @@ def inspect_quote(data: bytes) -> Inspection:
 
 
 def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
-    if has_open_enclave_header(data):
-        yield _open_enclave_header(data)
-        yield "this is a report of Open Enclave; the quote begins after its 16-byte header"
-        data = strip_open_enclave_header(data)
-    try:
-        quote = Quote.parse(data)
-    except MalformedError:
-        yield from _fixed_part(data)
-        raise
+    quote = Quote.parse(data)
     yield _header(quote.header)
     yield from _body(quote.header, quote.body)
     if isinstance(quote.body, TdReport10):
@@ -132,18 +116,6 @@ def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
     if quote.trailing:
         zeros = " zero" if not any(quote.trailing) else ""
         yield f"{len(quote.trailing)}{zeros} bytes follow the quote; nothing signs them"
-
-
-def _fixed_part(data: bytes) -> Iterator[Section]:
-    """Decode a malformed quote's header and, in known versions, its body; both come before everything of any size."""
-    if len(data) < QUOTE_HEADER_SIZE:
-        return
-    reader = ByteReader(data, "the quote")
-    header = QuoteHeader.parse(reader.take(QUOTE_HEADER_SIZE, "the header"))
-    yield _header(header)
-    if header.version in QUOTE_VERSIONS:
-        with contextlib.suppress(MalformedError):
-            yield from _body(header, read_body(reader, header))
 
 
 def _body(header: QuoteHeader, body: QuoteBody) -> Iterator[Section]:
@@ -178,15 +150,6 @@ def _td_report(body: TdReport10) -> Section:
         fields.append(Field(name, label, value, note))
     fields.append(Field("debug", "debug", body.under_debug))
     return Section("td_report", "TD report (what is attested)", tuple(fields))
-
-
-def _open_enclave_header(data: bytes) -> Section:
-    fields = (
-        Field("version", "version", int.from_bytes(data[:4], "little")),
-        Field("report_type", "report type", int.from_bytes(data[4:8], "little"), "1 local report, 2 quote"),
-        Field("report_size", "size of what follows", int.from_bytes(data[8:OPEN_ENCLAVE_HEADER_SIZE], "little")),
-    )
-    return Section("open_enclave_header", "Open Enclave's header", fields)
 
 
 def _header(header: QuoteHeader) -> Section:

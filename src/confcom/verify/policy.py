@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Generic, Self
 
@@ -144,10 +144,6 @@ class Policy(Generic[TeeClaimsT_co]):
             SettingsError: the challenge is empty or too long, or the constructor refuses another argument.
         """
         return cls(report_data=report_data(challenge), **demands)
-
-    def for_report_data(self, report_data: bytes) -> Self:
-        """Return a copy of this policy that demands these 64 bytes of report data."""
-        return replace(self, report_data=report_data)
 
 
 def require_policy(value: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any, Final, Literal, overload
 
@@ -89,7 +89,7 @@ def read_policy(
     except SettingsError as error:
         error.what = f"{name}: {error.what}"
         raise
-    return policy if challenge is None else policy.for_report_data(report_data(challenge))
+    return policy if challenge is None else replace(policy, report_data=report_data(challenge))
 
 
 def read_platforms(path: str | os.PathLike[str]) -> frozenset[bytes]:

@@ -13,7 +13,7 @@ from confcom.sgx.collateral_bundle import CollateralBundle
 from confcom.sgx.collateral_json import PlatformKind, decode_json, encode_json
 from confcom.sgx.pck.chain import PckChain, pck_ca
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import Quote, QuoteFrame, require_sgx, tee_of
+from confcom.sgx.quote import Quote, QuoteFrame, tee_of
 from confcom.sgx.tee_type import TeeType
 from confcom.verify import argument_types
 from confcom.verify.argument_types import require_instant
@@ -29,7 +29,7 @@ from confcom.verify.checks.dcap_qvl_appraisal import Appraiser
 from confcom.verify.checks.marks import collateral_marks_check, present_collateral_marks
 from confcom.verify.checks.revocation import crl_check, signers_revocation_check
 from confcom.verify.trust import INTEL, KnownRoot, TrustedRoot, trusted_root
-from confcom.verify.verdict import Check, CheckStatus, utc_text
+from confcom.verify.verdict import Check, CheckStatus
 
 MAX_KNOWN_KEYS: Final = 256
 """Number of attestation keys whose certification is cached. A platform has one key at a time. Values have
@@ -54,24 +54,13 @@ class Collateral(CollateralBundle):
             if not isinstance(value := getattr(self, field.name), bytes):
                 raise WrongTypeError(f"the collateral's {field.name}", "bytes, as they were served", value)
 
-    def __repr__(self) -> str:
-        try:
-            documents = self.read()
-        except MalformedError as error:
-            return f"Collateral(unreadable: {error.what})"
-        tcb_info = documents.tcb_info
-        platform = f"tee={tcb_info.tee.name}, fmspc={tcb_info.fmspc.hex()}"
-        number, expires = tcb_info.tcb_evaluation_data_number, utc_text(documents.expires)
-        return f"Collateral({platform}, evaluation_number={number}, expires={expires})"
-
     @classmethod
-    def from_json(cls, data: bytes | str, quote: bytes | None = None, *, early: bool = False) -> Self:
+    def from_json(cls, data: bytes | str, quote: bytes | None = None) -> Self:
         """Read collateral from dcap-qvl's JSON, or from Intel's platform_collaterals.json.
 
         Args:
             data: the content of the file.
-            quote: selects the set for this quote's platform from Intel's file; needed if the file has several sets.
-            early: whether to use Intel's early set, which has the newest TCB recovery, instead of the standard set.
+            quote: selects the standard set for this quote's platform from Intel's file, if the file has several sets.
 
         Raises:
             MalformedError: the file has another form, does not have the set, or has a part that cannot be
@@ -79,8 +68,8 @@ class Collateral(CollateralBundle):
         """
         if not isinstance(data, (bytes, str)):
             raise WrongTypeError("the collateral", "bytes or text", data)
-        collateral = cls(**decode_json(data, None if quote is None else platform_kind(quote), early=early))
-        collateral.require_well_formed()
+        collateral = cls(**decode_json(data, None if quote is None else platform_kind(quote)))
+        collateral.read()
         return collateral
 
     def to_json(self) -> str:
@@ -140,10 +129,8 @@ def platform_kind(quote: bytes) -> PlatformKind:
     if not isinstance(quote, bytes):
         raise WrongTypeError("the quote", "bytes", quote)
     parsed = Quote.parse(quote)
-    if (tee := tee_of(parsed.body)) is TeeType.SGX:
-        require_sgx(parsed)
     leaf = PckChain.from_quote(parsed).leaf
-    return PlatformKind(PckExtension.from_certificate(leaf).fmspc, pck_ca(leaf.issuer), tee)
+    return PlatformKind(PckExtension.from_certificate(leaf).fmspc, pck_ca(leaf.issuer), tee_of(parsed.body))
 
 
 class PreparedCollateral:
@@ -172,9 +159,6 @@ class PreparedCollateral:
 
     def __reduce__(self) -> tuple[object, ...]:
         return PreparedCollateral, (self.collateral, self.root)
-
-    def __repr__(self) -> str:
-        return f"PreparedCollateral({self.collateral!r}, root={self.root.key_id.hex()[:16]})"
 
     def certification(self, data: bytes, frame: QuoteFrame) -> KeyCertification:
         """Return the certification of a quote's attestation key. `frame` was parsed from `data`, the quote's bytes."""

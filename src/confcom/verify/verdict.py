@@ -10,7 +10,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Self, TypeAlias, TypeVar
 
-from confcom.errors import ConfcomError, ExitCode, printable
+from confcom.errors import ConfcomError, ExitCode, WrongTypeError, printable
 from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.sgx.td_report import TdReport10, TdReport15, TdReport15Ex
@@ -264,7 +264,7 @@ class Verdict(Generic[ClaimsT_co]):
     """The outcome of a verification. Use `ok` or `require_ok`; `kind` and `checks` give the reasons.
 
     The type is generic in its claims, which differ between kinds of TEE; `Verdict` alone is `Verdict[SgxClaims]`.
-    A verdict is neither true nor false: `if verdict:` raises AmbiguousVerdictError. `str(verdict)` is one short line.
+    A verdict is neither true nor false: `if verdict:` raises WrongTypeError. `str(verdict)` is one short line.
     """
 
     kind: VerdictKind
@@ -294,11 +294,7 @@ class Verdict(Generic[ClaimsT_co]):
 
     def __bool__(self) -> NoReturn:
         """Raise an error, because `if verdict:` looks like a test whether the quote is good."""
-        raise AmbiguousVerdictError(
-            "a verdict is neither true nor false",
-            why="it has four kinds, and `if verdict:` would be read as whether the quote is good",
-            remedy="ask `verdict.ok`, or call `verdict.require_ok()`",
-        )
+        raise WrongTypeError("a condition", "`verdict.ok`", self)
 
     def __str__(self) -> str:
         """Return one short line: the kind of verdict, and the platform or the checks that failed."""
@@ -340,15 +336,6 @@ _AFTER_CHECKS = tuple(field.name for field in fields(Verdict))[3:]
 
 def _unpickled(kind: VerdictKind, platform: Platform, checks: Iterable[Iterable[Any]], *rest: Any) -> Verdict[Any]:  # noqa: ANN401 # the values of _AFTER_CHECKS
     return Verdict(kind, platform, tuple(map(Check._make, checks)), *rest)
-
-
-class AmbiguousVerdictError(ConfcomError, TypeError):
-    """A verdict was used as a condition.
-
-    The error is also a TypeError.
-    """
-
-    error_code = "ambiguous-verdict"
 
 
 class NotVerifiedError(ConfcomError):

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from confcom.errors import MalformedError, WrongTypeError, WrongValueError
 from confcom.sgx.pck.extension import PckExtension
-from confcom.sgx.quote import Quote, QuoteFrame, require_sgx, tee_of
+from confcom.sgx.quote import SGX_QUOTE_VERSION, Quote, QuoteFrame, tee_of
 from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.sgx.tee_type import TeeType
 from confcom.verify.argument_types import require_instant
-from confcom.verify.checks import authenticity, authorisation, dcap_qvl_appraisal
+from confcom.verify.checks import authenticity, authorisation
 from confcom.verify.checks.authenticity import MAX_QUOTE_SIZE, KeyCertification
 from confcom.verify.checks.collateral import currency_check, nearest_valid
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal
@@ -40,7 +40,6 @@ from confcom.verify.verdict import (
     Verdict,
     VerdictKind,
     failed,
-    failed_by,
     kind_of,
     not_checked,
     passed,
@@ -51,7 +50,7 @@ _FORMAT = "a quote of SGX (version 3) or TDX (version 4 or 5) with the PCK certi
 UNDECIDABLE: Final = frozenset({VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE})
 _APPRAISAL = "dcap-qvl accepts the quote with certificates, revocation lists, TCB info and QE identity"
 
-QuoteInput = bytes | bytearray | memoryview | str | os.PathLike[str]
+QuoteInput = bytes | str | os.PathLike[str]
 """A quote: bytes, hexadecimal or base64 text (either alphabet), or the path of a file with any of these forms."""
 
 
@@ -89,14 +88,12 @@ def verify(
         SettingsError: `now` has no time zone or is before 1970, or the collateral was prepared for a root other than
             `root`.
         UnreadableInputError: the quote is a path whose file cannot be read.
-        UnavailableError: the package dcap-qvl is not installed.
     """
     require_policy(policy)
     if not isinstance(collateral, Collateral | PreparedCollateral | None):
         raise WrongTypeError(
             "the collateral", "a Collateral (read_collateral makes one), prepared or not, or None", collateral
         )
-    dcap_qvl_appraisal.load_dcap_qvl()
     data = bytes_of(quote)
     trusted = trusted_root(INTEL if root is None else root)
     if isinstance(collateral, PreparedCollateral):
@@ -148,8 +145,6 @@ def bytes_of(quote: QuoteInput) -> bytes:
         return text if len(quote) > MAX_QUOTE_TEXT_SIZE else decoded(text)
     if isinstance(quote, os.PathLike):
         return read_quote(quote)
-    if isinstance(quote, (bytearray, memoryview)):
-        return bytes(quote)
     raise WrongTypeError("the quote", "bytes, hexadecimal or base64 text, or a Path", quote)
 
 
@@ -248,14 +243,12 @@ def _parsed(quote: bytes) -> QuoteFrame | Verdict[Any]:
             remedy="pass the quote alone",
         )
     frame = QuoteFrame.parse(quote)
-    if isinstance(frame.body, ReportBody):
-        try:
-            require_sgx(frame)
-        except MalformedError as error:
-            Quote.parse(quote)
-            check = failed_by("an SGX quote of version 3", error, code="unsupported-quote-version")
-            checks = (authenticity.trailing_bytes_check(frame), check)
-            return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, checks)
+    version = frame.header.version
+    if isinstance(frame.body, ReportBody) and version != SGX_QUOTE_VERSION:
+        Quote.parse(quote)
+        why = "dcap-qvl verifies no SGX quote of this version, so that no second judgement could confirm ours"
+        check = failed("version 3", f"version {version}", why, VerdictKind.UNUSABLE, code="unsupported-quote-version")
+        return Verdict(VerdictKind.UNUSABLE, Platform.UNKNOWN, (authenticity.trailing_bytes_check(frame), check))
     return frame
 
 

@@ -69,12 +69,12 @@ def from_quote(quote: Path) -> None:
     from confcom.errors import MalformedError
     from confcom.sgx.pck.chain import PckChain
     from confcom.sgx.pck.extension import PckExtension
-    from confcom.sgx.quote import Quote, require_sgx
+    from confcom.sgx.quote import Quote
     from confcom.sgx.td_report import TdReport10
     from confcom.verify.files import read_quote
 
     parsed = Quote.parse(read_quote(quote))
-    of_body = _td_lines(parsed.body) if isinstance(parsed.body, TdReport10) else _enclave_lines(require_sgx(parsed))
+    of_body = _td_lines(parsed.body) if isinstance(parsed.body, TdReport10) else _enclave_lines(parsed.body)
     try:
         extension = PckExtension.from_certificate(PckChain.from_quote(parsed).leaf)
     except MalformedError:

@@ -68,13 +68,11 @@ def tcb(
       If several apply, the lowest. 0, 2 and 130 as for status.
     """
     from confcom.tcb.runner import Request, given_trust, judge_cluster, judge_quotes
-    from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
 
     if (service or ca_file) and collateral:
         raise click.UsageError("Give --from (with --ca) or --collateral, one of the two.")
     if root != INTEL and not (service or collateral):
         raise click.UsageError("--root FILE needs --from or --collateral.")
-    load_dcap_qvl()
     trust = given_trust(root, collateral or source_of(service or INTEL, ca_file, None))
     request = Request(trust, at or options.present(), early, timedelta(days=fail_within))
     if quotes:

@@ -98,7 +98,6 @@ def test(
     from confcom.node_test.report import junit as junit_document
     from confcom.node_test.runner import NodeTestRequest, run_test
     from confcom.sysdump.dump import write_dump
-    from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
 
     if nodes and everything:
         raise click.UsageError("Give --node or --all, one of the two.")
@@ -106,7 +105,6 @@ def test(
         raise click.UsageError("--root and --collateral belong together.")
     if bool(image) != bool(mrenclave or mrsigner) or (image and not root):
         raise click.UsageError("--image needs --mrenclave or --mrsigner, and --root and --collateral.")
-    load_dcap_qvl()
     trust = file_trust(root, collateral, mrenclave, mrsigner) if root and collateral else None
     within = timedelta(days=fail_within)
     request = NodeTestRequest(nodes, everything, timeout, image, trust, place, within, without_program)

@@ -183,7 +183,6 @@ def verify(
     command connects to a service and sends nothing after the TLS handshake; the report data must then match the
     certificate's key.
     """
-    from confcom.verify.checks.dcap_qvl_appraisal import load_dcap_qvl
     from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
     from confcom.verify.trust import intel_root
     from confcom.verify.verdict import unusable
@@ -193,7 +192,6 @@ def verify(
         raise click.UsageError("Give QUOTE or --connect, one of the two.")
     if peer and demands["report_data"] is not None:
         raise click.UsageError("--report-data cannot be given with --connect: it follows from the certificate's key.")
-    load_dcap_qvl()
     policy = _policy(demands, policy_file)
     input_error: dict[str, object] = {}
     now = at or datetime.now(UTC)

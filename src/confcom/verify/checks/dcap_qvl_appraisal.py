@@ -1,12 +1,11 @@
 """The adapter to dcap-qvl, and the only module that imports it."""
 
 import functools
-import importlib
 from dataclasses import dataclass
 from datetime import datetime
-from types import ModuleType
 
-from confcom.errors import UnavailableError
+import dcap_qvl
+
 from confcom.sgx.collateral_bundle import CollateralBundle, CollateralDocuments
 from confcom.sgx.tcb_documents import TcbStatus
 
@@ -20,20 +19,6 @@ class Appraisal:
     advisory_ids: tuple[str, ...]
 
 
-@functools.cache
-def load_dcap_qvl() -> ModuleType:
-    """Import dcap-qvl at the first appraisal, because the quote helper's image does not have it."""
-    try:
-        return importlib.import_module("dcap_qvl")
-    except ModuleNotFoundError as missing:
-        raise UnavailableError(
-            "quotes cannot be verified",
-            error_code="dcap-qvl-missing",
-            why="the package dcap-qvl is not installed",
-            remedy="install it; the daemons' images leave it out, since no daemon verifies quotes",
-        ) from missing
-
-
 class Appraiser:
     def __init__(self, root_der: bytes, collateral: CollateralBundle, documents: CollateralDocuments) -> None:
         self._root_der = root_der
@@ -42,10 +27,9 @@ class Appraiser:
 
     def appraise(self, quote: bytes, now: datetime) -> Appraisal | str:
         """Verify a quote at `now`, which is in UTC; a text is dcap-qvl's error, with its cause."""
-        dcap_qvl, collateral = load_dcap_qvl(), self._prepared
         try:
             # This function applies no policy of dcap-qvl, and its errors give the cause below the outermost context.
-            report = dcap_qvl.verify_with_root_ca(quote, collateral, self._root_der, int(now.timestamp()))
+            report = dcap_qvl.verify_with_root_ca(quote, self._prepared, self._root_der, int(now.timestamp()))
             return Appraisal(TcbStatus(report.status), tuple(report.advisory_ids))
         except ValueError as error:
             return str(error).removeprefix("Verification failed: ")
@@ -53,7 +37,7 @@ class Appraiser:
     @functools.cached_property
     def _prepared(self) -> object:
         collateral, (tcb_info, qe_identity) = self._collateral, self._signed
-        return load_dcap_qvl().QuoteCollateralV3(
+        return dcap_qvl.QuoteCollateralV3(
             pck_crl_issuer_chain=collateral.pck_crl_issuer_chain.decode(),
             root_ca_crl=collateral.root_ca_crl,
             pck_crl=collateral.pck_crl,

@@ -58,7 +58,7 @@ def present_collateral_marks(collateral: CollateralDocuments) -> frozenset[Mark]
     """Return every mark of collateral. A mark counts if one document or one TCB level has it."""
     documents = (collateral.tcb_info, collateral.qe_identity)
     advised = any(marks.ADVISORY_ID in level.advisory_ids for document in documents for level in document.levels)
-    member = any(document.simulation is not None for document in documents)
+    member = any(document.simulation for document in documents)
     return frozenset(compress(_COLLATERAL_MARKS, (advised, member)))
 
 
@@ -123,7 +123,7 @@ def collateral_marks_check(collateral: CollateralDocuments, platform: Platform) 
         parts = (collateral.tcb_info, collateral.qe_identity)
         current = [level for part in parts for level in part.levels if level.status is TcbStatus.UP_TO_DATE]
         advised = all(marks.ADVISORY_ID in level.advisory_ids for level in current)
-        member = all(part.simulation is not None for part in parts)
+        member = all(part.simulation for part in parts)
         missing = compress(_COLLATERAL_MARKS, (not advised, not member))
         names = sorted(mark.value.removeprefix("collateral: ") for mark in missing)
         why = f"missing in TCB info or QE identity: {'; '.join(names)}"

@@ -15,7 +15,6 @@ for _module in ("cbor2", "httpx2"):
 from confcom.verify.ratls.certificate import CollateralInput, make_certificate, verify_certificate  # noqa: E402
 from confcom.verify.ratls.evidence import Evidence, Form, KeyBindingError, RatlsError, read_evidence  # noqa: E402
 from confcom.verify.ratls.tls import (  # noqa: E402
-    AsyncRatlsTransport,
     AttestedSocket,
     ConnectError,
     RatlsTransport,
@@ -24,7 +23,6 @@ from confcom.verify.ratls.tls import (  # noqa: E402
 )
 
 __all__ = [
-    "AsyncRatlsTransport",
     "AttestedSocket",
     "CollateralInput",
     "ConnectError",

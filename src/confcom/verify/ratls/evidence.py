@@ -14,7 +14,7 @@ from cryptography import x509
 
 from confcom.errors import MalformedError, WrongTypeError
 from confcom.sgx.certificate_parts import CertificateParts
-from confcom.sgx.quote import Quote, has_open_enclave_header, strip_open_enclave_header
+from confcom.sgx.quote import Quote
 from confcom.sgx.report import report_data
 
 _TAGGED_QUOTE: Final = bytes.fromhex("d9ea60 82")
@@ -25,6 +25,10 @@ _MAPS: Final = range(0xA1, 0xB8)
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT = range(4)
 """CBOR's major types without structure (RFC 8949, 3.1). Other types are refused to prevent nesting."""
 _PEM_COLUMNS: Final = 64
+_REMOTE_REPORT: Final = bytes.fromhex("01000000 02000000")
+"""First bytes of Open Enclave's remote report (oe_report_header_t: version 1, type 2)."""
+_REPORT_HEADER_SIZE: Final = 16
+"""Bytes of the header, which is _REMOTE_REPORT and then, in 8 bytes, the size of the rest."""
 _ECDSA_EVIDENCE: Final = bytes.fromhex("03000000 a3a21e871b4d4014b70aa125d2fbcd8c")
 """First bytes of Open Enclave's quote evidence (oe_attestation_header_t: version 3, OE_FORMAT_UUID_SGX_ECDSA)."""
 _EVIDENCE_HEADER_SIZE: Final = 28
@@ -171,9 +175,10 @@ def _claims(buffer: bytes) -> dict[str, object]:
 
 
 def _quote_of_report(value: bytes) -> bytes:
-    if not has_open_enclave_header(value):
-        raise _not_evidence("it does not have Open Enclave's report header")
-    return strip_open_enclave_header(value)
+    header, quote = value[:_REPORT_HEADER_SIZE], value[_REPORT_HEADER_SIZE:]
+    if header != _REMOTE_REPORT + len(quote).to_bytes(8, "little"):
+        raise _not_evidence("it lacks Open Enclave's header of a remote report, or has another size")
+    return quote
 
 
 def _quote_with_claims(value: bytes, pem: bytes) -> bytes:

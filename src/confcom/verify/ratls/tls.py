@@ -1,4 +1,4 @@
-"""TLS connections to verified peers: sockets, a context for TLS clients, and transports of httpx2."""
+"""TLS connections to verified peers: sockets, a context for TLS clients, and a transport of httpx2."""
 
 from __future__ import annotations
 
@@ -170,8 +170,12 @@ def connect(
         ) from error
 
 
-class _Transport:
-    """The constructor of both transports."""
+class RatlsTransport(httpx2.HTTPTransport):
+    """A transport for `httpx2.Client` that connects to verified peers only.
+
+    If the peer is not verified, a request raises NotVerifiedError and is not sent. URLs must begin with
+    https. The arguments are those of `verify_certificate`. The peer is verified once per connection.
+    """
 
     def __init__(
         self,
@@ -182,42 +186,16 @@ class _Transport:
         *,
         nonce: bytes | None = None,
     ) -> None:
-        context = client_context(policy, collateral, root, now, nonce=nonce)
-        super().__init__(verify=context, trust_env=False)  # type: ignore[call-arg] # of httpx2's transport
-
-
-class RatlsTransport(_Transport, httpx2.HTTPTransport):
-    """A transport for `httpx2.Client` that connects to verified peers only.
-
-    If the peer is not verified, a request raises NotVerifiedError and is not sent. URLs must begin with
-    https. The arguments are those of `verify_certificate`. The peer is verified once per connection.
-    """
+        super().__init__(verify=client_context(policy, collateral, root, now, nonce=nonce), trust_env=False)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send the request over TLS; refuse a URL without https."""
-        _require_request(request)
+        if not isinstance(request, httpx2.Request):  # httpx would end with an AssertionError
+            raise WrongTypeError("the client", "one of httpx2, or one of another library with client_context", request)
+        if request.url.scheme != "https":
+            raise WrongValueError(
+                f"a request to {request.url.host} would be sent without TLS",
+                why="only a TLS handshake proves who the peer is",
+                remedy="write https://, and follow no redirect to http://",
+            )
         return super().handle_request(request)
-
-
-class AsyncRatlsTransport(_Transport, httpx2.AsyncHTTPTransport):
-    """`RatlsTransport` for `httpx2.AsyncClient`.
-
-    Verification blocks the event loop for about a millisecond with prepared collateral, and for about 4 ms without; a
-    function for collateral blocks the loop too.
-    """
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send the request over TLS; refuse a URL without https."""
-        _require_request(request)
-        return await super().handle_async_request(request)
-
-
-def _require_request(request: object) -> None:
-    if not isinstance(request, httpx2.Request):  # httpx would end with an AssertionError
-        raise WrongTypeError("the client", "one of httpx2, or one of another library with client_context", request)
-    if request.url.scheme != "https":
-        raise WrongValueError(
-            f"a request to {request.url.host} would be sent without TLS",
-            why="only a TLS handshake proves who the peer is",
-            remedy="write https://, and follow no redirect to http://",
-        )
