@@ -32,8 +32,7 @@ STRANGERS = LAB.evidence(platform=LAB.stranger).collateral
 PROCESSORS = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=PckCaType.PROCESSOR)).collateral
 ROOT, PCK_CA, SIGNER = LAB.platform.pki.root, LAB.platform.pki.pck_ca, LAB.platform.pki.tcb_signer
 PCK_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
-TRIED_TWICE = {"source-failed", "source-protocol", "source-truncated", "source-not-json", "source-unsigned"}
-TRIED_TWICE |= {"source-chain", "source-crl", "source-content"}
+TRIED_TWICE = {"source-failed", "source-protocol", "source-chain", "source-content"}
 """Codes of faults that a second request may not meet."""
 SHORT = 3
 """Seconds for sources that take all the time that they are given."""
@@ -81,13 +80,13 @@ class Hostile:
 
     @property
     def seconds(self):
-        return {"source-silent": SHORT, "source-slow": 3 * SHORT}.get(self.code, 30)
+        return SHORT if self.code == "source-silent" else 30
 
 
 SOURCES = {
     "a gigabyte": Hostile({"tcb": endless}, "source-too-large"),
     "a head by drops": Hostile({"tcb": dripping}, "source-silent"),
-    "a body by drops": Hostile({"tcb": slow_body}, "source-slow"),
+    "a body by drops": Hostile({"tcb": slow_body}, "source-silent"),
     "silence": Hostile({"tcb": silent}, "source-silent"),
     "headers without end": Hostile({"tcb": header_flood}, "source-headers"),
     "a bomb": Hostile({"qe/identity": bomb}, "source-compressed"),
@@ -107,19 +106,19 @@ SOURCES = {
     "429": Hostile({"tcb": (429, {"Retry-After": "60"}, b"")}, "source-busy"),
     "401": Hostile({"tcb": (401, {}, b"")}, "source-key"),
     "403": Hostile({"tcb": (403, {}, b"")}, "source-key"),
-    "410": Hostile({"tcb": (410, {}, b"")}, "source-set-gone"),
+    "410": Hostile({"tcb": (410, {}, b"")}, "source-unknown-platform"),
     "no answer": Hostile({"tcb": hang_up}, "source-protocol"),
-    "a connection that ends early": Hostile({"pckcrl": cut_off}, "source-truncated"),
-    "half a document": Hostile(body("tcb", TCB_INFO[: len(TCB_INFO) // 2]), "source-not-json"),
-    "a page for people": Hostile(body("tcb", b"<html>Please log in</html>"), "source-not-json"),
-    "an unsigned document": Hostile(body("tcb", b'{"tcbInfo":{}}'), "source-unsigned"),
-    "a document formatted anew": Hostile(body("tcb", REFORMATTED), "source-unsigned"),
+    "a connection that ends early": Hostile({"pckcrl": cut_off}, "source-protocol"),
+    "half a document": Hostile(body("tcb", TCB_INFO[: len(TCB_INFO) // 2]), "source-content"),
+    "a page for people": Hostile(body("tcb", b"<html>Please log in</html>"), "source-content"),
+    "an unsigned document": Hostile(body("tcb", b'{"tcbInfo":{}}'), "source-content"),
+    "a document formatted anew": Hostile(body("tcb", REFORMATTED), "source-content"),
     "a document formatted anew, once": Hostile({"tcb": [*body("tcb", REFORMATTED).values(), GOOD["tcb"]]}),
     "no chain": Hostile({"tcb": (200, {}, TCB_INFO)}, "source-chain"),
     "a long chain": Hostile({"tcb": (200, {"TCB-Info-Issuer-Chain": "x" * 20_000}, TCB_INFO)}, "source-chain"),
     "a chain that is no PEM": Hostile({"pckcrl": (200, {PCK_CHAIN: "junk"}, GOOD["pckcrl"][2])}, "source-content"),
     "no FMSPC": Hostile(UNNAMED, "source-content"),
-    "no revocation list": Hostile(body("rootcacrl", b"junk"), "source-crl"),
+    "no revocation list": Hostile(body("rootcacrl", b"junk"), "source-content"),
     "an expired set": Hostile(edited("tcb_info", nextUpdate="2026-11-24T00:00:00Z"), "collateral"),
     "another platform's": Hostile(edited("tcb_info", fmspc="000000000000"), "collateral-of-another-set"),
     "parts of two sets": Hostile(edited("tcb_info", tcbEvaluationDataNumber=2), "collateral-of-another-set"),

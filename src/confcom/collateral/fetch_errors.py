@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
 from collections.abc import Iterator
@@ -54,9 +53,8 @@ _KEY = _Fault("the service requires a key", code="source-key", remedy="give a ke
 _UNKNOWN = _Fault(
     "the service does not know this platform or this set",
     code="source-unknown-platform",
-    remedy="let the PCCS fetch it first; ask Intel's own service; or check the address",
+    remedy="let the PCCS fetch it first; ask Intel's own service, or for another set; or check the address",
 )
-_GONE = _Fault("this set is not served any more", code="source-set-gone", remedy="ask for a newer number, or for none")
 _BUSY = _Fault("it was asked too often", code="source-busy", remedy="keep what was fetched (CollateralCache)")
 _FAILED = _Fault(
     "the service has an error of its own",
@@ -64,7 +62,7 @@ _FAILED = _Fault(
     remedy="read the service's log, or ask its operator; a PCCS fails so if it cannot reach Intel",
 )
 _REFUSED = _Fault("the service does not take this request", code="source-refused")
-_STATUSES: Final = {401: _KEY, 403: _KEY, 404: _UNKNOWN, 410: _GONE, 429: _BUSY}
+_STATUSES: Final = {401: _KEY, 403: _KEY, 404: _UNKNOWN, 410: _UNKNOWN, 429: _BUSY}
 _REDIRECT = _Fault(
     "redirects are not followed, since they could lead to another host",
     code="source-redirect",
@@ -103,11 +101,16 @@ _CERTIFICATE_FAULTS: Final = {9: _TLS_DATES, 10: _TLS_DATES, 62: _TLS_NAME, 64: 
 """Keyed by OpenSSL's X509_V_ERR_ (x509_vfy.h): CERT_NOT_YET_VALID, CERT_HAS_EXPIRED, HOSTNAME_MISMATCH, and
 IP_ADDRESS_MISMATCH."""
 
-_TRY_AGAIN: Final = "try again; `curl -v` to the same address shows where it waits"
-_SILENT = _Fault("it did not begin an answer within the time limit", code="source-silent", remedy=_TRY_AGAIN)
-_SLOW = _Fault("it did not end its answer within the time limit", code="source-slow", remedy=_TRY_AGAIN)
-_TRUNCATED = _Fault("the connection ended before the answer", code="source-truncated", remedy=_TRY_AGAIN)
-_PROTOCOL = _Fault("its answer is not HTTP", code="source-protocol", remedy="check the port, and that it speaks https")
+_SILENT = _Fault(
+    "it did not end its answer within the time limit",
+    code="source-silent",
+    remedy="try again; `curl -v` to the same address shows where it waits",
+)
+_PROTOCOL = _Fault(
+    "its answer is not HTTP, or not whole",
+    code="source-protocol",
+    remedy="try again; check the port, and that it speaks https",
+)
 _HEADERS = _Fault("its answer has headers without end", code="source-headers")
 TOO_LARGE = _Fault("no such document is that large", code="source-too-large")
 COMPRESSED = _Fault(
@@ -126,15 +129,12 @@ ANOTHER_SET = _Fault(
     code="collateral-of-another-set",
     remedy="try again, since sets may change between two requests; else ask Intel's own service",
 )
-_NOT_JSON = _Fault("a document is not JSON, or was cut off", code="source-not-json")
-_UNSIGNED = _Fault(
-    "a document has no signature in Intel's form",
-    code="source-unsigned",
-    remedy="let nothing between format documents again: each must come byte for byte as Intel signed it",
+_CONTENT = _Fault(
+    "a document or a revocation list cannot be read",
+    code="source-content",
+    remedy="check that the address is that of a service of collateral; let nothing between format documents again: each "
+    "must come byte for byte as Intel signed it",
 )
-_NO_CRL = _Fault("a revocation list cannot be read", code="source-crl")
-_CONTENT = _Fault("a part has a wrong form", code="source-content")
-_UNREADABLE: Final = {"not-signed-json": _UNSIGNED, "not-a-crl": _NO_CRL, "collateral-mixed": ANOTHER_SET}
 
 _REFUSALS: Final = (*_STATUSES.values(), _REFUSED, _REDIRECT, _HEADERS, TOO_LARGE, COMPRESSED)
 _FAULTS: Final = (*_REFUSALS, *_CERTIFICATE_FAULTS.values(), _TLS_AUTHORITY)
@@ -150,19 +150,13 @@ def refusal(response: httpx2.Response, url: str) -> FetchError:
     return error
 
 
-def failure(error: BaseException, url: str, *, answering: bool) -> FetchError:
-    """Return the error for a request without an answer, or with an answer whose body did not end."""
-    if answering:
-        fault = _SLOW if isinstance(error, TimeoutError) else _TRUNCATED
-        return fault.error(f"the answer of {url} did not end", str(error))
-    return _fault(list(_causes(error))).error(f"{url} gave no answer", str(error))
+def failure(error: BaseException, url: str) -> FetchError:
+    """Return the error for a request without an answer, or with an answer that did not end."""
+    return _fault(list(_causes(error))).error(f"{url} gave no whole answer", str(error))
 
 
-def unreadable(error: MalformedError, source: str, *documents: bytes) -> FetchError:
-    """Return the error for an answer that cannot be parsed; `documents` are its parts in JSON."""
-    fault = _UNREADABLE.get(error.error_code, _CONTENT)
-    if fault is _UNSIGNED and not all(_is_json(document) for document in documents):
-        fault = _NOT_JSON
+def unreadable(error: MalformedError, source: str) -> FetchError:
+    fault = ANOTHER_SET if error.error_code == "collateral-mixed" else _CONTENT
     return fault.error(f"{source} sent what is no collateral", error.what)
 
 
@@ -186,11 +180,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _is_json(document: bytes) -> bool:
-    try:
-        json.loads(document)
-    except (ValueError, RecursionError):
-        return False
-    return True

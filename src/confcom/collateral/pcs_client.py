@@ -176,7 +176,7 @@ class _Requests:
         try:
             why = difference(collateral, self.kind, self.evaluation)
         except MalformedError as error:
-            raise fetch_errors.unreadable(error, source.base, tcb_info, identity) from error
+            raise fetch_errors.unreadable(error, source.base) from error
         if why:
             raise fetch_errors.ANOTHER_SET.error(f"{source.base} served another set", why)
         check(collateral)
@@ -190,18 +190,16 @@ class _Requests:
         # Send the API key to the service only, not to the host of the root's revocation list.
         own = self.source.api_key and url.startswith((self.source.base, self.documents))
         headers = {"Ocp-Apim-Subscription-Key": self.source.api_key} if own else {}
-        answering = False
         try:
             async with (
                 asyncio.timeout_at(self.deadline),
                 self.client.stream("GET", url, params=dict(parameters), headers=headers) as response,
             ):
-                answering = True
                 if response.status_code != httpx2.codes.OK:
                     raise fetch_errors.refusal(response, url)
                 return await _body(response, url, limit), response.headers
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:  # OSError: a damaged record of TLS
-            raise fetch_errors.failure(error, url, answering=answering) from error
+            raise fetch_errors.failure(error, url) from error
 
 
 async def _body(response: httpx2.Response, url: str, limit: int) -> bytes:
