@@ -351,7 +351,7 @@ def test_the_simulated_pcs_reads_what_is_mounted_and_is_reached_at_its_port(name
     assert "egress" not in policy
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     (entry,) = policy["ingress"][0]["ports"]
-    assert {f":{port['targetPort']}", f":{entry['port']}"} == {settings.address}
+    assert {("", port["targetPort"]), ("", entry["port"])} == {(settings.address.host, settings.address.port)}
     labels = manifests["Deployment", PCS]["spec"]["template"]["metadata"]["labels"]
     assert policy["podSelector"]["matchLabels"] == manifests["Service", PCS]["spec"]["selector"] == labels
 

@@ -132,8 +132,8 @@ ANOTHER_SET = _Fault(
 _CONTENT = _Fault(
     "a document or a revocation list cannot be read",
     code="source-content",
-    remedy="check that the address is that of a service of collateral; let nothing between format documents again: each "
-    "must come byte for byte as Intel signed it",
+    remedy="check that the address is that of a service of collateral, and that nothing between changes documents: "
+    "each must come byte for byte as Intel signed it",
 )
 
 _REFUSALS: Final = (*_STATUSES.values(), _REFUSED, _REDIRECT, _HEADERS, TOO_LARGE, COMPRESSED)

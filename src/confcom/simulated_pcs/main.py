@@ -34,7 +34,8 @@ async def serve(settings: PcsSettings, state_dir: Path, stop: asyncio.Event, reg
     root.labels(platform.root_fingerprint).set(1)
     certificate = settings.tls_cert or settings.tls_key
     server = Server(
-        settings.address,
+        settings.address.host,
+        settings.address.port,
         lambda target: answer(target, platform, utc_now(), settings.staging, pccs=settings.pccs),
         log=_logger.info,
         count=lambda status: requests.labels(status).inc(),

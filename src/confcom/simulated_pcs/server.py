@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import re
 import socket
 import socketserver
 import ssl
@@ -30,8 +29,6 @@ MAX_REQUEST_BYTES: Final = 8192
 POLL_SECONDS: Final = 0.1
 """Seconds between checks for shutdown. While all connections are in use, a check waits for the end of one."""
 
-_ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]*)):([0-9]{1,5})")
-"""HOST:PORT; an IPv6 address has brackets, and an empty host means all addresses of this machine."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 Answers = Callable[[str], Answer]
@@ -55,7 +52,7 @@ def tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Answers GET and HEAD at HOST:PORT, [HOST]:PORT for IPv6, or :PORT. Port 0 is any free port."""
+    """Answers GET requests. An empty host means all addresses of this machine, and port 0 any free port."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -63,7 +60,8 @@ class Server(socketserver.ThreadingTCPServer):
 
     def __init__(
         self,
-        address: str,
+        host: str,
+        port: int,
         answers: Answers,
         *,
         log: Log,
@@ -78,21 +76,13 @@ class Server(socketserver.ThreadingTCPServer):
         self.deadline_seconds = deadline_seconds
         self._tls = tls
         self._places = threading.BoundedSemaphore(max_connections)
-        parts = _ADDRESS.fullmatch(address)
-        if parts is None or int(parts[3]) > 65535:
-            raise SettingsError(
-                f"{address!r} is not HOST:PORT",
-                error_code="serving-address",
-                remedy="write it as in 127.0.0.1:8081 or [::1]:8081",
-            )
-        everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 # no host means all
-        host, port = parts[1] or parts[2] or everywhere, int(parts[3])
+        host = host or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104 # no host means all
         try:
             self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             super().__init__((host, port), Handler)
         except OSError as error:
             raise UnavailableError(
-                f"nothing can be served at {address}",
+                f"nothing can be served at port {port} of {host}",
                 error_code="serving-address-not-available",
                 why=error.strerror or str(error),
                 remedy="give --address a free port of this machine, such as 127.0.0.1:8082",
@@ -180,10 +170,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer.body)
-
-    do_HEAD = do_GET  # noqa: N815 # the library's name
+        self.wfile.write(answer.body)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Count requests by the answer's status, and do not log them, as logs could fill the node's disk."""

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from confcom.daemon.probe_server import ProbeAddress
 from confcom.daemon.settings import DaemonSettings, SettingsParser, choice, parse_path, setting, switch
 from confcom.simulation.collateral_staging import Staging
 
-DEFAULT_ADDRESS: Final = "127.0.0.1:8081"
+DEFAULT_ADDRESS: Final = ProbeAddress("127.0.0.1", 8081)
 """The port is that of Intel's PCCS; the host is reachable from this machine only."""
 
 _DESCRIPTION: Final = """\
@@ -29,6 +30,13 @@ examples:
   {prog} --state-dir ./platform --address 0.0.0.0:8081 --tls-cert tls.crt --tls-key tls.key"""
 
 
+def _parse_address(text: str) -> ProbeAddress:
+    address = ProbeAddress.parse(text)
+    if address.path:
+        raise ValueError("it must be HOST:PORT")
+    return address
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PcsSettings(DaemonSettings):
     state_dir: Path | None = setting(
@@ -38,10 +46,10 @@ class PcsSettings(DaemonSettings):
         "DIR",
         shown="confcom/simulation in $XDG_STATE_HOME or ~/.local/state",
     )
-    address: str = setting(
+    address: ProbeAddress = setting(
         DEFAULT_ADDRESS,
         "address of the service: HOST:PORT, or :PORT for all addresses of this machine; port 0: any port",
-        str,
+        _parse_address,
         "ADDR",
     )
     staging: Staging = choice(

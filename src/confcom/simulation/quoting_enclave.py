@@ -25,18 +25,6 @@ TD_QE_ISV_PROD_ID = 2
 QE_FLAGS = AttributeFlag.INITTED | AttributeFlag.MODE64BIT | AttributeFlag.PROVISION_KEY
 """The flags of Intel's QE: 0x15."""
 
-INTEL_QE_MRENCLAVES = frozenset(
-    {
-        bytes.fromhex("b08903e5d5e8d13128582a7b6746a8dd1f9718f05e26465a5aae58056a882562"),
-        bytes.fromhex("d08a1ef2a01ff905050980140aa7d6ab1c06b27935cd0092ba20e3a876cad0c9"),
-        bytes.fromhex("e5a3a7b5d830c2953b98534c6c59a3a34fdc34e933f7f5898f0a85cf08846bca"),
-        bytes.fromhex("de1e1bbbc8edef08283e8ad51ce112b5b11af473050828543a0c73b914a33e71"),
-        bytes.fromhex("b7ae9ab69e76f7794a56b0db1915281d435d488c91d406ed33a7939caf8730f8"),
-    }
-)
-"""MRENCLAVE of the versions of Intel's QE and TD QE of which we have genuine quotes (tests/vectors/PROVENANCE.md). The
-list may be incomplete: verifiers compare MRSIGNER, not MRENCLAVE, and the simulation never uses Intel's MRSIGNERs."""
-
 _SIZE_FIELD = 4
 """Size in bytes of the length field between the signed part and the signature data."""
 
@@ -55,17 +43,13 @@ class QuotingEnclaveIdentity:
     isv_prod_id: int = QE_ISV_PROD_ID
 
     def __post_init__(self) -> None:
-        for name, taken in (
-            ("MRSIGNER", self.mr_signer in {INTEL_QE_MRSIGNER, INTEL_TD_QE_MRSIGNER}),
-            ("MRENCLAVE", self.mr_enclave in INTEL_QE_MRENCLAVES),
-        ):
-            if taken:
-                raise SettingsError(
-                    f"a simulated quoting enclave cannot have the {name} of Intel's",
-                    error_code="intel-identity",
-                    why="its quotes would claim more than they are",
-                    remedy="choose any other 32 bytes",
-                )
+        if self.mr_signer in {INTEL_QE_MRSIGNER, INTEL_TD_QE_MRSIGNER}:
+            raise SettingsError(
+                "a simulated quoting enclave cannot have the MRSIGNER of Intel's",
+                error_code="intel-identity",
+                why="its quotes would claim more than they are",
+                remedy="choose any other 32 bytes",
+            )
 
     def enclave(self) -> SimulatedEnclave:
         return SimulatedEnclave(

@@ -131,26 +131,36 @@ def create_collateral(
     *,
     early: bool = False,
     tee: TeeType = TeeType.SGX,
+    fmspc: bytes = marks.FMSPC,
+    number: int | None = None,
+    status: TcbStatus | None = None,
+    advisories: Iterable[str] = (),
+    revoked: tuple[int, ...] = (),
 ) -> CollateralBundle:
-    """Create all collateral that a verifier needs. `now` (with a time zone) only selects the validity period."""
-    validity = staged_validity(pki, now, staging)
-    number = staging.number(early=early)
-    status = TcbStatus.UP_TO_DATE if number == FIRST_NUMBER else _STAGED_STATUS[staging]
+    """Create all collateral that a verifier needs. `now` (with a time zone) only selects the validity period.
+
+    `number` and `status` replace the staging's; `revoked` are serial numbers of PCK certificates.
+    """
+    validity = _staged_validity(pki, now, staging)
+    staged = staging.number(early=early)
+    status = status or (TcbStatus.UP_TO_DATE if staged == FIRST_NUMBER else _STAGED_STATUS[staging])
+    number = staged if number is None else number
     signer_chain = pki.tcb_signer.pem + pki.root.pem
     key = pki.tcb_signer.private_key
     tcb_date = pki.root.certificate.not_valid_before_utc
+    info = _tcb_info(validity, tcb_date, number, status, tee=tee, fmspc=fmspc, advisories=advisories)
     return CollateralBundle(
-        tcb_info=sign_document(TCB_INFO_NAME, tcb_info(validity, tcb_date, number, status, tee=tee), key),
+        tcb_info=sign_document(TCB_INFO_NAME, info, key),
         tcb_info_issuer_chain=signer_chain,
-        qe_identity=sign_document(QE_IDENTITY_NAME, qe_identity(identity, validity, tcb_date, number, tee), key),
+        qe_identity=sign_document(QE_IDENTITY_NAME, _qe_identity(identity, validity, tcb_date, number, tee), key),
         qe_identity_issuer_chain=signer_chain,
-        pck_crl=create_crl(pki.pck_ca, validity).public_bytes(Encoding.DER),
+        pck_crl=create_crl(pki.pck_ca, validity, revoked).public_bytes(Encoding.DER),
         pck_crl_issuer_chain=pki.pck_ca.pem + pki.root.pem,
         root_ca_crl=create_crl(pki.root, validity).public_bytes(Encoding.DER),
     )
 
 
-def staged_validity(pki: Pki, now: datetime, staging: Staging) -> Validity:
+def _staged_validity(pki: Pki, now: datetime, staging: Staging) -> Validity:
     """Return the validity of collateral signed at `now`; with EXPIRED, it ended at least a day earlier."""
     age = VALIDITY if staging is Staging.EXPIRED else timedelta(0)
     return Validity.around(pki.root.certificate.not_valid_before_utc, now - age)
@@ -158,7 +168,7 @@ def staged_validity(pki: Pki, now: datetime, staging: Staging) -> Validity:
 
 def create_evaluation_numbers(pki: Pki, now: datetime, staging: Staging, tee: TeeType = TeeType.SGX) -> bytes:
     """Create the signed list of the sets' TCB evaluation data numbers, the newest first (PCS API v4)."""
-    validity = staged_validity(pki, now, staging)
+    validity = _staged_validity(pki, now, staging)
     first = pki.root.certificate.not_valid_before_utc - STANDARD_AGE
     dates = [format_time(first if number == FIRST_NUMBER else validity.issue_date) for number in staging.numbers]
     sets = [
@@ -189,15 +199,15 @@ def create_crl(
     return builder.sign(issuer.private_key, hashes.SHA256(), ecdsa_deterministic=True)
 
 
-def tcb_info(
+def _tcb_info(
     validity: Validity,
     tcb_date: datetime,
     number: int,
     status: TcbStatus,
     *,
-    tee: TeeType = TeeType.SGX,
-    fmspc: bytes = marks.FMSPC,
-    advisories: Iterable[str] = (),
+    tee: TeeType,
+    fmspc: bytes,
+    advisories: Iterable[str],
 ) -> Document:
     """Return TCB info with the platform's own level, which has `status`, and a lowest level, which is out of date.
 
@@ -251,8 +261,8 @@ def _tdx_modules(svn: int, date: datetime, lowest_date: datetime) -> Document:
     return {"tdxModule": module, "tdxModuleIdentities": identities}
 
 
-def qe_identity(
-    identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime, number: int, tee: TeeType = TeeType.SGX
+def _qe_identity(
+    identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime, number: int, tee: TeeType
 ) -> Document:
     """Return the trusted quoting enclave's QE identity: its SVN is up to date, lower SVNs are out of date."""
     levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE)]

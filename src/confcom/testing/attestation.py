@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from confcom.errors import WrongValueError
 from confcom.sgx.pck.extension import FMSPC_SIZE, PckExtension
 from confcom.sgx.report import AttributeFlag
 from confcom.sgx.report import report_data as with_zeros
 from confcom.sgx.signed_json import MAX_INTEGER
 from confcom.sgx.simulation_marks import FMSPC, FMSPC_PREFIX
-from confcom.sgx.tcb_documents import PLATFORM_STATUSES, QE_IDENTITY_NAME, TCB_INFO_NAME, TcbStatus
+from confcom.sgx.tcb_documents import PLATFORM_STATUSES, TcbStatus
 from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15, TdReport15Ex
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
@@ -25,13 +23,7 @@ from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.quoting_enclave import DEFAULT_IDENTITIES
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
-from confcom.simulation.simulated_collateral import (
-    create_crl,
-    qe_identity,
-    sign_document,
-    staged_validity,
-    tcb_info,
-)
+from confcom.simulation.simulated_collateral import create_collateral
 from confcom.simulation.td_quoting_enclave import quote_td
 from confcom.simulation.trust_domain import MR_SERVICE_TD, SimulatedTd
 from confcom.verify.argument_types import binary, number
@@ -236,18 +228,19 @@ class Attestation:
             )
         number("the evaluation number", evaluation, MAX_INTEGER)
         simulated, kind = self._platform(platform, fmspc)
-        staging, pki, now = Staging.EXPIRED if expired else Staging.NONE, simulated.pki, now or datetime.now(UTC)
-        validity, date = staged_validity(pki, now, staging), pki.root.certificate.not_valid_before_utc
-        applying = tuple(map(advisory_id, advisories))
-        info = tcb_info(validity, date, evaluation, TcbStatus(tcb), tee=tee, fmspc=kind, advisories=applying)
-        identity = qe_identity(DEFAULT_IDENTITIES[tee], validity, date, evaluation, tee)
-        signed = {"tcb_info": (TCB_INFO_NAME, info), "qe_identity": (QE_IDENTITY_NAME, identity)}
-        key = pki.tcb_signer.private_key
-        parts = {part: sign_document(name, document, key) for part, (name, document) in signed.items()}
-        if revoked:
-            crl = create_crl(pki.pck_ca, validity, (pki.pck.certificate.serial_number,))
-            parts["pck_crl"] = crl.public_bytes(Encoding.DER)
-        return replace(Collateral.from_files(simulated.collateral(now, staging=staging, tee=tee).to_files()), **parts)
+        made = create_collateral(
+            simulated.pki,
+            DEFAULT_IDENTITIES[tee],
+            now or datetime.now(UTC),
+            Staging.EXPIRED if expired else Staging.NONE,
+            tee=tee,
+            fmspc=kind,
+            number=evaluation,
+            status=TcbStatus(tcb),
+            advisories=tuple(map(advisory_id, advisories)),
+            revoked=(simulated.pki.pck.certificate.serial_number,) if revoked else (),
+        )
+        return Collateral.from_files(made.to_files())
 
     def _evidence(self, quote: bytes, collateral: Collateral, simulated: SimulatedPlatform) -> Evidence:
         extension = PckExtension.from_certificate(simulated.pki.pck.certificate)

@@ -44,7 +44,7 @@ def serve_collateral(
     """
     attestation.collateral(tee=TeeType.TDX, **settings)  # raises SettingsError for impossible values
     log = logging.getLogger(__name__).error
-    server = Server("127.0.0.1:0", lambda target: _answer(target, attestation, settings), log=log)
+    server = Server("127.0.0.1", 0, lambda target: _answer(target, attestation, settings), log=log)
     with server.serving():
         yield Source(server.url)
 
