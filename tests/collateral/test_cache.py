@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.collateral import CollateralCache, FetchError, Source
 from confcom.collateral import cache as cache_module
@@ -62,10 +63,7 @@ def test_it_is_prepared_for_the_caches_root(tmp_path, clock, cache):
     assert prepared.root == EVIDENCE.trusted
     assert verify(EVIDENCE.quote, LAB.policy, prepared, now=NOW).ok
     assert cache.get(EVIDENCE.quote).prepared is prepared
-    clock.now += HOUR
-    assert cache.get(EVIDENCE.quote).prepared is not prepared
     (file,) = sets(tmp_path)
-    prepared = cache.get(EVIDENCE.quote).prepared
     file.write_bytes(file.read_bytes())
     assert cache.get(EVIDENCE.quote).prepared is not prepared
 
@@ -82,6 +80,17 @@ def test_without_the_service_it_lasts_until_it_expires(tmp_path, clock, monkeypa
     clock.now = EXPIRES
     with raises("source-not-reached", FetchError, "why", "remedy"):
         cache.get(EVIDENCE.quote)
+
+
+def test_a_set_whose_signer_expires_is_fetched_again(clock, cache, service):
+    pki = LAB.platform.pki
+    signer = LAB.reissue(pki.tcb_signer, pki.root, not_after=NOW + HOUR)
+    chain = signer.public_bytes(Encoding.PEM) + pki.root.pem
+    service.answers = answers_of(replace(EVIDENCE.collateral, tcb_info_issuer_chain=chain))
+    assert cache.get(EVIDENCE.quote).collateral.tcb_info_issuer_chain == chain
+    clock.now += HOUR + SECOND
+    service.answers = answers_of(EVIDENCE.collateral)
+    assert cache.get(EVIDENCE.quote).collateral == EVIDENCE.collateral
 
 
 OTHERS = {
@@ -108,12 +117,12 @@ def test_a_file_that_does_not_verify_is_fetched_again(tmp_path, clock, content, 
 def test_sources_sets_and_kinds_do_not_mix(tmp_path, clock, service):
     processor = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=PckCaType.PROCESSOR))
     with serving(answers_of(processor.collateral)) as (_, other):
-        for options in ({}, {"early": True}, {"evaluation": 1}):
+        for options in ({}, {"early": True}):
             cache_of(tmp_path, service.url, clock, **options).get(EVIDENCE.quote)
         cache_of(tmp_path, other, clock).get(processor.quote)
         with raises("collateral-of-another-set", FetchError, "why", "remedy"):
             cache_of(tmp_path, other, clock).get(EVIDENCE.quote)
-    assert len(sets(tmp_path)) == 4
+    assert len(sets(tmp_path)) == 3
 
 
 def test_each_tee_has_a_set_of_its_own(tmp_path, clock, cache, service):
@@ -160,8 +169,7 @@ def test_a_source_without_a_path_for_tdx(tmp_path, clock, service):
 def test_arguments_that_cannot_be_meant(tmp_path):
     source = Source("https://pcs.test")
     for options, code in (
-        ({"evaluation": "x"}, "wrong-type"),
-        ({"early": True, "evaluation": 3}, "wrong-value"),
+        ({"early": "x"}, "wrong-type"),
         ({"root": "intel"}, "wrong-type"),
         ({"seconds": "x"}, "wrong-type"),
     ):
@@ -269,7 +277,7 @@ def test_many_processes_fetch_once(tmp_path, service):
 
 
 def test_a_cache_goes_to_spawned_workers(tmp_path, clock, service):
-    cache = cache_of(tmp_path, service.url, clock, evaluation=1)
+    cache = cache_of(tmp_path, service.url, clock, early=True)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = pool.submit(cache.get, EVIDENCE.quote).result()
     assert found.collateral == EVIDENCE.collateral

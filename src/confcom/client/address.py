@@ -47,17 +47,10 @@ class SocketClient:
             socket_path = aesm_socket_path(os.environ if environ is None else environ)
         path = Path(socket_path)
         self.socket_path, self.address, self.timeout = path, str(path), timeout
-        if "\0" in self.address:
+        if "\0" in self.address or len(bytes(path)) > MAX_PATH_BYTES:
             raise SettingsError(
-                "the path of the AESM socket has a zero byte in it",
+                f"no unix socket can have the path {str(path)!r}",
                 error_code="socket-path-unusable",
-                why="no file can have such a name, and abstract socket names are not used: any program could take them",
-                remedy=f"use a path, such as {DEFAULT_SOCKET_PATH}",
-            )
-        if (size := len(bytes(path))) > MAX_PATH_BYTES:
-            raise SettingsError(
-                f"the path of the AESM socket has {size} bytes",
-                error_code="socket-path-unusable",
-                why=f"Linux takes at most {MAX_PATH_BYTES} (unix(7))",
-                remedy="use a shorter directory, or a symbolic link to it",
+                why=f"it has a zero byte, or more than the {MAX_PATH_BYTES} bytes that Linux takes (unix(7))",
+                remedy=f"use a path such as {DEFAULT_SOCKET_PATH}, or a symbolic link to a longer one",
             )

@@ -58,7 +58,7 @@ class CachedCollateral:
     collateral: Collateral
     """The collateral of the quote's platform, which by the cache's clock has not expired."""
     prepared: PreparedCollateral
-    """The collateral, prepared for `verify`. All calls get one object, until the set changes or an hour has passed."""
+    """The collateral, prepared for `verify`. All calls get one object, until the set changes."""
     age: timedelta
     """Time since the oldest part was issued, the root's revocation list (issued yearly) excepted."""
     problem: str = ""
@@ -81,7 +81,6 @@ class CollateralCache:
         source: the service from which collateral is fetched.
         root: the root under which collateral must verify, and quotes will be verified.
         early: whether to fetch early sets, as for `fetch_collateral`.
-        evaluation: the TCB evaluation data number of the sets to fetch.
         seconds: the time limit of one fetch.
         clock: a function that returns the present time with a time zone.
         jitter: a function that returns random numbers in [0, 1), which spread the attempts of many machines.
@@ -94,14 +93,12 @@ class CollateralCache:
         *,
         root: TrustedRoot | KnownRoot = INTEL,
         early: bool = False,
-        evaluation: int | None = None,
         seconds: float = FETCH_SECONDS,
         clock: Callable[[], datetime] = _PRESENT,
         jitter: Callable[[], float] = _random,
     ) -> None:
-        require_set(source, early, evaluation)
-        self._options: dict[str, Any] = {"early": early, "evaluation": evaluation}
-        self._options["seconds"] = time_limit(seconds)
+        require_set(source, early, None)
+        self._options: dict[str, Any] = {"early": early, "seconds": time_limit(seconds)}
         self._source, self._clock, self._jitter = source, clock, jitter
         self._files = CacheDirectory(path_argument("the cache's directory", directory), trusted_root(root))
         # By a quote's TEE, and the part of the quote that certifies its attestation key.
@@ -181,14 +178,13 @@ class CollateralCache:
         return kind
 
     def _path(self, kind: PlatformKind) -> Path:
-        early, evaluation = self._options["early"], self._options["evaluation"]
         platform = kind.fmspc.hex(), kind.ca, kind.tee.name
-        chosen = (self._source.base, self._source.root_crl, *platform, early, evaluation)
+        chosen = (self._source.base, self._source.root_crl, *platform, self._options["early"])
         return self._files.directory / f"{hashlib.sha256(repr(chosen).encode()).hexdigest()}.json"
 
     def _stored(self, kind: PlatformKind, now: datetime) -> tuple[CachedSet | None, Backoff | None]:
-        path, evaluation = self._path(kind), self._options["evaluation"]
-        held = self._files.read(path, now, lambda collateral: not difference(collateral, kind, evaluation))
+        path = self._path(kind)
+        held = self._files.read(path, now, lambda collateral: not difference(collateral, kind))
         return held, self._files.read_backoff(path)
 
     def _due(self, quote: QuoteInput) -> tuple[PlatformKind, Future[None] | None, float | None]:

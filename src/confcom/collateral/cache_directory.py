@@ -24,8 +24,6 @@ from confcom.verify.trust import TrustedRoot
 
 MAX_PREPARED: Final = 16
 """Sets in memory: more kinds of platforms than a service meets. Each has at most 14 MiB, with its known keys."""
-CHECK_INTERVAL: Final = timedelta(hours=1)
-"""A set in memory is read and checked again after this time: the certificates of its signers expire, too."""
 SAME_SET: Final = timedelta(hours=1)
 """A set that was just served counts as fresh for this time, however old it is: the source has no newer one."""
 LOCK_POLL_SECONDS: Final = 0.05
@@ -37,7 +35,6 @@ _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 class CachedSet:
     collateral: Collateral
     prepared: PreparedCollateral
-    checked: datetime
     stamp: tuple[int, int, int]
     """The file's last change, inode and size."""
     served: float
@@ -81,17 +78,17 @@ class CacheDirectory:
             stamp = (status.st_ctime_ns, status.st_ino, status.st_size)
             with self._lock:
                 found = self._sets.get(path)
-            if found is None or found.stamp != stamp or not found.checked <= now < found.checked + CHECK_INTERVAL:
+            if found is None or found.stamp != stamp:
                 limit = min(2 * status.st_size, MAX_JSON_SIZE)  # a read takes this memory, whatever the file's size
                 collateral = Collateral.from_json(read_regular_file(path, limit))
                 prepared = collateral.prepared(self.root, now)
                 served = status.st_mtime
-                found = CachedSet(collateral, prepared, now, stamp, served) if matches(collateral) else None
+                found = CachedSet(collateral, prepared, stamp, served) if matches(collateral) else None
         except (OSError, UnreadableInputError, MalformedError):
             found = None
         with self._lock:
             self._sets.pop(path, None)
-            if found is None or now >= found.prepared.documents.expires:
+            if found is None or now >= min(end for _, _, end in found.prepared.documents.validity_periods):
                 return None
             self._sets[path] = found
             if len(self._sets) > MAX_PREPARED:

@@ -91,7 +91,7 @@ async def fetch_set(
     check: Callable[[Collateral], None] = lambda _: None,
     *,
     early: bool,
-    evaluation: int | None,
+    evaluation: int | None = None,
     seconds: float,
 ) -> Collateral:
     """Fetch a set that `check` accepts; fetch it once more after a FetchError that may pass."""
@@ -118,7 +118,7 @@ async def fetch_evaluation_numbers(tee: TeeType, source: Source, *, seconds: flo
         return document, _chain(headers, source, NUMBERS_CHAIN)
 
 
-def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | None) -> str:
+def difference(collateral: Collateral, kind: PlatformKind, evaluation: int | None = None) -> str:
     """Return how collateral differs from what was asked for; empty if it does not."""
     documents = collateral.read()
     numbers = (documents.tcb_info.tcb_evaluation_data_number, documents.qe_identity.tcb_evaluation_data_number)

@@ -35,7 +35,7 @@ class ServedSets:
     source: Source
 
     def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral:
-        return run_apart(fetch_set(kind, self.source, early=early, evaluation=None, seconds=FETCH_SECONDS))
+        return run_apart(fetch_set(kind, self.source, early=early, seconds=FETCH_SECONDS))
 
     def numbers(self, tee: TeeType) -> tuple[bytes, bytes]:
         return run_apart(fetch_evaluation_numbers(tee, self.source, seconds=FETCH_SECONDS))
@@ -141,7 +141,7 @@ def _checked(collateral: Collateral, root: TrustedRoot, kind: PlatformKind, now:
 
 
 def _require_kind(collateral: Collateral, kind: PlatformKind, name: str) -> None:
-    if why := difference(collateral, kind, None):
+    if why := difference(collateral, kind):
         raise CollateralError(f"{name} is for other machines", error_code="collateral-platform", why=why)
 
 
