@@ -69,7 +69,7 @@ def test_clients_come_through_an_update_of_the_qe():
         with running_helper(*NEW_FLAGS, directory=old.socket.parent) as new:
             new.wait_until(lambda: new.socket.stat().st_ino != inode)
             assert old.stop() == 0
-            verifier = QuoteVerifier(new.state_dir, identity=NEW)
+            verifier = QuoteVerifier(new.state_dir)
             for client in clients:
                 run = client.quote()
                 assert (run.failure, run.renewals) == ("", RENEWALS[client.sequence.name])

@@ -1,14 +1,11 @@
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.simulation.pki import BACKDATE
-from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL, VALIDITY, Validity
 
 ORIGIN = datetime(2026, 11, 24, tzinfo=UTC)
@@ -52,17 +49,10 @@ def test_the_chain_that_no_verifier_reads_is_the_pck_cas(any_platform, now):
 
 
 def test_documents_to_the_letter(platform, now):
-    collateral = platform.collateral(now, replace(DEFAULT_QE_IDENTITY, mr_signer=b"\x5a\xbc" * 16))
+    collateral = platform.collateral(now)
     golden = json.loads(Path(__file__).with_name("collateral.json").read_text())
     for signed in (collateral.read().tcb_info.signed, collateral.read().qe_identity.signed):
         body = signed.body.decode("ascii")
         assert json.loads(body) == golden[signed.name]
         assert body == json.dumps(json.loads(body), separators=(",", ":"))
         assert "\\u" not in body
-
-
-@pytest.mark.parametrize(("isv_svn", "levels"), [(0, [0]), (1, [1, 0]), (9, [9, 0])])
-def test_levels_end_with_0(platform, now, isv_svn, levels):
-    identity = platform.collateral(now, replace(DEFAULT_QE_IDENTITY, isv_svn=isv_svn)).read().qe_identity
-    assert [level.svns for level in identity.levels] == [(svn,) for svn in levels]
-    assert [level.status.value for level in identity.levels] == ["UpToDate", "OutOfDate"][: len(levels)]

@@ -3,10 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from confcom.errors import SettingsError
 from confcom.sgx.quote import Quote
-from confcom.sgx.report import INTEL_QE_MRSIGNER, REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody
-from confcom.sgx.td_report import INTEL_TD_QE_MRSIGNER
+from confcom.sgx.report import REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody
 from confcom.simulation.enclave import (
     SIMULATION_KEY_ID,
     UPGRADED_CPU_SVN,
@@ -16,7 +14,6 @@ from confcom.simulation.enclave import (
     sign_report,
 )
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
-from testkit.expected_errors import raises
 
 DATA = bytes(range(64))
 NONCE = b"sixteen bytes!!!"
@@ -88,12 +85,6 @@ def test_updated_quoting_enclave(platform, application, change, new_key, new_tar
             after.quote(report, None)
     else:
         assert after.quote(report, None)[0] != before.quote(report, None)[0]
-
-
-@pytest.mark.parametrize("value", [INTEL_QE_MRSIGNER, INTEL_TD_QE_MRSIGNER])
-def test_intels_signer_is_refused(value):
-    with raises("intel-identity", SettingsError, "why", "remedy", naming="MRSIGNER"):
-        replace(DEFAULT_QE_IDENTITY, mr_signer=value)
 
 
 def test_keys_do_not_show(quoting_enclave, platform, seed):

@@ -4,9 +4,9 @@ from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.sgx.report import QeReportInfo, Report
-from confcom.simulation.enclave import ReportRejectedError
+from confcom.simulation.enclave import ReportRejectedError, SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclaveIdentity
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
 
 
 class SimulatedQuoteProvider:
@@ -16,7 +16,7 @@ class SimulatedQuoteProvider:
     InitQuoteEx on one instance and GetQuoteEx on another.
     """
 
-    def __init__(self, platform: SimulatedPlatform, qe_identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> None:
+    def __init__(self, platform: SimulatedPlatform, qe_identity: SimulatedEnclave = DEFAULT_QE_IDENTITY) -> None:
         self._quoting_enclave = enclave = platform.quoting_enclave(qe_identity)
         self.last_identity = QuotingTarget(enclave.target_info, enclave.pub_key_id)
         self.last_quote_size = enclave.quote_size

@@ -11,15 +11,11 @@ from confcom.sgx.simulation_marks import FMSPC
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.pki import BACKDATE, PckCaType, Pki, issue_pki
-from confcom.simulation.quoting_enclave import (
-    DEFAULT_IDENTITIES,
-    DEFAULT_QE_IDENTITY,
-    QuotingEnclave,
-    QuotingEnclaveIdentity,
-)
+from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave
 
 if TYPE_CHECKING:
     from confcom.sgx.collateral_bundle import CollateralBundle
+    from confcom.simulation.enclave import SimulatedEnclave
     from confcom.simulation.root_seed import RootSeed
 
 
@@ -53,13 +49,12 @@ class SimulatedPlatform:
         created = self.pki.root.certificate.not_valid_before_utc + BACKDATE
         return self.create(self.seed, created, ca_type=ca_type)
 
-    def quoting_enclave(self, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> QuotingEnclave:
-        return QuotingEnclave.load(self.seed, self.pki, identity)
+    def quoting_enclave(self, enclave: SimulatedEnclave = DEFAULT_QE_IDENTITY) -> QuotingEnclave:
+        return QuotingEnclave.load(self.seed, self.pki, enclave)
 
     def collateral(
         self,
         now: datetime,
-        identity: QuotingEnclaveIdentity | None = None,
         *,
         staging: Staging = Staging.NONE,
         early: bool = False,
@@ -67,13 +62,12 @@ class SimulatedPlatform:
     ) -> CollateralBundle:
         """Create the collateral that a relying party needs, signed for the period that contains `now`.
 
-        `identity` is the trusted quoting enclave's, by default that of the TEE. The early set and the standard set
-        differ only with Staging.EARLY.
+        The early set and the standard set differ only with Staging.EARLY.
         """
         # Only exports and services need this import; processes that make quotes do not.
         from confcom.simulation.simulated_collateral import create_collateral  # noqa: PLC0415 # see above
 
-        return create_collateral(self.pki, identity or DEFAULT_IDENTITIES[tee], now, staging, early=early, tee=tee)
+        return create_collateral(self.pki, now, staging, early=early, tee=tee)
 
     def unusable(self, now: datetime) -> str:
         """Return why no verifier trusts the root at `now` (with time zone); empty if the root is valid."""

@@ -1,93 +1,58 @@
 """The simulated quoting enclave: it verifies a report made for it and signs the report's body as a quote."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from confcom.errors import SettingsError
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.quote import SIGNATURE_SIZE, SIGNED_PART_SIZE, EcdsaSignatureData, QuoteHeader, attestation_pub_key_id
-from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, QeReportInfo, Report, TargetInfo, report_data
-from confcom.sgx.td_report import INTEL_TD_QE_MRSIGNER
+from confcom.sgx.report import AttributeFlag, QeReportInfo, Report, TargetInfo, report_data
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.enclave import ReportChecker, SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, public_point, sign
 from confcom.simulation.pki import PCE_SVN, Pki
 
-QE_ISV_PROD_ID = 1
-"""ISVPRODID of Intel's QE, as in the QE identity and in the attestation key id that clients ask for."""
-TD_QE_ISV_PROD_ID = 2
-"""ISVPRODID of Intel's TD QE, as in the QE identity TD_QE."""
-
-QE_FLAGS = AttributeFlag.INITTED | AttributeFlag.MODE64BIT | AttributeFlag.PROVISION_KEY
-"""The flags of Intel's QE: 0x15."""
-
 _SIZE_FIELD = 4
 """Size in bytes of the length field between the signed part and the signature data."""
 
 
-@dataclass(frozen=True, slots=True)
-class QuotingEnclaveIdentity:
-    """Identity of a quoting enclave; an updated QE has another identity.
+_QE_FLAGS = AttributeFlag.INITTED | AttributeFlag.MODE64BIT | AttributeFlag.PROVISION_KEY
+"""The flags of Intel's QE: 0x15."""
 
-    MISCSELECT, CONFIGSVN and CONFIGID are always zero, because the SDK's legacy report key layout omits these
-    fields. With other values, this layout would not identify the target of a report.
-    """
-
-    mr_enclave: bytes
-    mr_signer: bytes
-    isv_svn: int
-    isv_prod_id: int = QE_ISV_PROD_ID
-
-    def __post_init__(self) -> None:
-        if self.mr_signer in {INTEL_QE_MRSIGNER, INTEL_TD_QE_MRSIGNER}:
-            raise SettingsError(
-                "a simulated quoting enclave cannot have the MRSIGNER of Intel's",
-                error_code="intel-identity",
-                why="its quotes would claim more than they are",
-                remedy="choose any other 32 bytes",
-            )
-
-    def enclave(self) -> SimulatedEnclave:
-        return SimulatedEnclave(
-            mr_enclave=self.mr_enclave,
-            mr_signer=self.mr_signer,
-            flags=QE_FLAGS,
-            isv_prod_id=self.isv_prod_id,
-            isv_svn=self.isv_svn,
-        )
-
-
-DEFAULT_QE_IDENTITY = QuotingEnclaveIdentity(
+DEFAULT_QE_IDENTITY = SimulatedEnclave(
     mr_enclave=hashlib.sha256(b"confcom simulated quoting enclave, version 1").digest(),
     mr_signer=hashlib.sha256(b"confcom simulated quoting enclave signer").digest(),
+    flags=_QE_FLAGS,
+    isv_prod_id=1,
     isv_svn=1,
 )
-DEFAULT_TD_QE_IDENTITY = QuotingEnclaveIdentity(
+"""The quoting enclave; an updated one has another MRENCLAVE or ISVSVN. ISVPRODID is that of Intel's QE, as in the QE
+identity and in the attestation key id that clients ask for. The signer is never Intel's: verifiers tell QEs by it."""
+DEFAULT_TD_QE_IDENTITY = replace(
+    DEFAULT_QE_IDENTITY,
     mr_enclave=hashlib.sha256(b"confcom simulated TD quoting enclave, version 1").digest(),
     mr_signer=hashlib.sha256(b"confcom simulated TD quoting enclave signer").digest(),
-    isv_svn=1,
-    isv_prod_id=TD_QE_ISV_PROD_ID,
+    isv_prod_id=2,
 )
 DEFAULT_IDENTITIES = {TeeType.SGX: DEFAULT_QE_IDENTITY, TeeType.TDX: DEFAULT_TD_QE_IDENTITY}
 
 
 def certify_attestation_key(
-    seed: bytes, pki: Pki, identity: QuotingEnclaveIdentity
+    seed: bytes, pki: Pki, enclave: SimulatedEnclave
 ) -> tuple[ec.EllipticCurvePrivateKey, EcdsaSignatureData]:
     """Derive a quoting enclave's attestation key, and certify it with the PCK.
 
     As on hardware, the key depends on the platform and on the QE's signer and SVN. So the key changes with the QE's
     SVN, but not with a restart or with MRENCLAVE alone. The returned signature data has zeros as the quote's signature.
     """
-    label = f"attestation key of {identity.mr_signer.hex()} {identity.isv_prod_id} {identity.isv_svn}"
+    label = f"attestation key of {enclave.mr_signer.hex()} {enclave.isv_prod_id} {enclave.isv_svn}"
     attestation_key = derive_private_key(seed, label)
     public_key = public_point(attestation_key)
     pub_key_id = attestation_pub_key_id(public_key, marks.QE_AUTH_DATA)
-    qe_report_body = identity.enclave().report_body(report_data(pub_key_id))
+    qe_report_body = enclave.report_body(report_data(pub_key_id))
     return attestation_key, EcdsaSignatureData(
         isv_signature=bytes(SIGNATURE_SIZE),
         attestation_key=public_key,
@@ -112,10 +77,9 @@ class QuotingEnclave:
     """The quote's bytes from the attestation key to the end; they are the same in every quote."""
 
     @classmethod
-    def load(cls, seed: bytes, pki: Pki, identity: QuotingEnclaveIdentity = DEFAULT_QE_IDENTITY) -> Self:
-        enclave = identity.enclave()
-        attestation_key, signature_data = certify_attestation_key(seed, pki, identity)
-        header = QuoteHeader(qe_svn=identity.isv_svn, pce_svn=PCE_SVN, user_data=marks.HEADER_USER_DATA)
+    def load(cls, seed: bytes, pki: Pki, enclave: SimulatedEnclave = DEFAULT_QE_IDENTITY) -> Self:
+        attestation_key, signature_data = certify_attestation_key(seed, pki, enclave)
+        header = QuoteHeader(qe_svn=enclave.isv_svn, pce_svn=PCE_SVN, user_data=marks.HEADER_USER_DATA)
         checker = ReportChecker.of(enclave.target_info())
         pub_key_id, after_signature = signature_data.pub_key_id, signature_data.encode()[SIGNATURE_SIZE:]
         return cls(enclave, checker, attestation_key, pub_key_id, header.encode(), after_signature)

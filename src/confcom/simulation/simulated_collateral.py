@@ -33,7 +33,7 @@ from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.keys import sign
 from confcom.simulation.pki import BACKDATE, PCE_ID, PCE_SVN, TCB_COMPONENTS, CertifiedKey, Pki
-from confcom.simulation.quoting_enclave import QuotingEnclaveIdentity
+from confcom.simulation.quoting_enclave import DEFAULT_IDENTITIES
 from confcom.simulation.trust_domain import LAUNCH_MODULE_SVN, MODULE_SVN, MR_SIGNER_SEAM, TDX_COMPONENTS
 
 VALIDITY = timedelta(days=30)
@@ -125,7 +125,6 @@ class Validity:
 
 def create_collateral(
     pki: Pki,
-    identity: QuotingEnclaveIdentity,
     now: datetime,
     staging: Staging = Staging.NONE,
     *,
@@ -152,7 +151,7 @@ def create_collateral(
     return CollateralBundle(
         tcb_info=sign_document(TCB_INFO_NAME, info, key),
         tcb_info_issuer_chain=signer_chain,
-        qe_identity=sign_document(QE_IDENTITY_NAME, _qe_identity(identity, validity, tcb_date, number, tee), key),
+        qe_identity=sign_document(QE_IDENTITY_NAME, _qe_identity(validity, tcb_date, number, tee), key),
         qe_identity_issuer_chain=signer_chain,
         pck_crl=create_crl(pki.pck_ca, validity, revoked).public_bytes(Encoding.DER),
         pck_crl_issuer_chain=pki.pck_ca.pem + pki.root.pem,
@@ -261,13 +260,11 @@ def _tdx_modules(svn: int, date: datetime, lowest_date: datetime) -> Document:
     return {"tdxModule": module, "tdxModuleIdentities": identities}
 
 
-def _qe_identity(
-    identity: QuotingEnclaveIdentity, validity: Validity, tcb_date: datetime, number: int, tee: TeeType
-) -> Document:
+def _qe_identity(validity: Validity, tcb_date: datetime, number: int, tee: TeeType) -> Document:
     """Return the trusted quoting enclave's QE identity: its SVN is up to date, lower SVNs are out of date."""
-    levels = [_level({"isvsvn": identity.isv_svn}, tcb_date, TcbStatus.UP_TO_DATE)]
-    if identity.isv_svn > 0:
-        levels.append(_level({"isvsvn": 0}, tcb_date, TcbStatus.OUT_OF_DATE))
+    identity = DEFAULT_IDENTITIES[tee]
+    statuses = {identity.isv_svn: TcbStatus.UP_TO_DATE, 0: TcbStatus.OUT_OF_DATE}
+    levels = [_level({"isvsvn": svn}, tcb_date, status) for svn, status in statuses.items()]
     return _document(
         tee.qe_identity_id,
         QE_IDENTITY_VERSION,

@@ -21,7 +21,6 @@ from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
 from confcom.simulation.enclave import SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.quoting_enclave import DEFAULT_IDENTITIES
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 from confcom.simulation.simulated_collateral import create_collateral
 from confcom.simulation.td_quoting_enclave import quote_td
@@ -230,7 +229,6 @@ class Attestation:
         simulated, kind = self._platform(platform, fmspc)
         made = create_collateral(
             simulated.pki,
-            DEFAULT_IDENTITIES[tee],
             now or datetime.now(UTC),
             Staging.EXPIRED if expired else Staging.NONE,
             tee=tee,

@@ -32,7 +32,7 @@ def open_simulated(
     """Open the simulated platform, creating it if it is missing, and log how to verify its quotes.
 
     Raises:
-        ConfcomError: the platform can neither be read nor created, or its QE would have Intel's identity.
+        ConfcomError: the platform can neither be read nor created.
     """
     identity = DEFAULT_QE_IDENTITY
     if qe_mr_enclave is not None:
