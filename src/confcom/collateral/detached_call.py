@@ -14,20 +14,13 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 END_SECONDS: Final = 0.5
-"""How long the end of the process waits for a cancelled call: milliseconds, except while another process locks a file.
+"""How long the end of the process waits for a call: milliseconds after its cancellation, except while another process
+locks a file, or a look-up of a host's name hangs.
 If the thread were in OpenSSL when the process ends, it could use a lock that OpenSSL has freed by then (seen)."""
 
 
 def call_detached(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
     """Call a function in a daemon thread. Cancelling the future has no effect."""
-    thread, future = _thread_for(function, *args, **kwargs)
-    # Functions that are registered later run earlier: a call of `run_apart` is cancelled before it is awaited.
-    atexit.register(thread.join, END_SECONDS)
-    future.add_done_callback(lambda _: atexit.unregister(thread.join))
-    return _started(thread, future)
-
-
-def _thread_for(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> tuple[Thread, Future[_T]]:
     future: Future[_T] = Future()
     future.set_running_or_notify_cancel()
 
@@ -37,10 +30,10 @@ def _thread_for(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwar
         except BaseException as error:  # noqa: BLE001 # the future has it
             future.set_exception(error)
 
-    return Thread(target=call, name="confcom-collateral", daemon=True), future
-
-
-def _started(thread: Thread, future: Future[_T]) -> Future[_T]:
+    thread = Thread(target=call, name="confcom-collateral", daemon=True)
+    # Functions that are registered later run earlier: a call of `run_apart` is cancelled before it is awaited.
+    atexit.register(thread.join, END_SECONDS)
+    future.add_done_callback(lambda _: atexit.unregister(thread.join))
     try:
         thread.start()
     except RuntimeError as error:
@@ -75,4 +68,4 @@ class _DetachedExecutor(ThreadPoolExecutor):
     """For look-ups of host names, on which the C library's resolver sets no limit of time that we know."""
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        return _started(*_thread_for(fn, *args, **kwargs))
+        return call_detached(fn, *args, **kwargs)

@@ -87,7 +87,9 @@ class SimulatedSets:
 
     def collateral(self, kind: PlatformKind, *, early: bool) -> Collateral:
         made = self.platform.collateral(self.now, staging=self.staging, early=early, tee=kind.tee)
-        return Collateral.from_files(made.to_files())
+        collateral = Collateral.from_files(made.to_files())
+        _require_kind(collateral, kind, "the collateral")
+        return collateral
 
     def numbers(self, tee: TeeType) -> tuple[bytes, bytes]:
         pki = self.platform.pki
@@ -120,9 +122,9 @@ class Sets:
 def read_sets(trust: Trust, kind: PlatformKind, now: datetime, *, need_early: bool) -> Sets:
     """Read both sets and the list of sets, and check each under the root; raise the failure of a needed set."""
     notes, early, dates, source, root = list[str](), None, dict[int, datetime](), trust.source, trust.root
-    standard = _checked(source.collateral(kind, early=False), root, kind, now)
+    standard = source.collateral(kind, early=False).prepared(root, now)
     try:
-        early = _checked(source.collateral(kind, early=True), root, kind, now)
+        early = source.collateral(kind, early=True).prepared(root, now)
     except FetchError as error:
         if need_early:
             raise
@@ -133,11 +135,6 @@ def read_sets(trust: Trust, kind: PlatformKind, now: datetime, *, need_early: bo
     except (FetchError, MalformedError) as error:
         notes.append(f"no dates of sets: {error}")
     return Sets(standard, early, dates, tuple(notes))
-
-
-def _checked(collateral: Collateral, root: TrustedRoot, kind: PlatformKind, now: datetime) -> PreparedCollateral:
-    _require_kind(collateral, kind, "the collateral")
-    return collateral.prepared(root, now)
 
 
 def _require_kind(collateral: Collateral, kind: PlatformKind, name: str) -> None:
