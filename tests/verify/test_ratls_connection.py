@@ -249,13 +249,13 @@ def test_the_command_verifies_a_service(files, lab, peer, tmp_path):
 
 def test_the_command_verifies_a_td(td_peer, tmp_path):
     td_peer.evidence.write(tmp_path)
-    mr_td = ["--mr-td", td_peer.policy.mr_td.hex(), "--allow-simulated"]
+    mr_td, policy = td_peer.policy.mr_td.hex(), tmp_path / "policy.toml"
     with serving(make_certificate(td_peer.quote_for, KEY), KEY, tmp_path) as service:
-        address = ["--connect", f"127.0.0.1:{service.port}"]
-        for demands, code in ((mr_td, 0), ([*mr_td, "--rtmr1", "ff" * 48], 3), (["--mrenclave", "00" * 32], 3)):
-            result = verify(tmp_path, *address, *demands)
-            claims = json.loads(result.stdout)["claims"]
-            assert (result.exit_code, claims and claims["mr_td"]) == (code, mr_td[1] if "--mr-td" in demands else None)
+        address = ["--connect", f"127.0.0.1:{service.port}", "--allow-simulated", "--policy", policy]
+        for demand, code in ((f'mr_td = "{mr_td}"', 0), (f'mr_td = "{mr_td}"\nrtmr1 = "{"ff" * 48}"', 3)):
+            policy.write_text(f'tee = "tdx"\n{demand}')
+            result = verify(tmp_path, *address)
+            assert (result.exit_code, json.loads(result.stdout)["claims"]["mr_td"]) == (code, mr_td)
     assert b"".join(service.received) == b""
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import click
 
 from confcom.cli.output_option import JSON, output_option, show_result
-from confcom.cli.path_type import PATH
+from confcom.cli.parameter_types import PATH
 from confcom.kubernetes.kubectl_flags import Login
 from confcom.kubernetes.names import DEFAULT_NAMESPACE
 

@@ -11,7 +11,7 @@ import click
 
 from confcom.cli.commands.daemons import simulated_pcs
 from confcom.cli.output_option import TEXT, output_option, show_result
-from confcom.cli.path_type import INPUT, PATH
+from confcom.cli.parameter_types import INPUT, PATH
 from confcom.errors import printable, writing
 
 if TYPE_CHECKING:

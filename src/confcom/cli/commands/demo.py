@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from confcom.cli.output_option import TEXT, output_option, show_json
-from confcom.cli.path_type import NamedPath
+from confcom.cli.parameter_types import NamedPath
 from confcom.errors import SIGNAL_EXIT_BASE, ExitCode, printable, why_and_remedy
 from confcom.namespaces.modes import AUTO, MODES
 

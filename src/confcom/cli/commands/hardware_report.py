@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from confcom.cli.output_option import output_option, show_result
-from confcom.cli.path_type import NamedPath
+from confcom.cli.parameter_types import NamedPath
 
 
 @click.command()

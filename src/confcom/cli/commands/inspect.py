@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from confcom.cli.output_option import output_option, show_result
-from confcom.cli.path_type import INPUT
+from confcom.cli.parameter_types import INPUT
 from confcom.errors import ExitCode, printable, why_and_remedy
 
 if TYPE_CHECKING:

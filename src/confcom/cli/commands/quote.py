@@ -8,34 +8,17 @@ from pathlib import Path
 import click
 
 from confcom.cli.output_option import JSON, output_option, show_json
-from confcom.cli.path_type import NamedPath
-from confcom.errors import SettingsError, printable, writing
+from confcom.cli.parameter_types import NamedPath, hexadecimal
+from confcom.errors import printable, writing
 
 STDOUT = Path("-")
 """The file name that conventionally means standard output."""
 
 
-def _report_data(ctx: click.Context, param: click.Parameter, value: str) -> bytes:
-    from confcom.sgx.report import report_data
-
-    try:
-        return report_data(bytes.fromhex(value))
-    except SettingsError as error:
-        raise click.BadParameter(f"{error.what}; {error.remedy}", ctx, param) from error
-    except ValueError as error:
-        raise click.BadParameter("not pairs of hexadecimal digits, as c0ffee", ctx, param) from error
-
-
-def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    if not value.isprintable():
-        raise click.BadParameter("not printable text", ctx, param)
-    return value
-
-
 @click.command()
 @click.option(
     "--report-data",
-    callback=_report_data,
+    type=hexadecimal,
     required=True,
     metavar="HEX",
     help="The quote's report data: a relying party's challenge, or a hash of a public key. 1 to 64 bytes; padded with "
@@ -54,25 +37,8 @@ def _printable(ctx: click.Context, param: click.Parameter, value: str) -> str:
     metavar="PATH",
     help="The AESM socket. Default: CONFCOM_AESM_SOCKET, else /var/run/aesmd/aesm.socket.",
 )
-@click.option(
-    "--enclave",
-    callback=_printable,
-    default="confcom quote",
-    metavar="NAME",
-    show_default=True,
-    help="The simulated enclave's name, which determines its MRENCLAVE.",
-)
-@click.option("--debug-enclave", is_flag=True, help="Launch the simulated enclave with the attribute DEBUG.")
 @output_option
-def quote(
-    *,
-    report_data: bytes,
-    out: Path | None,
-    socket_path: Path | None,
-    enclave: str,
-    debug_enclave: bool,
-    output: str,
-) -> None:
+def quote(*, report_data: bytes, out: Path | None, socket_path: Path | None, output: str) -> None:
     """Get a quote through the AESM socket, for a simulated enclave's report.
 
     \b
@@ -87,18 +53,19 @@ def quote(
     if out == STDOUT and output == JSON:
         raise click.UsageError("'--out -' and '--output json' both write to stdout; the JSON has the quote too.")
     from confcom.client import AesmClient
+    from confcom.sgx import report
     from confcom.simulation.enclave import SimulatedEnclave
 
-    loaded = SimulatedEnclave.from_name(enclave, debug=debug_enclave)
+    padded, enclave = report.report_data(report_data), SimulatedEnclave.from_name("confcom quote")
     client = AesmClient(socket_path)
-    quoted = client.quote_fresh_report(lambda target_info: loaded.create_report(target_info, report_data))
+    quoted = client.quote_fresh_report(lambda target_info: enclave.create_report(target_info, padded))
     if out is not None:
         _write(out, quoted.quote)
     facts = {
         "quote_size": len(quoted.quote),
-        "mrenclave": loaded.mr_enclave.hex(),
-        "mrsigner": loaded.mr_signer.hex(),
-        "report_data": report_data.hex(),
+        "mrenclave": enclave.mr_enclave.hex(),
+        "mrsigner": enclave.mr_signer.hex(),
+        "report_data": padded.hex(),
         "socket": str(client.socket_path),
         "file": None if out is None else str(out),
     }
@@ -108,7 +75,7 @@ def quote(
         return
     say = functools.partial(click.echo, err=out == STDOUT)
     say(f"A quote of {facts['quote_size']} bytes, through {printable(str(client.socket_path))}")
-    say(f"  MRENCLAVE   {facts['mrenclave']} (simulated enclave {enclave!r})")
+    say(f"  MRENCLAVE   {facts['mrenclave']}")
     say(f"  MRSIGNER    {facts['mrsigner']}")
     say(f"  report data {facts['report_data']}")
     if out is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from confcom.cli.path_type import NamedPath
+from confcom.cli.parameter_types import NamedPath
 from confcom.errors import ConfcomError, ExitCode, printable
 from confcom.namespaces.modes import AUTO, MODES
 from confcom.simulation.collateral_staging import Staging

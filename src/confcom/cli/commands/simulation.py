@@ -9,7 +9,7 @@ import click
 
 from confcom.cli.add_on_options import cluster_options, opened, present
 from confcom.cli.output_option import output_option, show_result
-from confcom.cli.path_type import NamedPath
+from confcom.cli.parameter_types import NamedPath
 from confcom.errors import printable
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging

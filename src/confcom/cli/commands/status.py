@@ -6,7 +6,7 @@ import click
 
 from confcom.cli.add_on_options import cluster_options, opened, timeout_option
 from confcom.cli.output_option import show_result
-from confcom.cli.path_type import NamedPath
+from confcom.cli.parameter_types import NamedPath
 from confcom.errors import ExitCode, printable, writing
 from confcom.kubernetes.kubectl_flags import Login
 

@@ -7,9 +7,9 @@ import click
 
 from confcom.cli import add_on_options as options
 from confcom.cli.commands.collateral import source_of
-from confcom.cli.commands.verify import INTEL, parse_instant
+from confcom.cli.commands.verify import INTEL
 from confcom.cli.output_option import show_result
-from confcom.cli.path_type import INPUT
+from confcom.cli.parameter_types import INPUT, instant
 from confcom.kubernetes.kubectl_flags import Login
 
 
@@ -27,7 +27,7 @@ from confcom.kubernetes.kubectl_flags import Login
     default=0,
     help="Fail too if collateral or a PCK certificate ends within this time.",
 )
-@click.option("--at", type=parse_instant, metavar="TIME", help="Judge as of this time; UTC without an offset.")
+@click.option("--at", type=instant, metavar="TIME", help="Judge as of this time; UTC without an offset.")
 @options.cluster_options
 @options.interrupted_by_signals
 def tcb(

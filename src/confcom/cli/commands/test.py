@@ -9,7 +9,7 @@ import click
 from confcom.cli import add_on_options as options
 from confcom.cli.failures import show_error
 from confcom.cli.output_option import JSON, SHORT, TEXT, output_formats, show_result
-from confcom.cli.path_type import PATH
+from confcom.cli.parameter_types import PATH
 from confcom.errors import ConfcomError
 from confcom.kubernetes.kubectl_flags import Login
 

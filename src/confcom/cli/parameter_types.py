@@ -1,6 +1,7 @@
-"""The parameter types for paths on the command line."""
+"""The parameter types on the command line: paths, hexadecimal digits, times."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +24,18 @@ class NamedPath(click.Path):
         if not os.fspath(value):
             self.fail("a path cannot be empty", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def hexadecimal(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a string of hexadecimal digit pairs") from error
+
+
+def instant(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a time such as 2026-11-24T12:00:00Z") from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
