@@ -50,6 +50,12 @@ def digest_of(name: str) -> str:
     return name.partition("@")[2]
 
 
+def with_digest(component: str, digest: str) -> str:
+    """Return the option of `confcom update` that chooses a component's image."""
+    value = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper"}[component]
+    return f"--set={value}.image.digest={digest}"
+
+
 def _derive(archive: Path, result: Path, repository: str, changes: Changes) -> str:
     """Write an OCI archive of the derived image under one name; return the image's digest."""
     with tarfile.open(archive) as old, tarfile.open(result, "w") as new:

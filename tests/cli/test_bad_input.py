@@ -46,7 +46,7 @@ RESULT = {
     "simulation export": ["--state-dir", "missing"],
 }
 """Commands that print a result, each with the options that the command requires."""
-COMMANDS = RESULT | {"quote-helper": [], "device-plugin": [], "completion": []}
+COMMANDS = RESULT | {"quote-helper": [], "device-plugin": []}
 CLUSTER = {
     "enable": ["enable", "--simulated", "--timeout", "1", "--set", "image.registry=r"],
     "status": ["status"],
@@ -93,7 +93,6 @@ def of_commands():
         "unknown command, as JSON": Case(("bogus", "-o", "json")),
         "group without a command": Case(("simulation",)),
         "unknown command of a group": Case(("simulation", b"bogus" + ESCAPES)),
-        "unknown shell": Case(("completion", b"tcsh" + ESCAPES)),
     }
     for command, needed in COMMANDS.items():
         words = command.split()
@@ -144,7 +143,6 @@ def of_arguments():
         *((*verify, "--at", value) for value in ("tomorrow", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59")),
         *(("quote", "--report-data", value) for value in ("", "zz", "00" * 65, ESCAPES)),
         *(("enable", "--timeout", value) for value in ("x", "0")),
-        *(("update", "--image-digest", value) for value in ("sha256:" + "0" * 63, ESCAPES)),
         *(("rollback", number) for number in ("0", "-1", "x", "9" * 5000)),
         ("simulation", "export", "--state-dir", "platform", "--context", "x", "out"),
         ("demo", "--mode", "magic"),

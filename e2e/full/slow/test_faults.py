@@ -10,7 +10,7 @@ from confcom.errors import ExitCode
 from e2e.add_on import HELPER, PLUGIN, kill, processes_of
 from e2e.confcom_command import JSON, AddOn, codes_of, uids
 from e2e.load.outcome import Outcome
-from e2e.other_image import digest_of, import_other
+from e2e.other_image import digest_of, import_other, with_digest
 from e2e.waiting import until
 
 HELD_MIB = 80
@@ -110,7 +110,7 @@ def test_a_node_that_is_away_during_an_update_loses_no_quote(cluster, add_on, st
     load = start_load(HELD_MIB, RATE)
     old = uids(add_on.pods(HELPER))
     back = component_killed("kubelet")(add_on)
-    add_on.confcom("update", f"--image-digest={HELPER}={digest}", code=ExitCode.NOT_READY)
+    add_on.confcom("update", with_digest(HELPER, digest), code=ExitCode.NOT_READY)
 
     # No Pod is created for an absent node, whose kubelet ends the old helper as soon as the node is back.
     until(lambda: any(pod["metadata"].get("deletionTimestamp") for pod in add_on.all_pods(HELPER)), "one is to end")

@@ -14,7 +14,7 @@ from e2e.hardware.aesm_service import FAULT, HANG, OTHER_ROOT
 from e2e.hardware.nodes import REPOSITORY, SGX_PRV_GROUP, AesmdImages, import_workload, sgx_hardware
 from e2e.images import CHART_REGISTRY
 from e2e.load.outcome import Outcome
-from e2e.other_image import digest_of, import_other
+from e2e.other_image import digest_of, import_other, with_digest
 from e2e.relying_party import NO_CHALLENGE, RelyingParty
 from e2e.tenants import container, manifest
 from e2e.tenants import pod as tenant_pod
@@ -145,7 +145,7 @@ def test_no_attestation_fails_while_all_images_are_updated(
     load.wait_past(time.monotonic() + AROUND_SECONDS)
     digests = {name: digest_of(import_other(cluster, tmp_path, name)) for name in (PLUGIN, HELPER)}
 
-    add_on.confcom("update", *(f"--image-digest={name}={digest}" for name, digest in digests.items()))
+    add_on.confcom("update", *(with_digest(name, digest) for name, digest in digests.items()))
     second = add_on.pods(HELPER)
     load.wait_past(time.monotonic() + AROUND_SECONDS)
     add_on.confcom("update", f"--set=quoteHelper.aesmd.image.digest={aesmd_images.second}")

@@ -11,7 +11,7 @@ from e2e.add_on import HELPER, PLUGIN, SYSTEM, allocatable, kill
 from e2e.confcom_command import AddOn, uids
 from e2e.load.outcome import Outcome
 from e2e.load.pods import Load
-from e2e.other_image import Changes, digest_of, import_other
+from e2e.other_image import Changes, digest_of, import_other, with_digest
 from e2e.sized_nodes import SizedNode
 from e2e.waiting import until
 
@@ -92,7 +92,7 @@ class Story:
         old = self.add_on.pods(HELPER)
         before = {node: self.add_on.quotes_by(pod) for node, pod in old.items()}
         digest = digest_of(image)
-        update = ("update", f"--image-digest={HELPER}={digest}")
+        update = ("update", with_digest(HELPER, digest))
         done = self.add_on.confcom(*update, "--timeout=60", code=ExitCode.NOT_READY)
         assert reason in done.stderr
         assert "confcom rollback" in done.stderr
@@ -134,7 +134,7 @@ def test_no_attestation_fails_by_updates_and_rollbacks(cluster, add_on, start_lo
     tenants, story = load.states(), Story(add_on, load)
     story.served()
 
-    story.change("update", *(f"--image-digest={name}={digest}" for name, digest in other.items()))
+    story.change("update", *(with_digest(name, digest) for name, digest in other.items()))
     for component, digest in other.items():
         for pod in add_on.pods(component).values():
             assert pod["spec"]["containers"][0]["image"].endswith(f"@{digest}")

@@ -35,8 +35,6 @@ class Flag:
     default: Any
     shown_default: str
     variable: str
-    words: tuple[str, ...]
-    """All permitted values, if they are a closed set."""
 
     @property
     def name(self) -> str:
@@ -52,7 +50,6 @@ def setting(
     *,
     shown: str = "",
     variable: str = "",
-    words: Sequence[str] = (),
 ) -> T:
     """Return a dataclass field for the flag `--name VALUE`, where `name` is the field's name.
 
@@ -63,14 +60,14 @@ def setting(
     def flag(name: str) -> Flag:
         told = shown or ("none" if default is None else str(default))
         named = variable or ENVIRONMENT_PREFIX + name.upper()
-        return Flag(name, text, convert, metavar, default, told, named, tuple(words))
+        return Flag(name, text, convert, metavar, default, told, named)
 
     made: T = field(default=default, metadata={_FLAG: flag})
     return made
 
 
 def choice(default: E, text: str, metavar: str) -> E:
-    return setting(default, text, member_of(type(default)), metavar, words=tuple(type(default)))
+    return setting(default, text, member_of(type(default)), metavar)
 
 
 def switch(text: str, *, default: bool = False) -> bool:

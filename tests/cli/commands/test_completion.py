@@ -1,12 +1,10 @@
-import re
 import subprocess
 import sys
 
 import pytest
 
-from confcom.cli.commands.completion import complete_for_kubectl
+from confcom.cli.kubectl_completion import complete_for_kubectl
 from confcom.cli.main import main
-from testkit.documentation import text_of
 
 
 @pytest.fixture
@@ -27,21 +25,6 @@ def completed(monkeypatch, capsys):
     return call
 
 
-FLAG = re.compile(r"^\| `(--[\w-]+)", re.MULTILINE)
-"""A flag in the table on a daemon's reference page, which a script makes from the daemon's parser."""
-
-
-@pytest.mark.parametrize("daemon", ["quote-helper", "device-plugin"])
-def test_a_daemons_flags_are_offered(completed, daemon):
-    flags = FLAG.findall(text_of(f"docs/reference/{daemon}.md"))
-    assert len(flags) > 10
-    every = sorted(f"plain,{flag}" for flag in (*flags, "--help"))
-    assert sorted(completed(f"confcom {daemon} ")) == every
-    assert sorted(completed(f"confcom {daemon} --")) == every
-    assert completed(f"confcom {daemon} --prob") == ["plain,--probe-address"]
-    assert "plain,--simulated" not in completed(f"confcom {daemon} --simulated --")
-
-
 def test_after_a_command_that_is_not_there_the_commands_are_offered(completed):
     assert completed("confcom nosuch ") == completed("confcom ")
 
@@ -49,11 +32,6 @@ def test_after_a_command_that_is_not_there_the_commands_are_offered(completed):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("confcom quote-helper --log-format ", ["plain,auto", "plain,text", "plain,json"]),
-        ("confcom device-plugin --simulated --log-level d", ["plain,debug"]),
-        ("confcom quote-helper --state-dir /va", ["dir,/va"]),
-        ("confcom quote-helper --socket /va", ["file,/va"]),
-        ("confcom device-plugin --simulated-epc-mib ", []),
         ("confcom ver", ["plain,verify", "plain,version"]),
         ("confcom demo --mode u", ["plain,user-namespace"]),
     ],
@@ -68,7 +46,7 @@ def test_values_are_offered(completed, line, expected):
         (["ena"], ["enable"]),
         (["status", "--outp"], ["--output"]),
         (["status", "--output", ""], ["text", "json"]),
-        (["update", "--image-d"], ["--image-digest"]),
+        (["update", "--vers"], ["--version"]),
     ],
 )
 def test_kubectl_completes_the_plugin(words, expected, monkeypatch, capsys):

@@ -1,17 +1,14 @@
 """The command `confcom update`."""
 
-import re
 from pathlib import Path
 
 import click
 
 from confcom.cli import add_on_options as options
-from confcom.errors import SettingsError
 from confcom.kubernetes.kubectl_flags import Login
 
-_COMPONENTS = {"device-plugin": "devicePlugin", "quote-helper": "quoteHelper", "controller": "controller"}
-"""Keyed by a component's name on the command line: the component's name in the chart's values."""
-_DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64})")
+_COMPONENTS = ("devicePlugin", "quoteHelper", "controller")
+"""The programs with an image of their own, as the chart's values name them."""
 
 
 @click.command()
@@ -20,14 +17,6 @@ _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64
     metavar="VERSION",
     help="The tag of all images.  [default: this program's version, if no other values are given]",
 )
-@click.option(
-    "--image-digest",
-    "digests",
-    multiple=True,
-    metavar="[COMPONENT=]DIGEST",
-    help="An image by digest, sha256:...; COMPONENT is quote-helper (the default), device-plugin or controller; may "
-    "be repeated.",
-)
 @options.chart_options
 @options.waiting_options
 @options.cluster_options
@@ -35,7 +24,6 @@ _DIGEST = re.compile(r"(?:(?P<component>[a-z-]+)=)?(?P<digest>sha256:[0-9a-f]{64
 def update(
     *,
     version: str | None,
-    digests: tuple[str, ...],
     settings: tuple[str, ...],
     texts: tuple[str, ...],
     files: tuple[Path, ...],
@@ -62,9 +50,8 @@ def update(
       confcom update
       confcom update --version 0.2.0
       confcom update --version 0.2.0 --dry-run          print what would change, object by object
-      confcom update --image-digest sha256:0123...
-      confcom update --image-digest device-plugin=sha256:4567... --image-digest quote-helper=sha256:89ab...
       confcom update --set logLevel=debug
+      confcom update --set devicePlugin.image.digest=sha256:4567... --set quoteHelper.image.digest=sha256:89ab...
 
     \b
     Exit codes:
@@ -77,35 +64,15 @@ def update(
     from confcom.addon.helm import Values
     from confcom.addon.preflight_inputs import InstallRequest
 
-    wanted = image_texts(version, digests, others=bool(settings or texts or files))
+    wanted = []  # text, since a tag may look like a number
+    if version or not (settings or texts or files):
+        wanted = [f"image.tag={version or ''}", *(f"{one}.image.digest=" for one in _COMPONENTS)]
     # A key that the user set is left out here: helm's --set-string would override the user's --set.
     named = {one.partition("=")[0] for one in ",".join(settings).split(",")}
-    wanted = tuple(one for one in wanted if one.partition("=")[0] not in named)
+    wanted = [one for one in wanted if one.partition("=")[0] not in named]
     values = Values(files, settings, (*wanted, *texts))
     request = InstallRequest(options.chart_of(chart), values, allow_no_nodes=True, new_root=False)
     with options.opened(login, namespace) as add_on:
         done = install.update(add_on, request, dry_run=dry_run, wait=wait, timeout=timeout)
     how = "updated" if done.changed else "up to date already"
     options.show_change(add_on.cluster, done, f"The add-on is {how}", output, wait=wait, then="confcom test")
-
-
-def image_texts(version: str | None, digests: tuple[str, ...], *, others: bool) -> tuple[str, ...]:
-    """Return the chart values that choose the images; each is text, since a tag may look like a number.
-
-    If `others` is true, the command sets other values too, and images that are not named stay as they are.
-    """
-    found = []
-    if version or not (digests or others):
-        found = [f"image.tag={version or ''}", *(f"{one}.image.digest=" for one in _COMPONENTS.values())]
-    for text in digests:
-        match = _DIGEST.fullmatch(text)
-        component = _COMPONENTS.get(match["component"] or "quote-helper") if match else None
-        if match is None or component is None:
-            raise SettingsError(
-                f"{text} is not the digest of an image",
-                error_code="digest-malformed",
-                why=f"it is [COMPONENT=]sha256: and 64 hexadecimal digits; COMPONENT is {' or '.join(_COMPONENTS)}",
-                remedy="take it from the registry, or that of the current image from `confcom status -o json`",
-            )
-        found.append(f"{component}.image.digest={match['digest']}")
-    return tuple(found)
