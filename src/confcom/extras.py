@@ -1,4 +1,4 @@
-"""Tells which extra installs an optional package, and how to install an extra from this copy's source."""
+"""Tells which extra installs an optional package."""
 
 import contextlib
 import gc
@@ -6,7 +6,6 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, NoReturn
 
 from confcom.errors import UnavailableError, explain
@@ -15,6 +14,7 @@ PUBLISHED: Final = False
 """Whether a public index has confcom; until then, an install by name could fetch a stranger's package."""
 
 NAME: Final = "confcom"
+_SOURCE: Final = NAME if PUBLISHED else "THE WHEEL OR CHECKOUT OF CONFCOM"
 _EXTRAS: Final = {
     "google": "client",
     "grpc": "daemon",
@@ -38,7 +38,7 @@ class MissingExtraError(UnavailableError, ImportError):
         super().__init__(
             f"this needs the package {module}, which is not installed",
             why=f"it belongs to the extra {extra!r}, which verifying does not need",
-            remedy=f"install it with: pip install {_requirement(extra)!r}",
+            remedy=f"install it with: pip install '{_SOURCE}[{extra}]'",
         )
 
 
@@ -82,26 +82,3 @@ def run_as_module(package: str, extra: str) -> NoReturn:
     gc.freeze()
     gc.enable()
     sys.exit(main(sys.argv[1:], prog=f"python -m {NAME}.{package}", environ=os.environ, stderr=sys.stderr))
-
-
-def _requirement(extra: str) -> str:
-    """Return the pip requirement that installs this package with an extra from the source of this copy."""
-    # These modules are imported only after a failure, because they would add 20 ms to a daemon's start.
-    import importlib.metadata  # noqa: PLC0415
-    import json  # noqa: PLC0415
-    from urllib.parse import unquote, urlsplit  # noqa: PLC0415
-
-    checkout = Path(__file__).resolve().parents[2]
-    if (checkout / "pyproject.toml").is_file():
-        return f"{checkout}[{extra}]"
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError, KeyError):
-        # PEP 610: pip writes this file for a package that did not come from an index.
-        recorded = importlib.metadata.distribution(NAME).read_text("direct_url.json")
-        origin = json.loads(recorded or "{}")
-        url, vcs = urlsplit(str(origin.get("url", ""))), origin.get("vcs_info", {})
-        if url.path and url.scheme == "file" and not vcs:
-            return f"{unquote(url.path)}[{extra}]"
-        if url.path:
-            before, after = (f"{vcs['vcs']}+", f"@{vcs['commit_id']}") if vcs else ("", "")
-            return f"{NAME}[{extra}] @ {before}{url.geturl()}{after}"
-    return f"{NAME}[{extra}]" if PUBLISHED else f"THE WHEEL OR CHECKOUT OF CONFCOM[{extra}]"
