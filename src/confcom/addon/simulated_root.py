@@ -125,9 +125,9 @@ def read_platform(cluster: Cluster, name: str) -> SimulatedPlatform:
         raise ClusterAccessError(
             f"{where} has no Secret {name}",
             error_code="simulated-root-missing",
-            why="the add-on is not enabled there with --simulated, or another value of simulated.secretName is set",
-            remedy="name the installation's namespace with --namespace (`helm list -A` shows it), the cluster with "
-            "--context, and the Secret with --secret",
+            why="the add-on is not enabled there with --simulated",
+            remedy="name the installation's namespace with --namespace (`helm list -A` shows it), and the cluster with "
+            "--context",
         )
     return _platform(found)
 

@@ -203,8 +203,6 @@ def test_an_export_says_whose_root_it_did_not_compare(confcom, enabled, tmp_path
     for page in list(enabled.api.pages):
         enabled.api.pages.pop(page)
     assert "not compared with that of a" in confcom.ok("simulation", "export", tmp_path / "out").stderr
-    enabled.api.denied = {("list", "pods")}
-    assert "not compared with that of any quote helper" in confcom.ok("simulation", "export", tmp_path / "out").stderr
 
 
 def test_without_helms_record_enable_removes_what_it_does_not_need(confcom, enabled):

@@ -68,13 +68,6 @@ def create(state_dir: Path, output: str) -> None:
     help="A platform on this machine.  [default: export the platform of the cluster]",
 )
 @click.option(
-    "--secret",
-    metavar="NAME",
-    default="confcom-simulated-root",
-    show_default=True,
-    help="The Secret of a cluster's platform, as the chart's value simulated.secretName.",
-)
-@click.option(
     "--staging",
     type=click.Choice([one.value for one in Staging]),
     help="What the collateral says of the platform.  [default: a cluster's simulated.staging, else none]",
@@ -94,7 +87,6 @@ def export(
     state_dir: Path | None,
     namespace: str,
     login: Login,
-    secret: str,
     staging: str | None,
     early: bool,
     tee: str,
@@ -108,15 +100,14 @@ def export(
     OUT_DIR/root.sha256   SHA-256 of its DER, in hex
     OUT_DIR/collateral/   TCB info, QE identity, revocation lists, their issuers' certificates
 
-    For a cluster's platform, the Secret confcom-simulated-root is read with your own permissions. The Secret
+    For a cluster's platform, the Secret with the simulated root is read with your own permissions. The Secret
     stays in memory; the files have public data only.
 
     The collateral is valid for at least two weeks; export it again to renew it. The root stays the same.
 
     With --staging, you can rehearse what Intel's collateral may say some day: the platform is out of date, needs
     configuration or hardening, or is revoked; or the collateral has expired. The quotes do not change. For a
-    cluster's platform, the default is the chart's value simulated.staging, read from the quote helper's DaemonSet;
-    with --staging, only the Secret is read.
+    cluster's platform, the default is the chart's value simulated.staging.
 
     Nothing is exported if the root is not valid now, or if the quote helpers or the served collateral have another one.
 
@@ -133,7 +124,7 @@ def export(
 
     chosen, now = Staging(staging) if staging else None, present()
     if state_dir is None:
-        platform, chosen = _cluster_platform(namespace, login, secret, chosen)
+        platform, chosen = _cluster_platform(namespace, login, chosen)
     else:
         platform = open_platform(state_dir)
         _warn_if_exposed(state_dir)
@@ -148,26 +139,22 @@ def export(
     show_result(data, map(printable, lines), output)
 
 
-def _cluster_platform(
-    namespace: str, login: Login, secret: str, staging: Staging | None
-) -> tuple[SimulatedPlatform, Staging]:
-    from confcom.addon.api import DAEMON_SET, ClusterAccessError
+def _cluster_platform(namespace: str, login: Login, staging: Staging | None) -> tuple[SimulatedPlatform, Staging]:
+    from confcom.addon.api import DAEMON_SET
     from confcom.addon.chart_objects import staging_of, workloads_in
-    from confcom.addon.simulated_root import RootFacts, read_platform, root_faults
+    from confcom.addon.simulated_root import DEFAULT_SECRET, read_platform, root_faults, secret_name
     from confcom.addon.snapshot import read_root
 
     with opened(login, namespace) as add_on:
-        cluster = add_on.cluster
-        platform = read_platform(cluster, secret)
-        try:
-            facts = read_root(cluster, secret, add_on.now)
-        except ClusterAccessError as error:
-            facts = RootFacts(secret, namespace, unread=f"any quote helper ({error.why or error.what})")
+        daemons = workloads_in(add_on.cluster.api.list(DAEMON_SET, namespace))
+        secret = secret_name(daemons) or DEFAULT_SECRET
+        platform = read_platform(add_on.cluster, secret)
+        facts = read_root(add_on.cluster, secret, add_on.now)
         for fault in root_faults(facts):
             raise fault
         if facts.unread:
             click.echo(printable(f"Note: the root is not compared with that of {facts.unread}"), err=True)
-        return platform, staging or staging_of(workloads_in(cluster.api.list(DAEMON_SET, namespace)))
+        return platform, staging or staging_of(daemons)
 
 
 def _warn_if_exposed(state_dir: Path) -> None:
