@@ -135,10 +135,7 @@ class FakeApi(httpx2.BaseTransport):
             return 200, "".join(json.dumps({"type": "ADDED", "object": one}) + "\n" for one in found)
         if not at["name"]:
             return 200, self._list(at, options)
-        found = self._stored(at)
-        if "as=PartialObjectMetadata" in request.headers.get("accept", ""):
-            found = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": found["metadata"]}
-        return 200, found
+        return 200, self._stored(at)
 
     def _post(self, at, request, options):
         return 201, self._create(at, json.loads(request.content), options)

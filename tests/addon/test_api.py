@@ -102,7 +102,6 @@ OPERATIONS = {
     "log": lambda api: api.log("a", "default"),
     "page": lambda api: api.probe_page("a", "default", "inventory"),
     "version": lambda api: api.server_version(),
-    "exists": lambda api: api.exists(NODE, "n1"),
 }
 HOOK, QUOTA = 'admission webhook "x" denied the request: no', 'pods "a" is forbidden: exceeded quota: q'
 POD_SECURITY = 'pods "a" is forbidden: violates PodSecurity "baseline:latest": hostPath'
@@ -151,7 +150,7 @@ def test_a_refused_connection_is_an_error_of_ours(operation):
     assert ("networkPolicy.apiServer" in caught.value.why) is (operation is OPERATIONS["page"])
 
 
-@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"delete", "log", "page", "exists"}))
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"delete", "log", "page"}))
 def test_an_answer_that_is_not_the_api_servers_is_an_error_of_ours(name):
     memory = everything()
     memory.refuse(lambda _: True, 200, "<html>Please log in</html>", plain=True)

@@ -56,7 +56,6 @@ HELM_MANAGER = "helm"
 _BASE_URL = "http://localhost"
 """kubectl proxy accepts requests for this host only."""
 _SILENT = "the API server does not answer"
-_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _ADMISSION = re.compile(r'denied (the )?request|" is forbidden: (?!User |error looking up|status unknown)')
 """Matches the message of a refusal by admission. It does not match if the user lacks a permission, or if the refusal
 ends once controllers have created the namespace's ServiceAccount and the status of the namespace's quota."""
@@ -180,17 +179,6 @@ class Api:
         with _reported(f"{plural(kind.__name__)} cannot be listed"):
             for one in self._client.list(kind, chunk_size=PAGE, labels=labels, fields=fields, **where):
                 yield typed | one
-
-    def exists(self, kind: Kind, name: str, namespace: str = "") -> bool:
-        """Return whether an object exists. Only metadata is requested, so that no Secret's value is sent."""
-        resource = api_info(kind).resource
-        root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
-        where = f"/namespaces/{quote(namespace)}" if namespace else ""
-        path = f"{root}{where}/{plural(kind.__name__)}/{quote(name)}"
-        with contextlib.suppress(NotFoundError):
-            self._raw(f"the {kind.__name__} {name} cannot be read", path, accept=_METADATA)
-            return True
-        return False
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> KubernetesObject | None:
         with contextlib.suppress(NotFoundError), _reported(f"the {kind.__name__} {name} cannot be read"):
@@ -318,9 +306,9 @@ class Api:
                 httpx2.Response(answer.status_code, content=body, request=answer.request).raise_for_status()
         return bytes(kept), received > most
 
-    def _raw(self, failure: str, path: str, seconds: float = API_SECONDS, accept: str = "*/*") -> httpx2.Response:
+    def _raw(self, failure: str, path: str, seconds: float = API_SECONDS) -> httpx2.Response:
         with _reported(failure):
-            return self._http.get(path, timeout=seconds, headers={"Accept": accept}).raise_for_status()
+            return self._http.get(path, timeout=seconds).raise_for_status()
 
 
 def _pod_path(pod: str, namespace: str) -> str:

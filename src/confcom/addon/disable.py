@@ -164,7 +164,7 @@ def _wait_for_the_end(add_on: AddOn) -> float:
 
 def _kept(cluster: Cluster, secret: str) -> tuple[str, ...]:
     api, here, kept = cluster.api, cluster.namespace, list[str]()
-    if api.exists(SECRET, secret, here):
+    if api.get(SECRET, secret, here) is not None:
         kept.append(
             f"the Secret {here}/{secret}, the cluster's simulated root: if the add-on is enabled again, it is the same "
             f"platform to relying parties (to delete it: kubectl delete secret -n {here} {secret})"

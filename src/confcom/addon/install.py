@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 
 from confcom.addon import change, preflight
-from confcom.addon.api import NAMESPACE, NODE, SECRET, ForbiddenError
+from confcom.addon.api import NAMESPACE, NODE, ForbiddenError
 from confcom.addon.change import Changed
 from confcom.addon.command import AddOn
 from confcom.addon.drift import Comparison, Effect, FieldChange, ObjectChange, removed
@@ -55,7 +55,7 @@ def _apply(add_on: AddOn, request: InstallRequest, *, dry_run: bool, wait: bool,
     revision = inputs.history[-1].number if inputs.history else 0
     found = change.compare_release(add_on, rendering.manifests)
     root = secret_name(rendering.workloads)
-    lacks_root = bool(root) and not api.exists(SECRET, root, cluster.namespace)
+    lacks_root = inputs.root is not None and inputs.root.exists is False
     if dry_run:
         gone = removed((*inputs.installed, *inputs.unrecorded), rendering.manifests)
         changes = (*_without_helm(inputs, root if lacks_root else ""), *found.changes, *gone)

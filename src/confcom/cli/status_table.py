@@ -19,11 +19,10 @@ NODE_COLUMNS = (
     *("COUNTED AS", "DEVICE PLUGIN", "QUOTE HELPER"),
 )
 WORKLOAD_COLUMNS = ("NAMESPACE", "WORKLOAD", "PODS", "NODES", "EPC MiB", "STATE")
-_ALL = "`confcom status --all-nodes` shows them all"
+_ALL = "`confcom status -o json` has them all"
 
 
-def status_lines(status: AddOnStatus, *, everything: bool = False) -> Iterator[str]:
-    """Yield the status as lines. If `everything`, yield a line for each node, problem and workload."""
+def status_lines(status: AddOnStatus) -> Iterator[str]:
     if status.version:
         kind = "a SIMULATED platform: its quotes prove nothing about hardware" if status.simulated else "SGX hardware"
         yield f"confcom {status.version} in {status.namespace}, on {kind}"
@@ -32,30 +31,26 @@ def status_lines(status: AddOnStatus, *, everything: bool = False) -> Iterator[s
             yield "An update is in progress."
     if status.nodes:
         yield ""
-        few = everything or len(status.nodes) <= MAX_NODES
+        few = len(status.nodes) <= MAX_NODES
         yield from _table(NODE_COLUMNS, map(node_row, status.nodes)) if few else _summarised(status.nodes)
     if status.other_nodes and status.enabled:
         yield f"{status.other_nodes} more without SGX"
-    groups = map(group_line, status.problem_groups)
-    yield from _section("Wrong:", map(str, status.problems) if everything else groups, everything=everything)
+    yield from _section("Wrong:", status.problem_groups)
     pods = {pod.name for node in status.nodes for pod in (*node.plugins, *node.helpers)}
-    groups = map(group_line, grouped(status.not_compared, pods))
-    yield from _section("Not compared:", map(str, status.not_compared) if everything else groups, everything=everything)
-    yield from _workload_lines(status.workloads, everything=everything)
+    yield from _section("Not compared:", grouped(status.not_compared, pods))
+    yield from _workload_lines(status.workloads)
     if status.ok:
         yield ""
         what = "The add-on is well" if any(one.trouble for one in status.workloads) else "All is well"
         yield f"{what}, as far as it was compared." if status.not_compared else f"{what}."
 
 
-def _section(title: str, lines: Iterable[str], *, everything: bool) -> Iterator[str]:
-    found = list(lines)
-    if found:
+def _section(title: str, groups: Sequence[ProblemGroup]) -> Iterator[str]:
+    if groups:
         yield from ("", title)
-    first = found if everything else found[:MAX_ROWS]
-    yield from (f"  {line}" for line in first)
-    if len(first) < len(found):
-        yield f"  and {len(found) - len(first)} more of other kinds: {_ALL}"
+    yield from (f"  {group_line(group)}" for group in groups[:MAX_ROWS])
+    if len(groups) > MAX_ROWS:
+        yield f"  and {len(groups) - MAX_ROWS} more of other kinds: {_ALL}"
 
 
 def group_line(group: ProblemGroup) -> str:
@@ -136,13 +131,12 @@ def _daemon_cell(pods: Sequence[DaemonPod]) -> str:
     return ", ".join(state if count == 1 else f"{state} ({count})" for state, count in counts.items()) or "none"
 
 
-def _workload_lines(workloads: Sequence[TenantWorkload], *, everything: bool) -> Iterator[str]:
-    first = workloads if everything else workloads[:MAX_ROWS]
+def _workload_lines(workloads: Sequence[TenantWorkload]) -> Iterator[str]:
+    first, rest = workloads[:MAX_ROWS], workloads[MAX_ROWS:]
     if first:
         yield ""
         yield from _table(WORKLOAD_COLUMNS, map(workload_row, first))
-    if len(first) < len(workloads):
-        rest = workloads[len(first) :]
+    if rest:
         yield f"and {len(rest)} more with {sum(one.epc_mib for one in rest)} MiB of EPC: {_ALL}"
     causes: dict[tuple[str, str], list[TenantWorkload]] = {}
     for one in first:

@@ -69,7 +69,7 @@ def select(found: Sequence[Target], names: Sequence[str], *, everything: bool) -
         raise SelectionError(what, error_code="no-tested-nodes", remedy=remedy)
     by_name = {target.node.name: target for target in found}
     if missing := [name for name in names if name not in by_name]:
-        what, remedy = f"no quote helper selects {shown(missing)}", "check the names with `confcom status --all-nodes`"
+        what, remedy = f"no quote helper selects {shown(missing)}", "check the names with `confcom status -o json`"
         raise SelectionError(what, error_code="node-not-tested", remedy=remedy)
     if names:
         return tuple(by_name[name] for name in dict.fromkeys(names))

@@ -14,12 +14,9 @@ from confcom.kubernetes.kubectl_flags import Login
 @click.command()
 @click.option("--wait", is_flag=True, help="Wait until every node is ready and shows its EPC, then show the state.")
 @timeout_option
-@click.option("--all-nodes", is_flag=True, help="Print each node, problem and workload, however many there are.")
 @click.option("--html", type=NamedPath(dir_okay=False), help="Also write the state as one HTML page into this file.")
 @cluster_options
-def status(
-    *, wait: bool, timeout: int, all_nodes: bool, html: Path | None, namespace: str, login: Login, output: str
-) -> None:
+def status(*, wait: bool, timeout: int, html: Path | None, namespace: str, login: Login, output: str) -> None:
     """Show the add-on's state on each node, its problems, and the workloads with EPC.
 
     In a large cluster, the output has one line for all healthy nodes, and reports similar problems once, with the
@@ -43,7 +40,6 @@ def status(
       confcom status
       confcom status --html status.html
       confcom status --wait
-      confcom status --all-nodes
       confcom status -o json | jq .ok
       confcom status -o json | jq '.problem_groups[] | {problem, count}'
 
@@ -68,7 +64,7 @@ def status(
             page = status_page(found, add_on.now(), read_quote_counts(add_on.cluster, helpers))
             with writing(f"{html} cannot be written", error_code="page-not-written"):
                 html.write_text("\n".join(page), encoding="utf-8")
-    lines = status_lines(found, everything=all_nodes)
-    show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, map(printable, lines), output)
+    lines = map(printable, status_lines(found))
+    show_result({"cluster": add_on.cluster.to_json(), **found.to_json()}, lines, output)
     if not found.ok:
         click.get_current_context().exit(ExitCode.NOT_READY)
