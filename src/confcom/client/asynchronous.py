@@ -59,7 +59,7 @@ class AsyncAesmClient(SocketClient):
             if not ended.done():
                 ended.set_result(outcome)
 
-        running = RunningConversation(self, talk, end, watch=loop.add_reader, unwatch=loop.remove_reader)
+        running = RunningConversation(self, talk, end)
         running.start()
         try:
             outcome = await ended
@@ -73,7 +73,7 @@ class RunningConversation:
     """A conversation that the event loop drives with callbacks instead of a task, over one connection at a time.
 
     `ended` is called once with the outcome, after `start` has returned. The time limit is per request or, if
-    `whole`, per conversation. `watch` registers a callback for a readable descriptor; `unwatch` removes it.
+    `whole`, per conversation.
     """
 
     def __init__(
@@ -82,15 +82,11 @@ class RunningConversation:
         talk: Conversation[Any],
         ended: Callable[[RunningConversation, Outcome], None],
         *,
-        watch: Callable[[int, Callable[[], None]], object],
-        unwatch: Callable[[int], object],
         whole: bool = False,
     ) -> None:
         self._client = client
         self._talk = talk
         self._ended = ended
-        self._watch = watch
-        self._unwatch = unwatch
         self._whole = whole
         self._loop = asyncio.get_running_loop()
         self._deadline: asyncio.TimerHandle | None = None
@@ -167,7 +163,7 @@ class RunningConversation:
         try:
             # A request has at most 1.7 KB, so it fits into the empty buffer of a new socket.
             connection.send(self._session.data_to_send)
-            self._watch(connection.fileno(), self._receive)
+            self._loop.add_reader(connection.fileno(), self._receive)
         except OSError as error:
             self._throw(closed_error(self._client.socket_path, self._request.kind.call, error))
 
@@ -190,7 +186,7 @@ class RunningConversation:
         if self._retry is not None:
             self._retry.cancel()
         if self._connection is not None:
-            self._unwatch(self._connection.fileno())
+            self._loop.remove_reader(self._connection.fileno())
             self._connection.close()
             self._connection = None
 
