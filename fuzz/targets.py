@@ -191,7 +191,7 @@ def fuzz_session(seed: int, indexes: range) -> Tally:
 
 def fuzz_helper(seed: int, indexes: range) -> Tally:
     tally = Tally()
-    with running_helper("--log-format", "json") as helper:
+    with running_helper() as helper:
         target = LiveTarget(helper, seed)
         open_files = _open_files(helper)
         for start in range(indexes.start, indexes.stop, BATCH):

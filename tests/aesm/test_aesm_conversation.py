@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from confcom.aesm import conversation
 from confcom.aesm import messages as m
-from confcom.aesm.errors import MalformedMessageError, SessionMisuseError
+from confcom.aesm.errors import ProtocolError, SessionMisuseError
 from confcom.errors import ConfcomError, MalformedError
 from confcom.sgx.key_id import ECDSA_P256_KEY_ID
 from confcom.sgx.report import QeReportInfo
@@ -61,7 +61,7 @@ def test_init_asks_for_the_identity_as_intels_client_does(quoting_enclave):
 
 def test_quotes_have_1_to_16384_bytes():
     for size in (None, 0, 16385, 2**32 - 1):
-        with raises("not-an-aesm-message", MalformedMessageError, "why", "remedy", naming=f" {size or 0} "):
+        with raises("not-an-aesm-message", ProtocolError, "why", "remedy", naming=f" {size or 0} "):
             converse(conversation.quote_size(), m.GetQuoteSizeExResponse(0, size))
     for size in (1, 16384):
         result, asked = converse(conversation.quote_size(), m.GetQuoteSizeExResponse(0, size))
@@ -116,7 +116,7 @@ def test_the_qe_report_is_checked_as_far_as_anybody_can(report, quoting_enclave,
         (about_other, "qe-report-of-another-quote"),
         (asked_info, "qe-report-of-another-quote"),
     ]:
-        with raises(code, MalformedMessageError):
+        with raises(code, ProtocolError):
             get_quote(report, m.GetQuoteExResponse(0, quote, wrong.encode()), asked_info)
 
 
@@ -132,10 +132,10 @@ def test_key_ids_are_counted_first():
     assert asked == [m.GetSupportedAttKeyIdNumRequest(15000), m.GetSupportedAttKeyIdsRequest(512, 15000)]
     assert len(key_ids(10, KEY * 10)[0]) == 10
     for count in (None, 0, 11, 2**32 - 1):
-        with raises("not-an-aesm-message", MalformedMessageError):
+        with raises("not-an-aesm-message", ProtocolError):
             key_ids(count, b"")
     for data in (None, b"", KEY[:-1], KEY + b"\0"):
-        with raises("not-an-aesm-message", MalformedMessageError):
+        with raises("not-an-aesm-message", ProtocolError):
             key_ids(1, data)
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from confcom.daemon.logs import LogFormat, LogLimiter, configure_logging
+from confcom.daemon.logs import LogLimiter, configure_logging
 
 
 class Terminal(io.StringIO):
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("root_logger")
 
 def test_json_lines_have_time_level_message_and_extra_fields():
     stream = io.StringIO()
-    configure_logging(level="info", log_format=LogFormat.AUTO, stream=stream)
+    configure_logging(level="info", stream=stream)
     logging.getLogger("room").info("said %s\nand more", "so", extra={"peer": 7, "kind": object})
     logging.getLogger("room").debug("not shown")
     (line,) = stream.getvalue().splitlines()
@@ -29,9 +29,9 @@ def test_json_lines_have_time_level_message_and_extra_fields():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
-def test_an_exception_is_a_field_of_its_line(stream):
-    configure_logging(level="info", log_format=LogFormat.JSON, stream=stream)
+def test_an_exception_is_a_field_of_its_line():
+    stream = io.StringIO()
+    configure_logging(level="info", stream=stream)
     try:
         raise RuntimeError("boom")
     except RuntimeError:
@@ -40,9 +40,9 @@ def test_an_exception_is_a_field_of_its_line(stream):
     assert "RuntimeError: boom" in json.loads(line)["exception"]
 
 
-@pytest.mark.parametrize(("log_format", "stream"), [(LogFormat.TEXT, io.StringIO()), (LogFormat.AUTO, Terminal())])
-def test_text_is_for_people(log_format, stream):
-    configure_logging(level="warning", log_format=log_format, stream=stream)
+def test_text_is_for_people():
+    stream = Terminal()
+    configure_logging(level="warning", stream=stream)
     logging.getLogger().info("not shown")
     logging.getLogger().warning("look", extra={"peer": 7, "event": "for programs"})
     try:
@@ -56,8 +56,8 @@ def test_text_is_for_people(log_format, stream):
 
 
 def test_text_keeps_to_its_line_whatever_a_field_holds():
-    stream = io.StringIO()
-    configure_logging(level="warning", log_format=LogFormat.TEXT, stream=stream)
+    stream = Terminal()
+    configure_logging(level="warning", stream=stream)
     logging.getLogger().warning("no socket at %s", "a\n\x1b[2Kb", extra={"peer": "\u202e7"})
     assert stream.getvalue()[8:] == " warning no socket at a\\n\\x1b[2Kb  peer=\\u202e7\n"
 

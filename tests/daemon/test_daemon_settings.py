@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.daemon.logs import LogFormat, LogLevel
+from confcom.daemon.logs import LogLevel
 from confcom.daemon.probe_server import ProbeAddress
 from confcom.daemon.settings import (
     DaemonSettings,
@@ -53,7 +53,7 @@ def make_parser(environ):
         (["--no-simulated"], {"CONFCOM_SIMULATED": "yes"}, "simulated", False),
         ([], {}, "log_level", "info"),
         (["--log-level", "DEBUG"], {}, "log_level", LogLevel.DEBUG),
-        ([], {"CONFCOM_LOG_FORMAT": "json"}, "log_format", LogFormat.JSON),
+        ([], {"CONFCOM_LOG_LEVEL": "error"}, "log_level", LogLevel.ERROR),
         ([], {}, "probe_address", None),
         (["--probe-address", ":8080"], {}, "probe_address", ProbeAddress("", 8080)),
     ],
@@ -76,7 +76,7 @@ def test_a_flag_wins_over_its_variable_and_that_over_the_default(arguments, envi
         (["--state-dir", ""], {}, ["--state-dir"]),
         (["--state-dir", "a\0b"], {}, ["--state-dir"]),
         (["--log-level", "loud"], {}, ["--log-level", "debug, info"]),
-        ([], {"CONFCOM_LOG_FORMAT": "xml"}, ["CONFCOM_LOG_FORMAT", "auto, text, json"]),
+        ([], {"CONFCOM_LOG_LEVEL": "loud"}, ["CONFCOM_LOG_LEVEL", "debug, info"]),
         *[(["--probe-address", address], {}, ["--probe-address"]) for address in NO_ADDRESSES],
         ([], {"CONFCOM_PROBE_ADDRESS": "h:99999"}, ["CONFCOM_PROBE_ADDRESS", "h:99999"]),
     ],
@@ -101,5 +101,5 @@ def test_help_is_the_reference(capsys):
 
 
 def test_converters_take_words_in_any_case():
-    assert member_of(LogFormat)(" Text ") is LogFormat.TEXT
+    assert member_of(LogLevel)(" Debug ") is LogLevel.DEBUG
     assert parse_switch(" On ") is True

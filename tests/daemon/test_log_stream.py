@@ -12,7 +12,6 @@ from confcom.daemon.logs import (
     MAX_RECORD_BYTES,
     MAX_WAITING_RECORDS,
     RECORDS_PER_WRITE,
-    LogFormat,
     LogStream,
     configure_logging,
 )
@@ -90,7 +89,7 @@ def test_records_that_come_fast_are_written_together():
 
 def test_a_stalled_reader_stops_nobody_and_learns_its_loss(pipe, root_logger):
     assert dropped_by(pipe.stream) == 0
-    configure_logging(level="info", log_format=LogFormat.JSON, stream=pipe.stream)
+    configure_logging(level="info", stream=pipe.stream)
     pipe.fill()
     written = 2 * MAX_WAITING_RECORDS
     for number in range(written):
@@ -128,7 +127,6 @@ def test_a_closed_pipe_costs_records_and_no_error(pipe):
 
 PROGRAM = """
 import os, sys, logging
-from confcom.daemon.logs import LogFormat
 from confcom.daemon.settings import DaemonSettings
 from confcom.daemon.supervision import exit_status
 from confcom.errors import UnavailableError
@@ -142,7 +140,7 @@ def body(settings, registry):
         1 / 0
     return 7
 
-sys.exit(exit_status(lambda: DaemonSettings(log_format=LogFormat.JSON), body, stderr=sys.stderr))
+sys.exit(exit_status(lambda: DaemonSettings(), body, stderr=sys.stderr))
 """
 EXPLAINED = explain(UnavailableError("what", why="why", remedy="do")).splitlines()
 

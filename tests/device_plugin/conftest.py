@@ -30,7 +30,7 @@ class PluginProcess:
         with log.open("wb") as written:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "confcom.device_plugin"),
-                *("--probe-address", f"unix:{probe}", "--log-format", "json", *arguments),
+                *("--probe-address", f"unix:{probe}", *arguments),
                 stderr=written if stderr is None else stderr,
                 env=environ,
             )

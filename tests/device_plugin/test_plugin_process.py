@@ -224,7 +224,7 @@ def test_what_cannot_be_is_refused_at_start(directory, arguments, code, named):
     host = directory / "host"
     if "--simulated" in arguments:
         (host / "sys/class/misc/sgx_enclave").mkdir(parents=True)
-    given = ("--log-format", "json", "--device-plugin-dir", directory, "--host-root", host, *arguments)
+    given = ("--device-plugin-dir", directory, "--host-root", host, *arguments)
     ended = run_python("-m", "confcom.device_plugin", *given)
     assert ended.returncode == code
     assert named in ended.stderr

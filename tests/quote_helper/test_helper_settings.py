@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.aesm.session import MAX_REQUEST_SIZE
-from confcom.daemon.logs import LogFormat
 from confcom.daemon.probe_server import ProbeAddress
 from confcom.errors import SettingsError
 from confcom.quote_helper.limits_and_deadlines import (
@@ -38,7 +37,6 @@ EVERYTHING = {
     "STATE_DIR": ("/d", Path("/d")),
     "PROBE_ADDRESS": ("[::1]:1", ProbeAddress("::1", 1)),
     "LOG_LEVEL": ("debug", "debug"),
-    "LOG_FORMAT": ("text", LogFormat.TEXT),
     "OPEN_TO_ALL_USERS": ("yes", True),
     "STALE_REPORT_WINDOW_SECONDS": ("0", 0),
     "SIMULATED_QE_MRENCLAVE": ("aB" * 32, b"\xab" * 32),

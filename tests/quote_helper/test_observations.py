@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.errors import MalformedMessageError
+from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import GetQuoteExResponse
 from confcom.quote_helper import quote_log
 from confcom.quote_helper.metrics import LOOP_LOOK_SECONDS, HelperMetrics, watch_loop
@@ -39,7 +39,7 @@ def test_an_answer_is_counted_and_logged(observer, registry, request_, caplog):
     observer.answered(PEER, request_, SUCCESS, 0.5)
     observer.answered(PEER, request_, REFUSED, 0.5)
     observer.accepting_paused("no descriptor is left")
-    observer.malformed(PEER, MalformedMessageError("1 bytes are no message"))
+    observer.malformed(PEER, ProtocolError("1 bytes are no message"))
     observer.log_counts(after_seconds=0)
     for result in ("success", "invalid_report"):
         assert registry.get_sample_value(REQUESTS, {"request": "GetQuoteEx", "result": result}) == 1

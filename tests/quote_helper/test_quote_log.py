@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from confcom.aesm.error_code import AesmErrorCode
-from confcom.aesm.errors import MalformedMessageError
+from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import (
     GetQuoteExResponse,
     GetSupportedAttKeyIdNumResponse,
@@ -70,7 +70,7 @@ def answered(clock, request_):
 
 @pytest.fixture
 def violation():
-    return MalformedMessageError("1 bytes are no message")
+    return ProtocolError("1 bytes are no message")
 
 
 def peers(count):

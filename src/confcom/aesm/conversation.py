@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from confcom.aesm.errors import MalformedMessageError, SessionMisuseError, StaleTargetError, service_error
+from confcom.aesm.errors import ProtocolError, SessionMisuseError, StaleTargetError, service_error
 from confcom.aesm.messages import (
     GetQuoteExRequest,
     GetQuoteExResponse,
@@ -166,8 +166,8 @@ def _ask(request: QuotingRequest, answer: type[ResponseT]) -> Conversation[Respo
     return response
 
 
-def _unusable(what: str, error_code: str = "") -> MalformedMessageError:
-    return MalformedMessageError(
+def _unusable(what: str, error_code: str = "") -> ProtocolError:
+    return ProtocolError(
         f"the AESM service answered with {what}",
         error_code=error_code,
         why="it is faulty, or it is not an AESM service",

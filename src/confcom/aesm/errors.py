@@ -20,21 +20,7 @@ _TRANSIENT = frozenset(
 class ProtocolError(MalformedError):
     """Bytes that violate the AESM protocol; our server, like Intel's, then closes the connection without an answer."""
 
-
-class FrameError(ProtocolError):
-    """A frame with a length that no known client or server sends, or a frame that was cut off."""
-
-
-class MalformedMessageError(ProtocolError):
-    """A frame whose body is not the expected message."""
-
     error_code = "not-an-aesm-message"
-
-
-class UnknownRequestError(ProtocolError):
-    """A well-formed request of an unknown kind."""
-
-    error_code = "unknown-request"
 
 
 class SessionMisuseError(ConfcomError):

@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 from google.protobuf.message import DecodeError, Message
 
 from confcom.aesm import messages_pb2
-from confcom.aesm.errors import MalformedMessageError, UnknownRequestError
+from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import (
     IncompleteRequest,
     LegacyRequest,
@@ -61,8 +61,9 @@ def decode_request(body: bytes) -> Request:
     _parse(wire, body)
     present = wire.ListFields()
     if not present:
-        raise UnknownRequestError(
+        raise ProtocolError(
             "a request contains no known AESM message",
+            error_code="unknown-request",
             why="Intel's messages do not have its field number",
             remedy="check the client: DCAP quoting uses fields 15, 16, 17, 19, 21 and 22",
         )
@@ -116,9 +117,9 @@ def _parse(wire: Message, body: bytes) -> None:
         raise _malformed(f"{len(body)} bytes are no message", "they are not protobuf, or are truncated") from error
 
 
-def _malformed(what: str, why: str) -> MalformedMessageError:
+def _malformed(what: str, why: str) -> ProtocolError:
     remedy = "check what is at the other end of the AESM socket: it does not speak AESM"
-    return MalformedMessageError(what, why=why, remedy=remedy)
+    return ProtocolError(what, why=why, remedy=remedy)
 
 
 def _read(message: type[QuotingRequest | QuotingResponse], sub: Message) -> list[Any]:

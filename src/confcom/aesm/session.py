@@ -9,7 +9,7 @@ protobuf. A frame has no magic, version or checksum (Intel's SocketTransporter.c
 
 from typing import Final
 
-from confcom.aesm.errors import ConnectionClosedError, FrameError, SessionMisuseError
+from confcom.aesm.errors import ConnectionClosedError, ProtocolError, SessionMisuseError
 from confcom.aesm.message_codec import decode_request, decode_response, encode_request, encode_response
 from confcom.aesm.messages import MessageKind, QuotingRequest, QuotingResponse, Request, Response
 
@@ -50,7 +50,7 @@ class FrameDecoder:
     def feed(self, data: bytes) -> bytes | None:
         """Consume received bytes. Return the body once, when the frame is complete; otherwise return None.
 
-        After a FrameError (the frame's length is 0 or too large), the decoder ignores later bytes.
+        After a ProtocolError (the frame's length is 0 or too large), the decoder ignores later bytes.
         """
         if self._done:
             return None
@@ -69,7 +69,7 @@ class FrameDecoder:
         self._done, self._buffer = True, bytearray()
         if not acceptable:
             begins = received[:HEADER_SIZE].hex()
-            raise FrameError(
+            raise ProtocolError(
                 f"an AESM frame announces a body of {length} bytes",
                 error_code="frame-length",
                 why=f"a body has 1 to {self._max_body_size} bytes; this frame begins with {begins}",
@@ -96,7 +96,7 @@ class ServerSession:
         if not data:
             if not self._decoder.incomplete:
                 raise EOFError
-            raise FrameError(
+            raise ProtocolError(
                 "an AESM request was cut",
                 error_code="truncated",
                 why="the peer closed the connection before the announced length",

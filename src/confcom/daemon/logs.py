@@ -58,13 +58,6 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-class LogFormat(StrEnum):
-    AUTO = "auto"
-    """Log lines are text if stderr is a terminal, otherwise JSON."""
-    TEXT = "text"
-    JSON = "json"
-
-
 class JsonFormatter(logging.Formatter):
     """A JSON object per line: time (UTC, ISO 8601, milliseconds), level, logger, message, extra fields."""
 
@@ -91,11 +84,10 @@ class TextFormatter(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def configure_logging(*, level: str, log_format: LogFormat, stream: TextIO | LogStream) -> None:
-    """Send the root logger's records to `stream`, and remove all earlier handlers."""
-    as_text = log_format is LogFormat.TEXT or (log_format is LogFormat.AUTO and stream.isatty())
+def configure_logging(*, level: str, stream: TextIO | LogStream) -> None:
+    """Send the root logger's records to `stream`: as text to a terminal, else as JSON. Remove all earlier handlers."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    handler.setFormatter(TextFormatter() if stream.isatty() else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from confcom.daemon.logs import LogFormat, LogLevel
+from confcom.daemon.logs import LogLevel
 from confcom.daemon.probe_server import ProbeAddress
 from confcom.errors import SettingsError
 
@@ -131,7 +131,6 @@ class DaemonSettings:
         None, "address of /livez, /readyz and /metrics: HOST:PORT or unix:PATH", ProbeAddress.parse, "ADDR"
     )
     log_level: LogLevel = choice(LogLevel.INFO, f"one of {', '.join(LogLevel)}", "LEVEL")
-    log_format: LogFormat = choice(LogFormat.AUTO, "auto (text on a terminal, else json), text, or json", "FORMAT")
 
 
 S = TypeVar("S", bound=DaemonSettings)

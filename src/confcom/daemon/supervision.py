@@ -90,7 +90,7 @@ def exit_status(parse: Callable[[], S], body: Callable[[S, CollectorRegistry], i
     try:
         with contextlib.redirect_stderr(stream):
             settings = parse()
-            configure_logging(level=settings.log_level, log_format=settings.log_format, stream=stream)
+            configure_logging(level=settings.log_level, stream=stream)
             return body(settings, daemon_registry(stream))
     except ConfcomError as error:
         stream.write(explain(error))

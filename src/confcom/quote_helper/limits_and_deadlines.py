@@ -90,8 +90,6 @@ class HelperLimits:
     """Duration of one self-test (as long as Intel's client waits) after which the provider counts as hung."""
     self_test_retry_seconds: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 30.0)
     """Seconds to wait after the first, second ... failed self-test in a row; the last value repeats."""
-    refusal_log_seconds: float = 1.0
-    """Interval of debug lines about requests that the provider refuses, which any client can cause."""
     repeated_log_seconds: float = 60.0
     """Interval of log lines of one kind: about a failing provider, failing connections, or repaired modes."""
 

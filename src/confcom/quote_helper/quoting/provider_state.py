@@ -105,7 +105,6 @@ class ProviderSupervisor:
             else:
                 identity = await self._self_test_in_worker(backend)
         except QuoteProviderError as error:
-            _logger.warning("no quote can be made", extra={"error": str(error), "code": error.code.name})
             return self._failure_of(error)
         except asyncio.CancelledError:
             raise
@@ -134,20 +133,15 @@ class ProviderSupervisor:
                 self.service.provide(backend.provider, backend.in_loop, self._on_lost)
             except OSError as error:  # no descriptor is left
                 return Failure(NotReady(f"the quote provider cannot be used: {error}", code="self-test-failed"))
-            _logger.info("the self-test passed")
         problem = backend.problem()
-        if problem is not None:
-            _logger.warning("%s", problem.reason)  # repeated, as `confcom status` shows only a log's end
         if not self.ready or problem != self.problem:
             self.ready, self.problem = True, problem
             self.changed()
         return None
 
     def _on_failure(self, failure: Failure) -> None:
-        was_ready = self.ready
+        if self.ready:
+            self.lost()
         self.ready, self.problem = False, failure.problem
         self.changed()
         self.service.withdraw(failure.refusal)
-        if was_ready:
-            self.lost()
-            _logger.error("the quote provider was lost", extra={"reason": failure.problem.reason})

@@ -72,7 +72,6 @@ class QuoteService(Generic[A]):
     ) -> None:
         self._stale = stale
         self._failure_log = LogLimiter(limits.repeated_log_seconds, clock)
-        self._refusal_log = LogLimiter(limits.refusal_log_seconds, clock)
         self._limits = limits
         self._clock = clock
         self._provider: QuoteProvider | None = None
@@ -234,9 +233,6 @@ class QuoteService(Generic[A]):
         except QuoteProviderError as error:
             if error.lost:
                 return error
-            if (suppressed := self._refusal_log.admit()) is not None:
-                fields = {"code": error.code.name, "error": str(error), "suppressed": suppressed}
-                _logger.debug("the provider refused", extra=fields)
             if error.code is AesmErrorCode.INVALID_REPORT and isinstance(need, NeedQuote):
                 if provider.last_identity is not None:
                     self._stale.quotes_for(provider.last_identity.target_info.encode())

@@ -174,9 +174,6 @@ class SocketKeeper:
         self.problem = problem
         if problem is None:
             _logger.info("serving AESM's protocol on %s", self.path)
-        else:
-            level = logging.INFO if problem.expected else logging.WARNING
-            _logger.log(level, "not serving on %s: %s", self.path, problem.reason, extra={"code": problem.code})
         self.on_change()
 
 

@@ -175,8 +175,7 @@ class AesmServer:
         except OSError as error:
             if error.errno in _OUT_OF_RESOURCES:
                 return self._free_descriptor(error)
-            # EINVAL: the listener was shut down and is empty. ECONNABORTED: one client disconnected, others may follow.
-            return error.errno == errno.ECONNABORTED
+            return False  # EINVAL: the listener was shut down and is empty
         return True
 
     def _free_descriptor(self, error: OSError) -> bool:
