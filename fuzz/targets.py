@@ -24,7 +24,7 @@ from confcom.aesm.errors import ProtocolError
 from confcom.aesm.messages import GetQuoteExRequest, MessageKind, Request, Response
 from confcom.aesm.request_checks import Need, NeedQuote, plan
 from confcom.aesm.session import HEADER_SIZE, ServerSession
-from confcom.quote_helper.quoting.service import answer_with, call_of
+from confcom.quote_helper.quoting.service import call_of
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_platform
@@ -88,7 +88,7 @@ class SessionTarget:
         if not isinstance(need, Need):
             return need
         try:
-            return answer_with(need, call_of(need, self._provider)())
+            return need.answer(call_of(need, self._provider)())
         except QuoteProviderError as error:
             if isinstance(need, NeedQuote):
                 return need.reject_report(self._rejected, self._provider.quote_size())

@@ -28,6 +28,7 @@ from confcom.quote_helper.settings import parse_settings
 from confcom.quote_helper.takeover.socket_access import SocketAccess
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BITS, Instance
+from confcom.quote_helper.transport.handler import ConnectionHandler
 from confcom.quote_helper.transport.peers import Peer
 from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_provider.base import Backend
@@ -83,7 +84,7 @@ class TestProvider:
 
     @property
     def in_loop(self):
-        return (lambda: CallsInLoop(self)) if self.waits else None
+        return CallsInLoop(self) if self.waits else None
 
     def _do(self, call, *arguments):
         self.calls += 1
@@ -236,22 +237,18 @@ class RunningServer:
         limits = HelperLimits(**limits)
         clock = time.perf_counter
         self.total = 0
-        self.aesm = AesmServer(
-            stale=StaleTargetPolicy(0, clock),
-            observer=self,
-            identify=self.identify,
-            limits=limits,
-            clock=clock,
-            slow_peers=slow_peers,
+        handler = ConnectionHandler(
+            stale=StaleTargetPolicy(0, clock), observer=self, limits=limits, clock=clock, slow_peers=slow_peers
         )
-        self.service = self.aesm.service
+        self.aesm = AesmServer(handler, self.identify)
+        self.service = handler.service
         if provider is not None:
             self.service.provide(provider)
         self.listener = self.listen(self.path)
         self.clients = []
 
     open = property(lambda self: len(self.aesm.connections))
-    unread = property(lambda self: self.aesm.connections.unread)
+    unread = property(lambda self: len(self.aesm.connections) - self.aesm.connections.unanswered)
     memory = property(lambda self: self.aesm.connections.unread_memory)
     waiting = property(lambda self: self.service.waiting)
 

@@ -195,13 +195,13 @@ class StubAesmd:
         if isinstance(need, NeedIdentity):
             run.initialised = True
             identity = self.provider.identity()
-            return need.answer(self.target_info or identity.target_info, identity.pub_key_id)
+            return need.answer(replace(identity, target_info=self.target_info or identity.target_info))
         if not run.initialised:
             return need.refuse(AesmErrorCode.ATT_KEY_NOT_INITIALIZED)
         if isinstance(need, NeedQuote):
             made = self.provider.quote(need.report, need.qe_report_info)
             quote = self._with_uninitialised_qe_id(made.quote) if run.id_enclave_failed else made.quote
-            return need.answer(self.altered(quote), made.qe_report_info)
+            return need.answer(replace(made, quote=self.altered(quote)))
         return need.answer(len(self.altered(bytes(self.provider.quote_size()))))
 
     def _with_uninitialised_qe_id(self, data):

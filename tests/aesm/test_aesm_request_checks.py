@@ -63,16 +63,16 @@ def test_a_small_buffer_comes_before_a_rejected_report():
 def test_qe_report_info_goes_back_as_the_provider_made_it():
     asked = QeReportInfo.parse(INFO)
     made = dataclasses.replace(asked, qe_report=b"\x77" * 432)
-    assert need_quote(5, asked).answer(b"quote", made).qe_report_info == made.encode()
-    assert need_quote(5, asked).answer(b"quote", None).qe_report_info == INFO, "the provider made none"
-    assert need_quote(4, asked).answer(b"quote", asked) == m.GetQuoteExResponse(3, None, INFO)
+    assert need_quote(5, asked).answer(m.AesmQuote(b"quote", made)).qe_report_info == made.encode()
+    assert need_quote(5, asked).answer(m.AesmQuote(b"quote")).qe_report_info == INFO, "the provider made none"
+    assert need_quote(4, asked).answer(m.AesmQuote(b"quote", asked)) == m.GetQuoteExResponse(3, None, INFO)
     assert need_quote(5, asked).refuse(Code.INVALID_REPORT) == m.GetQuoteExResponse(47, None, INFO)
     assert need_quote(5).refuse(Code.INVALID_REPORT) == m.GetQuoteExResponse(47, None, None)
 
 
 @given(size=st.integers(0, 3000), buf_size=st.integers(1, MAX_QUOTE_BUFFER_SIZE))
 def test_the_answer_fills_the_buffer_or_is_refused(size, buf_size):
-    response = need_quote(buf_size).answer(b"q" * size, None)
+    response = need_quote(buf_size).answer(m.AesmQuote(b"q" * size))
     if size > buf_size:
         assert response == m.GetQuoteExResponse(3)
     else:

@@ -1,7 +1,7 @@
 import pytest
 
 from confcom.aesm.message_codec import decode_response
-from confcom.aesm.messages import Request
+from confcom.aesm.messages import AesmQuote, QuotingTarget, Request
 from confcom.aesm.request_checks import NeedIdentity, NeedQuote, NeedQuoteSize, plan
 from confcom.aesm.session import ClientSession, ServerSession
 from confcom.sgx.report import QeReportInfo, TargetInfo
@@ -30,12 +30,12 @@ def test_our_server_answers_what_intels_answers(vector, call):
     facts = decode_response(recorded[4:], request.kind)
     match plan(request):
         case NeedIdentity() as need:
-            response = need.answer(TargetInfo.parse(facts.target_info), facts.pub_key_id)
+            response = need.answer(QuotingTarget(TargetInfo.parse(facts.target_info), facts.pub_key_id))
         case NeedQuoteSize() as need:
             response = need.answer(facts.quote_size)
         case NeedQuote() as need:
             info = None if facts.qe_report_info is None else QeReportInfo.parse(facts.qe_report_info)
-            response = need.answer(facts.quote, info)
+            response = need.answer(AesmQuote(facts.quote, info))
         case response:
             pass
     assert session.respond(response) == recorded

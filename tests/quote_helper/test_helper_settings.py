@@ -21,8 +21,7 @@ from confcom.quote_helper.settings import ProviderKind, parse_settings
 from confcom.quote_helper.takeover.socket_keeper import BACKLOG
 from confcom.quote_helper.transport.connections import FEW_CONNECTIONS
 from confcom.quote_provider.state_directory import default_state_dir
-from confcom.relay.driver import AesmdInLoop
-from confcom.relay.provider import CALL_SECONDS
+from confcom.relay.provider import CALL_SECONDS, AesmdQuoteProvider
 from testkit.expected_errors import raises
 from testkit.hardware_causes import CAUSES
 
@@ -183,7 +182,7 @@ def test_limits():
     assert f"if no peer has, the oldest after {limits.many_peers_seconds:g} s" in PAGE
     assert f"if it has more than {limits.max_connections // FEW_CONNECTIONS};" in PAGE
     assert f"{limits.accept_seconds * 1000:g} ms for accepting, {limits.turn_seconds * 1000:g} ms" in PAGE
-    assert f"| calls at once in aesmd | {AesmdInLoop.max_concurrent_calls} |" in PAGE
+    assert f"| calls at once in aesmd | {AesmdQuoteProvider.max_concurrent_calls} |" in PAGE
     assert f"every {limits.self_test_interval_seconds:g} s" in PAGE
     assert f"after {limits.self_test_seconds:g} s" in PAGE
     assert f"18 (BUSY) after {limits.peer_wait_seconds:g} s" in PAGE

@@ -1,8 +1,5 @@
 import asyncio
 import contextlib
-import errno
-import os
-from dataclasses import replace
 
 import pytest
 
@@ -227,22 +224,6 @@ async def test_while_the_cause_is_known_clients_get_its_code(relaying, aesmd, co
         assert [await running.code(ask) for ask in (ASKS_INIT, ASKS_SIZE)] == [code, code]
         aesmd.codes = {}
         aesmd.restart()
-        await running.ready()
-        assert await running.code(ASKS_INIT) == 0
-
-
-async def test_without_a_descriptor_for_its_calls_it_is_not_ready(in_process, backend):
-    full = True
-
-    def in_loop():
-        if full:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return backend.in_loop()
-
-    limited = replace(backend, in_loop=in_loop)
-    async with in_process(None, open_backend=lambda _: limited) as running:
-        await running.unready("self-test-failed")
-        full = False
         await running.ready()
         assert await running.code(ASKS_INIT) == 0
 

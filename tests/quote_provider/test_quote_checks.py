@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from confcom.aesm.conversation import QuotingTarget
+from confcom.aesm.messages import QuotingTarget
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.quote_provider.expected_root import INTEL_ROOT, ExpectedRoot
 from confcom.quote_provider.quote_checks import ENCRYPTED_PPID_QUOTE_SIZE, QuoteChecker

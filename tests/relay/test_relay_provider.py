@@ -57,11 +57,7 @@ class InLoop:
         return asyncio.run(self._made(NeedQuote(report, qe_report_info, 0)))()
 
     async def _made(self, need):
-        calls = self.relay.in_loop()
-        try:
-            return await ended(calls, need)
-        finally:
-            calls.close()
+        return await ended(self.relay, need)
 
 
 async def ended(calls, need):
@@ -338,9 +334,8 @@ def test_another_size_than_announced(relay, aesmd):
 
 @pytest.fixture
 async def calls(relay):
-    calls = relay.in_loop()
-    yield calls
-    calls.close()
+    yield relay
+    relay.close()
 
 
 @pytest.mark.usefixtures("refusal")
@@ -390,7 +385,7 @@ async def test_closing_breaks_off_calls_and_keeps_no_descriptor(relay, aesmd):
     gc.collect()
     before = open_descriptors()
     aesmd.hang.clear()
-    calls, outcomes = relay.in_loop(), []
+    calls, outcomes = relay, []
     calls.start(IDENTITY, outcomes.append)
     calls.start(IDENTITY, outcomes.append)
     await until(lambda: len(aesmd.asked) == 2)
@@ -402,7 +397,7 @@ async def test_closing_breaks_off_calls_and_keeps_no_descriptor(relay, aesmd):
 
 async def test_closing_drops_a_call_that_ended_at_its_start(relay, aesmd):
     aesmd.kill()
-    calls, outcomes = relay.in_loop(), []
+    calls, outcomes = relay, []
     calls.start(IDENTITY, outcomes.append)
     calls.close()
     await asyncio.sleep(0)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from confcom.aesm.errors import ProtocolError, SessionMisuseError, StaleTargetError, service_error
 from confcom.aesm.messages import (
+    AesmQuote,
     GetQuoteExRequest,
     GetQuoteExResponse,
     GetQuoteSizeExRequest,
@@ -24,6 +24,7 @@ from confcom.aesm.messages import (
     InitQuoteExResponse,
     QuotingRequest,
     QuotingResponse,
+    QuotingTarget,
 )
 from confcom.aesm.request_checks import MAX_LISTED_KEY_IDS, MAX_QUOTE_BUFFER_SIZE, PUB_KEY_ID_SIZE
 from confcom.errors import WrongTypeError
@@ -39,26 +40,6 @@ TIMEOUT_FIELD_MS: Final = 15_000
 """Milliseconds in the timeout field of every request, as in Intel's client; no server honours this field."""
 
 _KEY_ID: Final = ECDSA_P256_KEY_ID.encode()
-
-
-@dataclass(frozen=True, slots=True)
-class QuotingTarget:
-    """The target info for reports, and the id of the key that will sign the quote."""
-
-    target_info: TargetInfo
-    """The target info of the quoting enclave."""
-    pub_key_id: bytes
-    """SHA-256 of the attestation public key and the QE's authentication data: 32 bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class AesmQuote:
-    """A quote and, if it was requested, the quoting enclave's own report about the quote."""
-
-    quote: bytes
-    """The quote, without padding."""
-    qe_report_info: QeReportInfo | None = None
-    """The request's nonce and target info, with the quoting enclave's report; None if no report was requested."""
 
 
 def init_quote() -> Conversation[QuotingTarget]:

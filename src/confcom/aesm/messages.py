@@ -7,6 +7,28 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final
 
+from confcom.sgx.report import QeReportInfo, TargetInfo
+
+
+@dataclass(frozen=True, slots=True)
+class QuotingTarget:
+    """The target info for reports, and the id of the key that will sign the quote."""
+
+    target_info: TargetInfo
+    """The target info of the quoting enclave."""
+    pub_key_id: bytes
+    """SHA-256 of the attestation public key and the QE's authentication data: 32 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class AesmQuote:
+    """A quote and, if it was requested, the quoting enclave's own report about the quote."""
+
+    quote: bytes
+    """The quote, without padding."""
+    qe_report_info: QeReportInfo | None = None
+    """The request's nonce and target info, with the quoting enclave's report; None if no report was requested."""
+
 
 class MessageKind(IntEnum):
     """Protobuf field numbers of requests; a response has the number of its request."""

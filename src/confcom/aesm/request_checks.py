@@ -12,6 +12,7 @@ from typing import Final
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import (
+    AesmQuote,
     GetQuoteExRequest,
     GetQuoteExResponse,
     GetQuoteSizeExRequest,
@@ -25,13 +26,14 @@ from confcom.aesm.messages import (
     LegacyRequest,
     LegacyResponse,
     MessageKind,
+    QuotingTarget,
     Request,
     Response,
     SelectAttKeyIdRequest,
     SelectAttKeyIdResponse,
 )
 from confcom.sgx.key_id import ATT_KEY_ID_COMPARED, ATT_KEY_ID_SIZE, ECDSA_P256_KEY_ID
-from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, TARGET_INFO_SIZE, QeReportInfo, Report, TargetInfo
+from confcom.sgx.report import QE_REPORT_INFO_SIZE, REPORT_SIZE, TARGET_INFO_SIZE, QeReportInfo, Report
 
 PUB_KEY_ID_SIZE: Final = 32
 """Bytes of a public key id, which is a SHA-256 digest. Intel's ql wrapper fails on ids of other sizes."""
@@ -55,12 +57,11 @@ _SUPPORTED_PREFIX: Final = _SUPPORTED[:ATT_KEY_ID_COMPARED]
 class NeedIdentity:
     """InitQuoteEx: the provider must supply the quoting enclave's target info and public key id."""
 
-    def answer(self, target_info: TargetInfo, pub_key_id: bytes) -> InitQuoteExResponse:
-        """Return the answer with the target info and the public key id (32 bytes)."""
-        return InitQuoteExResponse(AesmErrorCode.SUCCESS, target_info.encode(), PUB_KEY_ID_SIZE, pub_key_id)
+    def answer(self, target: QuotingTarget) -> InitQuoteExResponse:
+        info = target.target_info.encode()
+        return InitQuoteExResponse(AesmErrorCode.SUCCESS, info, PUB_KEY_ID_SIZE, target.pub_key_id)
 
     def refuse(self, code: AesmErrorCode) -> InitQuoteExResponse:
-        """Return the answer if the provider failed."""
         return InitQuoteExResponse(code, pub_key_id_size=PUB_KEY_ID_SIZE)
 
 
@@ -73,7 +74,6 @@ class NeedQuoteSize:
         return GetQuoteSizeExResponse(AesmErrorCode.SUCCESS, size)
 
     def refuse(self, code: AesmErrorCode) -> GetQuoteSizeExResponse:
-        """Return the answer if the provider failed."""
         return GetQuoteSizeExResponse(code, 0)
 
 
@@ -85,16 +85,16 @@ class NeedQuote:
     qe_report_info: Final[QeReportInfo | None]
     buf_size: Final[int]
 
-    def answer(self, quote: bytes, qe_report_info: QeReportInfo | None) -> GetQuoteExResponse:
+    def answer(self, made: AesmQuote) -> GetQuoteExResponse:
         """Return the quote, padded with zeros to the buffer's size, or error 3 if the buffer is too small.
 
-        If `qe_report_info` is None, the request's value is used: Fortanix's client panics without a value.
+        Without a QE report, the request's `qe_report_info` is used: Fortanix's client panics without a value.
         """
-        if len(quote) > self.buf_size:
+        if len(made.quote) > self.buf_size:
             return self.refuse(AesmErrorCode.PARAMETER_ERROR)
-        echoed = qe_report_info or self.qe_report_info
+        echoed = made.qe_report_info or self.qe_report_info
         return GetQuoteExResponse(
-            AesmErrorCode.SUCCESS, quote.ljust(self.buf_size, b"\0"), echoed.encode() if echoed else None
+            AesmErrorCode.SUCCESS, made.quote.ljust(self.buf_size, b"\0"), echoed.encode() if echoed else None
         )
 
     def reject_report(self, code: AesmErrorCode, quote_size: int) -> GetQuoteExResponse:

@@ -1,8 +1,8 @@
 """Quotes for applications: a blocking and an asyncio AESM client, and the choice of the quoting mode."""
 
-from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError, ConnectionClosedError, ProtocolError, StaleTargetError
+from confcom.aesm.messages import AesmQuote, QuotingTarget
 from confcom.client.asynchronous import AsyncAesmClient
 from confcom.client.blocking import AesmClient
 from confcom.client.errors import ServiceTimeoutError, ServiceUnreachableError

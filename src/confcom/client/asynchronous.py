@@ -10,8 +10,8 @@ from typing import Any, NoReturn, TypeVar
 
 from confcom import passed_descriptors
 from confcom.aesm import conversation
-from confcom.aesm.conversation import AesmQuote, Conversation, QuotingTarget
-from confcom.aesm.messages import QuotingRequest
+from confcom.aesm.conversation import Conversation
+from confcom.aesm.messages import AesmQuote, QuotingRequest, QuotingTarget
 from confcom.aesm.session import ClientSession
 from confcom.client.address import SocketClient
 from confcom.client.blocking import FULL_QUEUE_PAUSE_SECONDS, RECEIVE_SIZE

@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 
 from confcom import passed_descriptors
 from confcom.aesm import conversation
-from confcom.aesm.conversation import AesmQuote, Conversation, QuotingTarget
-from confcom.aesm.messages import QuotingRequest, QuotingResponse
+from confcom.aesm.conversation import Conversation
+from confcom.aesm.messages import AesmQuote, QuotingRequest, QuotingResponse, QuotingTarget
 from confcom.aesm.session import ClientSession
 from confcom.client.address import SocketClient
 from confcom.client.errors import closed_error, connect_error, timeout_error

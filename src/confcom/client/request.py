@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 
-from confcom.aesm.conversation import AesmQuote
+from confcom.aesm.messages import AesmQuote
 from confcom.client.asynchronous import AsyncAesmClient
 from confcom.client.blocking import AesmClient
 from confcom.client.mode import CLIENT_GIVEN, PROCESS_MODE, ProcessMode, choose_mode, require_out_of_process

@@ -31,6 +31,7 @@ from confcom.quote_helper.settings import HelperSettings, ProviderKind, parse_se
 from confcom.quote_helper.takeover.socket_access import SocketAccess
 from confcom.quote_helper.takeover.socket_keeper import SocketKeeper
 from confcom.quote_helper.takeover.takeover_policy import TOKEN_BITS, Instance
+from confcom.quote_helper.transport.handler import ConnectionHandler
 from confcom.quote_helper.transport.peers import ByPod, by_uid
 from confcom.quote_helper.transport.server import AesmServer
 from confcom.quote_helper.transport.slow_peers import SlowPeers
@@ -86,18 +87,17 @@ class QuoteHelper:
         """Serve until `stop`, then answer waiting requests; raise ConfcomError if serving cannot begin."""
         limits, settings = self._limits, self._settings
         stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
-        server = AesmServer(
+        handler = ConnectionHandler(
             stale=stale,
             observer=self._quote_log,
-            identify=ByPod() if settings.identify_pods else by_uid,
             limits=limits,
             clock=self._clock,
             slow_peers=None if self._refuses_descriptors else SlowPeers(self._clock),
         )
-        service, connections = server.service, server.connections
+        server = AesmServer(handler, ByPod() if settings.identify_pods else by_uid)
+        service, connections = handler.service, handler.connections
         self._metrics.waiting.set_function(lambda: service.waiting)
         self._metrics.connections.set_function(lambda: len(connections))
-        self._metrics.unread.set_function(lambda: connections.unread)
         self._metrics.unread_memory.set_function(lambda: connections.unread_memory)
         sockets = SocketKeeper(
             path=settings.socket,

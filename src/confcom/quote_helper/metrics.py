@@ -43,9 +43,6 @@ class HelperMetrics:
         )
         self.dropped = {reason: dropped.labels(reason) for reason in DropReason}
         self.connections = gauge("confcom_quote_helper_connections", "Open connections")
-        self.unread = gauge(
-            "confcom_quote_helper_unread_answers", "Open connections with an answer that the client has not read"
-        )
         self.unread_memory = gauge(
             "confcom_quote_helper_unread_memory_bytes",
             "Memory of the kernel set aside for answers until they are read",

@@ -7,8 +7,8 @@ from typing import Any, Final, Protocol
 
 from cryptography import x509
 
-from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode, code_of
+from confcom.aesm.messages import AesmQuote, QuotingTarget
 from confcom.aesm.request_checks import Need
 from confcom.daemon.readiness_log import NotReady
 from confcom.errors import ConfcomError
@@ -74,7 +74,7 @@ class CallsInLoop(Protocol):
         """The greatest number of concurrent calls."""
 
     def start(self, need: Need, done: Callable[[Callable[[], Any]], None]) -> None:
-        """Start a call; later, `done` gets the outcome: a function that returns the result or raises the error."""
+        """Start a call. After `start` has returned, `done` gets a function that returns the result or raises the error."""
 
     def close(self) -> None:
         """Abort all calls; `done` is not called afterwards."""
@@ -101,8 +101,8 @@ class Backend:
     """Name that messages use for the service that a hung self-test waits for."""
     problem: Callable[[], NotReady | None] = lambda: None
     """Returns a problem of the backend that its self-test does not detect."""
-    in_loop: Callable[[], CallsInLoop] | None = None
-    """Returns an object that makes calls in the running loop; None if no call waits for another process."""
+    in_loop: CallsInLoop | None = None
+    """Makes clients' calls; None if no call waits for another process."""
     doubted: Callable[[], bool] = lambda: False
     """Returns whether a call since the last self-test requires the next self-test at once."""
     instance: Callable[[], object] = lambda: None

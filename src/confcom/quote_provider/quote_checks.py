@@ -14,8 +14,8 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from confcom.aesm.conversation import QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import QuotingTarget
 from confcom.errors import MalformedError
 from confcom.quote_provider.base import WRONG_SERVICE, QuoteProviderError
 from confcom.quote_provider.expected_root import ExpectedRoot

@@ -1,7 +1,7 @@
 """A quote provider with a simulated quoting enclave in this process."""
 
-from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import AesmQuote, QuotingTarget
 from confcom.quote_provider.base import QuoteProviderError
 from confcom.sgx.report import QeReportInfo, Report
 from confcom.simulation.enclave import ReportRejectedError, SimulatedEnclave

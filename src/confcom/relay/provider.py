@@ -13,11 +13,12 @@ from typing import Any, Final, TypeVar
 from cryptography import x509
 
 from confcom.aesm import conversation
-from confcom.aesm.conversation import AesmQuote, Conversation, QuotingTarget
+from confcom.aesm.conversation import Conversation
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import AesmError, ConnectionClosedError
-from confcom.aesm.messages import MessageKind
+from confcom.aesm.messages import AesmQuote, MessageKind, QuotingTarget
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize
+from confcom.client.asynchronous import Outcome, RunningConversation
 from confcom.client.blocking import AesmClient
 from confcom.client.errors import ServiceTimeoutError
 from confcom.errors import ConfcomError, MalformedError
@@ -25,7 +26,6 @@ from confcom.quote_provider.base import WRONG_SERVICE, QuoteProviderError
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import OTHER_ENCLAVE, OTHER_KEY, WRONG_SIZE, QuoteChecker
 from confcom.relay.advice import NO_ANSWER, READ_LOG, REMEDIES
-from confcom.relay.driver import AesmdInLoop
 from confcom.relay.instance import AesmdRun, AesmdRuns
 from confcom.sgx.report import QeReportInfo, Report
 
@@ -67,7 +67,10 @@ _EXPLAINED_BY_SELF_TEST: Final = frozenset(
 
 
 class AesmdQuoteProvider:
-    """A QuoteProvider that relays calls to an aesmd, and checks every answer."""
+    """A QuoteProvider, and the CallsInLoop for clients, that relay calls to an aesmd, and check every answer."""
+
+    max_concurrent_calls: Final = 2
+    """aesmd makes one quote at a time. A second request waits in aesmd's socket, so that aesmd is never idle."""
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class AesmdQuoteProvider:
         self._clock = clock
         self._checker = QuoteChecker(root, on_pck)
         self._answered_at = clock()
+        self._running: set[RunningConversation] = set()
         self.last_identity: QuotingTarget | None = None
         self.last_quote_size = 0
         self.rejected: QuoteProviderError | None = None  # why the last quote was not relayed
@@ -103,8 +107,19 @@ class AesmdQuoteProvider:
         """
         return self._run(self._renewed_quote(report, qe_report_info))
 
-    def in_loop(self) -> AesmdInLoop:
-        return AesmdInLoop(self._client, self._conversation_for)
+    def start(self, need: Need, done: Callable[[Outcome], None]) -> None:
+        def end(running: RunningConversation, outcome: Outcome) -> None:
+            self._running.discard(running)
+            done(outcome)
+
+        running = RunningConversation(self._client, self._conversation_for(need), end, whole=True)
+        self._running.add(running)
+        running.start()
+
+    def close(self) -> None:
+        for running in self._running:
+            running.stop()
+        self._running.clear()
 
     def supported_key_count(self) -> int:
         """Return how many attestation keys aesmd has; without a quoting enclave, aesmd refuses the call."""

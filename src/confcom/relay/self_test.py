@@ -9,8 +9,8 @@ from typing import Final
 
 from cryptography import x509
 
-from confcom.aesm.conversation import QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode, code_of
+from confcom.aesm.messages import QuotingTarget
 from confcom.daemon.readiness_log import NotReady
 from confcom.quote_provider.base import WRONG_SERVICE, Backend, QuoteProvider, QuoteProviderError
 from confcom.quote_provider.expected_root import INTEL_ROOT, read_expected_root
@@ -168,7 +168,7 @@ def open_aesmd(
         self_test_seconds=SELF_TEST_SECONDS,
         waits_for="aesmd, which may wait for PCCS",
         problem=self_test.problem,
-        in_loop=provider.in_loop,
+        in_loop=provider,
         doubted=lambda: provider.doubted,
         instance=runs.current,
     )

@@ -6,8 +6,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from confcom.aesm.conversation import AesmQuote
 from confcom.aesm.error_code import AesmErrorCode as Code
+from confcom.aesm.messages import AesmQuote
 from confcom.quote_helper.quoting.simulated_backend import open_simulated
 from confcom.quote_provider.base import Backend, QuoteProviderError
 from confcom.quote_provider.state_directory import ROOT_FOLDER

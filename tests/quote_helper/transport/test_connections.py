@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.message_codec import encode_response
-from confcom.aesm.messages import GetQuoteExRequest, GetSupportedAttKeyIdNumRequest
+from confcom.aesm.messages import AesmQuote, GetQuoteExRequest, GetSupportedAttKeyIdNumRequest
 from confcom.aesm.request_checks import MAX_QUOTE_BUFFER_SIZE, NeedQuote, plan
 from confcom.aesm.session import MAX_REQUEST_SIZE
 from confcom.quote_helper.limits_and_deadlines import PEERS, UNREAD_OVERHEAD, UNREAD_RESERVE, HelperLimits
@@ -228,6 +228,6 @@ def test_no_answer_takes_more_than_was_counted(report, buf_size, key, info):
     refusal, answer = planned, planned
     if isinstance(planned, NeedQuote):
         refusal = planned.refuse(AesmErrorCode.BUSY)
-        answer = planned.answer(bytes(buf_size), None if info is None else QeReportInfo.parse(bytes(info)))
+        answer = planned.answer(AesmQuote(bytes(buf_size), None if info is None else QeReportInfo.parse(bytes(info))))
     assert len(encode_response(refusal)) + 4 + UNREAD_OVERHEAD <= largest_refusal(request) <= largest_answer(request)
     assert len(encode_response(answer)) + 4 + UNREAD_OVERHEAD <= largest_answer(request) <= UNREAD_RESERVE

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confcom.aesm.conversation import QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import QuotingTarget
 from confcom.daemon.readiness_log import NotReady
 from confcom.quote_helper.limits_and_deadlines import HelperLimits
 from confcom.quote_helper.quoting.service import QuoteService
@@ -60,8 +60,8 @@ class ProviderSupervisor:
             failure = await self._self_test(backend)
             if failure is None and losses != self._losses:
                 continue  # a client's call found the provider lost while the self-test was running
-            failure = failure or self._on_success(backend)
             if failure is None:
+                self._on_success(backend)
                 failures = 0
                 await self._wait(backend, instance, self.limits.self_test_interval_seconds)
             else:
@@ -127,17 +127,13 @@ class ProviderSupervisor:
             await asyncio.wait({call})
         return call.result()
 
-    def _on_success(self, backend: Backend) -> Failure | None:
+    def _on_success(self, backend: Backend) -> None:
         if not self.ready:
-            try:
-                self.service.provide(backend.provider, backend.in_loop, self._on_lost)
-            except OSError as error:  # no descriptor is left
-                return Failure(NotReady(f"the quote provider cannot be used: {error}", code="self-test-failed"))
+            self.service.provide(backend.provider, backend.in_loop, self._on_lost)
         problem = backend.problem()
         if not self.ready or problem != self.problem:
             self.ready, self.problem = True, problem
             self.changed()
-        return None
 
     def _on_failure(self, failure: Failure) -> None:
         if self.ready:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from confcom.aesm.conversation import AesmQuote, QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.messages import Request, Response
 from confcom.aesm.request_checks import Need, NeedIdentity, NeedQuote, NeedQuoteSize, plan
@@ -34,7 +33,7 @@ class Ticket(Generic[A]):
     abandoned: bool = False  # whether its client has disconnected
 
 
-def call_of(need: Need, provider: QuoteProvider) -> Callable[[], AesmQuote | QuotingTarget | int]:
+def call_of(need: Need, provider: QuoteProvider) -> Callable[[], Any]:
     match need:
         case NeedQuote():
             return lambda: provider.quote(need.report, need.qe_report_info)
@@ -42,16 +41,6 @@ def call_of(need: Need, provider: QuoteProvider) -> Callable[[], AesmQuote | Quo
             return provider.identity
         case NeedQuoteSize():
             return provider.quote_size
-
-
-def answer_with(need: Need, result: Any) -> Response:  # noqa: ANN401 # the result of `call_of(need, ...)`
-    match need:
-        case NeedQuote():
-            return need.answer(result.quote, result.qe_report_info)
-        case NeedIdentity():
-            return need.answer(result.target_info, result.pub_key_id)
-        case NeedQuoteSize():
-            return need.answer(result)
 
 
 class QuoteService(Generic[A]):
@@ -100,16 +89,14 @@ class QuoteService(Generic[A]):
     def provide(
         self,
         provider: QuoteProvider,
-        in_loop: Callable[[], CallsInLoop] | None = None,
+        in_loop: CallsInLoop | None = None,
         on_lost: Callable[[QuoteProviderError], None] = lambda _: None,
     ) -> None:
         """Set the provider (always the same one) and serve waiting requests, inline if `in_loop` is None.
 
-        OSError: no descriptor is left for calls in the loop. A call that finds the provider lost calls `on_lost`.
+        A call that finds the provider lost calls `on_lost`.
         """
-        if self._in_loop is None and in_loop is not None:
-            self._in_loop = in_loop()
-        self._provider = provider
+        self._provider, self._in_loop = provider, in_loop
         self._on_lost = on_lost
         self._schedule()
 
@@ -229,7 +216,7 @@ class QuoteService(Generic[A]):
         self, need: Need, provider: QuoteProvider, outcome: Callable[[], Any]
     ) -> Response | QuoteProviderError:
         try:
-            return answer_with(need, outcome())
+            return need.answer(outcome())
         except QuoteProviderError as error:
             if error.lost:
                 return error

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from confcom.aesm.conversation import QuotingTarget
 from confcom.aesm.error_code import AesmErrorCode
+from confcom.aesm.messages import QuotingTarget
 from confcom.quote_provider.base import Backend, Certificate, QuoteProvider, QuoteProviderError
 from confcom.quote_provider.expected_root import ExpectedRoot
 from confcom.quote_provider.quote_checks import QuoteChecker

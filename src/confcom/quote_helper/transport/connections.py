@@ -92,10 +92,6 @@ class Connections:
         return self._places - self.unanswered
 
     @property
-    def unread(self) -> int:
-        return len(self._open) - self.unanswered
-
-    @property
     def unread_memory(self) -> int:
         """Kernel memory in bytes for all answers; an answer counts from its request until it is read."""
         return self._all.unread - self._free.unread

@@ -65,11 +65,13 @@ class Observer(Protocol):
 
 
 class ConnectionHandler:
-    """Handles connections; an exception ends only one. `slow_peers` is None if the kernel refuses descriptors."""
+    """Handles connections; an exception ends only one. `slow_peers` is None if the kernel refuses descriptors.
+
+    `clock` is finer than uvloop's clock, which counts milliseconds.
+    """
 
     def __init__(
         self,
-        connections: Connections,
         *,
         stale: StaleTargetPolicy,
         observer: Observer,
@@ -79,15 +81,15 @@ class ConnectionHandler:
     ) -> None:
         self.epoll = select.epoll()  # the server also registers its listeners here
         self.service = QuoteService(self._answer, stale=stale, limits=limits, clock=clock)
-        self._connections = connections
+        self.connections = Connections(limits)
         self._slow = slow_peers
         self.short_of_memory_at = -math.inf
         """Time of the last refusal for lack of memory in which the refused peer itself held no memory."""
         self._unread_events = _READ_EVENTS if slow_peers is None else _INPUT_EVENTS
-        self._observer = observer
-        self._clock = clock
+        self.observer = observer
+        self.clock = clock
         self._watched: dict[int, Connection] = {}
-        self._limits = limits
+        self.limits = limits
         self._tick = asyncio.get_running_loop().call_later(TICK_SECONDS, self._give_up_late)
         self._resuming = False
         self._sent: list[Connection] = []  # connections answered since the last check
@@ -95,15 +97,15 @@ class ConnectionHandler:
 
     @property
     def free_places(self) -> int:
-        return self._connections.free_places - (0 if self._slow is None else self._slow.closing)
+        return self.connections.free_places - (0 if self._slow is None else self._slow.closing)
 
     def admit(self, connection: Connection) -> None:
-        self._connections.add(connection)
+        self.connections.add(connection)
         self._run(self._receive_in_turn, connection)
 
     def turn_away(self, sock: socket.SocketType, peer: Peer) -> None:
         try:
-            self._observer.dropped(peer, DropReason.SHED)
+            self.observer.dropped(peer, DropReason.SHED)
         except Exception as error:  # noqa: BLE001 # the caller has other sockets
             self._log_failure(error)
         self._close(sock, peer.share_key)
@@ -121,18 +123,18 @@ class ConnectionHandler:
 
     def drop(self, connection: Connection, reason: DropReason) -> None:
         try:
-            self._observer.dropped(connection.peer, reason)
+            self.observer.dropped(connection.peer, reason)
         finally:
             self._end(connection)
 
     def drop_unserved(self) -> None:
         """Close connections with an incomplete request, and refuse paused ones: EVENTS_PER_TURN at most."""
-        for connection, _ in self._connections.sheddable_since(math.inf)[:EVENTS_PER_TURN]:
+        for connection, _ in self.connections.sheddable_since(math.inf)[:EVENTS_PER_TURN]:
             self._run(self._give_up, connection, DropReason.STOPPING)
 
     def close(self) -> None:
         self._tick.cancel()
-        for connection in self._connections:
+        for connection in self.connections:
             if connection.stage is UNREAD:
                 self._end(connection)
             else:
@@ -142,7 +144,7 @@ class ConnectionHandler:
             self._slow.end()
 
     def _receive_in_turn(self, connection: Connection) -> None:
-        if self._connections.has_paused(connection):
+        if self.connections.has_paused(connection):
             self._pause(connection)
         else:
             self._receive(connection)
@@ -158,7 +160,7 @@ class ConnectionHandler:
         assert self._slow is not None
         self._stop_watching(connection)
         if connection.stage is RECEIVING:
-            self._connections.set_incomplete(connection, self._clock())
+            self.connections.set_incomplete(connection, self.clock())
         self._slow.receive(connection.account.peer, connection.receive, partial(self._run, step, connection))
 
     def _received(self, connection: Connection, received: Outcome) -> None:
@@ -175,19 +177,19 @@ class ConnectionHandler:
             self._end(connection)  # probes connect and disconnect; that is no error
             return False
         except ProtocolError as error:
-            self._observer.malformed(connection.peer, error)
+            self.observer.malformed(connection.peer, error)
             self.drop(connection, DropReason.MALFORMED)
             return False
         if request is not None:
             connection.request, connection.complete = request, True
-            connection.since = self._clock()
+            connection.since = self.clock()
         elif not connection.watched:
-            self._connections.set_incomplete(connection, self._clock())
+            self.connections.set_incomplete(connection, self.clock())
             self._watch(connection, select.EPOLLIN)
         return connection.complete
 
     def _serve(self, connection: Connection) -> None:
-        if not self._connections.serve(connection):
+        if not self.connections.serve(connection):
             self._pause(connection)
             return
         answer = self.service.respond(connection.request, connection.account.peer, connection)
@@ -201,11 +203,11 @@ class ConnectionHandler:
 
     def _pause(self, connection: Connection) -> None:
         self._stop_watching(connection)
-        self._connections.pause(connection, self._clock())
+        self.connections.pause(connection, self.clock())
         self._look_at_sent()  # answers that were read meanwhile may have freed enough memory
 
     def _resume(self, connection: Connection) -> None:
-        self._connections.resume(connection)
+        self.connections.resume(connection)
         if connection.complete:
             self._serve(connection)
         else:
@@ -213,12 +215,12 @@ class ConnectionHandler:
 
     def _refuse(self, connection: Connection) -> None:
         """Refuse a request whose peer was at its limits for too long; if memory is short, drop the connection."""
-        self._connections.resume(connection)
-        if not connection.account.unread and not self._connections.has_memory_for(connection):
-            self.short_of_memory_at = self._clock()
+        self.connections.resume(connection)
+        if not connection.account.unread and not self.connections.has_memory_for(connection):
+            self.short_of_memory_at = self.clock()
         if not connection.complete and not self._is_slow(connection) and not self._read(connection, connection.receive):
             return
-        if connection.complete and self._connections.refuse(connection):
+        if connection.complete and self.connections.refuse(connection):
             self._answer(connection, self.service.refuse_as_busy(connection.request))
         else:
             self.drop(connection, DropReason.OVER_SHARE)
@@ -227,9 +229,9 @@ class ConnectionHandler:
         connection.ticket = None
         try:
             size = connection.send(response)
-            request, seconds = connection.request, self._clock() - connection.since
+            request, seconds = connection.request, self.clock() - connection.since
             connection.finish()
-            self._connections.set_answered(connection, size)
+            self.connections.set_answered(connection, size)
             self._resume_soon()
             if connection.watched or self._resuming:
                 self._watch(connection, self._unread_events)
@@ -237,7 +239,7 @@ class ConnectionHandler:
                 if not self._sent:
                     asyncio.get_running_loop().call_later(READ_SECONDS, self._look_at_sent)
                 self._sent.append(connection)
-            self._observer.answered(connection.peer, request, response, seconds)
+            self.observer.answered(connection.peer, request, response, seconds)
         except Exception as error:  # noqa: BLE001 # the caller has other connections to answer
             self._fail(connection, error)
 
@@ -251,7 +253,7 @@ class ConnectionHandler:
         if connection.ticket is not None:
             self.service.abandon(connection.ticket)
             connection.ticket = None
-        self._connections.end(connection)
+        self.connections.end(connection)
         self._close(connection.sock, connection.account.peer)
         self._resume_soon()
 
@@ -333,11 +335,11 @@ class ConnectionHandler:
         """Give up at most EVENTS_PER_TURN connections whose request was incomplete or paused for too long."""
         delay = TICK_SECONDS
         try:
-            now = self._clock()
-            paused, incomplete = now - self._limits.peer_wait_seconds, now - self._limits.whole_request_seconds
+            now = self.clock()
+            paused, incomplete = now - self.limits.peer_wait_seconds, now - self.limits.whole_request_seconds
             late = [
                 connection
-                for connection, since in self._connections.sheddable_since(max(paused, incomplete))
+                for connection, since in self.connections.sheddable_since(max(paused, incomplete))
                 if since <= (paused if connection.stage is PAUSED else incomplete)
             ]
             for connection in late[:EVENTS_PER_TURN]:
@@ -354,14 +356,14 @@ class ConnectionHandler:
             self.drop(connection, reason)
 
     def _resume_soon(self) -> None:
-        if self._connections.may_resume and not self._resuming:
+        if self.connections.may_resume and not self._resuming:
             self._resuming = True
             asyncio.get_running_loop().call_soon(self._resume_paused)
 
     def _resume_paused(self) -> None:
         self._resuming = False
         for _ in range(EVENTS_PER_TURN):
-            connection = self._connections.next_to_resume()
+            connection = self.connections.next_to_resume()
             if connection is None:
                 return
             self._run(self._resume, connection)

@@ -13,13 +13,9 @@ from collections.abc import Callable
 from typing import Final
 
 from confcom.daemon.readiness_log import NotReady
-from confcom.quote_helper.limits_and_deadlines import HelperLimits
-from confcom.quote_helper.quoting.stale_target import StaleTargetPolicy
 from confcom.quote_helper.transport.connection import Connection
-from confcom.quote_helper.transport.connections import Connections
-from confcom.quote_helper.transport.handler import ConnectionHandler, DropReason, Observer
+from confcom.quote_helper.transport.handler import ConnectionHandler, DropReason
 from confcom.quote_helper.transport.peers import PeerIdentifier, gone_peer, process_has_ended
-from confcom.quote_helper.transport.slow_peers import SlowPeers
 
 _logger = logging.getLogger(__name__)
 
@@ -43,36 +39,23 @@ class AesmServer:
 
     Accepting pauses for a short time if places or descriptors run out and no connection may be shed. Clients
     then wait in the kernel's backlog, and the loop does not spin. The server belongs to the running event
-    loop. `clock` is finer than uvloop's clock, which counts milliseconds.
+    loop.
     """
 
-    def __init__(
-        self,
-        *,
-        stale: StaleTargetPolicy,
-        observer: Observer,
-        identify: PeerIdentifier,
-        limits: HelperLimits,
-        clock: Callable[[], float],
-        slow_peers: SlowPeers | None,
-    ) -> None:
-        self._observer = observer
+    def __init__(self, handler: ConnectionHandler, identify: PeerIdentifier) -> None:
+        self._handler = handler
         self._identify = identify
-        self._limits = limits
-        self._clock = clock
-        self.connections = Connections(limits)
-        self._handler = ConnectionHandler(
-            self.connections, stale=stale, observer=observer, limits=limits, clock=clock, slow_peers=slow_peers
-        )
-        self.service = self._handler.service
-        self._epoll = self._handler.epoll
+        self._observer = handler.observer
+        self._limits = handler.limits
+        self._clock = handler.clock
+        self.connections = handler.connections
         self._listeners: dict[int, socket.socket] = {}
         self.memory_problem: NotReady | None = None
         self._reserve = _open_reserve()
         """A spare descriptor, which is closed when no other is free, so that one client can be accepted."""
         self._retry: asyncio.TimerHandle | None = None  # set while accepting is paused
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._epoll.fileno(), self._take_turn)
+        self._loop.add_reader(self._handler.epoll.fileno(), self._take_turn)
 
     async def watch_memory(self, changed: Callable[[], None]) -> None:
         """Check each second whether quotes are refused for lack of memory that ended processes hold."""
@@ -95,13 +78,13 @@ class AesmServer:
         """Start serving a listening socket; the caller closes it after `remove_listener`."""
         listener.setblocking(False)
         self._listeners[listener.fileno()] = listener
-        self._epoll.register(listener.fileno(), select.EPOLLIN if self._retry is None else 0)
+        self._handler.epoll.register(listener.fileno(), select.EPOLLIN if self._retry is None else 0)
 
     def remove_listener(self, listener: socket.socket) -> None:
         """Stop serving a listening socket: serve only its backlog; the kernel refuses later connections."""
         if self._listeners.pop(listener.fileno(), None) is None:
             return
-        self._epoll.unregister(listener.fileno())
+        self._handler.epoll.unregister(listener.fileno())
         # The kernel refuses new connections from here on; connections in the backlog can still be accepted.
         listener.shutdown(socket.SHUT_RD)
         while self._accept_batch(listener):
@@ -123,7 +106,7 @@ class AesmServer:
             _logger.warning("requests were left unanswered", extra={"connections": self.connections.unanswered})
 
     def close(self) -> None:
-        self._loop.remove_reader(self._epoll.fileno())
+        self._loop.remove_reader(self._handler.epoll.fileno())
         self._listeners.clear()
         self._handler.close()
         if self._retry is not None:
@@ -209,7 +192,7 @@ class AesmServer:
 
     def _watch_listeners(self, events: int) -> None:
         for descriptor in self._listeners:
-            self._epoll.modify(descriptor, events)
+            self._handler.epoll.modify(descriptor, events)
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         ends = self._clock() + seconds
