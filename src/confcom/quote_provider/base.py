@@ -74,7 +74,7 @@ class CallsInLoop(Protocol):
         """The greatest number of concurrent calls."""
 
     def start(self, need: Need, done: Callable[[Callable[[], Any]], None]) -> None:
-        """Start a call. After `start` has returned, `done` gets a function that returns the result or raises the error."""
+        """Start a call. After `start` has returned, `done` gets a function that returns the result, or raises."""
 
     def close(self) -> None:
         """Abort all calls; `done` is not called afterwards."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from confcom.daemon.connected_socket import peer_credentials
 from confcom.daemon.socket_path import (
     SUN_PATH_BYTES,
     PathInspection,
@@ -19,6 +20,7 @@ from confcom.daemon.socket_path import (
 from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_helper.takeover.unix_socket import listen_at, make_directory
 from testkit.expected_errors import raises
+from testkit.passing_descriptors import pass_descriptors
 from testkit.users import as_user
 
 
@@ -185,6 +187,22 @@ def test_the_kernel_tells_the_bound_name_and_its_owner(short_dir, path):
         listener.listen()
         no_text.rename(path)
         assert inspect_socket(path, patience=1).holder.bound_name == str(no_text)
+
+
+@pytest.mark.usefixtures("refusal")
+def test_a_live_sockets_program_can_pass_no_descriptors(path, bind, monkeypatch):
+    """A passed descriptor would be closed with the inspecting socket, and might keep this waiting."""
+    bound, taken = bind(path), []
+
+    def pass_one(inspecting):
+        bound.socket.setblocking(True)
+        with bound.socket.accept()[0] as accepted:
+            taken.append(pass_descriptors(accepted, b"x", [socket.socket()]))
+        return peer_credentials(inspecting)
+
+    monkeypatch.setattr("confcom.daemon.socket_path.peer_credentials", pass_one)
+    assert inspect_socket(path).state is PathState.LIVE
+    assert taken == [False]
 
 
 def test_patience_waits_for_a_place_in_a_full_backlog(path, bind):

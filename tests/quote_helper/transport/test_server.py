@@ -120,13 +120,34 @@ async def test_connections_with_input_delay_no_new_one(monkeypatch, serve, provi
     server = serve(provider, **NEVER)
     drip = [server.connect("drip", ASKS_NUM[:1]) for _ in range(20 * EVENTS_PER_TURN)]
     await until(lambda: server.open == len(drip))
-    for each in drip:
-        each.send(ASKS_NUM[1:2])
-    polls.reset_mock()
-    polls_before.clear()
-    assert await server.serves("new")
-    assert 0 < polls_before[0] < 10
-    assert polls.call_count > polls_before[0]
+    with server.listen(f"{server.path}-of-the-next") as second:
+        await asyncio.sleep(0.01)  # until no listener's event is in the epoll, before those of the connections
+        for each in drip:
+            each.send(ASKS_NUM[1:2])
+        polls.reset_mock()
+        polls_before.clear()
+        new = [server.connect("new", ASKS_NUM, path) for path in (server.path, second.getsockname())]
+        assert all([await server.read(each) for each in new])
+        assert 0 < max(polls_before) < 10
+        assert polls.call_count > max(polls_before)
+
+
+async def test_input_does_not_end_a_pause_of_accepting(short_dir, serve, provider):
+    server = serve(provider, accept_retry_seconds=3600.0, **NEVER)
+    drip = [server.connect(f"drip{number % 4}", ASKS_NUM[:1]) for number in range(2 * EVENTS_PER_TURN)]
+    await until(lambda: server.open == len(drip))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(short_dir / "destitute"))
+        listener.listen()
+        destitute = Destitute(listener)
+        server.aesm.add_listener(destitute)
+        server.connect("client", path=short_dir / "destitute")
+        await until(lambda: server.count("paused"))
+        tries = destitute.tries
+        for each in drip:
+            each.send(ASKS_NUM[1:])
+        assert all([await server.read(each) for each in drip])
+        assert destitute.tries == tries
 
 
 @pytest.mark.parametrize("shorter", ["crowded_seconds", "many_peers_seconds"])
@@ -282,11 +303,13 @@ class Destitute:
 
     def __init__(self, sock):
         self._sock = sock
+        self.tries = 0
 
     def __getattr__(self, name):
         return getattr(self._sock, name)
 
     def _accept(self):
+        self.tries += 1
         raise OSError(errno.EMFILE, "Too many open files")
 
 
