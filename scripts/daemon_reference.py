@@ -73,7 +73,7 @@ def metric_rows(registry: CollectorRegistry) -> Iterator[tuple[str, str, str, st
     # prometheus_client tells the names of labels only together with values, of which there are none here.
     collectors: dict[Any, list[str]] = registry._collector_to_names  # noqa: SLF001
     for collector in collectors:
-        for family in collector.describe():
+        for family in collector.collect():
             name = f"{family.name}_total" if family.type == "counter" else family.name
             labels = getattr(collector, "_labelnames", ()) or getattr(family, "_labelnames", ())
             shown = ", ".join(f"`{label}`" for label in labels)

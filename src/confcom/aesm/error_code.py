@@ -76,6 +76,8 @@ class Advice:
     remedy: str
     name: str = ""
     """The name in the stable code of all these numbers; if empty, the first number's name is used."""
+    transient: bool = False
+    """Whether the same call may succeed later without any change."""
 
     @property
     def error_code(self) -> str:
@@ -141,13 +143,14 @@ _ADVICE: Final = (
         (Code.NETWORK_ERROR, Code.PROXY_SETTING_ASSIST, Code.SGX_PROVISION_FAILED, Code.MSG_ERROR),
         "the service could not reach its provisioning service (PCCS), was refused by it, or could not use its answer",
         _COLLATERAL,
+        transient=True,
     ),
     Advice(
-        (Code.BUSY, Code.NETWORK_BUSY_ERROR, Code.BACKEND_SERVER_BUSY),
-        "the service, or its provisioning service (PCCS), has more requests than it can take",
+        (Code.BUSY, Code.NETWORK_BUSY_ERROR, Code.BACKEND_SERVER_BUSY, Code.SERVICE_STOPPED),
+        "the service, or its provisioning service (PCCS), has more requests than it can take, or is stopping",
         "wait a few seconds and try again",
+        transient=True,
     ),
-    Advice((Code.SERVICE_STOPPED,), "the service is stopping", "try again when it has restarted"),
     Advice(
         (Code.OUT_OF_EPC,),
         "there is not enough enclave memory (EPC) for the quoting enclave",
@@ -158,6 +161,7 @@ _ADVICE: Final = (
         "the service cannot do this now: it is still starting, or this kind of quoting is not installed (EPID "
         "calls are always answered so)",
         f"wait until the quote helper is ready and try again; if that does not help, {_READ_LOG}",
+        transient=True,
     ),
     Advice(
         (Code.ERROR_STORED_KEY, Code.ECDSA_ID_MISMATCH, Code.PUB_KEY_ID_MISMATCH, Code.ATT_KEY_BLOB_ERROR),

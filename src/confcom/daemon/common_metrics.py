@@ -27,13 +27,8 @@ class ReadinessMetrics(Collector):
         self._prefix = f"confcom_{daemon}"
         self._problem = problem
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        return self._families(None)
-
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        return self._families(self._problem())
-
-    def _families(self, problem: NotReady | None) -> Iterator[GaugeMetricFamily]:
+        problem = self._problem()
         yield GaugeMetricFamily(f"{self._prefix}_ready", "1 while /readyz answers 200", value=problem is None)
         about = "1 for the code of the problem that keeps the daemon from being ready"
         not_ready = GaugeMetricFamily(f"{self._prefix}_not_ready_info", about, labels=["code"])
