@@ -132,7 +132,6 @@ def of_files():
         }
         if kind not in {"missing", "a directory", "escapes"}:
             found[f"simulation create: {kind}"] = Case(("simulation", "create", file))
-            found[f"demo: {kind}"] = Case(("demo", "--dir", file))
     return found
 
 

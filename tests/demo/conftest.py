@@ -1,10 +1,8 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from confcom.demo.guardian import MARK_VARIABLE, marked
 from confcom.demo.node import Node
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.namespaces.modes import Mode, find_tools
-from testkit.conditions import until
+from testkit.conditions import until, wait_until
 from testkit.kubelet_contract.plugin import Plugin
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("CONFCOM_", "SGX_", "COV_"))}
@@ -93,11 +91,10 @@ def play(monkeypatch):
 
         if act is not None:
             monkeypatch.setattr(story, "STEPS", {**story.STEPS, title: step_and_act})
-        folder = Path(tempfile.mkdtemp(prefix="cst-", dir="/tmp"))
         options = {"replacements": instead, "images": images, "ready_seconds": patience}
-        async with story.open_demo(folder, mode, ENVIRONMENT, owns_folder=True, **options) as demo:
+        async with story.open_demo(mode, ENVIRONMENT, **options) as demo:
             report = await story.run(demo, begin=lambda _: None, end=lambda _: None)
-        assert traces_of(folder) == NOTHING
+        assert traces_of(demo.processes.folder) == NOTHING
         return report
 
     return run
@@ -142,14 +139,6 @@ def demo_process(demo_environment):
         process.communicate()
 
 
-@pytest.fixture
-def short_folder():
-    folder = Path(tempfile.mkdtemp(prefix="cst-", dir="/tmp"))
-    folder.rmdir()
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 SLOW_HOLDER = """
 import sys, time
 if "--hold" in sys.orig_argv:
@@ -158,12 +147,24 @@ if "--hold" in sys.orig_argv:
 
 
 @pytest.fixture
-def demo_in_short_folder(demo_process, demo_environment, short_folder, tmp_path, tmp_path_factory):
+def holding_demo(demo_process, demo_environment, tmp_path, tmp_path_factory):
     """A demo whose last step waits for a minute, so that a signal arrives in time even on a busy machine."""
     slowing = tmp_path_factory.mktemp("slowing")
     (slowing / "sitecustomize.py").write_text(SLOW_HOLDER)
     changes = {"TMPDIR": str(tmp_path), "PYTHONPATH": str(slowing)}
-    return demo_process("--dir", str(short_folder), env=demo_environment | changes)
+    return demo_process(env=demo_environment | changes)
+
+
+def folder_of(process):
+    """Folder of a demo that has just started: its guardian, which is its first child, has the folder's name."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    wait_until(lambda: process.poll() is not None or b"confcom.demo.guardian" in command_of(children))
+    return Path(os.fsdecode(command_of(children).split(b"\0")[-2]))
+
+
+def command_of(children):
+    first = children.read_text().partition(" ")[0]
+    return Path(f"/proc/{first}/cmdline").read_bytes() if first else b""
 
 
 NOTHING = {"folder": False, "processes": [], "mounts": []}

@@ -10,7 +10,7 @@ from confcom.demo import story
 from confcom.demo.processes import StepError
 from testkit.conditions import wait_until
 from testkit.programs import run_confcom
-from tests.demo.conftest import NOTHING, traces_of
+from tests.demo.conftest import NOTHING, folder_of, traces_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -25,10 +25,13 @@ MADE_IN_STEP = {
 """File or folder in the demo's folder, keyed by step; when it exists, the step has begun."""
 
 
-def reach(process, folder, step):
+def reach(process, step):
+    """Wait until a step has begun, and return the demo's folder."""
+    folder = folder_of(process)
     made = folder / MADE_IN_STEP[step]
     wait_until(lambda: made.exists() or process.poll() is not None)
     assert made.exists(), process.communicate()
+    return folder
 
 
 def test_two_at_once_and_nothing_of_the_current_directory(demo_process, tmp_path):
@@ -54,47 +57,25 @@ INT, TERM, HUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 @pytest.mark.parametrize(
     ("step", "numbers"), [(1, [INT]), (2, [TERM]), (3, [INT]), (4, [HUP]), (5, [INT]), (6, [TERM, INT, HUP])]
 )
-def test_ended_in_a_step_it_leaves_nothing(demo_in_short_folder, short_folder, tmp_path, step, numbers):
+def test_ended_in_a_step_it_leaves_nothing(holding_demo, tmp_path, step, numbers):
     """Signals that arrive during the cleanup do not disturb the cleanup."""
-    process = demo_in_short_folder
-    reach(process, short_folder, step)
+    folder = reach(holding_demo, step)
     for number in numbers:
-        os.killpg(process.pid, number)
-    out, err = process.communicate(timeout=30)
+        os.killpg(holding_demo.pid, number)
+    out, err = holding_demo.communicate(timeout=30)
     # The kernel chooses which pending signal it delivers first.
-    assert process.returncode - 128 in numbers, out + err
+    assert holding_demo.returncode - 128 in numbers, out + err
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in out + err
-    assert traces_of(short_folder) == NOTHING
+    assert traces_of(folder) == NOTHING
 
 
-def test_after_nohup_a_hang_up_is_ignored(demo_process, short_folder):
-    """The demo uses an existing folder; at its end the demo empties this folder, but does not remove it."""
-    short_folder.mkdir(mode=0o700)
-    process = demo_process("--dir", str(short_folder), command=("nohup",))
-    reach(process, short_folder, 2)
+def test_after_nohup_a_hang_up_is_ignored(demo_process):
+    process = demo_process(command=("nohup",))
+    reach(process, 2)
     os.killpg(process.pid, signal.SIGHUP)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert list(short_folder.iterdir()) == []
-    assert short_folder.stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.parametrize(
-    ("folder", "code"),
-    [
-        ("{short}", "folder-not-empty"),
-        ("/dev/null", "folder-not-usable"),
-        ("/proc/x", "folder-not-usable"),
-        ("/tmp/" + "x" * 60, "directory-name-too-long"),
-    ],
-)
-def test_a_folder_that_cannot_be(short_folder, folder, code):
-    short_folder.mkdir()
-    (short_folder / "precious").write_text("mine")
-    result = run_confcom("demo", "--dir", folder.format(short=short_folder), "--output", "json")
-    assert (result.exit_code, json.loads(result.stdout)["error"]["code"]) == (2, code)
-    assert (short_folder / "precious").read_text() == "mine"
 
 
 def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
@@ -106,9 +87,8 @@ def test_a_step_that_fails_is_named_and_the_exit_is_1(monkeypatch):
         assert part in result.output
 
 
-def test_killed_outright_it_leaves_nothing_either(demo_in_short_folder, short_folder):
-    process = demo_in_short_folder
-    reach(process, short_folder, 4)
-    process.kill()
-    process.wait()
-    wait_until(lambda: traces_of(short_folder) == NOTHING)
+def test_killed_outright_it_leaves_nothing_either(holding_demo):
+    folder = reach(holding_demo, 4)
+    holding_demo.kill()
+    holding_demo.wait()
+    wait_until(lambda: traces_of(folder) == NOTHING)

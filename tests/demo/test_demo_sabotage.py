@@ -148,9 +148,8 @@ async def test_a_changed_file_changes_the_run(play, change, monkeypatch):
         ((AMOUNT, "sgx_epc_mem_in_MiB: 163"), "job-pending"),
         ((IMAGE, "image: nginx:1"), "image-unknown"),
         ((IMAGE, f"{IMAGE}\n        tty: true"), "job-file-unusable"),
-        (("CONFCOM_CHALLENGE #", "OTHER #"), "challenge-missing"),
     ],
-    ids=["too much", "image", "unknown field", "no challenge"],
+    ids=["too much", "image", "unknown field"],
 )
 async def test_a_file_that_cannot_run_ends_step_3(fails, change, replacement, code):
     change(replacement)

@@ -1,4 +1,4 @@
-"""The guardian: a process that ends the demo's other processes and clears its folder, however the demo ends.
+"""The guardian: a process that ends the demo's other processes and removes its folder, however the demo ends.
 
 The guardian waits until its pipe from the demo is closed, which the kernel does even after a SIGKILL. Then the guardian
 ends every process with the demo's mark in the environment, even outside of the original process group.
@@ -42,25 +42,14 @@ def end_marked(mark: str) -> None:
         time.sleep(PAUSE_SECONDS)
 
 
-def clear(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        for entry in folder.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
-
-
-def main(folder: str, remove: str) -> None:
-    """Wait for the end of standard input, end the processes, and clear the folder, or also `remove` it."""
+def main(folder: str) -> None:
+    """Wait for the end of standard input, end the processes, and remove the folder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 4096):
         pass
     end_marked(f"{MARK_VARIABLE}={folder}")
-    clear(Path(folder))
-    if remove == "remove":
-        Path(folder).rmdir()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

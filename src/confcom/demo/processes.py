@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import json
-import os
 import shlex
 import sys
-import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from confcom.demo.guardian import MARK_VARIABLE
-from confcom.errors import ConfcomError, SettingsError, shortened
+from confcom.errors import ConfcomError, shortened
 
 COMMAND_SECONDS = 30
 """Deadline in seconds for a command, which normally takes less than a second."""
@@ -24,10 +22,6 @@ READY_SECONDS = 20.0
 """Deadline for a daemon's readiness and for a Job; both take a second, or several on a loaded machine."""
 
 POLL_SECONDS = 0.02
-
-MAX_FOLDER_BYTES = 35
-"""Maximum bytes of the path of the demo's folder. The longest socket path in it is a device plugin's, with 37
-bytes for directories and 27 for the socket's name. The daemons accept 99 bytes of the 107 that unix(7) allows."""
 
 
 class StepError(ConfcomError):
@@ -117,40 +111,10 @@ class Processes:
         )
 
 
-def prepare_folder(wanted: Path | None) -> tuple[Path, bool]:
-    """Make the demo's folder; return its path, and whether the demo owns the folder and must remove it."""
-    if wanted is None:
-        path = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))
-        path.chmod(0o755)
-        return path, True
-    path, existed = wanted.absolute(), wanted.is_dir()
-    if len(os.fsencode(path)) > MAX_FOLDER_BYTES:
-        raise SettingsError(
-            f"the name of the folder {path} is too long",
-            error_code="directory-name-too-long",
-            why=f"the unix sockets below it leave room for {MAX_FOLDER_BYTES} bytes",
-            remedy="choose a shorter one, such as /tmp/demo",
-        )
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o755)
-        empty = not any(path.iterdir())
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise SettingsError(f"{wanted} cannot be the demo's folder", error_code="folder-not-usable", why=why) from None
-    if not empty:
-        raise SettingsError(
-            f"{wanted} is not empty",
-            error_code="folder-not-empty",
-            why="the demo empties it at the end",
-            remedy="name a new folder, or leave --dir out",
-        )
-    return path, not existed
-
-
 @contextlib.asynccontextmanager
-async def guarded(processes: Processes, *, owns_folder: bool) -> AsyncIterator[None]:
-    """Run the guardian. After the block, the guardian ends all processes and clears or removes the folder."""
-    command = ("-m", "confcom.demo.guardian", str(processes.folder), "remove" if owns_folder else "keep")
+async def guarded(processes: Processes) -> AsyncIterator[None]:
+    """Run the guardian. After the block, the guardian ends all processes and removes the folder."""
+    command = ("-m", "confcom.demo.guardian", str(processes.folder))
     try:
         guardian = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", *command),
@@ -161,8 +125,7 @@ async def guarded(processes: Processes, *, owns_folder: bool) -> AsyncIterator[N
             start_new_session=True,
         )
     except BaseException:
-        if owns_folder:
-            processes.folder.rmdir()
+        processes.folder.rmdir()
         raise
     try:
         yield

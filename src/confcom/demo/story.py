@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -129,19 +130,18 @@ class Demo:
 
 @contextlib.asynccontextmanager
 async def open_demo(
-    folder: Path,
     mode: str,
     environ: Mapping[str, str],
     *,
-    owns_folder: bool,
     replacements: Mapping[str, tuple[str, ...]] | None = None,
     images: Mapping[str, Image] | None = None,
     ready_seconds: float = READY_SECONDS,
 ) -> AsyncIterator[Demo]:
-    """Prepare a demo in an empty folder; after the block, end the demo's processes and clear the folder."""
+    """Prepare a demo in a new folder; after the block, end the demo's processes and remove the folder."""
     inherited = {name: value for name, value in environ.items() if not name.startswith(("CONFCOM_", "SGX_"))}
+    folder = Path(tempfile.mkdtemp(prefix="confcom-", dir="/tmp"))  # unix sockets below it need a short path
     processes = Processes(folder, inherited, replacements or {}, ready_seconds)
-    async with guarded(processes, owns_folder=owns_folder):
+    async with guarded(processes):
         tools = find_tools(environ.get("PATH", os.defpath))
         runtime = await choose_runtime(mode, tools, {MARK_VARIABLE: str(folder)}, folder)
         node = Node(folder, runtime, images or {SAMPLE_WORKLOAD: sample_image(inherited)})
@@ -246,16 +246,8 @@ async def submit_job(demo: Demo, report: StepReport) -> None:
     """Step 3: submit the Job of examples/job.yaml with the relying party's challenge; EPC is allocated."""
     path = example(JOB)
     job = read_job(path)
-    demo.challenge = job.env.get(CHALLENGE_VARIABLE, "")
-    if not demo.challenge:
-        raise StepError(
-            f"{path.name} has no variable {CHALLENGE_VARIABLE}",
-            error_code="challenge-missing",
-            why="without a challenge an old quote looks like a new one",
-            remedy=f"set it to {CHALLENGE_PLACEHOLDER}, or to a challenge of your own in hex",
-        )
-    if demo.challenge == CHALLENGE_PLACEHOLDER:
-        demo.challenge = demo.random(CHALLENGE_SIZE).hex()
+    given = job.env.get(CHALLENGE_VARIABLE, "")
+    demo.challenge = demo.random(CHALLENGE_SIZE).hex() if given in {"", CHALLENGE_PLACEHOLDER} else given
     demo.define(report, "CHALLENGE", demo.challenge)
     pod = demo.pods[JOB] = await demo.submit(replace(job, env={**job.env, CHALLENGE_VARIABLE: demo.challenge}))
     require_started(pod)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from confcom.cli.output_option import TEXT, output_option, show_json
-from confcom.cli.parameter_types import NamedPath
 from confcom.errors import SIGNAL_EXIT_BASE, ExitCode, printable, why_and_remedy
 from confcom.namespaces.modes import AUTO, MODES
 
@@ -34,14 +33,8 @@ Where to go next:
 @click.command()
 @click.option("-v", "--verbose", is_flag=True, help="Print more details, and the commands that each step ran.")
 @click.option("--mode", type=click.Choice(MODES), default=AUTO, show_default=True, help="How containers are isolated.")
-@click.option(
-    "--dir",
-    "folder",
-    type=NamedPath(),
-    help="A new or empty directory with a short path; it is emptied at the end.  [default: a temporary one]",
-)
 @output_option
-def demo(*, verbose: bool, mode: str, folder: Path | None, output: str) -> None:
+def demo(*, verbose: bool, mode: str, output: str) -> None:
     """Run the whole sequence on this machine, without SGX hardware.
 
     The demo creates a simulated SGX platform, starts a node with its device plugin and quote helper, and runs the Job
@@ -58,7 +51,7 @@ def demo(*, verbose: bool, mode: str, folder: Path | None, output: str) -> None:
     if output == TEXT:
         click.echo("confcom demo: confidential computing on one node, without Kubernetes and without SGX hardware")
     printer = StepPrinter(enabled=output == TEXT, verbose=verbose)
-    outcome = asyncio.run(_until_signal(_run(mode, folder, printer)))
+    outcome = asyncio.run(_until_signal(_run(mode, printer)))
     if isinstance(outcome, signal.Signals):
         if output == TEXT:
             click.echo("Stopped; nothing is left.", err=True)
@@ -86,12 +79,10 @@ async def _until_signal(main: Coroutine[Any, Any, DemoReport]) -> DemoReport | s
         return received[0]
 
 
-async def _run(mode: str, folder: Path | None, printer: StepPrinter) -> DemoReport:
-    from confcom.demo.processes import prepare_folder
+async def _run(mode: str, printer: StepPrinter) -> DemoReport:
     from confcom.demo.story import open_demo, run
 
-    path, owned = prepare_folder(folder)
-    async with open_demo(path, mode, os.environ, owns_folder=owned) as opened:
+    async with open_demo(mode, os.environ) as opened:
         report = await run(opened, begin=printer.begin, end=printer.end)
         printer.result(report)
     if not printer.enabled:
