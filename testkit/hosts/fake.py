@@ -1,6 +1,7 @@
+import os
+import stat
 from dataclasses import dataclass, field
 
-from confcom.device_plugin.host import FileStatus
 from confcom.errors import UnavailableError
 from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
 
@@ -8,14 +9,14 @@ GIB = 1024 * MIB
 DRIVER = "/sys/class/misc/sgx_enclave"
 ENCLAVE, PROVISION = "/dev/sgx_enclave", "/dev/sgx_provision"
 SGX_GID, SGX_PRV_GID = 106, 107
-BY_INTELS_RULES = {
-    ENCLAVE: FileStatus(character_device=True, mode=0o666, uid=0, gid=0),
-    PROVISION: FileStatus(character_device=True, mode=0o660, uid=0, gid=SGX_PRV_GID),
-}
 
 
-def device(mode=0o666, uid=0, gid=0):
-    return FileStatus(character_device=True, mode=mode, uid=uid, gid=gid)
+def device(mode=0o666, uid=0, gid=0, *, kind=stat.S_IFCHR):
+    return os.stat_result((kind | mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))
+
+
+BY_INTELS_RULES = {ENCLAVE: device(), PROVISION: device(0o660, gid=SGX_PRV_GID)}
+FILE = device(kind=stat.S_IFREG)
 
 
 @dataclass
@@ -23,7 +24,7 @@ class FakeHost:
     """A host with files, device nodes' statuses, other paths, and CPUID (None if CPUID is not available)."""
 
     files: dict[str, str] = field(default_factory=dict)
-    nodes: dict[str, FileStatus] = field(default_factory=dict)
+    nodes: dict[str, os.stat_result] = field(default_factory=dict)
     entries: set[str] = field(default_factory=set)
     leaves: dict[tuple[int, int], CpuidRegisters] | None = None
     asked: list[tuple[int, int]] = field(default_factory=list)

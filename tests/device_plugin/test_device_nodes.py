@@ -1,11 +1,11 @@
 import pytest
 
 from confcom.device_plugin.device_nodes import Device, inspect_devices, mounted_noexec
-from confcom.device_plugin.host import FileStatus
 from testkit.hosts.fake import (
     BY_INTELS_RULES,
     DRIVER,
     ENCLAVE,
+    FILE,
     MIB,
     PROVISION,
     SGX_GID,
@@ -66,8 +66,7 @@ def test_the_remedies_name_rule_and_group():
 
 
 def test_a_device_needs_a_driver_and_a_device_node():
-    file = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)
-    devices = inspect_devices(FakeHost(nodes={ENCLAVE: file}, entries={DRIVER}))
+    devices = inspect_devices(FakeHost(nodes={ENCLAVE: FILE}, entries={DRIVER}))
     assert [node.path for node in devices.nodes] == [None, None]
     assert not any(devices.healthy(device) for device in Device)
     devices = inspect_devices(FakeHost(nodes=dict(BY_INTELS_RULES)))

@@ -2,12 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from confcom.device_plugin.epc import EpcSource, NoSgxError, Platform, discover
-from confcom.device_plugin.host import FileStatus, HostFiles
+from confcom.device_plugin.epc import EpcSource, NoSgxError, Platform, discover, find_node
+from confcom.device_plugin.host import HostFiles
 from confcom.errors import ExitCode, SettingsError
-from testkit.hosts.fake import DRIVER, MIB, FakeHost, device, hardware, processor, sysfs
-
-FILE = FileStatus(character_device=False, mode=0o666, uid=0, gid=0)
+from testkit.hosts.fake import DRIVER, FILE, MIB, FakeHost, device, hardware, processor, sysfs
 
 
 @pytest.mark.parametrize(
@@ -80,8 +78,5 @@ def test_host_files_answer_for_a_real_tree(tmp_path):
     paths = ("/sys/class/a", "/sys/class/b", "/sys/class/c", "/sys/class")
     assert [host.read_text(path) for path in paths] == ["\ufffd", "12\n", None, None]
     assert [host.exists(path) for path in paths] == [True, True, False, True]
-    (tmp_path / "sys/class/a").chmod(0o640)
-    status = host.status("/sys/class/a")
-    assert (status.character_device, status.mode) == (False, 0o640)
     assert host.status("/dev/null") is None
-    assert HostFiles(Path("/")).status("/dev/null") == FileStatus(character_device=True, mode=0o666, uid=0, gid=0)
+    assert find_node(HostFiles(Path("/")), ("/dev/none", "/dev", "/dev/null")) == "/dev/null"

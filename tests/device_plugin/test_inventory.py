@@ -9,7 +9,6 @@ from confcom.daemon.readiness_log import NotReady
 from confcom.device_plugin.device_nodes import Device, HostDevices, NodeState, Problem
 from confcom.device_plugin.device_watch import SgxSearch
 from confcom.device_plugin.epc import Discovery, EpcSource, Platform, found_epc
-from confcom.device_plugin.host import FileStatus
 from confcom.device_plugin.main import DevicePlugin
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import RegistrationCause, RegistrationStatus
@@ -17,6 +16,7 @@ from confcom.device_plugin.resources import ResourceSettings, plan_resources
 from confcom.kubernetes.epc_accounting import AccountingSetting, AccountingSettings, EpcInUse
 from confcom.kubernetes.inventory import EpcSection, Inventory
 from confcom.sgx.epc_from_cpuid import MIB
+from testkit.hosts.fake import device
 
 DISCOVERY = Discovery(
     Platform.HARDWARE,
@@ -27,7 +27,7 @@ DISCOVERY = Discovery(
 DEVICES = HostDevices(
     "/sys/class/misc/sgx_enclave",
     (
-        NodeState(Device.ENCLAVE, "/dev/sgx_enclave", FileStatus(True, 0o600, 0, 7), (Problem("p", "do", "c"),)),
+        NodeState(Device.ENCLAVE, "/dev/sgx_enclave", device(0o600, gid=7), (Problem("p", "do", "c"),)),
         NodeState(Device.PROVISION, None),
     ),
 )

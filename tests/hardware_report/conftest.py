@@ -1,17 +1,15 @@
-import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pytest
 
+from confcom.device_plugin.host import HostFiles
 from confcom.errors import UnavailableError
-from confcom.hardware_report.report import Node, collect
-from confcom.hardware_report.system import NodeFiles
+from confcom.hardware_report.report import collect
 from confcom.quote_provider.simulated import SimulatedQuoteProvider
 from confcom.quote_provider.state_directory import open_or_create_platform
 from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
-from testkit.hosts.fake import ENCLAVE, PROVISION, SGX_PRV_GID, processor
+from testkit.hosts.fake import BY_INTELS_RULES, processor
 from testkit.hosts.tree import HostTree
 from testkit.stub_aesmd import StubAesmd
 
@@ -32,8 +30,6 @@ FILES = {
   "use_secure_cert": false, "retry_times": 6, /* and */ "pck_cache_expire_hours": 168.0,
   "custom_request_options": {"get_cert": {"headers": {"subscription-key": "hunter2"}}}
 }""",
-    "etc/udev/rules.d/91-sgx-enclave.rules": "",
-    "sys/fs/cgroup/misc.capacity": "res 1\nsgx_epc 6442450944\n",
     "var/lib/dpkg/status": "Package: bash\nStatus: install ok installed\nVersion: 5\n\n"
     "Package: libsgx-urts\nStatus: install ok installed\nVersion: 2.25.100.3-noble1\nDescription: x\n Version: 9\n\n"
     "Package: sgx-aesm-service\nStatus: deinstall ok config-files\nVersion: 1\n",
@@ -52,17 +48,14 @@ def sgx_leaves(*sizes):
 
 
 @dataclass(frozen=True, slots=True)
-class TreeFiles(NodeFiles):
-    """Files below a directory. Device nodes are not real, but have mode, user and group keyed by path."""
+class TreeFiles(HostFiles):
+    """Files below a directory. Device nodes are not real, but have a status keyed by path."""
 
     nodes: dict = field(default_factory=dict)
     leaves: dict | None = None
 
-    def stat(self, path):
-        if not path.startswith("/dev/"):
-            return NodeFiles.stat(self, path)
-        mode, uid, gid = self.nodes.get(path, (0, 0, 0))
-        return SimpleNamespace(st_mode=stat.S_IFCHR | mode, st_uid=uid, st_gid=gid) if mode else None
+    def status(self, path):
+        return self.nodes.get(path) if path.startswith("/dev/") else HostFiles.status(self, path)
 
     def cpuid(self, leaf, subleaf):
         if self.leaves is None:
@@ -80,9 +73,8 @@ class SgxNode(HostTree):
         for path, text in FILES.items():
             self.write(path, text)
         self.socket = socket
-        self.nodes = {ENCLAVE: (0o666, 0, 0), PROVISION: (0o660, 0, SGX_PRV_GID)}
+        self.nodes = dict(BY_INTELS_RULES)
         self.leaves = sgx_leaves(*EPC)
-        self.rpm = None
         self.call_seconds = 5.0
         self._time = 0.0
 
@@ -96,7 +88,7 @@ class SgxNode(HostTree):
 
     def report(self):
         files = TreeFiles(self.root, nodes=self.nodes, leaves=self.leaves)
-        return collect(Node(files, self.socket, self.rpm, lambda: NOW, self._clock, self.call_seconds))
+        return collect(files, self.socket, now=lambda: NOW, clock=self._clock, call_seconds=self.call_seconds)
 
     def facts(self, section):
         return self.report()["sections"][section]

@@ -4,13 +4,15 @@ A container gets a device node with the host's owner, group and mode. If a user 
 host, a container that runs as this user cannot open the node either.
 """
 
+import os
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from confcom.device_plugin.epc import ENCLAVE_NODES, PROVISION_NODES, find_driver, find_node
-from confcom.device_plugin.host import FileStatus, HostFiles
+from confcom.device_plugin.host import HostFiles
 
 MOUNTINFO = "/proc/1/mountinfo"
 """The mounts of process 1. They are the host's mounts if the host root has the host's /proc. In a container,
@@ -49,13 +51,13 @@ class Problem:
 class NodeState:
     device: Device
     path: str | None
-    status: FileStatus | None = None
+    status: os.stat_result | None = None
     problems: tuple[Problem, ...] = ()
 
     def to_json(self, *, healthy: bool) -> dict[str, object]:
         access: dict[str, object] = {}
         if self.status:
-            access = {"mode": f"{self.status.mode:04o}", "uid": self.status.uid, "gid": self.status.gid}
+            access = {"mode": _mode(self.status), "uid": self.status.st_uid, "gid": self.status.st_gid}
         problems = [problem.to_json() for problem in self.problems]
         return {"device": self.device, "path": self.path, "healthy": healthy, **access, "problems": problems}
 
@@ -123,26 +125,30 @@ def _inspect_device(host: HostFiles, device: Device, preferred: tuple[str, ...],
     return NodeState(device, path, status, tuple(problems))
 
 
-def _access_problems(host: HostFiles, device: Device, path: str, status: FileStatus) -> Iterable[Problem]:
+def _access_problems(host: HostFiles, device: Device, path: str, status: os.stat_result) -> Iterable[Problem]:
     rule = f'a udev rule: SUBSYSTEM=="misc", KERNEL=="{path.rpartition("/")[2]}", {_RULES[device]}'
-    if status.uid:
-        what = f"{path} belongs to user {status.uid}, who may change who opens it"
+    if status.st_uid:
+        what = f"{path} belongs to user {status.st_uid}, who may change who opens it"
         yield Problem(what, f"chown root {path}", code="device-owner-not-root")
-    everyone, members, owner = (status.mode >> shift & READ_WRITE == READ_WRITE for shift in (0, 3, 6))
+    everyone, members, owner = (status.st_mode >> shift & READ_WRITE == READ_WRITE for shift in (0, 3, 6))
     if everyone:
         if device is Device.PROVISION:
-            what = f"{path} has mode {status.mode:04o}: any user of the host may ask for the provisioning key"
+            what = f"{path} has mode {_mode(status)}: any user of the host may ask for the provisioning key"
             yield Problem(what, rule, code="device-open-to-all")
-    elif not members or not status.gid:
+    elif not members or not status.st_gid:
         whose = "only root" if owner else "nobody without CAP_DAC_OVERRIDE"
-        what = f"{path} has mode {status.mode:04o}: {whose} can open it, and no container of another user"
+        what = f"{path} has mode {_mode(status)}: {whose} can open it, and no container of another user"
         yield Problem(what, rule, code="device-closed")
     elif device is Device.ENCLAVE:
-        name = group_names(host).get(status.gid)
-        group = f"{name} ({status.gid})" if name else status.gid
-        what = f"{path} has mode {status.mode:04o}: only root and members of group {group} can open it"
-        remedy = f"{rule}; or give pods supplementalGroups: [{status.gid}]"
+        name = group_names(host).get(status.st_gid)
+        group = f"{name} ({status.st_gid})" if name else status.st_gid
+        what = f"{path} has mode {_mode(status)}: only root and members of group {group} can open it"
+        remedy = f"{rule}; or give pods supplementalGroups: [{status.st_gid}]"
         yield Problem(what, remedy, code="device-for-group-only")
+
+
+def _mode(status: os.stat_result) -> str:
+    return f"{stat.S_IMODE(status.st_mode):04o}"
 
 
 def group_names(host: HostFiles) -> dict[int, str]:

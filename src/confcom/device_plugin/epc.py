@@ -7,6 +7,7 @@ The driver's entry in sysfs decides. /dev does not, since any program can create
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from stat import S_ISCHR
 
 from confcom.device_plugin.host import HostFiles
 from confcom.errors import SettingsError, UnavailableError
@@ -62,7 +63,7 @@ def find_driver(host: HostFiles) -> str | None:
 
 
 def find_node(host: HostFiles, candidates: tuple[str, ...]) -> str | None:
-    return next((node for node in candidates if (found := host.status(node)) and found.character_device), None)
+    return next((node for node in candidates if (found := host.status(node)) and S_ISCHR(found.st_mode)), None)
 
 
 def discover(host: HostFiles, *, simulated_epc_mib: int | None) -> Discovery:

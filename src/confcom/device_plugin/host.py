@@ -6,7 +6,7 @@ import os
 import platform
 import stat
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from confcom.errors import UnavailableError
@@ -28,12 +28,8 @@ _CODE = bytes.fromhex(
 """Code of `void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t registers[4])` in the System V convention."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileStatus:
-    character_device: bool
-    mode: int  # permission bits
-    uid: int
-    gid: int
+MAX_FILE_BYTES = 64 * 1024 * 1024
+"""Read limit of a file. The largest is the list of Debian's packages, of which each takes 1 to 2 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +37,25 @@ class HostFiles:
     """The files of a host whose root file system is at `root`. Paths are absolute paths of the host."""
 
     root: Path
+    unread: dict[str, str] = field(default_factory=dict)
+    """The reasons why existing files could not be read, keyed by the files' paths."""
 
     def read_text(self, path: str) -> str | None:
         try:
-            return self._at(path).read_text(encoding="ascii", errors="replace")
-        except OSError:
+            # O_NONBLOCK is for FIFOs: otherwise, opening a FIFO that has no writer would block forever.
+            descriptor = os.open(self._at(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    self.unread[path] = "not a regular file"
+                    return None
+                data = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            self._note(path, error)
             return None
+        if len(data) > MAX_FILE_BYTES:
+            self.unread[path] = f"longer than {MAX_FILE_BYTES} bytes"
+            return None
+        return data.decode("utf-8", errors="replace")
 
     def children(self, path: str) -> tuple[str, ...]:
         """Return the sorted names in a directory; no names if the directory cannot be read."""
@@ -57,25 +66,21 @@ class HostFiles:
             return ()
 
     def exists(self, path: str) -> bool:
-        return self.stat(path) is not None
+        return self.status(path) is not None
 
-    def stat(self, path: str) -> os.stat_result | None:
+    def status(self, path: str) -> os.stat_result | None:
         try:
             return self._at(path).stat()
         except OSError as error:
             self._note(path, error)
             return None
 
-    def status(self, path: str) -> FileStatus | None:
-        if (found := self.stat(path)) is None:
-            return None
-        return FileStatus(stat.S_ISCHR(found.st_mode), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
-
     def cpuid(self, leaf: int, subleaf: int) -> CpuidRegisters:
         return read_cpuid(leaf, subleaf)
 
     def _note(self, path: str, error: OSError) -> None:
-        """Do nothing: to the device plugin, an unreadable file is a missing file."""
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            self.unread[path] = error.strerror or type(error).__name__
 
     def _at(self, path: str) -> Path:
         return self.root / path.lstrip("/")

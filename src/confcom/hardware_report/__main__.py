@@ -6,7 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-from confcom.client.address import EXCHANGE_SECONDS
 from confcom.errors import JSON_SCHEMA
 from confcom.hardware_report.report import HOST, local_report
 
@@ -14,9 +13,7 @@ from confcom.hardware_report.report import HOST, local_report
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m confcom.hardware_report", description=__doc__)
     parser.add_argument("--host-root", type=Path, default=HOST, help="the node's root file system")
-    parser.add_argument("--timeout", type=float, default=EXCHANGE_SECONDS, help="seconds for one call of AESM")
-    chosen = parser.parse_args()
-    report = local_report(os.environ, host_root=chosen.host_root, call_seconds=chosen.timeout)
+    report = local_report(os.environ, host_root=parser.parse_args().host_root)
     sys.stdout.write(json.dumps({"schema": JSON_SCHEMA, **report}, indent=2) + "\n")
 
 

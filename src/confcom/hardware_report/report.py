@@ -1,11 +1,9 @@
 """Makes the hardware report from its sections; all sources of facts are parameters."""
 
 import os
-import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,69 +13,43 @@ from confcom.aesm.errors import AesmError
 from confcom.client.address import EXCHANGE_SECONDS, aesm_socket_path
 from confcom.client.blocking import AesmClient
 from confcom.device_plugin.device_nodes import group_names
+from confcom.device_plugin.host import HostFiles
 from confcom.errors import ConfcomError, MalformedError, printable
 from confcom.hardware_report import Facts, Value, software
 from confcom.hardware_report.processor import processor_facts
-from confcom.hardware_report.system import NodeFiles, device_facts, entry_facts, kernel_facts
+from confcom.hardware_report.system import device_facts, entry_facts, kernel_facts
 from confcom.sgx.report import KEY_ID_SIZE, MAC_SIZE, REPORT_BODY_SIZE, Report
 
 FORMAT: Final = "confcom-hardware-report/1"
 HOST = Path("/")
 SOCKET_BELOW_ROOT = "run/aesmd/aesm.socket"
 """The socket's path below a node's root. /var/run is often an absolute link, which leads out of the root."""
-RPM = Path("/usr/bin/rpm")
-RPM_SECONDS = 20.0
-"""Time limit of rpm; rpm needs less time to list some thousand packages."""
 
 WRONG_REPORT: Final = Report(bytes(REPORT_BODY_SIZE), key_id=bytes(KEY_ID_SIZE), mac=b"\x5a" * MAC_SIZE)
 """An enclave report that no processor made; a quoting enclave must refuse it, so no quote is made."""
 
 
-def query_rpm(rpm: Path = RPM, seconds: float = RPM_SECONDS) -> str | None:
-    """List this machine's packages with rpm; None if rpm is missing, fails or exceeds the time limit."""
-    command = [str(rpm), "-qa", "--queryformat", "%{NAME}\t%{VERSION}-%{RELEASE}\n"]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode("utf-8", errors="replace") if done.returncode == 0 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """The sources of the report's facts, which are parameters so that tests can replace them."""
-
-    files: NodeFiles
-    socket: Path
-    query_rpm: Callable[[], str | None] | None
-    """A function that returns a line with name and version for each package; None if rpm is not to be run."""
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    clock: Callable[[], float] = time.monotonic
-    call_seconds: float = EXCHANGE_SECONDS
-
-
-def local_report(
-    environ: Mapping[str, str],
-    *,
-    host_root: Path = HOST,
-    socket: Path | None = None,
-    call_seconds: float = EXCHANGE_SECONDS,
-) -> Facts:
+def local_report(environ: Mapping[str, str], *, host_root: Path = HOST, socket: Path | None = None) -> Facts:
     """Report on this machine, or on the node whose root file system is mounted at `host_root`."""
     usual = aesm_socket_path(environ) if host_root == HOST else host_root / SOCKET_BELOW_ROOT
-    rpm = query_rpm if host_root == HOST else None
-    return collect(Node(NodeFiles(host_root), socket or usual, rpm, call_seconds=call_seconds))
+    return collect(HostFiles(host_root), socket or usual)
 
 
-def collect(node: Node) -> Facts:
-    files = node.files
+def collect(
+    files: HostFiles,
+    socket: Path,
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], float] = time.monotonic,
+    call_seconds: float = EXCHANGE_SECONDS,
+) -> Facts:
     sections: Facts = {
-        "report": _guarded(lambda: _report_facts(node)),
+        "report": _guarded(lambda: _report_facts(files, now())),
         "processor": _guarded(lambda: processor_facts(files.cpuid)),
         "kernel": _guarded(lambda: kernel_facts(files)),
         "devices": _guarded(lambda: device_facts(files)),
-        "software": _guarded(lambda: _software_facts(node)),
-        "aesm": _guarded(lambda: _aesm_facts(node)),
+        "software": _guarded(lambda: _software_facts(files)),
+        "aesm": _guarded(lambda: _aesm_facts(files, socket, clock, call_seconds)),
     }
     return {"format": FORMAT, "sections": sections | {"unread": {**files.unread}}}
 
@@ -93,40 +65,30 @@ def _guarded(read: Callable[[], Facts]) -> Facts:
         return {"failed": f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}"}
 
 
-def _report_facts(node: Node) -> Facts:
+def _report_facts(files: HostFiles, now: datetime) -> Facts:
     return {
         "confcom": confcom.__version__,
-        "made_at": node.now().strftime("%Y-%m-%dT%H:%MZ"),
-        "other_root": node.files.root != HOST,
+        "made_at": now.strftime("%Y-%m-%dT%H:%MZ"),
+        "other_root": files.root != HOST,
         "uid": os.getuid(),
     }
 
 
-def _software_facts(node: Node) -> Facts:
-    files = node.files
-    dpkg = files.read_text(software.DPKG_STATUS)
-    rpm = node.query_rpm() if dpkg is None and node.query_rpm is not None else None
+def _software_facts(files: HostFiles) -> Facts:
     texts = {path: files.read_text(path) for path in (software.QCNL, software.AESMD)}
-    return software.package_facts(dpkg, rpm) | {
+    return {
+        "packages": software.package_facts(files.read_text(software.DPKG_STATUS)),
         "libraries": [path for path in software.LIBRARIES if files.exists(path)],
         "configuration": {path: software.configuration_facts(text) for path, text in texts.items()},
     }
 
 
-def _aesm_facts(node: Node) -> Facts:
-    groups = group_names(node.files)
-    here = NodeFiles(HOST)
-    entries: Facts = {
-        "socket": entry_facts(here, str(node.socket.absolute()), groups),
-        "directory": entry_facts(here, str(node.socket.parent.absolute()), groups),
-    }
-    node.files.unread.update(here.unread)
-    return entries | aesm_facts(AesmClient(node.socket, timeout=node.call_seconds), node.clock)
-
-
-def aesm_facts(client: AesmClient, clock: Callable[[], float]) -> Facts:
+def _aesm_facts(files: HostFiles, socket: Path, clock: Callable[[], float], call_seconds: float) -> Facts:
     """Make each AESM call once, in a client's usual order. Stop after the first unanswered call."""
-    facts: Facts = {}
+    groups, here = group_names(files), HostFiles(HOST, files.unread)
+    paths = {"socket": socket.absolute(), "directory": socket.parent.absolute()}
+    facts: Facts = {name: entry_facts(here, str(path), groups) for name, path in paths.items()}
+    client = AesmClient(socket, timeout=call_seconds)
     rows: list[Value] = []
     for call, ask in _CALLS.items():
         started = clock()

@@ -57,14 +57,13 @@ _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 _PATH = re.compile(r"[A-Za-z0-9/._~-]{0,512}")
 
 
-def package_facts(dpkg: str | None, rpm: str | None) -> Facts:
-    """Return Intel's packages and versions, from DPKG_STATUS or from rpm's lines (name, tab, version)."""
-    listed = _from_dpkg(dpkg) if dpkg is not None else (line.partition("\t")[::2] for line in (rpm or "").splitlines())
+def package_facts(status: str | None) -> Facts | None:
+    """Return Intel's packages and versions from the text of DPKG_STATUS; None if there is none."""
+    if status is None:
+        return None
+    listed = _installed(status)
     of_intel = [(name, version) for name, version in listed if _NAMES.fullmatch(name) and _VERSION.fullmatch(version)]
-    return {
-        "manager": "dpkg" if dpkg is not None else "rpm" if rpm is not None else None,
-        "packages": dict(sorted(of_intel)[:MAX_PACKAGES]),
-    }
+    return dict(sorted(of_intel)[:MAX_PACKAGES])
 
 
 def configuration_facts(text: str | None) -> Facts | None:
@@ -119,7 +118,7 @@ def _pairs(text: str) -> Iterator[tuple[str, object]]:
             yield key.strip().lower(), value.strip()
 
 
-def _from_dpkg(status: str) -> Iterator[tuple[str, str]]:
+def _installed(status: str) -> Iterator[tuple[str, str]]:
     for block in status.split("\n\n"):
         fields: Mapping[str, str] = dict(
             line.partition(": ")[::2] for line in block.splitlines() if not line.startswith(" ")

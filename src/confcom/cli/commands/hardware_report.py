@@ -21,11 +21,8 @@ from confcom.cli.parameter_types import NamedPath
 @click.option(
     "--host-root", type=NamedPath(), default=Path("/"), show_default=True, help="The node's root, mounted somewhere."
 )
-@click.option(
-    "--timeout", type=click.FloatRange(0.1, 600), default=15.0, show_default=True, help="Seconds for each AESM call."
-)
 @output_option
-def hardware_report(*, socket_path: Path | None, host_root: Path, timeout: float, output: str) -> None:
+def hardware_report(*, socket_path: Path | None, host_root: Path, output: str) -> None:
     """Report the facts about this node's SGX hardware and software, to send to the authors of confcom.
 
     confcom has never run on SGX hardware. If you have such hardware, run this command on a node, read the report, and
@@ -39,5 +36,5 @@ def hardware_report(*, socket_path: Path | None, host_root: Path, timeout: float
     """
     from confcom.hardware_report.report import local_report, text_lines
 
-    report = local_report(os.environ, host_root=host_root, socket=socket_path, call_seconds=timeout)
+    report = local_report(os.environ, host_root=host_root, socket=socket_path)
     show_result(report, text_lines(report), output)
