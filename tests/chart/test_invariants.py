@@ -281,7 +281,7 @@ def test_defaults_of_the_chart_are_those_of_the_daemons():
     assert plugin.resources.helper_mib == ResourceSettings().helper_mib
     assert plugin.resources.reserve_mib == ResourceSettings().reserve_mib
     assert secret_name(workloads_in(golden("simulated").values())) == DEFAULT_SECRET
-    assert (plugin.aesmd_dir, plugin.device_plugin_dir) == (usual.aesmd_dir, usual.device_plugin_dir)
+    assert (plugin.aesmd_mount, plugin.device_plugin_dir) == (True, usual.device_plugin_dir)
     arguments = only_container(daemon(golden("simulated"), HELPER))["args"]
     ours = [argument for argument in arguments if not argument.startswith("--log-quotes")]
     assert len(arguments) == len(ours) + 1
@@ -291,7 +291,7 @@ def test_defaults_of_the_chart_are_those_of_the_daemons():
 def test_what_can_be_set_reaches_the_daemons():
     manifests = golden("daemon-options")
     plugin, helper = plugin_of(manifests), helper_of(manifests)
-    assert (plugin.simulated_epc_mib, plugin.log_level, plugin.aesmd_dir) == (2048, "debug", None)
+    assert (plugin.simulated_epc_mib, plugin.log_level, plugin.aesmd_mount) == (2048, "debug", False)
     assert (plugin.resources.reserve_mib, plugin.resources.helper_mib) == (1024, 5)
     assert (helper.simulated_qe_mrenclave, helper.simulated_qe_isvsvn) == (bytes.fromhex("ab" * 32), 0)
     assert (helper.identify_pods, helper.log_level, helper.log_quotes_per_peer) == (False, "debug", 0)

@@ -14,7 +14,7 @@ HARDWARE = Discovery(
 )
 RESOURCES = plan_resources(HARDWARE, ResourceSettings(), EpcInUse()).resources
 
-ALLOCATORS = {resource.kind: Allocator(resource, HARDWARE, "/run/aesmd") for resource in RESOURCES}
+ALLOCATORS = {resource.kind: Allocator(resource, HARDWARE, mounts_aesmd=True) for resource in RESOURCES}
 EPC = ALLOCATORS[ResourceKind.EPC]
 PLATFORM = {"CONFCOM_SGX_PLATFORM": "hardware"}
 
@@ -44,7 +44,7 @@ def test_what_each_resource_brings(kind, budget, device, aesm):
     assert ALLOCATORS[kind].allocate(asked).container_responses == [answer]
     assert dict(answer.envs) == PLATFORM | budget
     assert devices(answer) == [(f"/dev/sgx{mark}{device}", f"/dev/sgx/{device}", "rw") for mark in "_/"]
-    mount = pb.Mount(container_path="/var/run/aesmd", host_path="/run/aesmd", read_only=True)
+    mount = pb.Mount(container_path="/var/run/aesmd", host_path="/var/run/aesmd", read_only=True)
     assert list(answer.mounts) == [mount] * aesm
     assert answer == pb.ContainerAllocateResponse(envs=answer.envs, devices=answer.devices, mounts=answer.mounts)
 
@@ -56,7 +56,7 @@ def test_each_container_has_its_own_answer():
 
 
 def test_without_an_aesm_directory_nothing_is_mounted():
-    alone = Allocator(RESOURCES[0], HARDWARE, None)
+    alone = Allocator(RESOURCES[0], HARDWARE, mounts_aesmd=False)
     (answer,) = alone.allocate(request(["AAA"])).container_responses
     assert not answer.mounts
 

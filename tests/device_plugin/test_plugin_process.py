@@ -23,7 +23,7 @@ ALL = (EPC, ENCLAVE, PROVISION, HELPER)
 
 
 async def test_the_whole_list_arrives_and_is_allocated_from(kubelet, start_listed):
-    plugin = await start_listed("--simulated-epc-mib", "168", "--aesmd-dir", "/host/aesmd")
+    plugin = await start_listed("--simulated-epc-mib", "168")
     assert kubelet.lists[EPC] == [device_id(index) for index in range(168 - 6)]
     assert [len(kubelet.lists[name]) for name in (ENCLAVE, PROVISION, HELPER)] == [1024, 1024, 6]
     (request,) = kubelet.registrations(EPC)
@@ -31,7 +31,7 @@ async def test_the_whole_list_arrives_and_is_allocated_from(kubelet, start_liste
     (answer,) = await kubelet.ask(EPC, kubelet.lists[EPC][5:15])
     assert dict(answer.envs) == {"CONFCOM_SGX_EPC_MIB": "10", "CONFCOM_SGX_PLATFORM": "simulated"}
     assert {device.host_path for device in answer.devices} == {"/dev/null"}
-    assert [mount.host_path for mount in answer.mounts] == ["/host/aesmd"]
+    assert [mount.host_path for mount in answer.mounts] == ["/var/run/aesmd"]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await kubelet.ask(EPC, [device_id(168 - 6)])
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

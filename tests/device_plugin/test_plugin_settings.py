@@ -18,7 +18,7 @@ def test_defaults():
     settings = parse()
     assert settings.simulated_epc_mib is settings.probe_address is None
     assert settings.resources == ResourceSettings(accounting=AccountingSettings(max_epc_mib=None))
-    assert (settings.installation, settings.aesmd_dir) == ("confcom", "/var/run/aesmd")
+    assert (settings.installation, settings.aesmd_mount) == ("confcom", True)
     assert settings.device_plugin_dir == Path("/var/lib/kubelet/device-plugins")
     assert settings.host_root == Path("/")
     assert parse("--simulated").simulated_epc_mib == 168
@@ -38,7 +38,6 @@ def names(kind):
         ("--simulated-epc-mib", "28", {"simulated_epc_mib": 28}),
         ("--installation", "sgx/confcom", {"installation": "sgx/confcom"}),
         ("--device-plugin-dir", "/d", {"device_plugin_dir": Path("/d")}),
-        ("--aesmd-dir", "/a/b", {"aesmd_dir": "/a/b"}),
         ("--host-root", "/h", {"host_root": Path("/h")}),
         ("--probe-address", "unix:/p", {"probe_address": ProbeAddress(path=Path("/p"))}),
         ("--max-epc-mib", "1048576", accounting(max_epc_mib=1048576)),
@@ -68,9 +67,9 @@ def test_each_setting_has_a_flag_and_a_variable(flag, value, changed):
 
 
 def test_the_aesm_directory_can_be_left_out():
-    assert parse("--no-aesmd-mount").aesmd_dir is None
-    assert parse("--aesmd-dir", "/a", CONFCOM_AESMD_MOUNT="off").aesmd_dir is None
-    assert parse("--aesmd-mount", CONFCOM_AESMD_MOUNT="off").aesmd_dir == "/var/run/aesmd"
+    assert not parse("--no-aesmd-mount").aesmd_mount
+    assert not parse(CONFCOM_AESMD_MOUNT="off").aesmd_mount
+    assert parse("--aesmd-mount", CONFCOM_AESMD_MOUNT="off").aesmd_mount
 
 
 @pytest.mark.parametrize(
@@ -83,7 +82,6 @@ def test_the_aesm_directory_can_be_left_out():
             for arguments in (
                 *(("--simulated", "--simulated-epc-mib", value) for value in ("0", "1048577", "10Mi")),
                 *(("--max-epc-mib", value) for value in ("0", "1048577")),
-                *(("--aesmd-dir", value) for value in ("var/run/aesmd", "")),
                 *(("--epc-resource", value) for value in ("epc", "kubernetes.io/epc")),
                 *(("--accounting", "both"), ("--api-server", "latest"), ("--capacity-support", "yes")),
                 *(("--helper-epc-mib", "131073"), ("--nonsense",)),

@@ -53,7 +53,7 @@ def sleeps():
 async def registrar(directory, sleeps):
     metrics = PluginMetrics(CollectorRegistry())
     resource = Resource(ResourceKind.EPC, REAL.epc, 4)
-    allocator = Allocator(resource, discover(FakeHost(), simulated_epc_mib=28), "/var/run/aesmd")
+    allocator = Allocator(resource, discover(FakeHost(), simulated_epc_mib=28), mounts_aesmd=True)
     numbers = iter(range(1000))
     names = SocketNames(directory, "confcom", "aaaaa0")
 

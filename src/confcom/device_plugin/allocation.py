@@ -31,8 +31,7 @@ class AllocationError(ConfcomError):
 class Allocator:
     resource: Resource
     discovery: Discovery
-    aesmd_directory: str | None
-    """The host's directory to mount; None if containers mount the directory themselves."""
+    mounts_aesmd: bool
 
     def allocate(self, request: pb.AllocateRequest) -> pb.AllocateResponse:
         """Return one answer per container; AllocationError if devices are missing, unknown or repeated."""
@@ -57,8 +56,8 @@ class Allocator:
         ]
         mounts = []
         # The quote helper gets no mount here: its Pod mounts the directory writable, to create the socket.
-        if self.aesmd_directory is not None and kind in {ResourceKind.EPC, ResourceKind.ENCLAVE}:
-            mounts.append(pb.Mount(container_path=AESM_DIRECTORY, host_path=self.aesmd_directory, read_only=True))
+        if self.mounts_aesmd and kind in {ResourceKind.EPC, ResourceKind.ENCLAVE}:
+            mounts.append(pb.Mount(container_path=AESM_DIRECTORY, host_path=AESM_DIRECTORY, read_only=True))
         return pb.ContainerAllocateResponse(envs=envs, devices=devices, mounts=mounts)
 
     def _check(self, identifiers: Sequence[str]) -> None:

@@ -133,7 +133,7 @@ def compose(
     metrics.record_discovery(discovery, plan.offer)
 
     def registrar_of(resource: Resource) -> Registrar:
-        allocator = Allocator(resource, discovery, settings.aesmd_dir)
+        allocator = Allocator(resource, discovery, settings.aesmd_mount)
         list_bytes = encode_device_list(resource.count)
         metrics.list_bytes.labels(resource.name).set(len(list_bytes))
 

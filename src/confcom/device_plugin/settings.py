@@ -51,13 +51,6 @@ def _api_server(text: str) -> ApiVersion | None:
     return parse_api_version(text) if text else None
 
 
-def _absolute_path(text: str) -> str:
-    path = parse_path(text)
-    if not path.is_absolute():
-        raise ValueError(f"it must be an absolute path on the host, not {text!r}")
-    return str(path)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginSettings(DaemonSettings):
     simulated: bool = switch("offer simulated EPC; fails on a node with an SGX driver")
@@ -117,15 +110,8 @@ class PluginSettings(DaemonSettings):
     device_plugin_dir: Path = setting(
         DEFAULT_DEVICE_PLUGIN_DIRECTORY, "the kubelet's device plugin directory", parse_path, "DIR"
     )
-    aesmd_dir: str | None = setting(
-        AESM_DIRECTORY,
-        f"the host's directory with the AESM socket, mounted read-only into containers at {AESM_DIRECTORY}",
-        _absolute_path,
-        "DIR",
-    )
-    """The host's AESM directory; None if containers mount the directory themselves."""
     aesmd_mount: bool = switch(
-        "mount that directory into containers; otherwise containers have to mount it themselves", default=True
+        f"mount the host's {AESM_DIRECTORY} into containers, read-only; otherwise they have to mount it", default=True
     )
     host_root: Path = setting(
         Path("/"), "directory that contains the host's /sys, /dev, /proc and /etc/group", parse_path, "DIR"
@@ -153,8 +139,4 @@ def parse_settings(arguments: Sequence[str], *, prog: str, environ: Mapping[str,
             remedy="add --simulated, or leave --simulated-epc-mib out",
         )
     _ = settings.resources  # raises SettingsError for repeated names
-    return replace(
-        settings,
-        simulated_epc_mib=(epc_mib or DEFAULT_SIMULATED_EPC_MIB) if settings.simulated else None,
-        aesmd_dir=settings.aesmd_dir if settings.aesmd_mount else None,
-    )
+    return replace(settings, simulated_epc_mib=(epc_mib or DEFAULT_SIMULATED_EPC_MIB) if settings.simulated else None)
