@@ -76,8 +76,6 @@ class Advice:
     remedy: str
     name: str = ""
     """The name in the stable code of all these numbers; if empty, the first number's name is used."""
-    transient: bool = False
-    """Whether the same call may succeed later without any change."""
 
     @property
     def error_code(self) -> str:
@@ -96,19 +94,11 @@ _COLLATERAL: Final = (
 )
 
 _ADVICE: Final = (
+    Advice((Code.SUCCESS,), "the call succeeded", "nothing is to be done"),
     Advice(
-        (
-            Code.UNEXPECTED_ERROR,
-            Code.FILE_ACCESS_ERROR,
-            Code.OUT_OF_MEMORY_ERROR,
-            Code.THREAD_ERROR,
-            Code.PATHNAME_BUFFER_OVERFLOW_ERROR,
-            Code.UNSUPPORTED_LOADING_POLICY,
-            Code.ERROR_REPORT,
-            Code.CONFIG_UNSUPPORTED,
-        ),
-        "the service failed (without a name for the cause, often its provisioning service refused, or a required field "
-        "was missing)",
+        (Code.UNEXPECTED_ERROR, Code.ERROR_REPORT, Code.CONFIG_UNSUPPORTED),
+        "the service failed without a specific cause (often its provisioning service refused, or a required field was "
+        "missing)",
         _READ_LOG,
     ),
     Advice(
@@ -117,10 +107,10 @@ _ADVICE: Final = (
         "check that this is an SGX node with SGX on in its BIOS, and that the service was given /dev/sgx_enclave",
     ),
     Advice(
-        (Code.PARAMETER_ERROR, Code.UNABLE_TO_GENERATE_QE_REPORT),
+        (Code.PARAMETER_ERROR,),
         "a parameter has the wrong size or value (the report is 432 bytes, qe_report_info 960, a key id at least "
         "256; the buffer must hold the quote)",
-        "check the sizes that the client sends, and its target info; ask GetQuoteSizeEx for the buffer's size",
+        "check the sizes that the client sends; ask GetQuoteSizeEx for the buffer's",
     ),
     Advice(
         (
@@ -140,17 +130,28 @@ _ADVICE: Final = (
         "retired-service",
     ),
     Advice(
-        (Code.NETWORK_ERROR, Code.PROXY_SETTING_ASSIST, Code.SGX_PROVISION_FAILED, Code.MSG_ERROR),
+        (Code.NETWORK_ERROR, Code.SGX_PROVISION_FAILED, Code.MSG_ERROR),
         "the service could not reach its provisioning service (PCCS), was refused by it, or could not use its answer",
         _COLLATERAL,
-        transient=True,
     ),
     Advice(
-        (Code.BUSY, Code.NETWORK_BUSY_ERROR, Code.BACKEND_SERVER_BUSY, Code.SERVICE_STOPPED),
-        "the service, or its provisioning service (PCCS), has more requests than it can take, or is stopping",
+        (Code.BUSY, Code.NETWORK_BUSY_ERROR, Code.BACKEND_SERVER_BUSY),
+        "the service, or its provisioning service (PCCS), has more requests than it can take",
         "wait a few seconds and try again",
-        transient=True,
     ),
+    Advice(
+        (Code.PROXY_SETTING_ASSIST,),
+        "the service's proxy setting does not work",
+        "set `proxy type` and `aesm proxy` in aesmd.conf",
+    ),
+    Advice(
+        (Code.FILE_ACCESS_ERROR,),
+        "the service could not read or write a file of its own",
+        f"check its data directory's owner and space, and {_READ_LOG}",
+    ),
+    Advice((Code.SERVICE_STOPPED,), "the service is stopping", "try again when it has restarted"),
+    Advice((Code.OUT_OF_MEMORY_ERROR,), "the service ran out of memory", "raise the memory limit of the quote helper"),
+    Advice((Code.THREAD_ERROR,), "the service could not start a thread", "raise the process limit of the quote helper"),
     Advice(
         (Code.OUT_OF_EPC,),
         "there is not enough enclave memory (EPC) for the quoting enclave",
@@ -161,7 +162,11 @@ _ADVICE: Final = (
         "the service cannot do this now: it is still starting, or this kind of quoting is not installed (EPID "
         "calls are always answered so)",
         f"wait until the quote helper is ready and try again; if that does not help, {_READ_LOG}",
-        transient=True,
+    ),
+    Advice(
+        (Code.PATHNAME_BUFFER_OVERFLOW_ERROR,),
+        "a path of the service is too long",
+        "install the quoting enclaves under a shorter path",
     ),
     Advice(
         (Code.ERROR_STORED_KEY, Code.ECDSA_ID_MISMATCH, Code.PUB_KEY_ID_MISMATCH, Code.ATT_KEY_BLOB_ERROR),
@@ -178,6 +183,11 @@ _ADVICE: Final = (
         "the service cannot use this attestation key; with Intel's aesmd this usually means that its quoting "
         "enclave could not be loaded, for want of EPC or of provision access",
         _PROVISION,
+    ),
+    Advice(
+        (Code.UNSUPPORTED_LOADING_POLICY,),
+        "the quoting enclave's loading policy is not supported",
+        "use the default policy",
     ),
     Advice(
         (Code.PLATFORM_LIB_UNAVAILABLE,),
@@ -213,6 +223,11 @@ _ADVICE: Final = (
         (Code.ENCLAVE_LOAD_ERROR,),
         "an enclave could not be loaded; with Intel's aesmd, the ID enclave",
         f"install Intel's package libsgx-ae-id-enclave where the service runs; {_READ_LOG}",
+    ),
+    Advice(
+        (Code.UNABLE_TO_GENERATE_QE_REPORT,),
+        "the quoting enclave could not make its own report",
+        "check the target info inside qe_report_info",
     ),
 )
 _BY_NUMBER: Final[Mapping[int, Advice]] = {number: advice for advice in _ADVICE for number in advice.numbers}

@@ -5,6 +5,17 @@ from __future__ import annotations
 from confcom.aesm.error_code import AesmErrorCode, advice_for, describe
 from confcom.errors import ConfcomError, ExitCode, MalformedError, UnavailableError
 
+_TRANSIENT = frozenset(
+    {
+        AesmErrorCode.NETWORK_ERROR,
+        AesmErrorCode.NETWORK_BUSY_ERROR,
+        AesmErrorCode.SERVICE_STOPPED,
+        AesmErrorCode.BUSY,
+        AesmErrorCode.BACKEND_SERVER_BUSY,
+        AesmErrorCode.SERVICE_UNAVAILABLE,
+    }
+)
+
 
 class ProtocolError(MalformedError):
     """Bytes that violate the AESM protocol; our server, like Intel's, then closes the connection without an answer."""
@@ -38,7 +49,7 @@ class AesmError(ConfcomError):
         )
         self.code = code
         self.call = call
-        if advice.transient:
+        if code in _TRANSIENT:
             self.exit_code = ExitCode.UNAVAILABLE
 
 

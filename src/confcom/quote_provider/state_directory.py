@@ -157,6 +157,7 @@ def _place(state_dir: Path, root: RootSeed) -> bool:
                 file.write(value)
                 file.flush()
                 os.fsync(descriptor)
+        _sync_directory(new)
         new.rename(state_dir / ROOT_FOLDER)
     except OSError as error:
         if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
@@ -164,7 +165,16 @@ def _place(state_dir: Path, root: RootSeed) -> bool:
         raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
+    _sync_directory(state_dir)
     return True
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    # Some file systems cannot sync a directory; then the file system determines when the name is durable.
+    with contextlib.suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def _unusable(state_dir: Path, use: str, error: OSError) -> UnavailableError:
