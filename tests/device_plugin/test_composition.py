@@ -20,10 +20,10 @@ from confcom.kubernetes.epc_accounting import EpcInUse
 from testkit.expected_errors import raises
 
 NAMES = [
-    "sgx-epc-8dde3ee3aaaa01000.sock",
-    "sgx-enc-11223ee3aaaa01000.sock",
-    "sgx-pro-52e73ee3aaaa01000.sock",
-    "sgx-hel-797a3ee3aaaa01000.sock",
+    "sgx-epc-8dde3ee3i01000.sock",
+    "sgx-enc-11223ee3i01000.sock",
+    "sgx-pro-52e73ee3i01000.sock",
+    "sgx-hel-797a3ee3i01000.sock",
 ]
 """Names written out in full, because instances of different versions recognise each other by names."""
 
@@ -34,7 +34,7 @@ def composed(directory, registry):
         parse_settings(arguments, prog="plugin", environ={}),
         discover(HostFiles(directory), simulated_epc_mib=168),
         metrics=PluginMetrics(registry),
-        instance="aaaa01",
+        instance="i01",
         jitter=lambda: 0.0,
         clock=lambda: 0.0,
     )

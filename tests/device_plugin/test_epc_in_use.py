@@ -2,7 +2,8 @@ import pytest
 
 from confcom.device_plugin import epc_in_use
 from confcom.device_plugin.epc_in_use import find_epc_in_use
-from confcom.device_plugin.resources import DEFAULT_NAMES
+from confcom.device_plugin.resources import DEFAULT_NAMES, Resource, ResourceKind
+from confcom.device_plugin.socket_names import SocketNames
 from confcom.errors import UnavailableError
 from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, HeldDevices, decode_checkpoint, encode_checkpoint
 from confcom.kubelet_api.device_list import device_id
@@ -83,21 +84,50 @@ def test_another_format_is_an_error_with_a_code():
     assert decode_checkpoint(null).registered == {"a/b": 0}
 
 
-def found(directory):
-    return find_epc_in_use(directory, DEFAULT_NAMES, MAX_DEVICES)
+@pytest.fixture
+def names(directory):
+    return SocketNames(directory, "confcom", "me0")
 
 
-def test_what_cannot_be_read_is_in_doubt_and_no_error(directory, monkeypatch):
+def found(names):
+    return find_epc_in_use(names, DEFAULT_NAMES, MAX_DEVICES)
+
+
+def leave_socket(directory, kind, name, installation="confcom"):
+    SocketNames(directory, installation, "old").path(Resource(kind, name, 1), 0).touch()
+
+
+def test_the_checkpoint_decides_and_not_the_sockets(names, directory):
+    assert found(names) == EpcInUse(), "no checkpoint, no doubt"
+    leave_socket(directory, ResourceKind.EPC, REAL.epc)
+    (directory / CHECKPOINT_NAME).write_bytes(encoded({ENCLAVE: 1024}, (ENCLAVE, [1])))
+    assert found(names) == EpcInUse(capacity_held=True)
+
+
+@pytest.mark.parametrize("content", [None, b"nonsense"])
+def test_without_a_record_sockets_tell_how_epc_is_counted(names, directory, content):
+    if content is not None:
+        (directory / CHECKPOINT_NAME).write_bytes(content)
+    leave_socket(directory, ResourceKind.EPC, REAL.epc, installation="another")
+    doubt = found(names).doubt
+    assert bool(doubt) is (content is not None)
+    assert found(names) == EpcInUse(doubt=doubt)
+    leave_socket(directory, ResourceKind.ENCLAVE, REAL.enclave)
+    assert found(names) == EpcInUse(capacity_held=True, doubt=doubt)
+    leave_socket(directory, ResourceKind.EPC, REAL.epc)
+    assert found(names) == EpcInUse(devices_held=True, doubt=doubt)
+
+
+def test_what_cannot_be_read_is_in_doubt_and_no_error(names, directory, monkeypatch):
     path = directory / CHECKPOINT_NAME
-    assert found(directory) == EpcInUse(), "no checkpoint, no doubt"
     path.mkdir()
-    assert found(directory).doubt
+    assert found(names).doubt
     path.rmdir()
     path.write_bytes(encoded({EPC: 1}))
     monkeypatch.setattr(epc_in_use, "MAX_CHECKPOINT_BYTES", path.stat().st_size)
-    assert found(directory) == EpcInUse(1)
+    assert found(names) == EpcInUse(1)
     monkeypatch.setattr(epc_in_use, "MAX_CHECKPOINT_BYTES", path.stat().st_size - 1)
-    assert "longer" in found(directory).doubt
+    assert "longer" in found(names).doubt
 
 
 def test_a_full_node_is_within_the_limit():

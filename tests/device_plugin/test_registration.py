@@ -17,7 +17,7 @@ from confcom.device_plugin.device_nodes import Problem
 from confcom.device_plugin.device_watch import DeviceAvailability
 from confcom.device_plugin.endpoint import Endpoint
 from confcom.device_plugin.epc import discover
-from confcom.device_plugin.kubelet_socket import POLL_SECONDS
+from confcom.device_plugin.kubelet_socket import POLL_SECONDS, KubeletWatch
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import YIELD_SECONDS, Registrar, RegistrationCause, run_unless
 from confcom.device_plugin.resources import Resource, ResourceKind
@@ -55,7 +55,7 @@ async def registrar(directory, sleeps):
     resource = Resource(ResourceKind.EPC, REAL.epc, 4)
     allocator = Allocator(resource, discover(FakeHost(), simulated_epc_mib=28), mounts_aesmd=True)
     numbers = iter(range(1000))
-    names = SocketNames(directory, "confcom", "aaaaa0")
+    names = SocketNames(directory, "confcom", "me0")
 
     def new_endpoint():
         path = names.path(resource, next(numbers))
@@ -63,7 +63,7 @@ async def registrar(directory, sleeps):
 
     made = Registrar(
         resource_name=REAL.epc,
-        kubelet_socket=directory / "kubelet.sock",
+        kubelet=KubeletWatch(directory / "kubelet.sock", sleep=sleeps),
         new_endpoint=new_endpoint,
         peers=names.peers(resource),
         yields=False,
@@ -144,6 +144,21 @@ async def test_an_absent_kubelet_is_looked_for_often(kubelet, sleeps, registrar,
     await kubelet.until_list(REAL.epc)
     assert sleeps.delays == delays
     assert kubelet.failed_dial_backs == 0
+
+
+async def test_many_who_wait_for_a_kubelet_poll_as_one(kubelet, sleeps, directory):
+    async def appear(number):
+        await asyncio.sleep(0)
+        if number == 5:
+            await kubelet.start()
+
+    sleeps.then = appear
+    watch = KubeletWatch(directory / "kubelet.sock", sleep=sleeps)
+    waiting = [asyncio.create_task(watch.wait()) for _ in range(4)]
+    await asyncio.sleep(0)
+    waiting.pop(0).cancel()  # the polling task
+    await asyncio.gather(*waiting)
+    assert 5 <= len(sleeps.delays) <= 6
 
 
 async def test_a_dying_kubelets_connection_is_tried_again_soon(kubelet, sleeps, registrar, device):

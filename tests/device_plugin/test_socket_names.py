@@ -3,9 +3,12 @@ import socket
 
 import pytest
 
+from confcom.device_plugin import socket_names
 from confcom.device_plugin.resources import Resource, ResourceKind
-from confcom.device_plugin.socket_names import SocketNames, remove_stale_sockets
+from confcom.device_plugin.socket_names import INSTANCES, SocketNames, remove_stale_sockets, unused_instance
+from confcom.errors import UnavailableError
 from confcom.kubernetes.names import REAL
+from testkit.expected_errors import raises
 
 EPC = Resource(ResourceKind.EPC, REAL.epc, 4)
 ENCLAVE = Resource(ResourceKind.ENCLAVE, "sgx.intel.com/enclave", 4)
@@ -43,8 +46,8 @@ def other(directory):
 @pytest.fixture
 def mine(directory, other):
     """Names of sockets for the instance under test, which serves its own socket."""
-    other("aaaaa0")
-    return SocketNames(directory, "confcom", "aaaaa0")
+    other("me0")
+    return SocketNames(directory, "confcom", "me0")
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def registered(names):
 @pytest.mark.parametrize("seen", [True, False])
 @pytest.mark.parametrize("ending", [Other.end, Other.kill])
 def test_the_end_of_another_is_noticed_once(peers, other, ending, seen):
-    later = other("bbbbb0")
+    later = other("it0")
     if seen:
         assert not peers.any_ended()
     ending(later)
@@ -76,14 +79,14 @@ def test_the_end_of_another_is_noticed_once(peers, other, ending, seen):
 
 
 def test_what_lay_there_when_we_registered_concerns_nobody(mine, other):
-    other("bbbbb0").kill()
+    other("it0").kill()
     assert not registered(mine).any_ended()
 
 
 def test_another_that_moves_to_a_new_socket_has_not_ended(peers, other):
-    first = other("bbbbb0")
+    first = other("it0")
     assert not peers.any_ended()
-    other("bbbbb0", number=1)
+    other("it0", number=1)
     first.end()
     assert not peers.any_ended()
     assert peers.any_alive()
@@ -91,7 +94,7 @@ def test_another_that_moves_to_a_new_socket_has_not_ended(peers, other):
 
 @pytest.mark.parametrize(
     ("instance", "details"),
-    [("bbbbb0", {"resource": ENCLAVE}), ("bbbbb0", {"installation": "another"}), ("aaaaa0", {"number": 1})],
+    [("it0", {"resource": ENCLAVE}), ("it0", {"installation": "another"}), ("me0", {"number": 1})],
     ids=["resource", "installation", "our own"],
 )
 def test_some_sockets_concern_nobody(peers, other, instance, details):
@@ -104,12 +107,12 @@ def test_some_sockets_concern_nobody(peers, other, instance, details):
 
 @pytest.mark.parametrize(("older_by", "anew", "noticed"), [(1, False, False), (-1, False, True), (1, True, True)])
 def test_the_end_of_an_older_one_is_the_kubelets_to_tell(mine, other, older_by, anew, noticed):
-    older = other("bbbbb0")
+    older = other("it0")
     age(older.path, WITHIN + older_by)
     found = registered(mine)
     assert found.any_alive()
     if anew:
-        later = other("bbbbb0", number=1)
+        later = other("it0", number=1)
         assert not found.any_ended()
         later.end()
     older.end()
@@ -117,14 +120,29 @@ def test_the_end_of_an_older_one_is_the_kubelets_to_tell(mine, other, older_by, 
 
 
 def test_a_directory_that_is_gone_says_nothing(directory):
-    found = registered(SocketNames(directory / "gone", "confcom", "aaaaa0"))
+    found = registered(SocketNames(directory / "gone", "confcom", "me0"))
     assert not found.any_ended()
     assert not found.any_alive()
 
 
+def test_an_instance_takes_no_mark_that_is_in_use(directory, other):
+    other("000")
+    other("001", resource=ENCLAVE, installation="another")
+    for number, taken in ((0, "002"), (2, "002"), (INSTANCES - 1, "zzz")):
+        assert unused_instance(directory, lambda _below, number=number: number) == taken
+
+
+def test_names_that_are_used_up_are_an_error(directory, monkeypatch):
+    monkeypatch.setattr(socket_names, "INSTANCES", 3)
+    for instance in ("000", "001", "002"):
+        SocketNames(directory, "confcom", instance).path(EPC, 0).touch()
+    with raises("socket-names-used-up", UnavailableError):
+        unused_instance(directory, lambda below: below - 1)
+
+
 def test_only_what_nobody_serves_is_removed(directory, mine, other):
-    other("bbbbb0")
-    killed = other("bbbbb1")
+    other("it0")
+    killed = other("it1")
     killed.kill()
     for name in ("kubelet.sock", "other-vendor.sock", "sgx-epc-notours.sock"):
         with socket.socket(socket.AF_UNIX) as stale:

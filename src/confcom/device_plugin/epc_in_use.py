@@ -1,9 +1,10 @@
-"""Finds how much EPC is in use, from the kubelet's checkpoint."""
+"""Finds how much EPC is in use, from the kubelet's checkpoint or else from sockets of earlier plugins."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from confcom.device_plugin.resources import ResourceKind
+from confcom.device_plugin.socket_names import SocketNames
 from confcom.errors import UnavailableError
 from confcom.kubelet_api.checkpoint import CHECKPOINT_NAME, Checkpoint, decode_checkpoint, unusable
 from confcom.kubelet_api.device_list import FIRST_DECIMAL, least_count
@@ -14,16 +15,22 @@ MAX_CHECKPOINT_BYTES = 6 * 1024 * 1024
 takes about ten times the size in memory; in the chart, the plugin has 128 MiB."""
 
 
-def find_epc_in_use(directory: Path, resources: Mapping[ResourceKind, str], epc_mib: int) -> EpcInUse:
-    """Return how much EPC is in use according to the checkpoint in a directory; an unusable one is ignored."""
+def find_epc_in_use(sockets: SocketNames, resources: Mapping[ResourceKind, str], epc_mib: int) -> EpcInUse:
+    """Return how much EPC is in use according to the kubelet's checkpoint, or else according to sockets.
+
+    An unusable checkpoint is ignored. Sockets show how a running or killed instance counts EPC, but not how
+    many devices containers hold. The plugin then assumes that containers hold devices.
+    """
     epc, enclave = resources[ResourceKind.EPC], resources[ResourceKind.ENCLAVE]
     try:
-        checkpoint = read_checkpoint(directory)
+        checkpoint, doubt = read_checkpoint(sockets.directory), ""
     except UnavailableError as error:
-        return EpcInUse(doubt=str(error))
-    if checkpoint is None:
-        return EpcInUse()
-    return epc_in_use(checkpoint, epc_resource=epc, enclave_resource=enclave, epc_mib=epc_mib)
+        checkpoint, doubt = None, str(error)
+    if checkpoint is not None:
+        return epc_in_use(checkpoint, epc_resource=epc, enclave_resource=enclave, epc_mib=epc_mib)
+    if sockets.has_sockets_of(epc):
+        return EpcInUse(devices=0, devices_held=True, doubt=doubt)
+    return EpcInUse(capacity_held=sockets.has_sockets_of(enclave), doubt=doubt)
 
 
 def epc_in_use(checkpoint: Checkpoint, *, epc_resource: str, enclave_resource: str, epc_mib: int) -> EpcInUse:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import random
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,11 +24,12 @@ from confcom.device_plugin.endpoint import Endpoint, require_directory
 from confcom.device_plugin.epc import Discovery
 from confcom.device_plugin.epc_in_use import find_epc_in_use
 from confcom.device_plugin.host import HostFiles
+from confcom.device_plugin.kubelet_socket import KubeletWatch
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.registration import Registrar, run_unless
 from confcom.device_plugin.resources import Resource, ResourceKind, ResourcePlan, plan_resources
 from confcom.device_plugin.settings import PluginSettings, parse_settings
-from confcom.device_plugin.socket_names import SocketNames, new_instance, refuse_second_plugin, remove_stale_sockets
+from confcom.device_plugin.socket_names import SocketNames, refuse_second_plugin, remove_stale_sockets, unused_instance
 from confcom.errors import UnavailableError
 from confcom.kubelet_api.device_list import encode_device_list
 from confcom.kubelet_api.services import KUBELET_SOCKET_NAME
@@ -128,9 +130,11 @@ def compose(
     clock: Callable[[], float],
 ) -> DevicePlugin:
     names = SocketNames(settings.device_plugin_dir, settings.installation, instance)
-    find_in_use = partial(find_epc_in_use, settings.device_plugin_dir, settings.resources.names, discovery.epc.mib)
+    find_in_use = partial(find_epc_in_use, names, settings.resources.names, discovery.epc.mib)
     plan = plan_resources(discovery, settings.resources, find_in_use())
     metrics.record_discovery(discovery, plan.offer)
+
+    kubelet = KubeletWatch(settings.device_plugin_dir / KUBELET_SOCKET_NAME)
 
     def registrar_of(resource: Resource) -> Registrar:
         allocator = Allocator(resource, discovery, settings.aesmd_mount)
@@ -144,7 +148,7 @@ def compose(
 
         return Registrar(
             resource_name=resource.name,
-            kubelet_socket=settings.device_plugin_dir / KUBELET_SOCKET_NAME,
+            kubelet=kubelet,
             new_endpoint=new_endpoint,
             peers=names.peers(resource),
             yields=resource.kind in {ResourceKind.PROVISION, ResourceKind.HELPER},
@@ -185,7 +189,7 @@ async def serve(settings: PluginSettings, stop: asyncio.Event, registry: Collect
             settings,
             discovery,
             metrics=metrics,
-            instance=new_instance(),
+            instance=unused_instance(settings.device_plugin_dir, secrets.randbelow),
             jitter=random.SystemRandom().random,
             clock=time.monotonic,
         )

@@ -25,7 +25,7 @@ import grpc.aio
 from confcom.daemon.backoff import retry_pause
 from confcom.device_plugin.device_watch import DeviceAvailability
 from confcom.device_plugin.endpoint import Endpoint
-from confcom.device_plugin.kubelet_socket import POLL_SECONDS, KubeletAbsentError, connect, kubelet_absence
+from confcom.device_plugin.kubelet_socket import KubeletAbsentError, KubeletWatch, connect, kubelet_absence
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.device_plugin.socket_names import PeerInstances
 from confcom.errors import ConfcomError, UnavailableError
@@ -85,7 +85,7 @@ class Registrar:
     """Serves a resource and keeps it registered; one that `yields` goes last, as tenants rarely need it."""
 
     resource_name: str
-    kubelet_socket: Path
+    kubelet: KubeletWatch
     new_endpoint: Callable[[], Endpoint]
     peers: PeerInstances
     yields: bool
@@ -136,7 +136,7 @@ class Registrar:
             _logger.warning("no longer registered", extra={"resource": self.resource_name, "cause": cause})
             if self.clock() - self._registered_at >= STABLE_SECONDS:
                 self._failures = 0
-            elif not kubelet_absence(self.kubelet_socket):
+            elif not kubelet_absence(self.kubelet.socket):
                 await self._pause()
 
     async def end(self) -> None:
@@ -190,21 +190,20 @@ class Registrar:
     async def _wait_for_kubelet(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ABSENT_REPORT_SECONDS):
-                while kubelet_absence(self.kubelet_socket):
-                    await self.sleep(POLL_SECONDS)
+                await self.kubelet.wait()
                 if self.yields:
                     await self.sleep(YIELD_SECONDS)
 
     async def _attempt(self) -> Endpoint:
         """Register with a new endpoint, and return the endpoint once the kubelet has opened its stream."""
-        if absence := kubelet_absence(self.kubelet_socket):
+        if absence := kubelet_absence(self.kubelet.socket):
             raise absence
         self._offered = endpoint = self.new_endpoint()
-        async with unix_channel(str(self.kubelet_socket)) as channel:
+        async with unix_channel(str(self.kubelet.socket)) as channel:
             try:
                 await endpoint.start()
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    await connect(channel, self.kubelet_socket)
+                    await connect(channel, self.kubelet.socket)
                 if not endpoint.path_exists():
                     what = f"the kubelet removed {endpoint.path} while it started"
                     raise UnavailableError(what, error_code="plugin-socket-removed")
@@ -214,7 +213,7 @@ class Registrar:
                 )
                 await RegistrationStub(channel).register(request, timeout=REGISTER_SECONDS)
             except TimeoutError:
-                what = f"the program at {self.kubelet_socket} is silent, or not gRPC's"
+                what = f"the program at {self.kubelet.socket} is silent, or not gRPC's"
                 raise UnavailableError(what, error_code="kubelet-without-grpc") from None
             except grpc.aio.AioRpcError as error:
                 what = f"the kubelet answers {error.code().name}: {error.details()}"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import re
-import secrets
-from collections.abc import Iterable, Iterator
+import string
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,16 +22,18 @@ from confcom.errors import UnavailableError
 _DIGEST_LETTERS = 4
 """Hex digits of a name's digest. The digests of two names are equal with a probability of 1 in 65,536."""
 _KIND_LETTERS = 3
-_INSTANCE_LETTERS = 6
-"""Hex digits of an instance's random identifier. Two instances have the same with a probability of 1 in 16 million."""
+_LETTERS = string.digits + string.ascii_lowercase
+_INSTANCE_LETTERS = 3
+"""46,656 instances; an instance never chooses an identifier that is in use on the node."""
 _NUMBER_LETTERS = 3
-"""Hex digits: 4,096 sockets per instance before numbers repeat; a kubelet restart needs a new socket, say."""
+"""46,656 sockets per instance before numbers repeat; a new socket is needed after a kubelet restart, say."""
+INSTANCES = len(_LETTERS) ** _INSTANCE_LETTERS
 NAME_BYTES = len("sgx--.sock") + _KIND_LETTERS + 2 * _DIGEST_LETTERS + _INSTANCE_LETTERS + _NUMBER_LETTERS
 """Length of every socket name. Names are short because the kubelet's directory may have a long path."""
 _NAME = re.compile(
     rf"sgx-({'|'.join(kind[:_KIND_LETTERS] for kind in ResourceKind)})-(?P<resource>[0-9a-f]{{{_DIGEST_LETTERS}}})"
-    rf"(?P<installation>[0-9a-f]{{{_DIGEST_LETTERS}}})(?P<instance>[0-9a-f]{{{_INSTANCE_LETTERS}}})"
-    rf"[0-9a-f]{{{_NUMBER_LETTERS}}}\.sock"
+    rf"(?P<installation>[0-9a-f]{{{_DIGEST_LETTERS}}})(?P<instance>[0-9a-z]{{{_INSTANCE_LETTERS}}})"
+    rf"[0-9a-z]{{{_NUMBER_LETTERS}}}\.sock"
 )
 
 
@@ -42,8 +45,12 @@ class SocketNames:
 
     def path(self, resource: Resource, number: int) -> Path:
         identity = f"{_digest(resource.name)}{_digest(self.installation)}{self.instance}"
-        digits = f"{number:0{_NUMBER_LETTERS}x}"[-_NUMBER_LETTERS:]
-        return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{identity}{digits}.sock"
+        return self.directory / f"sgx-{resource.kind[:_KIND_LETTERS]}-{identity}{_digits(number, _NUMBER_LETTERS)}.sock"
+
+    def has_sockets_of(self, resource_name: str) -> bool:
+        """Return whether a resource has a socket of our installation (perhaps left by a killed instance)."""
+        mine = (_digest(resource_name), _digest(self.installation))
+        return any((found["resource"], found["installation"]) == mine for _, found in _our_sockets(self.directory))
 
     def peers(self, resource: Resource) -> PeerInstances:
         return PeerInstances(self, _digest(resource.name))
@@ -106,8 +113,19 @@ class PeerInstances:
                 yield path, found["instance"]
 
 
-def new_instance() -> str:
-    return secrets.token_hex(_INSTANCE_LETTERS // 2)
+def unused_instance(directory: Path, random_below: Callable[[int], int]) -> str:
+    """Return an instance identifier that no socket has: gRPC silently takes over a live socket's path."""
+    used, first = {found["instance"] for _, found in _our_sockets(directory)}, random_below(INSTANCES)
+    numbers = itertools.chain(range(first, INSTANCES), range(first))
+    names = (_digits(number, _INSTANCE_LETTERS) for number in numbers)
+    if (instance := next((name for name in names if name not in used), None)) is None:
+        raise UnavailableError(
+            f"all {INSTANCES:,} names for the plugin's sockets are in use in {directory}",
+            error_code="socket-names-used-up",
+            why="each instance takes a name of its own, and removes it when it ends",
+            remedy="remove the files sgx-*.sock on which no program listens",
+        )
+    return instance
 
 
 def refuse_second_plugin(directory: Path, resources: Iterable[str], installation: str) -> None:
@@ -163,3 +181,11 @@ def _bound_at(path: Path) -> float:
 
 def _digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LETTERS]
+
+
+def _digits(number: int, letters: int) -> str:
+    found = ""
+    for _ in range(letters):
+        number, digit = divmod(number, len(_LETTERS))
+        found = _LETTERS[digit] + found
+    return found
