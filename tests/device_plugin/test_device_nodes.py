@@ -72,14 +72,15 @@ def test_a_device_needs_a_driver_and_a_device_node():
     devices = inspect_devices(FakeHost(nodes=dict(BY_INTELS_RULES)))
     assert devices.driver is None
     assert not devices.healthy(Device.ENCLAVE)
+    assert not devices.has(ENCLAVE)
 
 
 def test_the_path_that_containers_are_given_is_inspected():
     host = FakeHost(nodes={ENCLAVE: device(), "/dev/sgx/enclave": device(0o600)}, entries={DRIVER})
     assert inspect_devices(host).node(Device.ENCLAVE).path == ENCLAVE
-    given = {Device.ENCLAVE: "/dev/sgx/enclave"}
-    assert inspect_devices(host, given).node(Device.ENCLAVE).path == "/dev/sgx/enclave"
-    assert inspect_devices(hardware(MIB), given).node(Device.ENCLAVE).path is None
+    assert inspect_devices(host, expected=["/dev/sgx/enclave"]).node(Device.ENCLAVE).path == "/dev/sgx/enclave"
+    (problem,) = inspect_devices(hardware(MIB), expected=["/dev/sgx/enclave"]).node(Device.ENCLAVE).problems
+    assert problem.code == "other-device-path"
 
 
 def test_dev_mounted_noexec_concerns_the_enclave_device_alone():

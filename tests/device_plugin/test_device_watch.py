@@ -115,7 +115,7 @@ def test_one_device_alone_takes_only_its_own_resource(tried, host, watch):
     polls(watch, 10)
     assert there(watch) == {"provision"}
     assert tried.healthy("enclave") == 0
-    assert watch.availability[Device.ENCLAVE].problem.code == "device-removed"
+    assert watch.availability[Device.ENCLAVE].problem.code == "device-moved"
 
 
 def test_changed_permissions_are_told_once_each_and_take_nothing(tried, host, watch):
@@ -129,7 +129,7 @@ def test_changed_permissions_are_told_once_each_and_take_nothing(tried, host, wa
     assert tried.healthy("enclave") == 0
     host.nodes[ENCLAVE] = device()
     polls(watch, 3)
-    assert tried.events() == []
+    assert tried.events() == ["device-usable"]
     assert tried.healthy("enclave") == 1
 
 
@@ -140,8 +140,25 @@ def test_a_provision_device_that_comes_later_is_not_offered(tried):
     assert tried.healthy("provision") is None
     host.nodes = dict(BY_INTELS_RULES)
     polls(watch, 5)
-    assert tried.healthy("provision") == 1
+    assert tried.events() == ["device-appeared"]
     assert there(watch) == {"enclave"}
+
+
+def test_a_driver_beside_a_simulated_plugin_ends_it_for_good(tried):
+    host = FakeHost()
+    watch = tried.watch(host, simulated_epc_mib=28)
+    polls(watch, 3)
+    assert there(watch) == {"enclave", "provision"}
+    host.nodes = dict(BY_INTELS_RULES)
+    polls(watch, 3)
+    assert there(watch) == {"enclave", "provision"}, "a device node alone is no driver"
+    host.entries = {DRIVER}
+    polls(watch, 3)
+    host.entries = set()
+    polls(watch, 10)
+    assert there(watch) == set()
+    assert tried.events() == ["simulated-on-hardware"]
+    assert watch.availability[Device.ENCLAVE].problem.code == "simulated-on-hardware"
 
 
 async def test_what_is_there_is_found_at_the_first_look(tried):

@@ -7,7 +7,7 @@ host, a container that runs as this user cannot open the node either.
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -68,6 +68,9 @@ class HostDevices:
     """The driver's entry in sysfs; None if no driver is loaded."""
     nodes: tuple[NodeState, ...] = ()
 
+    def has(self, path: str) -> bool:
+        return self.driver is not None and any(node.path == path for node in self.nodes)
+
     def healthy(self, device: Device) -> bool:
         node = self.node(device)
         return self.driver is not None and node.path is not None and not node.problems
@@ -81,11 +84,10 @@ class HostDevices:
         return {"enclave": enclave, "provision": provision, "driver": self.driver, "nodes": nodes}
 
 
-def inspect_devices(host: HostFiles, paths: Mapping[Device, str] | None = None) -> HostDevices:
-    """Inspect each device at its path in `paths`, or else at its usual paths."""
+def inspect_devices(host: HostFiles, *, expected: Iterable[str] = ()) -> HostDevices:
     mountinfo = host.read_text(MOUNTINFO) or ""
-    candidates = NODE_PATHS | {device: (path,) for device, path in (paths or {}).items()}
-    nodes = tuple(_inspect_device(host, device, candidates[device], mountinfo) for device in Device)
+    preferred = tuple(expected)
+    nodes = tuple(_inspect_device(host, device, preferred, mountinfo) for device in NODE_PATHS)
     return HostDevices(find_driver(host), nodes)
 
 
@@ -103,12 +105,16 @@ def mounted_noexec(mountinfo: str, path: str) -> bool:
     return noexec
 
 
-def _inspect_device(host: HostFiles, device: Device, candidates: tuple[str, ...], mountinfo: str) -> NodeState:
-    path = find_node(host, candidates)
+def _inspect_device(host: HostFiles, device: Device, preferred: tuple[str, ...], mountinfo: str) -> NodeState:
+    candidates = NODE_PATHS[device]
+    path = find_node(host, (*(path for path in candidates if path in preferred), *candidates))
     status = host.status(path) if path else None
     if path is None or status is None:
         return NodeState(device, None)
     problems = [*_access_problems(host, device, path, status)]
+    if given := [wanted for wanted in candidates if wanted in preferred and wanted != path]:
+        what = f"{path} exists, but containers get {given[0]}"
+        problems.append(Problem(what, "restart the plugin", code="other-device-path"))
     if device is Device.ENCLAVE and mounted_noexec(mountinfo, path):
         what = (
             f"{path} is on a mount with the option noexec: mapping an enclave's code fails with EPERM, on the host "

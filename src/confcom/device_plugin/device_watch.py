@@ -12,7 +12,7 @@ from typing import Final
 
 from confcom.daemon.readiness_log import NotReady
 from confcom.device_plugin.device_nodes import Device, HostDevices, NodeState, Problem, inspect_devices
-from confcom.device_plugin.epc import Discovery, EpcSource, NoSgxError, Platform, discover
+from confcom.device_plugin.epc import Discovery, EpcSource, NoSgxError, Platform, discover, find_driver
 from confcom.device_plugin.host import HostFiles
 from confcom.device_plugin.metrics import PluginMetrics
 from confcom.kubernetes.inventory import EpcOffer, FoundEpc, Inventory
@@ -118,7 +118,8 @@ class DeviceWatch:
     _paths: dict[Device, str] = field(init=False)
     _seen: Counter[Device] = field(default_factory=Counter)
     """Keyed by device: the number of latest inspections in a row that found the device."""
-    _logged: dict[Device, tuple[Problem, ...]] = field(default_factory=dict)
+    _logged_problems: dict[Device, tuple[str, ...]] = field(default_factory=dict)
+    _logged_late: set[Device] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         paths = {Device.ENCLAVE: self.discovery.enclave_node, Device.PROVISION: self.discovery.provision_node}
@@ -132,23 +133,42 @@ class DeviceWatch:
 
     def poll(self) -> None:
         if self.discovery.platform is Platform.SIMULATED:
+            self._look_for_hardware()
             return
-        self.devices = inspect_devices(self.host, self._paths)
+        self.devices = inspect_devices(self.host, expected=self._paths.values())
         self.metrics.record_devices(self.devices, offered=tuple(self._paths))
         for node in self.devices.nodes:
-            self._log_new_problems(node)
+            self._log_problems(node)
             if node.device in self._paths:
-                self._update_availability(node.device, self._paths[node.device], present=node.path is not None)
+                self._update_availability(node.device, self._paths[node.device])
+            elif node.path is not None and node.device not in self._logged_late:
+                self._logged_late.add(node.device)
+                _logger.warning(
+                    "a new SGX device has appeared since the start; restart the plugin to offer it",
+                    extra={"event": "device-appeared", "device": node.device, "path": node.path},
+                )
 
-    def _update_availability(self, device: Device, path: str, *, present: bool) -> None:
-        availability, driver = self.availability[device], self.devices.driver
-        self._seen[device] = self._seen[device] + 1 if present and driver else 0
+    def _look_for_hardware(self) -> None:
+        self.devices = HostDevices(find_driver(self.host), ())
+        if self.devices.driver is None or self.availability[Device.ENCLAVE].unavailable.is_set():
+            return
+        problem = Problem(
+            f"{self.devices.driver} shows that an SGX driver was loaded after this simulated plugin started",
+            "remove the simulation label from this node, and restart the plugin without --simulated",
+            code="simulated-on-hardware",
+        )
+        _logger.error(
+            "the simulated plugin stopped offering resources, because this node has SGX hardware",
+            extra={"event": problem.code, "reason": str(problem)},
+        )
+        for availability in self.availability.values():
+            availability.mark_unavailable(problem)
+
+    def _update_availability(self, device: Device, path: str) -> None:
+        availability = self.availability[device]
+        self._seen[device] = self._seen[device] + 1 if self.devices.has(path) else 0
         if not self._seen[device] and availability.available.is_set():
-            what, remedy = f"{path} is no longer a character device", "check udev; restart the plugin for another path"
-            loss = Problem(what, remedy, code="device-removed")
-            if driver is None:
-                what = f"the SGX driver of {path} is no longer loaded"
-                loss = Problem(what, "load the driver again", code="driver-unloaded")
+            loss = self._loss(device, path)
             availability.mark_unavailable(loss)
             extra = {"event": "device-lost", "device": device, "reason": str(loss)}
             _logger.error("SGX device lost", extra=extra)
@@ -156,9 +176,26 @@ class DeviceWatch:
             _logger.info("SGX device back", extra={"event": "device-back", "device": device, "path": path})
             availability.mark_available()
 
-    def _log_new_problems(self, node: NodeState) -> None:
-        logged, self._logged[node.device] = self._logged.get(node.device, ()), node.problems
+    def _loss(self, device: Device, path: str) -> Problem:
+        if self.devices.driver is None:
+            what = f"the SGX driver of {path} is no longer loaded"
+            return Problem(what, "load the driver again", code="driver-unloaded")
+        if other := self.devices.node(device).path:
+            what = f"the driver's device is {other}, but was {path} at start"
+            return Problem(what, "restart the plugin", code="device-moved")
+        what = f"{path} is no longer a character device"
+        return Problem(what, "check udev, and which program removed the device", code="device-removed")
+
+    def _log_problems(self, node: NodeState) -> None:
+        """Log each new problem once, and the end of all problems once. A missing device has no problems."""
+        if node.path is None:
+            return
+        logged, now = self._logged_problems.get(node.device, ()), tuple(problem.what for problem in node.problems)
+        self._logged_problems[node.device] = now
         for problem in node.problems:
-            if problem not in logged:
+            if problem.what not in logged:
                 new = {"event": "device-problem", "device": node.device, **problem.to_json()}
                 _logger.warning("an SGX device is not usable", extra=new)
+        if logged and not now:
+            extra = {"event": "device-usable", "device": node.device, "path": node.path}
+            _logger.info("an SGX device is usable again", extra=extra)
