@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from confcom.simulation.enclave import SimulatedEnclave
-from confcom.verify.verdict import RTMRS
 from testkit.programs import run_confcom
 from testkit.verify.td_lab import MEASURED, td_evidence
 from testkit.verify.verify_lab import CHALLENGE
@@ -84,15 +83,18 @@ def td_files(lab, tmp_path_factory):
     return td_evidence(lab).write(tmp_path_factory.mktemp("td"))
 
 
-ENCLAVE = ["--mrenclave", "00" * 32]
+REGISTERS = {name: (f"--{name.replace('_', '-')}", value.hex()) for name, value in MEASURED.items()}
+OTHER, ENCLAVE = "00" * 48, ["--mrenclave", "00" * 32]
 TD_FILE = f'tee = "tdx"\nmr_td = "{MEASURED["mr_td"].hex()}"\n'
 TD_OUTCOMES = {
     # The policy file, options; the exit code, and the failures.
-    "every register": (TD_FILE + "\n".join(f'{name} = "{MEASURED[name].hex()}"' for name in RTMRS), [], 0, []),
-    "MRTD alone": (TD_FILE, [], 0, []),
-    "no MRTD": ('tee = "tdx"', [], 3, ["identity"]),
-    "another MRTD": (TD_FILE.replace("74", "00"), [], 3, ["mr-td"]),
-    "an option replaces the file's": (TD_FILE + "allow_simulated = false", [], 0, []),
+    "every register": ("", [word for register in REGISTERS.values() for word in register], 0, []),
+    "MRTD alone": ("", REGISTERS["mr_td"], 0, []),
+    "registers without MRTD": ("", REGISTERS["rtmr1"], 3, ["identity"]),
+    "another MRTD": ("", ["--mr-td", OTHER], 3, ["mr-td"]),
+    "a file": (TD_FILE, [], 0, []),
+    "a file and another register": (TD_FILE, ["--rtmr2", OTHER], 3, ["rtmr2"]),
+    "an option replaces the file's": (TD_FILE.replace("74", "00"), REGISTERS["mr_td"], 0, []),
     "a file of enclaves": (f'mr_enclave = "{"00" * 32}"', [], 3, ["tee"]),
     "an option of enclaves": ("", ENCLAVE, 3, ["tee"]),
     "nothing": ("", [], 3, ["tee"]),
@@ -112,22 +114,35 @@ def test_policies_of_tds(td_files, tmp_path, row):
     shown = verify(td_files, *given).output.splitlines()
     if codes == ["tee"]:
         assert document["claims"] is None
-        assert all(words in failed[0]["why"] for words in ("TdxPolicy", 'tee = "tdx"'))
+        assert all(words in failed[0]["why"] for words in ("TdxPolicy", "--mr-td", 'tee = "tdx"'))
     else:
         assert {name: document["claims"][name] for name in MEASURED} == {n: v.hex() for n, v in MEASURED.items()}
         assert {f"{name}: {value.hex()}" for name, value in MEASURED.items()} <= set(shown)
 
 
-def test_a_policy_of_tds_refuses_an_enclave(files, tmp_path):
-    (tmp_path / "policy.toml").write_text(TD_FILE)
-    result = verify(files, "--policy", tmp_path / "policy.toml", "--output", "json")
+def test_a_policy_of_tds_refuses_an_enclave(files):
+    result = verify(files, *REGISTERS["mr_td"], "--output", "json")
     (tee, *_) = [check for check in json.loads(result.stdout)["checks"] if check["status"] == "failed"]
     assert (result.exit_code, tee["code"]) == (3, "tee")
     assert all(words in tee["why"] for words in ("SgxPolicy", "--mrenclave"))
-    misplaced = verify(files, *ENCLAVE, "--policy", tmp_path / "policy.toml", "--output", "json")
-    error = json.loads(misplaced.stdout)["error"]
-    assert (misplaced.exit_code, error["code"]) == (2, "command-line-refused")
-    assert all(name in error["what"] for name in ("mr_enclave", "policy.toml", "TDX"))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "named"),
+    [
+        ("", [*REGISTERS["rtmr3"], *ENCLAVE], ("--rtmr3", "--mrenclave")),
+        ("", [*REGISTERS["mr_td"], "--min-isv-svn", "0"], ("--mr-td", "--min-isv-svn")),
+        (TD_FILE, ENCLAVE, ("--mrenclave", "policy.toml", "TDX")),
+        ("allow_debug = true", REGISTERS["mr_td"], ("--mr-td", "policy.toml", "SGX")),
+    ],
+)
+def test_one_policy_is_of_one_tee(files, tmp_path, text, options, named):
+    (tmp_path / "policy.toml").write_text(text)
+    given = ("--policy", tmp_path / "policy.toml") if text else ()
+    result = verify(files, *options, *given, "--output", "json")
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"]) == (2, "command-line-refused")
+    assert all(name in error["what"] for name in named)
 
 
 def test_intels_root_rejects_it(files, demands):
@@ -167,8 +182,9 @@ def test_whether_files_can_be_read_is_not_asked_before(files, demands, monkeypat
     assert verify(files, *demands).exit_code == run_confcom("inspect", files / "q.bin").exit_code == 0
 
 
-def test_short_report_data_is_padded(files, demands):
+def test_short_report_data_is_padded_aloud(files, demands):
     result = verify(files, "--report-data", "abcd", "--output", "json")
+    assert all(number in result.stderr.split() for number in ("2", "64."))
     (check,) = [check for check in json.loads(result.stdout)["checks"] if check["code"] == "report-data"]
     assert check["required"] == "abcd" + "00" * 62
 
@@ -178,7 +194,7 @@ def test_short_report_data_is_padded(files, demands):
     [
         (["--mrenclave", "abcd"], "wrong-value"),
         (["--report-data", "00" * 65], "report-data-size"),
-        (["--accept-tcb", "Revoked"], "wrong-value"),
+        (["--accept-tcb", "Revoked"], "command-line-refused"),
         (["--min-isv-svn", "65536"], "wrong-value"),
         (["--at", "tomorrow"], "command-line-refused"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,6 +25,17 @@ INTEL = "intel"
 """The value of --root that stands for Intel's root, which this package contains."""
 
 _MAX_PORT = 0xFFFF
+
+_TCB_STATUSES = (
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+    "TDRelaunchAdvised",
+    "TDRelaunchAdvisedConfigurationNeeded",
+)
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -55,9 +67,13 @@ Examples:
   confcom verify q.bin --root out/root.pem --collateral out/collateral \\
       --mrenclave HEX --report-data HEX --allow-simulated
   confcom verify q.bin --root intel --collateral DIR --mrsigner HEX --report-data HEX --output json
-  confcom verify td.bin --root intel --collateral DIR --policy policy.toml --report-data HEX
+  confcom verify q.bin --root intel --collateral DIR --policy policy.toml --report-data HEX
+  confcom verify td.bin --root intel --collateral DIR --mr-td HEX --rtmr1 HEX --rtmr2 HEX --report-data HEX
   confcom verify --connect enclave.example:443 --root intel --collateral DIR --policy policy.toml
 """
+
+
+_hex_option = functools.partial(click.option, type=hexadecimal, metavar="HEX")
 
 
 @click.command(no_args_is_help=True, epilog=EPILOG)
@@ -83,22 +99,34 @@ Examples:
     metavar="FILE",
     help="A policy in TOML, of SGX or TDX; options that are given too replace its entries.",
 )
-@click.option("--mrenclave", "mr_enclave", metavar="HEX", help="The expected measurement of the enclave.")
-@click.option("--mrsigner", "mr_signer", metavar="HEX", help="The expected signer of the enclave.")
+@_hex_option("--mrenclave", "mr_enclave", help="The expected measurement of the enclave.")
+@_hex_option("--mrsigner", "mr_signer", help="The expected signer of the enclave.")
 @click.option("--isv-prod-id", type=int, help="The expected product ID (ISVPRODID) of that signer.")
 @click.option("--min-isv-svn", type=int, help="The lowest security version (ISVSVN) to accept.")
-@click.option(
-    "--report-data",
-    type=hexadecimal,
-    metavar="HEX",
-    help="The expected report data; fewer than 64 bytes are padded with zeros.",
-)
+@_hex_option("--report-data", help="The expected report data; fewer than 64 bytes are padded with zeros.")
+@_hex_option("--config-id", help="The expected CONFIGID (KSS), 64 bytes.")
+@click.option("--min-config-svn", type=int, help="The lowest CONFIGSVN to accept (KSS).")
+@_hex_option("--isv-ext-prod-id", help="The expected ISVEXTPRODID (KSS).")
+@_hex_option("--isv-family-id", help="The expected ISVFAMILYID (KSS).")
+@_hex_option("--mr-td", help="The expected measurement of the TD (MRTD); this and --rtmr0 to --rtmr3 are for TDX.")
+@_hex_option("--rtmr0", help="The expected RTMR0 of the TD.")
+@_hex_option("--rtmr1", help="The expected RTMR1 of the TD.")
+@_hex_option("--rtmr2", help="The expected RTMR2 of the TD.")
+@_hex_option("--rtmr3", help="The expected RTMR3 of the TD.")
 @click.option(
     "--accept-tcb",
     "accepted_tcb_statuses",
+    type=click.Choice(_TCB_STATUSES),
     metavar="STATUS",
     multiple=True,
-    help="TCB status to accept, such as SWHardeningNeeded; may be repeated [default: UpToDate].",
+    help="TCB status to accept: " + ", ".join(_TCB_STATUSES) + " [default: UpToDate].",
+)
+@click.option(
+    "--accept-advisory",
+    "accepted_advisories",
+    metavar="ID",
+    multiple=True,
+    help="Accept platforms only if no other advisory than this applies to them; may be repeated.",
 )
 @click.option(
     "--reject-advisory",
@@ -136,8 +164,8 @@ def verify(
     """Check QUOTE (a file, or - for standard input; binary, hex or base64) against a root, collateral and your policy.
 
     The command fetches nothing from the network. A quote is verified only if the policy names the expected enclave
-    (--mrenclave, --mrsigner or --policy) or TD (--policy), and the expected report data (--report-data). With
-    --connect, the command sends nothing to the service after the TLS handshake; the report data must then match the
+    (--mrenclave or --mrsigner) or TD (--mr-td), and the expected report data (--report-data). With --connect, the
+    command connects to a service and sends nothing after the TLS handshake; the report data must then match the
     certificate's key.
     """
     from confcom.verify.files import UnreadableInputError, read_collateral, read_quote, read_root
@@ -185,18 +213,29 @@ def _peer_verdict(
 
 
 def _policy(demands: dict[str, Any], file: Path | None) -> SgxPolicy | TdxPolicy:
-    from confcom.sgx.report import report_data
+    from confcom.sgx.report import REPORT_DATA_SIZE, report_data
     from confcom.verify.policy_file import read_platforms, read_policy
     from confcom.verify.sgx_policy import SgxPolicy
+    from confcom.verify.tdx_policy import TdxPolicy
 
+    if demands["platforms"] is not None:
+        demands["platforms"] = read_platforms(demands["platforms"])
+    challenge = demands["report_data"]
+    if challenge is not None and len(challenge) < REPORT_DATA_SIZE:
+        note = f"Note: {len(challenge)} bytes of report data are filled up with zeros to {REPORT_DATA_SIZE}."
+        click.echo(note, err=True)
+    demands["report_data"] = None if challenge is None else report_data(challenge)
     # Compare with `is`, since 0 equals False, but 0 is a valid demand.
     given = {name: value for name, value in demands.items() if value is not None and value is not False and value != ()}
-    if "platforms" in given:
-        given["platforms"] = read_platforms(given["platforms"])
-    if "report_data" in given:
-        given["report_data"] = report_data(given["report_data"])
-    policy = read_policy(file, tee=None) if file else SgxPolicy()
-    if misplaced := sorted(given.keys() - policy.__dataclass_fields__.keys()):
+    options = [parameter for parameter in click.get_current_context().command.params if parameter.name in given]
+    of_enclaves = [option.opts[0] for option in options if option.name not in TdxPolicy.__dataclass_fields__]
+    of_tds = [option.opts[0] for option in options if option.name not in SgxPolicy.__dataclass_fields__]
+    if of_enclaves and of_tds:
+        raise click.UsageError(f"{of_enclaves[0]} is of an enclave and {of_tds[0]} of a TD; no quote is of both.")
+    if file is None:
+        return TdxPolicy(**given) if of_tds else SgxPolicy(**given)
+    policy = read_policy(file, tee=None)
+    if misplaced := of_tds if isinstance(policy, SgxPolicy) else of_enclaves:
         raise click.UsageError(f"{misplaced[0]} does not fit {file}, which is a policy of {policy.tee.name}.")
     return replace(policy, **given)
 

@@ -171,7 +171,7 @@ def debug_check(claims: TeeClaims, platform: Platform, policy: Policy) -> Check:
 DEBUG_CAVEAT = "dcap-qvl refuses what this quote reports, so that confcom's own checks alone vouch for this quote"
 _POLICY_OF: Final = {
     TeeType.SGX: "an SgxPolicy: --mrenclave or --mrsigner, or a policy file without `tee`",
-    TeeType.TDX: 'a TdxPolicy: a policy file with tee = "tdx"',
+    TeeType.TDX: 'a TdxPolicy: --mr-td, or a policy file with tee = "tdx"',
 }
 
 
