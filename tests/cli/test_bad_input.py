@@ -46,7 +46,7 @@ RESULT = {
     "simulation export": ["--state-dir", "missing"],
 }
 """Commands that print a result, each with the options that the command requires."""
-COMMANDS = RESULT | {"quote-helper": [], "device-plugin": []}
+COMMANDS = RESULT | {"quote-helper": [], "device-plugin": [], "completion": []}
 CLUSTER = {
     "enable": ["enable", "--simulated", "--timeout", "1", "--set", "image.registry=r"],
     "status": ["status"],
@@ -93,6 +93,7 @@ def of_commands():
         "unknown command, as JSON": Case(("bogus", "-o", "json")),
         "group without a command": Case(("simulation",)),
         "unknown command of a group": Case(("simulation", b"bogus" + ESCAPES)),
+        "unknown shell": Case(("completion", b"tcsh" + ESCAPES)),
     }
     for command, needed in COMMANDS.items():
         words = command.split()

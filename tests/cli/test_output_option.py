@@ -10,7 +10,7 @@ from confcom.cli.output_option import asks_for_json
 from confcom.errors import ExitCode
 from testkit.programs import run_confcom
 
-WITHOUT = {"quote-helper", "device-plugin", "controller", "policy from-quote", "collateral serve", "run"}
+WITHOUT = {"quote-helper", "device-plugin", "controller", "completion", "policy from-quote", "collateral serve", "run"}
 """Commands that have no option --output, because they print a log, a script, a file, or another program's output."""
 
 

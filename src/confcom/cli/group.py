@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "sysdump": ("sysdump", "Write an archive with what a maintainer needs: state, logs, no secrets."),
     "hardware-report": ("hardware_report", "Report this node's SGX hardware and software, to send to the authors."),
     "version": ("version", "Show the versions of this program and of a cluster's add-on."),
+    "completion": ("completion", "Print the shell completion script."),
 }
 """Keyed by the command's name: its module in `confcom.cli.commands`, and its short help."""
 

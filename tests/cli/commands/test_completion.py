@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from confcom.cli.kubectl_completion import complete_for_kubectl
+from confcom.cli.commands.completion import complete_for_kubectl
 from confcom.cli.main import main
 
 
