@@ -6,9 +6,10 @@ import resource
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TextIO
 
 from cryptography import x509
@@ -49,42 +50,49 @@ SIGTERM, with clocks that differ; it is limited, because the mark of a removal t
 STOPPING: Final = NotReady("stopping", code="stopping")
 
 
-@dataclass(eq=False)
 class QuoteHelper:
     """One quote helper on one socket. `open_backend` may block, since it is called in a worker thread."""
 
-    settings: HelperSettings
-    open_backend: Callable[[HelperMetrics], Backend]
-    instance: Instance
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
-    limits: HelperLimits
-    registry: CollectorRegistry
-    more_routes: Mapping[str, Route] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._metrics = HelperMetrics(self.registry)
-        self._readiness = ReadinessLog(PREPARING, self.clock)
-        self.registry.register(ReadinessMetrics("quote_helper", lambda: self._readiness.problem))
+    def __init__(
+        self,
+        settings: HelperSettings,
+        *,
+        open_backend: Callable[[HelperMetrics], Backend],
+        instance: Instance,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        limits: HelperLimits,
+        registry: CollectorRegistry,
+        more_routes: Mapping[str, Route] = MappingProxyType({}),
+    ) -> None:
+        self._settings = settings
+        self._open_backend = open_backend
+        self._instance = instance
+        self._limits = limits
+        self._metrics = HelperMetrics(registry)
+        self._readiness = ReadinessLog(PREPARING, clock)
+        registry.register(ReadinessMetrics("quote_helper", lambda: self._readiness.problem))
         self._refuses_descriptors = passed_descriptors.are_refusable()
         protection = REFUSED if self._refuses_descriptors else WATCHED
         _logger.info("descriptors in messages of clients: %s", protection)
         self._routes = standard_routes(
-            lambda: self._readiness.problem, self.registry, note=f"descriptors of clients: {protection}"
-        ) | dict(self.more_routes)
+            lambda: self._readiness.problem, registry, note=f"descriptors of clients: {protection}"
+        ) | dict(more_routes)
         self._stopping = False
-        self._quote_log = QuoteLog(self.settings.log_quotes_per_peer, self._metrics, self.clock)
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._quote_log = QuoteLog(settings.log_quotes_per_peer, self._metrics, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then answer waiting requests; raise ConfcomError if serving cannot begin."""
-        limits, settings = self.limits, self.settings
-        stale = StaleTargetPolicy(settings.stale_report_window_seconds, self.clock)
+        limits, settings = self._limits, self._settings
+        stale = StaleTargetPolicy(settings.stale_report_window_seconds, self._clock)
         handler = ConnectionHandler(
             stale=stale,
             observer=self._quote_log,
             limits=limits,
-            clock=self.clock,
-            slow_peers=None if self._refuses_descriptors else SlowPeers(self.clock),
+            clock=self._clock,
+            slow_peers=None if self._refuses_descriptors else SlowPeers(self._clock),
         )
         server = AesmServer(handler, ByPod() if settings.identify_pods else by_uid)
         service, connections = handler.service, handler.connections
@@ -93,13 +101,13 @@ class QuoteHelper:
         self._metrics.unread_memory.set_function(lambda: connections.unread_memory)
         sockets = SocketKeeper(
             path=settings.socket,
-            me=self.instance,
+            me=self._instance,
             server=server,
             stale=stale,
             access=SocketAccess(
                 path=settings.socket,
                 open_to_all=settings.open_to_all_users,
-                restored_log=LogLimiter(limits.repeated_log_seconds, self.clock),
+                restored_log=LogLimiter(limits.repeated_log_seconds, self._clock),
             ),
             limits=limits,
             on_change=lambda: show_readiness(),  # noqa: PLW0108 # the function is defined below
@@ -114,7 +122,7 @@ class QuoteHelper:
             show_readiness()
 
         provider = ProviderSupervisor(
-            open_backend=partial(self.open_backend, self._metrics),
+            open_backend=partial(self._open_backend, self._metrics),
             service=service,
             stale=stale,
             changed=provider_changed,
@@ -132,7 +140,7 @@ class QuoteHelper:
                     self._quote_log.run(),
                     self._readiness.repeat(),
                     server.watch_memory(show_readiness),
-                    watch_loop(self.clock, self._metrics.loop_stall.observe),
+                    watch_loop(self._clock, self._metrics.loop_stall.observe),
                 )
                 sockets.leave()
                 service.stop()
@@ -151,8 +159,8 @@ class QuoteHelper:
             keeping.cancel()
         self._stopping = True
         self._readiness.problem = STOPPING
-        alone = is_removal(self.settings.removal_file, self.wall_clock())
-        await sockets.hand_over(0 if alone else self.settings.handover_seconds)
+        alone = is_removal(self._settings.removal_file, self._wall_clock())
+        await sockets.hand_over(0 if alone else self._settings.handover_seconds)
         handed_over.set()
 
 
