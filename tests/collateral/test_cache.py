@@ -17,7 +17,6 @@ from confcom.collateral import CollateralCache, FetchError, Source
 from confcom.collateral import cache as cache_module
 from confcom.errors import MalformedError, SettingsError
 from confcom.simulated_pcs.answers import TDX_API_PATH
-from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
 from testkit.collateral_caches import (
@@ -115,7 +114,7 @@ def test_a_file_that_does_not_verify_is_fetched_again(tmp_path, clock, content, 
 
 
 def test_sources_sets_and_kinds_do_not_mix(tmp_path, clock, service):
-    processor = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=PckCaType.PROCESSOR))
+    processor = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca="PROCESSOR"))
     with serving(answers_of(processor.collateral)) as (_, other):
         for options in ({}, {"early": True}):
             cache_of(tmp_path, service.url, clock, **options).get(EVIDENCE.quote)

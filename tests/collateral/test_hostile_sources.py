@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 
 from confcom.collateral import FetchError, Source
-from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from testkit.certificates import own_authority
 from testkit.collateral_caches import EVIDENCE, HALF, HOUR, LAB, Clock, cache_of, settle
@@ -29,7 +28,7 @@ from testkit.verify.verify_lab import NOW, SEED
 
 GOOD = answers_of(EVIDENCE.collateral)
 STRANGERS = LAB.evidence(platform=LAB.stranger).collateral
-PROCESSORS = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=PckCaType.PROCESSOR)).collateral
+PROCESSORS = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca="PROCESSOR")).collateral
 ROOT, PCK_CA, SIGNER = LAB.platform.pki.root, LAB.platform.pki.pck_ca, LAB.platform.pki.tcb_signer
 PCK_CHAIN = "SGX-PCK-CRL-Issuer-Chain"
 TRIED_TWICE = {"source-failed", "source-protocol", "source-chain", "source-content"}

@@ -17,9 +17,9 @@ from confcom.collateral import (
 )
 from confcom.collateral.source import INTEL_ROOT_CRL_URL, SourceError
 from confcom.errors import MalformedError, SettingsError
+from confcom.sgx.pck.chain import PCK_CAS
 from confcom.sgx.tee_type import TeeType
 from confcom.simulated_pcs.answers import TDX_API_PATH
-from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import verify
 from testkit.certificates import own_authority
@@ -30,9 +30,9 @@ from testkit.verify.verify_lab import NOW, SEED
 
 
 @pytest.mark.parametrize("pccs", [True, False], ids=["PCCS", "PCS"])
-@pytest.mark.parametrize("ca_type", PckCaType)
-def test_what_is_fetched_verifies(pccs, ca_type):
-    evidence = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=ca_type))
+@pytest.mark.parametrize("ca", PCK_CAS)
+def test_what_is_fetched_verifies(pccs, ca):
+    evidence = LAB.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca=ca))
     with serving(answers_of(evidence.collateral, pccs=pccs)) as (service, url):
         collateral = fetch_collateral(evidence.quote.hex(), Source(url))
     assert collateral == evidence.collateral
@@ -40,7 +40,7 @@ def test_what_is_fetched_verifies(pccs, ca_type):
     assert service.asked == [
         ("tcb", {"fmspc": "53494d534758"}),
         ("qe/identity", {}),
-        ("pckcrl", {"ca": ca_type.value, "encoding": "der"}),
+        ("pckcrl", {"ca": ca.lower(), "encoding": "der"}),
         ("rootcacrl", {}),
     ]
 

@@ -5,10 +5,11 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from cryptography import x509
 
+from confcom.sgx.pck.chain import PCK_CAS
 from confcom.sgx.tee_type import TeeType
 from confcom.simulated_pcs.answers import answer
 from confcom.simulation.collateral_staging import Staging
-from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
+from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL
 from testkit.verify.verify_lab import NOW, SEED, Lab
@@ -165,15 +166,15 @@ def test_the_numbers_that_are_listed_are_served(staging, numbers, base, tee, tcb
         assert number_of(ask(f"{tcb}&tcbEvaluationDataNumber={number}", staging)) == number
 
 
-@pytest.mark.parametrize("own", PckCaType)
+@pytest.mark.parametrize("own", PCK_CAS)
 def test_each_kind_of_ca_has_its_own_list(own):
-    platform = SimulatedPlatform.create(SEED, NOW, ca_type=own)
-    found = {kind: answer(f"{V4}pckcrl?ca={kind.value}&encoding=der", platform, NOW) for kind in PckCaType}
+    platform = SimulatedPlatform.create(SEED, NOW, ca=own)
+    found = {ca: answer(f"{V4}pckcrl?ca={ca.lower()}&encoding=der", platform, NOW) for ca in PCK_CAS}
     assert found[own].body == platform.collateral(NOW).pck_crl
     for kind, served in found.items():
         chain = unquote_to_bytes(served.headers["SGX-PCK-CRL-Issuer-Chain"])
         ca, root = x509.load_pem_x509_certificates(chain)
-        assert f"PCK {kind.value.capitalize()} CA" in ca.subject.rfc4514_string()
+        assert f"PCK {kind.capitalize()} CA" in ca.subject.rfc4514_string()
         assert root == platform.pki.root.certificate
         ca.verify_directly_issued_by(root)
         assert x509.load_der_x509_crl(served.body).is_signature_valid(ca.public_key())

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from confcom.sgx.pck.chain import PCK_CAS
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import ReportKeyFormat, SimulatedEnclave
-from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "sdk-simulation"
@@ -23,9 +23,9 @@ def now():
     return datetime(2026, 11, 24, 12, 30, 15, 678_901, tzinfo=UTC)
 
 
-@pytest.fixture(scope="session", params=list(PckCaType), ids=lambda ca_type: ca_type.value)
+@pytest.fixture(scope="session", params=PCK_CAS)
 def any_platform(request, seed, now):
-    return SimulatedPlatform.create(seed, now, ca_type=request.param)
+    return SimulatedPlatform.create(seed, now, ca=request.param)
 
 
 @pytest.fixture(scope="session")

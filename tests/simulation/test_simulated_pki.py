@@ -6,11 +6,12 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 
 from confcom.errors import MalformedError
 from confcom.sgx import simulation_marks as marks
+from confcom.sgx.pck.chain import PCK_CAS
 from confcom.sgx.pck.extension import PckExtension, PlatformConfiguration
 from confcom.simulation.pki import (
     PCE_SVN,
+    PLATFORM_CA,
     TCB_COMPONENTS,
-    PckCaType,
     issue_pki,
     sign_certificate,
     simulated_name,
@@ -26,13 +27,13 @@ def extension(certificate, oid):
 
 
 def test_sgx_extension_says_simulated_and_agrees_with_the_tcb(seed, now):
-    for ca_type in PckCaType:
-        certificate = issue_pki(seed, now, ca_type=ca_type).pck.certificate
+    for ca in PCK_CAS:
+        certificate = issue_pki(seed, now, ca=ca).pck.certificate
         sgx = PckExtension.from_certificate(certificate)
         assert (sgx.fmspc, sgx.ppid[:10]) == (b"SIMSGX", b"SIMULATED-")
         assert (sgx.tcb.components, sgx.tcb.pce_svn) == (TCB_COMPONENTS, PCE_SVN)
-        assert f"SGX PCK {ca_type.value.capitalize()} CA" in certificate.issuer.rfc4514_string()
-        if ca_type is PckCaType.PLATFORM:
+        assert f"SGX PCK {ca.capitalize()} CA" in certificate.issuer.rfc4514_string()
+        if ca == PLATFORM_CA:
             assert sgx.platform_instance_id.startswith(marks.PLATFORM_ID_PREFIX)
             assert sgx.configuration == PlatformConfiguration(False, False, False)
         else:

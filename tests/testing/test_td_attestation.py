@@ -14,7 +14,6 @@ from confcom.sgx.simulation_marks import Mark
 from confcom.sgx.tcb_documents import TcbStatus
 from confcom.sgx.td_report import TdReport10, TdReport15, TdReport15Ex
 from confcom.simulation.collateral_staging import Staging
-from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.td_quoting_enclave import quote_td
 from confcom.testing import Attestation, SimulatedTd, TeeType
@@ -78,10 +77,7 @@ def test_each_status(attestation, status, body):
 
 REFUSALS = {
     "debug": ({"debug": True}, "Debug mode"),
-    "no SEPT_VE_DISABLE": ({"td_attributes": 0}, "SEPT_VE_DISABLE"),
     "service TD": ({"service_td": True}, "Invalid MR service TD"),
-    "an unknown module": ({"tee_tcb_svn": bytes((2, 2, 2)).ljust(16, b"\0")}, "No TDX module identity"),
-    "no such current module": ({"tee_tcb_svn2": bytes((3, 2, 2)).ljust(16, b"\0")}, "(TEE_TCB_SVN2)"),
     "revoked": ({"revoked": True}, "CertRevoked"),
     "expired": ({"expired": True}, "CrlExpired"),
 }
@@ -92,22 +88,6 @@ def test_what_dcap_qvl_refuses(attestation, defect, text):
     found, why = word(attestation.td_quote(b"c", **defect))
     assert found == "refused"
     assert text in why
-
-
-OLD, TDX_03 = bytes((1, 1, 2)).ljust(16, b"\0"), bytes((2, 3, 2)).ljust(16, b"\0")
-MODULES = {
-    "both old": ({"tee_tcb_svn": OLD, "tee_tcb_svn2": OLD}, "OutOfDate"),
-    "launched by an old one": ({"tee_tcb_svn": OLD}, "TDRelaunchAdvised"),
-    "now an old one": ({"tee_tcb_svn2": OLD}, "UpToDate"),
-    "TDX_03": ({"tee_tcb_svn": TDX_03, "tee_tcb_svn2": TDX_03}, "UpToDate"),
-    "old microcode": ({"tee_tcb_svn": bytes((2, 1, 1)).ljust(16, b"\0")}, "TDRelaunchAdvised"),
-    "version 0": ({"tee_tcb_svn": bytes((2, 0, 2)).ljust(16, b"\0")}, "UpToDate"),
-}
-
-
-@pytest.mark.parametrize(("svns", "status"), MODULES.values(), ids=MODULES)
-def test_the_svns_of_the_tdx_module(attestation, svns, status):
-    assert word(attestation.td_quote(b"c", **svns))[0] == status
 
 
 STAGINGS = {
@@ -123,10 +103,9 @@ STAGINGS = {
 """dcap-qvl's word on a TD with a body 1.0 and 1.5, keyed by the staging."""
 
 
-@pytest.mark.parametrize("ca_type", PckCaType)
 @pytest.mark.parametrize("staging", Staging)
-def test_each_staging(staging, ca_type):
-    platform = SimulatedPlatform.create(SEED, NOW, ca_type=ca_type)
+def test_each_staging(staging):
+    platform = SimulatedPlatform.create(SEED, NOW)
     td = SimulatedTd.from_name("app")
     collateral = Collateral.from_files(platform.collateral(NOW, staging=staging, tee=TeeType.TDX).to_files())
     evidence = LabEvidence(

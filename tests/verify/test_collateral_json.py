@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
 from confcom.sgx.collateral_json import decode_json
+from confcom.sgx.pck.chain import PCK_CAS
 from confcom.sgx.td_report import TdReport10
-from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import Collateral, SettingsError, read_collateral, verify
 from confcom.verify.prepared_collateral import platform_kind
@@ -53,11 +53,11 @@ def test_dcap_qvls_form_is_read_and_written(lab, evidence, tmp_path):
     assert verify(evidence.quote, lab.policy, collateral, root=evidence.trusted, now=NOW).ok
 
 
-@pytest.mark.parametrize("ca_type", PckCaType)
+@pytest.mark.parametrize("ca", PCK_CAS)
 @pytest.mark.parametrize("chain", ["TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"])
-def test_intels_form_is_read(lab, ca_type, chain):
-    evidence = lab.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca_type=ca_type))
-    document = intels(evidence.collateral, ca=ca_type.value.upper(), chain=chain)
+def test_intels_form_is_read(lab, ca, chain):
+    evidence = lab.evidence(platform=SimulatedPlatform.create(SEED, NOW, ca=ca))
+    document = intels(evidence.collateral, ca=ca, chain=chain)
     for text in (json.dumps(document), json.dumps(document, indent=4)):
         for quote in (None, evidence.quote):
             assert Collateral.from_json(text, quote) == evidence.collateral

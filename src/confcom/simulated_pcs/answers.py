@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.collateral_bundle import CollateralBundle
 from confcom.sgx.collateral_json import CRL_CHAIN, NUMBERS_CHAIN, QE_CHAIN, TCB_CHAINS
+from confcom.sgx.pck.chain import PCK_CAS
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import FIRST_NUMBER, Staging
-from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL, PckCaType
+from confcom.simulation.pki import PCK_CRL_URL, ROOT_CRL_URL
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.simulated_collateral import create_evaluation_numbers
 
@@ -126,13 +127,12 @@ class _Request:
         return _refused(HTTPStatus.GONE if gone else HTTPStatus.NOT_FOUND, served)
 
     def _pck_crl(self) -> Answer:
-        wanted, encoding = self.parameters.get("ca", "").lower(), self.parameters.get("encoding", "").lower()
-        kinds = {kind.value: kind for kind in PckCaType}
-        if wanted not in kinds:
+        wanted, encoding = self.parameters.get("ca", "").upper(), self.parameters.get("encoding", "").lower()
+        if wanted not in PCK_CAS:
             return _refused(HTTPStatus.BAD_REQUEST, "ca must be processor or platform")
         if encoding not in {"", "der", "pem"}:
             return _refused(HTTPStatus.BAD_REQUEST, "encoding must be der or pem")
-        collateral = self.platform.under(kinds[wanted]).collateral(self.now, staging=self.staging)
+        collateral = self.platform.under(wanted).collateral(self.now, staging=self.staging)
         headers = {CRL_CHAIN: quote(collateral.pck_crl_issuer_chain, safe="")}
         if encoding == "der" or (self.pccs and not encoding):
             body = collateral.pck_crl if encoding else collateral.pck_crl.hex().encode()

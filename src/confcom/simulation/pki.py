@@ -8,7 +8,6 @@ start issues the PKI anew, with the same bytes, and checks its names, so that no
 import functools
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum, unique
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -19,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from confcom.errors import MalformedError
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.binary import der_element
+from confcom.sgx.pck.chain import PCK_CAS
 from confcom.sgx.pck.extension import PPID_SIZE, SGX_EXTENSION_OID, PckExtension, PckTcb, PlatformConfiguration, SgxType
 from confcom.simulation.keys import derive_bytes, derive_private_key
 
@@ -42,19 +42,13 @@ ROOT_CRL_URL = "https://simulated-sgx.invalid/rootCA.crl"
 PCK_CRL_URL = "https://simulated-sgx.invalid/pckCRL.der"
 """Verifiers require a CRL distribution point in every certificate. `.invalid` never resolves (RFC 2606)."""
 
+PLATFORM_CA = PCK_CAS[0]
+
 _SERIAL_NUMBER_BYTES = 19
 """Serial numbers have at most 20 bytes. The first is 0, as numbers must be positive (RFC 5280, 4.1.2.2)."""
 
 _IA5_STRING = 0x16
 _COMMENT = x509.UnrecognizedExtension(marks.NS_COMMENT_OID, der_element(_IA5_STRING, marks.NS_COMMENT.encode()))
-
-
-@unique
-class PckCaType(Enum):
-    """Kind of CA that issues the PCK certificate; the value is the CA's name in collateral services."""
-
-    PROCESSOR = "processor"
-    PLATFORM = "platform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +83,22 @@ def issue_pki(
     seed: bytes,
     now: datetime,
     *,
-    ca_type: PckCaType = PckCaType.PLATFORM,
+    ca: str = PLATFORM_CA,
     node: str = "",
     fmspc: bytes = marks.FMSPC,
 ) -> Pki:
     """Issue all certificates of a platform; the same arguments give the same bytes. `now` has a time zone.
 
+    `ca` is one of PCK_CAS, the kinds of CA that issue PCK certificates.
     Platforms with one seed and different node names differ only in their PCK certificates: in the key, the
     serial number, the PPID and the platform instance id.
     """
     certify = functools.partial(_certify, seed, now - BACKDATE)
-    platform_ca = ca_type is PckCaType.PLATFORM
     root = certify("root", "SGX Root CA", None, ca_path_length=1)
-    pck_ca_name = f"SGX PCK {ca_type.value.capitalize()} CA"
+    pck_ca_name = f"SGX PCK {ca.capitalize()} CA"
     pck_ca = certify("pck-ca", pck_ca_name, root, ca_path_length=0)
     tcb_signer = certify("tcb-signer", "SGX TCB Signing", root)
-    pck_extension = _pck_extension(seed, node, fmspc, platform_ca=platform_ca).encode()
+    pck_extension = _pck_extension(seed, node, fmspc, platform_ca=ca == PLATFORM_CA).encode()
     extension = x509.UnrecognizedExtension(SGX_EXTENSION_OID, pck_extension)
     pck_role = f"pck of node {node}" if node else "pck"
     pck = certify(pck_role, "SGX PCK Certificate", pck_ca, crl_url=PCK_CRL_URL, sgx_extension=extension)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from confcom.sgx.simulation_marks import FMSPC
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
-from confcom.simulation.pki import BACKDATE, PckCaType, Pki, issue_pki
+from confcom.simulation.pki import BACKDATE, PLATFORM_CA, Pki, issue_pki
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY, QuotingEnclave
 
 if TYPE_CHECKING:
@@ -32,22 +32,22 @@ class SimulatedPlatform:
         seed: bytes,
         now: datetime,
         *,
-        ca_type: PckCaType = PckCaType.PLATFORM,
+        ca: str = PLATFORM_CA,
         node: str = "",
         fmspc: bytes = FMSPC,
     ) -> Self:
         """Create a platform; the same arguments give the same platform, byte for byte, in every release."""
-        return cls(seed, issue_pki(seed, now, ca_type=ca_type, node=node, fmspc=fmspc))
+        return cls(seed, issue_pki(seed, now, ca=ca, node=node, fmspc=fmspc))
 
     @classmethod
     def of_root(cls, root: RootSeed, node: str = "", fmspc: bytes = FMSPC) -> Self:
         """Create the platform that a node has under a stored root; the node's name may be empty."""
         return cls.create(root.seed, datetime.fromtimestamp(root.created, UTC), node=node, fmspc=fmspc)
 
-    def under(self, ca_type: PckCaType) -> Self:
+    def under(self, ca: str) -> Self:
         """Return this root's platform with this kind of PCK CA, because services serve both kinds' revocation lists."""
         created = self.pki.root.certificate.not_valid_before_utc + BACKDATE
-        return self.create(self.seed, created, ca_type=ca_type)
+        return self.create(self.seed, created, ca=ca)
 
     def quoting_enclave(self, enclave: SimulatedEnclave = DEFAULT_QE_IDENTITY) -> QuotingEnclave:
         return QuotingEnclave.load(self.seed, self.pki, enclave)

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.errors import MalformedError
+from confcom.sgx.pck.chain import PCK_CAS
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.pck.platform_page import CertifiedTcb, PlatformPage, SgxKind
-from confcom.simulation.pki import PckCaType
 from confcom.simulation.platform import SimulatedPlatform
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -98,12 +98,12 @@ def test_another_document_is_refused(document):
         PlatformPage.from_json(document)
 
 
-@pytest.mark.parametrize("ca", PckCaType)
+@pytest.mark.parametrize("ca", PCK_CAS)
 def test_a_certificates_tcb_is_shown_and_nothing_that_identifies_it(ca):
-    pck = SimulatedPlatform.create(bytes(32), NOW, ca_type=ca, node="worker-1").pki.pck.certificate
+    pck = SimulatedPlatform.create(bytes(32), NOW, ca=ca, node="worker-1").pki.pck.certificate
     own = PckExtension.from_certificate(pck)
     tcb = CertifiedTcb.of(pck)
-    assert (tcb.fmspc, tcb.pce_id, tcb.ca) == (own.fmspc, own.pce_id, ca.name)
+    assert (tcb.fmspc, tcb.pce_id, tcb.ca) == (own.fmspc, own.pce_id, ca)
     assert (tcb.components, tcb.pce_svn, tcb.not_after) == (
         own.tcb.components,
         own.tcb.pce_svn,
