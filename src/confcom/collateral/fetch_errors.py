@@ -32,11 +32,6 @@ class FetchError(UnavailableError):
     retry_after: str = ""
     """The header Retry-After of a service that refused: seconds, or a date."""
 
-    @property
-    def lasting(self) -> bool:
-        """Whether an immediate second attempt would fail in the same way."""
-        return self.error_code in _LASTING
-
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
@@ -138,7 +133,8 @@ _CONTENT = _Fault(
 
 _REFUSALS: Final = (*_STATUSES.values(), _REFUSED, _REDIRECT, _HEADERS, TOO_LARGE, COMPRESSED)
 _FAULTS: Final = (*_REFUSALS, *_CERTIFICATE_FAULTS.values(), _TLS_AUTHORITY)
-_LASTING: Final = {REVOKED} | {fault.code for fault in _FAULTS}
+LASTING: Final = {REVOKED} | {fault.code for fault in _FAULTS}
+"""Codes of faults that a second request meets, too."""
 
 
 def refusal(response: httpx2.Response, url: str) -> FetchError:

@@ -102,7 +102,7 @@ async def fetch_set(
         try:
             return await requests.fetch(check)
         except FetchError as error:
-            if error.lasting or loop.time() + RETRY_SECONDS >= deadline:
+            if error.error_code in fetch_errors.LASTING or loop.time() + RETRY_SECONDS >= deadline:
                 raise
         await asyncio.sleep(RETRY_SECONDS)
         return await requests.fetch(check)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.collateral_bundle import CollateralBundle
-from confcom.sgx.pck.extension import TCB_COMPONENT_COUNT
+from confcom.sgx.pck.extension import TCB_COMPONENT_COUNT, PckExtension
 from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb_documents import (
     EVALUATION_NUMBERS_NAME,
@@ -130,30 +130,31 @@ def create_collateral(
     *,
     early: bool = False,
     tee: TeeType = TeeType.SGX,
-    fmspc: bytes = marks.FMSPC,
     number: int | None = None,
     status: TcbStatus | None = None,
     advisories: Iterable[str] = (),
-    revoked: tuple[int, ...] = (),
+    revoked: bool = False,
 ) -> CollateralBundle:
     """Create all collateral that a verifier needs. `now` (with a time zone) only selects the validity period.
 
-    `number` and `status` replace the staging's; `revoked` are serial numbers of PCK certificates.
+    `number` and `status` replace the staging's. With `revoked`, the platform's PCK certificate is revoked.
     """
     validity = _staged_validity(pki, now, staging)
     staged = staging.number(early=early)
     status = status or (TcbStatus.UP_TO_DATE if staged == FIRST_NUMBER else _STAGED_STATUS[staging])
     number = staged if number is None else number
+    revoked_serials = (pki.pck.certificate.serial_number,) if revoked else ()
     signer_chain = pki.tcb_signer.pem + pki.root.pem
     key = pki.tcb_signer.private_key
     tcb_date = pki.root.certificate.not_valid_before_utc
+    fmspc = PckExtension.from_certificate(pki.pck.certificate).fmspc
     info = _tcb_info(validity, tcb_date, number, status, tee=tee, fmspc=fmspc, advisories=advisories)
     return CollateralBundle(
         tcb_info=sign_document(TCB_INFO_NAME, info, key),
         tcb_info_issuer_chain=signer_chain,
         qe_identity=sign_document(QE_IDENTITY_NAME, _qe_identity(validity, tcb_date, number, tee), key),
         qe_identity_issuer_chain=signer_chain,
-        pck_crl=create_crl(pki.pck_ca, validity, revoked).public_bytes(Encoding.DER),
+        pck_crl=create_crl(pki.pck_ca, validity, revoked_serials).public_bytes(Encoding.DER),
         pck_crl_issuer_chain=pki.pck_ca.pem + pki.root.pem,
         root_ca_crl=create_crl(pki.root, validity).public_bytes(Encoding.DER),
     )

@@ -126,7 +126,7 @@ class Attestation:
         chosen = enclave or self.enclave
         if debug:
             chosen = replace(chosen, flags=chosen.flags | AttributeFlag.DEBUG)
-        simulated, _ = self._platform(platform, fmspc)
+        simulated = self._platform(platform, fmspc)
         quoting_enclave = simulated.quoting_enclave()
         report = chosen.create_report(quoting_enclave.target_info, with_zeros(report_data))
         quote, _ = quoting_enclave.quote(report, None)
@@ -187,7 +187,7 @@ class Attestation:
             chosen = replace(chosen, td_attributes=chosen.td_attributes | TdAttribute.DEBUG)
         if service_td:
             chosen = replace(chosen, mr_service_td=MR_SERVICE_TD)
-        simulated, _ = self._platform(platform, fmspc)
+        simulated = self._platform(platform, fmspc)
         report = chosen.report(with_zeros(report_data), _TD_REPORTS[body])
         quote = quote_td(simulated.seed, simulated.pki, report)
         collateral = self.collateral(
@@ -226,17 +226,15 @@ class Attestation:
                 f"{tcb!r} is not a TCB status of {tee.name}", remedy=f"pass one of {', '.join(statuses)}"
             )
         number("the evaluation number", evaluation, MAX_INTEGER)
-        simulated, kind = self._platform(platform, fmspc)
         made = create_collateral(
-            simulated.pki,
+            self._platform(platform, fmspc).pki,
             now or datetime.now(UTC),
             Staging.EXPIRED if expired else Staging.NONE,
             tee=tee,
-            fmspc=kind,
             number=evaluation,
             status=TcbStatus(tcb),
             advisories=tuple(map(advisory_id, advisories)),
-            revoked=(simulated.pki.pck.certificate.serial_number,) if revoked else (),
+            revoked=revoked,
         )
         return Collateral.from_files(made.to_files())
 
@@ -244,7 +242,7 @@ class Attestation:
         extension = PckExtension.from_certificate(simulated.pki.pck.certificate)
         return Evidence(quote, collateral, self.root, extension.platform_instance_id or extension.ppid)
 
-    def _platform(self, name: str, fmspc: bytes | str | None) -> tuple[SimulatedPlatform, bytes]:
+    def _platform(self, name: str, fmspc: bytes | str | None) -> SimulatedPlatform:
         own = FMSPC_PREFIX + hashlib.sha256(name.encode()).digest()[: FMSPC_SIZE - len(FMSPC_PREFIX)] if name else FMSPC
         kind = binary("the FMSPC", fmspc, FMSPC_SIZE) or own
         if not kind.startswith(FMSPC_PREFIX):
@@ -253,4 +251,4 @@ class Attestation:
                 why="under a simulated root, verifiers accept no other",
                 remedy=f"let it begin with {FMSPC_PREFIX.hex()}",
             )
-        return SimulatedPlatform.of_root(self._seed, name, kind), kind
+        return SimulatedPlatform.of_root(self._seed, name, kind)
