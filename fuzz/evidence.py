@@ -34,7 +34,7 @@ from confcom.verify import (
     read_collateral,
     verify,
 )
-from testkit.verify import td_lab
+from testkit.verify.td_lab import BODIES, TdxLab
 from testkit.verify.verify_lab import Lab
 
 VECTORS: Final = Path(__file__).parents[1] / "tests" / "vectors"
@@ -105,10 +105,9 @@ class SimulatedEvidence(GoodEvidence):
 
     @classmethod
     def of_a_td(cls, kind: str) -> Self:
-        lab = Lab()
-        version, codec = td_lab.BODIES[kind]
-        found = td_lab.td_evidence(lab, td_lab.td_body(codec), version)
-        return cls(found.quote, found.collateral, found.trusted, td_lab.POLICY, found.now, lab.platform, lab.enclave)
+        lab = TdxLab()
+        found = lab.evidence(codec=BODIES[kind])
+        return cls(found.quote, found.collateral, found.trusted, lab.policy, found.now, lab.platform, lab.enclave)
 
     def quote_for(self, report_data: bytes) -> bytes:
         return _quote(self.platform, self.enclave, report_data)
@@ -116,7 +115,8 @@ class SimulatedEvidence(GoodEvidence):
     def signed_quote(self, quote: Quote) -> bytes:
         """Return the quote's header and body under this platform's attestation key and certificates."""
         signature = Quote.parse(self.quote).signature
-        key = self.platform.quoting_enclave().attestation_key
+        lab = Lab if isinstance(self.policy, SgxPolicy) else TdxLab
+        key = lab(self.platform).attestation_key
         signature = replace(signature, isv_signature=sign(key, quote.signed_part))
         return replace(quote, signature=signature, trailing=b"").encode()
 

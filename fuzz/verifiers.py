@@ -196,7 +196,7 @@ GOOD: Final[Mapping[str, Any]] = {
     "genuine": GoodEvidence.genuine,
     "simulated": SimulatedEvidence.create,
     **{name: partial(GoodEvidence.genuine, name) for name in GENUINE_NOW if name.startswith("tdx")},
-    **{f"simulated {kind}": partial(SimulatedEvidence.of_a_td, kind) for kind in BODIES},
+    **{f"simulated TD {kind}": partial(SimulatedEvidence.of_a_td, kind) for kind in BODIES},
 }
 """Makes the evidence of each kind. Intel's QVL refuses every quote of TDX; `tdx_quote_outdated` is accepted by none."""
 

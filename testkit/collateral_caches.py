@@ -4,18 +4,16 @@ import threading
 from datetime import timedelta
 
 from confcom.collateral import CollateralCache, Source
-from confcom.sgx.td_report import TdReport10
-from confcom.verify.prepared_collateral import Collateral
+from testkit.verify.td_lab import TdxLab
 from testkit.verify.verify_lab import NOW, Lab
 
 LAB = Lab()
 EVIDENCE = LAB.evidence()
-TD_QUOTE = LAB.td_quote(EVIDENCE, version=4, body=TdReport10(bytes(16))).quote
-FOR_TDX = LAB.td_collateral()
+TD_QUOTE, FOR_TDX = TdxLab().quote(), TdxLab().collateral()
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
 EXPIRES = EVIDENCE.collateral.expires
 HALF = EXPIRES - 15 * DAY
-NEWER = Collateral.from_files(LAB.platform.collateral(EXPIRES - DAY).to_files())
+NEWER = LAB.collateral(EXPIRES - DAY)
 
 
 class Clock:

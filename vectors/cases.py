@@ -62,8 +62,8 @@ class Cases:
     def shared(self) -> Iterator[Case]:
         good = self.lab.evidence()
         yield self.case("good quote", VERIFIED, good)
-        for defect in tampering.cases(of_a_td=self.tee is TeeType.TDX):
-            if not defect.of_a_td and (self.tee, defect.name) != (TeeType.TDX, "tcb_info of a stranger"):
+        for defect in tampering.cases(self.tee):
+            if (self.tee, defect.name) != (TeeType.TDX, "tcb_info of a stranger"):
                 text = defect.name if self.tee is TeeType.SGX else defect.name.replace("mr_enclave", "MRTD")
                 yield self.case(text, defect.kind, defect.tamper(self.lab, good))
         for text, (offset, value) in HEADERS[self.tee].items():

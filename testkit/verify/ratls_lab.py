@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from confcom.sgx.report import report_data
 from confcom.simulation.keys import derive_private_key
 from confcom.verify.ratls import Form, verify_certificate
-from testkit.verify.td_lab import POLICY, td_body, td_evidence
 from testkit.verify.verify_lab import NOW, OTHER_KEY, SEED
 
 KEY, OTHER = derive_private_key(SEED, "a service's key"), OTHER_KEY
@@ -70,7 +69,7 @@ def certificate_with(values, key):
 
 @dataclass(frozen=True)
 class Peer:
-    """A lab's enclave, as a relying party knows it."""
+    """A lab's enclave or TD, as a relying party knows it."""
 
     lab: object
     evidence: object
@@ -79,17 +78,15 @@ class Peer:
     root: object
 
     @classmethod
-    def of(cls, lab, evidence):
-        policy = replace(lab.policy, report_data=None)
+    def of(cls, lab):
+        evidence, policy = lab.evidence(), replace(lab.policy, report_data=None)
         return cls(lab, evidence, policy, evidence.collateral.prepared(evidence.trusted, NOW), evidence.trusted)
 
     def demanding(self, **demands):
         return replace(self.policy, **demands)
 
     def quote_for(self, report_data):
-        quoting_enclave = self.lab.platform.quoting_enclave()
-        report = self.lab.enclave.create_report(quoting_enclave.target_info, report_data)
-        return quoting_enclave.quote(report, None)[0]
+        return self.lab.quote(report_data)
 
     def quote_over(self, data):
         return self.quote_for(report_data(hashlib.sha256(data).digest()))
@@ -100,20 +97,6 @@ class Peer:
     @property
     def arguments(self):
         return {"policy": self.policy, "collateral": self.collateral, "root": self.root, "now": NOW}
-
-
-@dataclass(frozen=True)
-class TdPeer(Peer):
-    """A TD of the lab's platform."""
-
-    @classmethod
-    def of_td(cls, lab):
-        evidence = td_evidence(lab)
-        prepared = evidence.collateral.prepared(evidence.trusted, NOW)
-        return cls(lab, evidence, replace(POLICY, report_data=None), prepared, evidence.trusted)
-
-    def quote_for(self, report_data):
-        return td_evidence(self.lab, td_body(report_data=report_data)).quote
 
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"

@@ -11,11 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension
 from confcom.sgx.quote import QUOTE_HEADER_SIZE, SGX_QUOTE_VERSION, SIGNED_PART_SIZE, QuoteFrame
 from confcom.sgx.simulation_marks import NS_COMMENT_OID
-from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15
+from confcom.sgx.td_report import TdReport10, TdReport15
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.pki import CertifiedKey
 from confcom.verify.verdict import VerdictKind
-from testkit.verify.td_lab import SEPT_VE_DISABLE, td_evidence
 from testkit.verify.verify_lab import NOW, OTHER_KEY, Evidence, Lab
 
 Tamper = Callable[[Lab, Evidence], Evidence]
@@ -32,8 +31,8 @@ class Case:
     tamper: Tamper
     kind: VerdictKind = FALSE
     """The wanted verdict, with a policy that the untouched evidence satisfies."""
-    of_a_td: bool | None = None
-    """Whether the case is one of TDX or of SGX only; None for a case of both."""
+    of_sgx: bool = False
+    """Whether the case is one of SGX only, not of both TEEs."""
 
 
 def flip(start, size=1):
@@ -81,33 +80,9 @@ UNREADABLE = {"version", "att_key_type", "signature data length", "auth data len
 """Fields that are needed to read the rest: their verdict is unusable instead of not authentic."""
 
 
-def cases(*, of_a_td=False):
-    every = (*quote_cases(), *chain_cases(), *collateral_cases(), *difference_cases(), *td_cases())
-    return [case for case in every if case.of_a_td in {None, of_a_td}]
-
-
-def td_cases():
-    """Cases of a TD's quote alone; tests/verify/test_tdx_verdict.py has every attribute and every case of modules."""
-    reports = {
-        "DEBUG TD": (REFUSED, {"td_attributes": SEPT_VE_DISABLE | TdAttribute.DEBUG}),
-        "TD that can be migrated": (REFUSED, {"td_attributes": SEPT_VE_DISABLE | TdAttribute.MIGRATABLE}),
-        "another TD": (REFUSED, {"mr_td": bytes(48)}),
-        "TDX module of another signer": (FALSE, {"mr_signer_seam": b"s" * 48}),
-        "TDX module of an unknown version": (FALSE, {"tee_tcb_svn": bytes([5, 9, *bytes(14)])}),
-        "TDX components below every level": (FALSE, {"tee_tcb_svn": bytes([5, 1, *bytes(14)])}),
-    }
-    for name, (kind, registers) in reports.items():
-        signed = partial(Lab.edit_signed, body=registers)
-        yield Case(name, signed, kind, of_a_td=True)
-    for part in ("tcb_info", "qe_identity"):
-        of_sgx = replaced(part, lambda lab, part=part: getattr(lab.evidence().collateral, part))
-        yield Case(f"{part} of SGX", of_sgx, UNUSABLE, of_a_td=True)
-    yield Case(
-        "collateral of SGX",
-        lambda lab, ev: replace(ev, collateral=lab.evidence().collateral),
-        kind=UNUSABLE,
-        of_a_td=True,
-    )
+def cases(tee=TeeType.SGX):
+    every = (*quote_cases(), *chain_cases(), *collateral_cases(), *difference_cases())
+    return [case for case in every if tee is TeeType.SGX or not case.of_sgx]
 
 
 def quote_cases():
@@ -125,9 +100,9 @@ def quote_cases():
     yield Case("QE attributes: DEBUG, signed", lambda lab, ev: lab.edit_qe_report(ev, flags=0x17))
     for version, body in ((4, TdReport10(bytes(16))), (5, TdReport15(bytes(16)))):
         of_a_td = partial(Lab.td_quote, version=version, body=body)
-        yield Case(f"version {version} of a TD, signed", of_a_td, UNUSABLE, of_a_td=False)
+        yield Case(f"version {version} of a TD, signed", of_a_td, UNUSABLE, of_sgx=True)
         reframed = partial(Lab.edit_signed, header={"version": version})
-        yield Case(f"version {version} of an enclave, signed", reframed, UNUSABLE, of_a_td=False)
+        yield Case(f"version {version} of an enclave, signed", reframed, UNUSABLE, of_sgx=True)
     yield Case("vendor id not Intel's, signed", lambda lab, ev: lab.edit_signed(ev, header={"vendor_id": bytes(16)}))
 
 
@@ -267,12 +242,7 @@ def replaced(part, make):
 
 
 def strangers(part):
-    def tamper(lab, evidence):
-        of_a_td = evidence.collateral.read().tcb_info.tee is TeeType.TDX
-        theirs = td_evidence(lab, platform=lab.stranger) if of_a_td else lab.evidence(platform=lab.stranger)
-        return evidence.with_collateral(**{part: getattr(theirs.collateral, part)})
-
-    return tamper
+    return replaced(part, lambda lab: getattr(lab.collateral(platform=lab.stranger), part))
 
 
 def revoked_by_root(certificate):
@@ -351,7 +321,7 @@ def difference_cases():
     yield Case("chain without root", chain(lambda own, _: own[:2]))
     yield Case("leaf, root, intermediate", chain(lambda own, _: (own[0], own[2], own[1])), VERIFIED)
     yield Case("unknown critical extension in the leaf", leaf(adding=unknown, critical=True))
-    yield Case("DEBUG enclave", lambda lab, ev: lab.edit_signed(ev, body={"flags": 0x07}), REFUSED, of_a_td=False)
+    yield Case("DEBUG enclave", lambda lab, ev: lab.edit_signed(ev, body={"flags": 0x07}), REFUSED, of_sgx=True)
     yield Case("trailing bytes", lambda _lab, ev: replace(ev, quote=ev.quote + b"\0"), UNUSABLE)
 
 

@@ -84,6 +84,7 @@ class Lab:
     platform: SimulatedPlatform = field(default_factory=lambda: SimulatedPlatform.create(SEED, NOW))
     stranger: SimulatedPlatform = field(default_factory=lambda: SimulatedPlatform.create(SEED[::-1], NOW))
     enclave: SimulatedEnclave = field(default_factory=lambda: SimulatedEnclave.from_name("app"))
+    tee = TeeType.SGX
 
     @property
     def policy(self):
@@ -93,12 +94,18 @@ class Lab:
     def attestation_key(self):
         return self.platform.quoting_enclave().attestation_key
 
-    def evidence(self, *, platform=None, enclave=None):
-        platform, enclave = platform or self.platform, enclave or self.enclave
-        quoting_enclave = platform.quoting_enclave()
-        quote, _ = quoting_enclave.quote(enclave.create_report(quoting_enclave.target_info, CHALLENGE), None)
-        collateral = Collateral.from_files(platform.collateral(NOW).to_files())
-        return Evidence(quote, platform.pki.root.certificate, collateral)
+    def quote(self, report_data=CHALLENGE, *, platform=None, enclave=None):
+        quoting_enclave = (platform or self.platform).quoting_enclave()
+        report = (enclave or self.enclave).create_report(quoting_enclave.target_info, report_data)
+        return quoting_enclave.quote(report, None)[0]
+
+    def collateral(self, now=NOW, *, platform=None, **staging):
+        made = (platform or self.platform).collateral(now, tee=self.tee, **staging)
+        return Collateral.from_files(made.to_files())
+
+    def evidence(self, *of, platform=None, **quoted):
+        quote, collateral = self.quote(*of, platform=platform, **quoted), self.collateral(platform=platform)
+        return Evidence(quote, (platform or self.platform).pki.root.certificate, collateral)
 
     def edit_signed(self, evidence, *, header=None, body=None):
         """Change header or report body, and sign with the real attestation key."""
@@ -110,9 +117,6 @@ class Lab:
         """A quote with the body of a TD, under the keys of the SGX platform."""
         header = replace(evidence.parsed.header, version=version, tee_type=TeeType.TDX)
         return self.sign_again(evidence, replace(evidence.parsed, header=header, body=body))
-
-    def td_collateral(self):
-        return Collateral.from_files(self.platform.collateral(NOW, tee=TeeType.TDX).to_files())
 
     def sign_again(self, evidence, quote):
         signature = replace(quote.signature, isv_signature=sign(self.attestation_key, quote.signed_part))

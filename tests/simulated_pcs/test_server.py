@@ -17,7 +17,6 @@ import pytest
 from confcom.collateral import FetchError, Source, fetch_collateral
 from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_provider.state_directory import open_or_create_platform
-from confcom.sgx.td_report import TdReport10
 from confcom.sgx.tee_type import TeeType
 from confcom.simulated_pcs.answers import Answer, answer
 from confcom.simulated_pcs.server import Server, tls_context
@@ -27,6 +26,7 @@ from confcom.verify.prepared_collateral import Collateral
 from testkit.certificates import own_authority
 from testkit.expected_errors import raises
 from testkit.helper_process import http_get
+from testkit.verify.td_lab import TdxLab
 from testkit.verify.verify_lab import Lab
 
 HERE = "127.0.0.1", 0
@@ -135,7 +135,7 @@ def test_what_dcap_qvl_fetches_verifies(serve, platform, quote, judged, pccs):
 
 
 def test_what_is_fetched_for_a_td(serve, platform, evidence):
-    quote = Lab(platform=platform).td_quote(evidence, version=4, body=TdReport10(bytes(16))).quote
+    quote = TdxLab(platform).quote()
     child = [sys.executable, "-c", DCAP_QVL, url := serve().url]
     done = subprocess.run(child, input=quote.hex(), capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,15 +11,13 @@ from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.pck.extension import SGX_EXTENSION_OID, PckExtension, PckTcb
 from confcom.sgx.pck.platform_page import CertifiedTcb, SgxKind
 from confcom.sgx.tcb_documents import PLATFORM_STATUSES, QE_STATUSES, TcbStatus
-from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
 from confcom.tcb.judgement import Svns, judge
 from confcom.tcb.quotes import svns_of
-from confcom.verify import Collateral
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal
 from testkit.verify.genuine_quotes import genuine
-from testkit.verify.td_lab import TdxLab, module_level, td_body, td_evidence
-from testkit.verify.verify_lab import NOW, Lab
+from testkit.verify.td_lab import TdxLab, module_level
+from testkit.verify.verify_lab import Lab
 
 LAB, TDX_LAB = Lab(), TdxLab()
 KINDS = ("sgxtcbcomponents", "tdxtcbcomponents")
@@ -114,8 +112,9 @@ def test_any_svns_of_a_td_have_dcap_qvls_status(data, own, module):
         of_modules = [module_level(3 - number, status) for number, status in enumerate(statuses)]
         info["tdxModuleIdentities"][0]["tcbLevels"] = of_modules or [module_level(0)]
 
-    body = td_body(tee_tcb_svn=modules[0], tee_tcb_svn2=modules[1])
-    ours, theirs = judged(with_svns(LAB, td_evidence(LAB, body, edit_info=edit), svns, pce_svn))
+    evidence = TDX_LAB.evidence(tee_tcb_svn=modules[0], tee_tcb_svn2=modules[1])
+    evidence = TDX_LAB.edit_json(evidence, "tcb_info", edit)
+    ours, theirs = judged(with_svns(TDX_LAB, evidence, svns, pce_svn))
     if isinstance(theirs, Appraisal):
         assert (ours.status, ours.advisory_ids) == (theirs.status, theirs.advisory_ids)
     else:
@@ -123,12 +122,10 @@ def test_any_svns_of_a_td_have_dcap_qvls_status(data, own, module):
 
 
 @pytest.mark.parametrize("early", [False, True])
-@pytest.mark.parametrize("tee", TeeType)
+@pytest.mark.parametrize("lab", [LAB, TDX_LAB], ids=["SGX", "TDX"])
 @pytest.mark.parametrize("staging", [staging for staging in Staging if staging is not Staging.EXPIRED])
-def test_every_staging_has_dcap_qvls_status(staging, tee, early):
-    lab = TDX_LAB if tee is TeeType.TDX else LAB
-    files = lab.platform.collateral(NOW, staging=staging, early=early, tee=tee).to_files()
-    ours, theirs = judged(replace(lab.evidence(), collateral=Collateral.from_files(files)))
+def test_every_staging_has_dcap_qvls_status(staging, lab, early):
+    ours, theirs = judged(replace(lab.evidence(), collateral=lab.collateral(staging=staging, early=early)))
     assert staging is Staging.REVOKED or ours.status is theirs.status
     assert (ours.status is TcbStatus.REVOKED) == (staging is Staging.REVOKED)
     superseded = ours.status in {TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED}
@@ -136,14 +133,14 @@ def test_every_staging_has_dcap_qvls_status(staging, tee, early):
 
 
 def test_each_short_svn_is_told_with_what_raises_it():
-    files = LAB.platform.collateral(NOW, staging=Staging.OUT_OF_DATE).to_files()
-    ours, _ = judged(replace(LAB.evidence(), collateral=Collateral.from_files(files)))
+    ours, of_td = (
+        judged(replace(lab.evidence(), collateral=lab.collateral(staging=Staging.OUT_OF_DATE)))[0]
+        for lab in (LAB, TDX_LAB)
+    )
     assert [(one.part, one.has, one.needs, one.kind.category, one.kind.type) for one in ours.shortages] == [
         ("component 1", 2, 3, "BIOS", "Early Microcode Update"),
         ("component 2", 2, 3, "OS/VMM", "SGX Late Microcode Update"),
     ]
-    files = LAB.platform.collateral(NOW, staging=Staging.OUT_OF_DATE, tee=TeeType.TDX).to_files()
-    of_td, _ = judged(replace(TDX_LAB.evidence(), collateral=Collateral.from_files(files)))
     parts = {one.part.partition(" at ")[0] for one in of_td.shortages}
     assert parts == {"component 1", "component 2", "TDX module TDX_01"}
 

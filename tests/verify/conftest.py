@@ -2,14 +2,20 @@
 
 import pytest
 
+from confcom.sgx.tee_type import TeeType
 from testkit.verify import tampering
-from testkit.verify.td_lab import BODIES, td_body, td_evidence
+from testkit.verify.td_lab import BODIES, TdxLab
 from testkit.verify.verify_lab import Lab
 
 
 @pytest.fixture(scope="session")
 def lab():
     return Lab()
+
+
+@pytest.fixture(scope="session")
+def tdx_lab(lab):
+    return TdxLab(lab.platform, lab.stranger)
 
 
 @pytest.fixture(scope="session")
@@ -24,24 +30,24 @@ def tampered(lab, evidence):
 
 
 @pytest.fixture(scope="session")
-def tampered_tds(lab):
-    """The same for a TD, by the body's kind and the case's name."""
+def tampered_tds(tdx_lab):
+    """The same for a TD, by the body's version and the case's name."""
     return {
-        (kind, case.name): case.tamper(lab, td_evidence(lab, td_body(codec), version))
-        for kind, (version, codec) in BODIES.items()
-        for case in tampering.cases(of_a_td=True)
+        (body, case.name): case.tamper(tdx_lab, tdx_lab.evidence(codec=codec))
+        for body, codec in BODIES.items()
+        for case in tampering.cases(TeeType.TDX)
     }
 
 
 @pytest.fixture(scope="session")
-def peer(lab, evidence):
+def peer(lab):
     from testkit.verify.ratls_lab import Peer
 
-    return Peer.of(lab, evidence)
+    return Peer.of(lab)
 
 
 @pytest.fixture(scope="session")
-def td_peer(lab):
-    from testkit.verify.ratls_lab import TdPeer
+def td_peer(tdx_lab):
+    from testkit.verify.ratls_lab import Peer
 
-    return TdPeer.of_td(lab)
+    return Peer.of(tdx_lab)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from confcom.errors import MalformedError
 from confcom.sgx.collateral_json import decode_json
 from confcom.sgx.pck.chain import PCK_CAS
-from confcom.sgx.td_report import TdReport10
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import Collateral, SettingsError, read_collateral, verify
 from confcom.verify.prepared_collateral import platform_kind
@@ -83,10 +82,9 @@ def early_set(text, quote):
     return Collateral(**decode_json(text, platform_kind(quote), early=True))
 
 
-def test_intels_form_has_sets_of_both_tees(lab, evidence):
-    for_tdx = lab.td_collateral()
+def test_intels_form_has_sets_of_both_tees(lab, tdx_lab, evidence):
+    for_tdx, td_quote = tdx_lab.collateral(), tdx_lab.quote()
     early = newer(lab, replace(evidence, collateral=for_tdx))
-    td_quote = lab.td_quote(evidence, version=4, body=TdReport10(bytes(16))).quote
     for options, expected in (({}, for_tdx), ({"early": early}, early)):
         text = json.dumps(with_tdx(intels(evidence.collateral), for_tdx, **options))
         assert early_set(text, evidence.quote) == evidence.collateral

@@ -24,7 +24,7 @@ from confcom.verify import (
 )
 from testkit.expected_errors import raises
 from testkit.programs import run_confcom
-from testkit.verify.td_lab import MEASURED, td_evidence
+from testkit.verify.td_lab import MEASURED
 from testkit.verify.verify_lab import CHALLENGE, NOW
 
 SCHEMA = json.loads(Path(policy_file.__file__).with_name("policy.schema.json").read_text())
@@ -218,8 +218,8 @@ def test_a_quotes_own_policy_accepts_it(tmp_path, lab, evidence):
     assert run_confcom(*arguments).exit_code == 2
 
 
-def test_a_tds_own_policy_accepts_it(tmp_path, lab):
-    files = td_evidence(lab).write(tmp_path)
+def test_a_tds_own_policy_accepts_it(tmp_path, tdx_lab):
+    files = tdx_lab.evidence().write(tmp_path)
     written = run_confcom("policy", "from-quote", files / "q.bin")
     assert written.exit_code == 0, written.output
     (files / "policy.toml").write_text(written.stdout)

@@ -36,7 +36,7 @@ from confcom.verify import (
 from confcom.verify.ratls import connect
 from testkit.expected_errors import raises
 from testkit.programs import run_python
-from testkit.verify.td_lab import MEASURED, POLICY, td_evidence
+from testkit.verify.td_lab import MEASURED, POLICY
 from testkit.verify.verify_lab import CHALLENGE, NOW
 
 
@@ -161,10 +161,10 @@ def test_a_verdict_is_one_short_line(lab, evidence):
     assert told == "authentic-not-authorised: platform"
 
 
-def test_everything_crosses_to_another_process(lab, evidence):
+def test_everything_crosses_to_another_process(lab, tdx_lab, evidence):
     prepared = evidence.collateral.prepared(evidence.trusted, NOW)
     verdict = verify(evidence.quote, lab.policy, prepared, now=NOW)
-    of_a_td = td_evidence(lab).verdict(POLICY)
+    of_a_td = tdx_lab.evidence().verdict(POLICY)
     for value in (
         *(lab.policy, evidence.collateral, evidence.trusted, verdict, verdict.claims, *verdict.checks),
         *(POLICY, replace(POLICY, images=[TdImage(**MEASURED)]), of_a_td, of_a_td.claims),

@@ -11,11 +11,11 @@ from confcom.verify.checks.trust_domain import Flaw
 from confcom.verify.verdict import VerdictKind
 from testkit.verify import tampering
 from testkit.verify.intels_library import ACCEPTED, intels_status
-from testkit.verify.td_lab import BODIES, POLICY, td_evidence
+from testkit.verify.td_lab import BODIES, POLICY
 from testkit.verify.verify_lab import failed_codes
 
 CASES = [(None, case) for case in tampering.cases()]
-CASES += [(body, case) for body in BODIES for case in tampering.cases(of_a_td=True)]
+CASES += [(body, case) for body in BODIES for case in tampering.cases(TeeType.TDX)]
 
 
 @pytest.mark.parametrize(("body", "case"), CASES, ids=lambda one: getattr(one, "name", one or "SGX"))
@@ -77,8 +77,9 @@ DIFFERENCES = {
 
 @pytest.mark.parametrize("tee", TeeType)
 @pytest.mark.parametrize("change", DIFFERENCES.values(), ids=DIFFERENCES)
-def test_a_difference_between_the_verifiers_is_not_authentic(lab, evidence, change, tee, monkeypatch):
-    found, policy = (evidence, lab.policy) if tee is TeeType.SGX else (td_evidence(lab), POLICY)
+def test_a_difference_between_the_verifiers_is_not_authentic(lab, tdx_lab, change, tee, monkeypatch):
+    chosen = lab if tee is TeeType.SGX else tdx_lab
+    found, policy = chosen.evidence(), chosen.policy
     appraisal = change(found.appraisal())
     monkeypatch.setattr(Appraiser, "appraise", lambda *_: appraisal)
     verdict = found.verdict(policy)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from confcom.sgx.quote import Quote
-from confcom.sgx.td_report import TdAttribute, TdReport15
+from confcom.sgx.td_report import TdAttribute
 from confcom.sgx.tee_type import TeeType
 from confcom.verify import INTEL, Collateral, SgxPolicy, TdxPolicy, VerdictKind, verify
 from confcom.verify.inspection import inspect_quote
@@ -57,8 +57,8 @@ def test_its_collateral_was_made_for_it(name):
     assert Collateral.from_json(collateral.to_json()) == collateral == Collateral.from_files(collateral.to_files())
 
 
-def test_collateral_of_the_other_tee_says_nothing(lab, evidence):
-    for_tdx = lab.td_collateral()
+def test_collateral_of_the_other_tee_says_nothing(lab, tdx_lab, evidence):
+    for_tdx = tdx_lab.collateral()
     assert for_tdx.prepared(evidence.trusted, NOW).documents.tcb_info.fmspc == platform_kind(evidence.quote).fmspc
     for collateral in (for_tdx, for_tdx.prepared(evidence.trusted, NOW)):
         verdict = verify(evidence.quote, lab.policy, collateral, root=evidence.trusted, now=NOW)
@@ -154,9 +154,9 @@ def test_the_command_shows_every_register(name):
         assert value.hex() in joined
 
 
-def test_inspect_warns_of_what_lays_a_td_open(lab, evidence):
+def test_inspect_warns_of_what_lays_a_td_open(tdx_lab):
     def inspected(**registers):
-        return inspect_quote(lab.td_quote(evidence, version=5, body=TdReport15(bytes(16), **registers)).quote)
+        return inspect_quote(tdx_lab.quote(**registers))
 
     assert inspected().warnings == ()
     for bit in (TdAttribute.DEBUG, TdAttribute.PERF_PROF, 0x80):

@@ -7,29 +7,21 @@ from unittest.mock import ANY
 
 import pytest
 
-from confcom.sgx.quote import Quote
 from confcom.sgx.td_report import TdAttribute, TdReport10, TdReport15, TdReport15Ex
-from confcom.verify import SgxPolicy, TcbStatus, TdImage, TdxPolicy, VerdictKind, verify
+from confcom.verify import SgxPolicy, TcbStatus, TdImage, TdxPolicy, verify
 from confcom.verify.checks import authenticity
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal, Appraiser
 from confcom.verify.verdict import CheckStatus
 from testkit.verify.genuine_quotes import TD_QUOTES, genuine
 from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
-from testkit.verify.td_lab import (
-    BODIES,
-    MEASURED,
-    MODULE,
-    POLICY,
-    SEPT_VE_DISABLE,
-    SVNS,
-    module_level,
-    td_body,
-    td_evidence,
-)
+from testkit.verify.td_lab import BODIES, MEASURED, POLICY, module_level
 from testkit.verify.verify_lab import NOW, check_of, failed_codes
 
 RTMRS = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 OTHER = b"o" * 48
+SEPT_VE_DISABLE = TdAttribute.SEPT_VE_DISABLE
+SVNS = bytes([5, 1, 2, *bytes(13)])
+"""TEE_TCB_SVN of a TDX module: SVN 5 of version 1."""
 
 
 def policy_of(evidence, **demands):
@@ -77,14 +69,16 @@ def test_genuine_quotes_are_refused_for_another_identity(name):
         assert verdict.tcb_status == "UpToDate"
 
 
-def test_each_policy_is_of_one_tee(lab, evidence):
-    td = td_evidence(lab)
+def test_each_policy_is_of_one_tee(lab, tdx_lab, evidence):
+    td = tdx_lab.evidence()
     for found, policy in ((td, lab.policy), (evidence, POLICY)):
         verdict = found.verdict(policy)
         assert (verdict.kind, failed_codes(verdict), verdict.claims) == (REFUSED, ["tee"], None)
         assert check_of(verdict, "policy").status is CheckStatus.NOT_CHECKED
-    mixed = replace(td, collateral=evidence.collateral).verdict(POLICY)
-    assert (mixed.kind, failed_codes(mixed)) == (UNUSABLE, ["collateral-platform"])
+    part, other = ({name: getattr(evidence.collateral, name)} for name in ("tcb_info", "qe_identity"))
+    for parts, code in ((part, "collateral"), (other, "collateral"), (part | other, "collateral-platform")):
+        mixed = td.with_collateral(**parts).verdict(POLICY)
+        assert (mixed.kind, failed_codes(mixed)) == (UNUSABLE, [code])
 
 
 IMAGE = TdImage(**MEASURED)
@@ -102,7 +96,7 @@ DEMANDS = [
     *(({name: OTHER}, [name.replace("_", "-")]) for name in ("mr_td", *RTMRS, "mr_seam", "mr_owner_config")),
     ({"mr_config_id": OTHER, "mr_owner": OTHER}, ["mr-config-id", "mr-owner"]),
     ({"xfam": "00" * 7 + "03"}, ["xfam"]),
-    ({"td_attributes": f"{SEPT_VE_DISABLE:016x}", "xfam": bytes(8)}, []),
+    ({"td_attributes": f"{SEPT_VE_DISABLE:016x}", "xfam": bytes(7) + b"\7"}, []),
     ({"td_attributes": SEPT_VE_DISABLE.to_bytes(8, "little")}, ["td-attributes-demanded"]),
     ({"td_attributes": bytes(8)}, ["td-attributes-demanded"]),
     ({"td_attributes": bytes(8), "td_attributes_mask": "ff" * 4 + "0" * 8}, []),
@@ -111,8 +105,8 @@ DEMANDS = [
 
 
 @pytest.mark.parametrize(("demand", "codes"), DEMANDS)
-def test_each_demand_has_its_code(lab, demand, codes):
-    verdict = td_evidence(lab).verdict(replace(POLICY, **demand))
+def test_each_demand_has_its_code(tdx_lab, demand, codes):
+    verdict = tdx_lab.evidence().verdict(replace(POLICY, **demand))
     assert (verdict.kind, failed_codes(verdict)) == (REFUSED if codes else VERIFIED, codes)
 
 
@@ -126,8 +120,8 @@ def test_each_demand_has_its_code(lab, demand, codes):
         (ANY_IMAGE | {"images": [IMAGE, TdImage(mr_td=MEASURED["mr_td"], rtmr0=MEASURED["rtmr0"])]}, RTMRS[1:]),
     ],
 )
-def test_registers_that_nothing_demands_are_told(lab, demand, left_open):
-    verdict = td_evidence(lab).verdict(replace(POLICY, **demand))
+def test_registers_that_nothing_demands_are_told(tdx_lab, demand, left_open):
+    verdict = tdx_lab.evidence().verdict(replace(POLICY, **demand))
     assert verdict.ok
     told = [check for check in verdict.checks if check.code == "rtmr"]
     assert [check.status for check in told] == [CheckStatus.NOT_CHECKED] * bool(left_open)
@@ -155,12 +149,11 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize("codec", BODIES.values())
 @pytest.mark.parametrize(("bit", "word"), ATTRIBUTES.items())
-def test_every_attribute_bit(lab, kind, bit, word):
+def test_every_attribute_bit(tdx_lab, codec, bit, word):
     """Each bit is changed alone; dcap-qvl refuses the same bits, after all its other checks."""
-    version, codec = BODIES[kind]
-    evidence = td_evidence(lab, td_body(codec, td_attributes=SEPT_VE_DISABLE ^ 1 << bit), version)
+    evidence = tdx_lab.evidence(codec=codec, td_attributes=SEPT_VE_DISABLE ^ 1 << bit)
     verdict, theirs = evidence.verdict(POLICY), evidence.appraisal()
     if not word:
         assert verdict.ok
@@ -176,43 +169,40 @@ def test_every_attribute_bit(lab, kind, bit, word):
 
 
 @pytest.mark.parametrize(
-    ("body", "theirs"),
+    ("codec", "register", "value", "theirs"),
     [
-        (td_body(mr_service_td=b"s" * 48), "Invalid MR service TD"),
-        (td_body(TdReport15Ex, mr_service_td=b"s" * 48), "Invalid MR service TD"),
-        *((td_body(TdReport15Ex, **{name: b"s" * 48}), "") for name in EXTENDED[:2]),
-        *((td_body(TdReport15Ex, **{name: 1}), "") for name in EXTENDED[2:]),
+        *((codec, "mr_service_td", b"s" * 48, "Invalid MR service TD") for codec in (TdReport15, TdReport15Ex)),
+        *((TdReport15Ex, name, b"s" * 48, "") for name in EXTENDED[:2]),
+        *((TdReport15Ex, name, 1, "") for name in EXTENDED[2:]),
     ],
 )
-def test_no_service_td_is_accepted(lab, body, theirs):
+def test_no_service_td_is_accepted(tdx_lab, codec, register, value, theirs):
     """dcap-qvl looks at the extended report's own fields only by the attribute SERVTD_EXT."""
-    evidence = td_evidence(lab, body)
+    evidence = tdx_lab.evidence(codec=codec, **{register: value})
     verdict, found = evidence.verdict(POLICY), evidence.appraisal()
     assert (verdict.kind, failed_codes(verdict)) == (REFUSED, ["service-td"])
     assert (found if isinstance(found, str) else "") == theirs
 
 
-def test_several_flaws_are_all_told(lab):
-    body = td_body(td_attributes=TdAttribute.DEBUG | TdAttribute.MIGRATABLE, mr_service_td=b"s" * 48)
-    verdict = td_evidence(lab, body).verdict(replace(POLICY, allow_debug=True))
+def test_several_flaws_are_all_told(tdx_lab):
+    flaws = {"td_attributes": TdAttribute.DEBUG | TdAttribute.MIGRATABLE, "mr_service_td": b"s" * 48}
+    verdict = tdx_lab.evidence(**flaws).verdict(replace(POLICY, allow_debug=True))
     assert (verdict.kind, failed_codes(verdict)) == (REFUSED, ["td-attributes", "service-td"])
 
 
 def identities(*versions, **changes):
     def edit(info):
         levels = {"tcbLevels": [module_level(5), module_level(3, "OutOfDate", "2025-01-01T00:00:00Z")]}
-        info["tdxModuleIdentities"] = [MODULE | levels | changes | {"id": f"tdx_{version:02x}"} for version in versions]
+        module = info["tdxModule"] | levels | changes
+        info["tdxModuleIdentities"] = [module | {"id": f"tdx_{version:02x}"} for version in versions]
+        info["tcbLevels"] = info["tcbLevels"][:1]
 
     return edit
 
 
-def base_module(**changes):
-    def edit(info):
-        info["tdxModule"] = MODULE | changes
-        for level in info["tcbLevels"]:
-            level["tcb"]["tdxtcbcomponents"][0]["svn"] = 4
-
-    return edit
+def base_module(info):
+    for level in info["tcbLevels"]:
+        level["tcb"]["tdxtcbcomponents"][0]["svn"] = 4
 
 
 MODULES = {
@@ -221,9 +211,9 @@ MODULES = {
     "version 2 is not listed": (
         *(bytes([5, 2, 2, *bytes(13)]), {}, identities(1), FALSE, ["tdx-module", "tcb-not-listed"]),
     ),
-    "version 0 is the base module": (bytes([5, 0, 2, *bytes(13)]), {}, base_module(), VERIFIED, []),
-    "version 0 below every level": (bytes([3, 0, 2, *bytes(13)]), {}, base_module(), FALSE, ["tcb-not-listed"]),
-    "SVN 0 skipped with a version": (SVNS, {}, base_module(), VERIFIED, []),
+    "version 0 is the base module": (bytes([5, 0, 2, *bytes(13)]), {}, base_module, VERIFIED, []),
+    "version 0 below every level": (bytes([3, 0, 2, *bytes(13)]), {}, base_module, FALSE, ["tcb-not-listed"]),
+    "SVN 0 skipped with a version": (SVNS, {}, base_module, VERIFIED, []),
     "SVN 3 is out of date": (bytes([3, 1, 2, *bytes(13)]), {}, identities(1), REFUSED, ["tcb-status"]),
     "SVN 2 below every module level": (bytes([2, 1, 2, *bytes(13)]), {}, identities(1), FALSE, ["tcb-not-listed"]),
     "TDX component 2 too low": (bytes([5, 1, 1, *bytes(13)]), {}, identities(1), FALSE, ["tcb-not-listed"]),
@@ -240,13 +230,12 @@ MODULES = {
 }
 
 
-@pytest.mark.parametrize("body_kind", BODIES)
+@pytest.mark.parametrize("codec", BODIES.values())
 @pytest.mark.parametrize("case", MODULES)
-def test_every_case_of_tdx_modules(lab, body_kind, case, monkeypatch):
+def test_every_case_of_tdx_modules(tdx_lab, codec, case, monkeypatch):
     svns, registers, edit, kind, codes = MODULES[case]
-    version, codec = BODIES[body_kind]
     registers = {"tee_tcb_svn2": svns} | registers if issubclass(codec, TdReport15) else registers
-    evidence = td_evidence(lab, td_body(codec, tee_tcb_svn=svns, **registers), version, edit_info=edit)
+    evidence = tdx_lab.edit_json(tdx_lab.evidence(codec=codec, tee_tcb_svn=svns, **registers), "tcb_info", edit)
     verdict, theirs = evidence.verdict(POLICY), evidence.appraisal()
     assert (verdict.kind, failed_codes(verdict)) == (kind, codes)
     assert isinstance(theirs, Appraisal) == (kind is not FALSE)
@@ -263,7 +252,7 @@ def two_levels(first, second):
 
     def edit(info):
         (level,) = info["tcbLevels"][:1]
-        tcb = level["tcb"] | {"tdxtcbcomponents": [{"svn": svn} for svn in (0, 0, 7, *bytes(13))]}
+        tcb = level["tcb"] | {"tdxtcbcomponents": [{"svn": svn} for svn in (2, 0, 7, *bytes(13))]}
         higher = level | {"tcb": tcb, "tcbStatus": first, "tcbDate": "2026-11-01T00:00:00Z"}
         info["tcbLevels"] = [level | {"tcbStatus": second, "tcbDate": "2026-10-25T00:00:00Z"}, higher]
 
@@ -290,10 +279,10 @@ STATUSES = [
 
 
 @pytest.mark.parametrize("case", STATUSES)
-def test_every_status(lab, case):
+def test_every_status(tdx_lab, case):
     launch, current, first, second, status = case
-    body = td_body(tee_tcb_svn=launch, tee_tcb_svn2=current)
-    evidence = td_evidence(lab, body, edit_info=two_levels(first, second))
+    evidence = tdx_lab.evidence(tee_tcb_svn=launch, tee_tcb_svn2=current)
+    evidence = tdx_lab.edit_json(evidence, "tcb_info", two_levels(first, second))
     verdict, theirs = evidence.verdict(POLICY), evidence.appraisal()
     if status is None:
         assert (verdict.kind, failed_codes(verdict), verdict.tcb_status) == (FALSE, ["tcb-revoked"], "Revoked")
@@ -321,18 +310,19 @@ def test_every_status(lab, case):
         (("UpToDate", "OutOfDate", "OutOfDate"), "OutOfDate", "OutOfDate"),
     ],
 )
-def test_platform_module_and_enclave_converge(lab, parts, status, in_grace):
+def test_platform_module_and_enclave_converge(tdx_lab, parts, status, in_grace):
     platform, module, enclave = parts
 
     def edit_info(info):
-        levels = [module_level(5, module, "2026-10-25T00:00:00Z", ["INTEL-SA-00001"])]
+        levels = [module_level(2, module, "2026-10-25T00:00:00Z", ["INTEL-SA-00001"])]
         identities(1, tcbLevels=levels)(info)
         info["tcbLevels"][0]["tcbStatus"] = platform
 
     def edit_qe(identity):
         identity["tcbLevels"][0]["tcbStatus"] = enclave
 
-    evidence = td_evidence(lab, edit_info=edit_info, edit_qe=edit_qe)
+    evidence = tdx_lab.edit_json(tdx_lab.evidence(), "tcb_info", edit_info)
+    evidence = tdx_lab.edit_json(evidence, "qe_identity", edit_qe)
     verdict, theirs = evidence.verdict(POLICY), evidence.appraisal()
     assert (verdict.tcb_status, theirs.status) == (status, status)
     assert verdict.advisory_ids == theirs.advisory_ids
@@ -347,27 +337,17 @@ def test_platform_module_and_enclave_converge(lab, parts, status, in_grace):
     assert accepted == {in_grace}
 
 
-def test_tcbs_are_remembered_of_signed_reports_only(lab, monkeypatch):
+def test_tcbs_are_remembered_of_signed_reports_only(tdx_lab, monkeypatch):
     monkeypatch.setattr(authenticity, "MAX_KNOWN_MODULES", 2)
-    evidence = td_evidence(lab)
+    evidence = tdx_lab.evidence()
     prepared = evidence.collateral.prepared(evidence.trusted, NOW)
     for _ in range(2):
         for svn in (5, 6, 7):
-            signed = td_evidence(lab, td_body(tee_tcb_svn=bytes([svn]) + SVNS[1:]))
-            forged = bytearray(signed.quote)
+            signed = tdx_lab.quote(tee_tcb_svn=bytes([svn]) + SVNS[1:])
+            forged = bytearray(signed)
             forged[60] ^= 0x80
-            assert verify(signed.quote, POLICY, prepared, now=NOW).ok
+            assert verify(signed, POLICY, prepared, now=NOW).ok
             assert verify(bytes(forged), POLICY, prepared, now=NOW).kind is FALSE
     (known,) = prepared._known.values()
     assert known.judge_known.cache_info().currsize == 2
     assert known.judge_known.cache_info().misses == 6
-
-
-def test_the_key_of_a_td_certifies_no_enclave(lab, evidence):
-    """Both quotes have one attestation key, which the lab's platform uses for enclaves and TDs."""
-    td = td_evidence(lab)
-    prepared = td.collateral.prepared(td.trusted, NOW)
-    assert verify(td.quote, POLICY, prepared, now=NOW).ok
-    enclave = replace(Quote.parse(evidence.quote), trailing=b"").encode()
-    verdict = verify(enclave, lab.policy, prepared, now=NOW)
-    assert (verdict.kind, failed_codes(verdict)) == (VerdictKind.UNUSABLE, ["collateral-platform"])

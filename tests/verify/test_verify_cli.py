@@ -7,7 +7,7 @@ import pytest
 
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.programs import run_confcom
-from testkit.verify.td_lab import MEASURED, td_evidence
+from testkit.verify.td_lab import MEASURED
 from testkit.verify.verify_lab import CHALLENGE
 
 
@@ -79,8 +79,8 @@ def test_options_reach_the_policy(files, demands, row):
 
 
 @pytest.fixture(scope="module")
-def td_files(lab, tmp_path_factory):
-    return td_evidence(lab).write(tmp_path_factory.mktemp("td"))
+def td_files(tdx_lab, tmp_path_factory):
+    return tdx_lab.evidence().write(tmp_path_factory.mktemp("td"))
 
 
 REGISTERS = {name: (f"--{name.replace('_', '-')}", value.hex()) for name, value in MEASURED.items()}
