@@ -9,6 +9,8 @@ from confcom.sgx.pck.chain import PCK_CAS
 from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import ReportKeyFormat, SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
+from confcom.simulation.td_quoting_enclave import quote_td
+from testkit.verify.td_lab import TD
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "sdk-simulation"
 
@@ -45,7 +47,9 @@ def application():
 
 @pytest.fixture(scope="session")
 def make_quote(application):
-    def make(platform):
+    def make(platform, td_body=None):
+        if td_body:
+            return quote_td(platform.seed, platform.pki, TD.report(bytes(range(REPORT_DATA_SIZE)), td_body))
         quoting_enclave = platform.quoting_enclave()
         report = application.create_report(quoting_enclave.target_info, bytes(range(REPORT_DATA_SIZE)))
         return quoting_enclave.quote(report, None)[0]

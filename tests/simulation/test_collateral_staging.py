@@ -9,16 +9,18 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from confcom.quote_provider.state_directory import open_or_create_platform
 from confcom.sgx.signed_json import SignedJson
 from confcom.sgx.tcb_documents import TcbStatus
+from confcom.sgx.td_report import TdReport10, TdReport15
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL, create_evaluation_numbers
 from confcom.verify.prepared_collateral import Collateral
 from testkit.programs import run_confcom
 from testkit.verify.genuine_quotes import VECTORS
-from testkit.verify.intels_library import intels_status
+from testkit.verify.intels_library import ACCEPTED, intels_status, intels_statuses
+from testkit.verify.td_lab import TdxLab
 from testkit.verify.verify_lab import NOW, Lab
 
-LAB = Lab()
+LAB, TDX_LAB = Lab(), TdxLab()
 REFUSED = "authentic-not-authorised"
 OUT_OF_DATE = (2, REFUSED, "OutOfDate", "STATUS_TCB_OUT_OF_DATE")
 TABLE = {
@@ -34,36 +36,41 @@ TABLE = {
     (Staging.EXPIRED, False): (1, "unusable", "refused", "STATUS_SGX_CRL_EXPIRED"),
 }
 """Evaluation number, our verdict, dcap-qvl's and Intel's worst status, keyed by staging and `early`."""
+RELAUNCH = {TdReport10: (2, REFUSED, "OutOfDate"), TdReport15: (2, REFUSED, "TDRelaunchAdvised")}
+"""The same of a TD, keyed by its report."""
 
 
-def staged(staging, *, early=False):
-    collateral = Collateral.from_files(LAB.platform.collateral(NOW, staging=staging, early=early).to_files())
-    return replace(LAB.evidence(), collateral=collateral)
+def staged(lab, staging, *, early=False, **of_a_td):
+    return replace(lab.evidence(**of_a_td), collateral=lab.collateral(staging=staging, early=early))
 
 
+@pytest.mark.parametrize("td_body", [None, *RELAUNCH])
 @pytest.mark.parametrize(("staging", "early"), TABLE)
-def test_our_verdict_beside_dcap_qvls_status(staging, early):
-    number, kind, status, _ = TABLE[staging, early]
-    evidence = staged(staging, early=early)
-    verdict, appraisal = evidence.verdict(LAB.policy), evidence.appraisal()
+def test_our_verdict_beside_dcap_qvls_status(staging, early, td_body):
+    lab, of_a_td = (TDX_LAB, {"codec": td_body}) if td_body else (LAB, {})
+    relaunched = RELAUNCH.get(td_body) if staging is Staging.RELAUNCH_ADVISED else None
+    number, kind, status = relaunched or TABLE[staging, early][:3]
+    evidence = staged(lab, staging, early=early, **of_a_td)
+    verdict, appraisal = evidence.verdict(lab.policy), evidence.appraisal()
     assert evidence.collateral.evaluation_number == number
     assert (verdict.kind.value, verdict.ok) == (kind, kind == "verified")
     assert ("refused" if isinstance(appraisal, str) else appraisal.status.value) == status
     if status == "refused":
-        lenient = replace(LAB.policy, accepted_tcb_statuses=set(TcbStatus) - {TcbStatus.REVOKED})
+        lenient = replace(lab.policy, accepted_tcb_statuses=set(TcbStatus) - {TcbStatus.REVOKED})
         assert not evidence.verdict(lenient).ok
     else:
-        accepting = replace(LAB.policy, accepted_tcb_statuses=[status])
+        accepting = replace(lab.policy, accepted_tcb_statuses=[status])
         assert evidence.verdict(accepting).ok
         assert evidence.verdict(replace(accepting, min_tcb_evaluation_number=2)).ok is (number == 2)
 
 
 @pytest.mark.parametrize(("staging", "early"), TABLE)
 def test_none_is_accepted_that_intels_library_refuses(staging, early):
-    evidence = staged(staging, early=early)
+    evidence, of_a_td = (staged(lab, staging, early=early) for lab in (LAB, TDX_LAB))
     found = intels_status(evidence)
     assert found == TABLE[staging, early][-1]
-    assert evidence.verdict(LAB.policy).ok is (found == "STATUS_OK")
+    assert evidence.verdict(LAB.policy).ok is (found == ACCEPTED)
+    assert (set(intels_statuses(of_a_td)[:3]) == {ACCEPTED}) is (staging is not Staging.EXPIRED)
 
 
 @pytest.mark.parametrize("tee", TeeType)

@@ -335,6 +335,8 @@ def test_platform_module_and_enclave_converge(tdx_lab, parts, status, in_grace):
         if one != "Revoked" and evidence.verdict(replace(grace, accepted_tcb_statuses=[one])).ok
     }
     assert accepted == {in_grace}
+    too_short = replace(grace, platform_grace_period=grace.platform_grace_period - timedelta(seconds=1))
+    assert evidence.verdict(replace(too_short, accepted_tcb_statuses=[in_grace])).ok is (in_grace == status)
 
 
 def test_tcbs_are_remembered_of_signed_reports_only(tdx_lab, monkeypatch):
