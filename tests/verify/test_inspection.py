@@ -1,14 +1,16 @@
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from confcom.sgx.certification import CertificationData
 from confcom.sgx.pck.extension import SGX_EXTENSION_OID
 from confcom.sgx.simulation_marks import Mark
+from confcom.sgx.td_report import TdAttribute
 from confcom.verify.inspection import inspect_quote
+from testkit.programs import run_confcom
 from testkit.verify import tampering
-from testkit.verify.genuine_quotes import VECTORS
+from testkit.verify.genuine_quotes import TD_QUOTES, VECTORS, genuine
 from testkit.verify.verify_lab import CHALLENGE
 
 
@@ -42,20 +44,50 @@ def warnings_of(inspection):
     return len(inspection.warnings)
 
 
-def test_genuine_quote_with_certificates():
-    inspection = inspect_quote((VECTORS / "quote_pck_cert_chain.bin").read_bytes())
-    assert section_keys(inspection) == WHOLE
+def require_genuine(inspection):
     assert inspection.stopped is None
     assert value(inspection, "root_certificate", "platform") == "genuine"
-    assert value(inspection, "pck_certificate", "fmspc") == "00906ea10000"
     assert value(inspection, "pck_certificate", "signs_qe_report") is True
     assert value(inspection, "signature", "signature_valid") is True
     assert value(inspection, "signature", "bound_to_qe_report") is True
     assert value(inspection, "marks", "found") == []
+
+
+def test_genuine_quote_with_certificates():
+    inspection = inspect_quote((VECTORS / "quote_pck_cert_chain.bin").read_bytes())
+    require_genuine(inspection)
+    assert section_keys(inspection) == WHOLE
+    assert value(inspection, "pck_certificate", "fmspc") == "00906ea10000"
     assert note(inspection, "qe_report", "mr_signer")
     assert "DEBUG" in note(inspection, "report_body", "attributes")
     assert value(inspection, "report_body", "debug") is True
     assert warnings_of(inspection) == 1, "it is a debug enclave"
+
+
+def shown(field, register):
+    if isinstance(register, bytes):
+        return register.hex()
+    return register if field.name == "vmid" else f"{register:016x}"
+
+
+@pytest.mark.parametrize("name", TD_QUOTES)
+def test_genuine_quote_of_a_td_has_every_register(name):
+    quote = genuine(name).parsed
+    inspection = inspect_quote(genuine(name).quote)
+    require_genuine(inspection)
+    assert inspection.warnings == ()
+    registers = {field.name: shown(field, getattr(quote.body, field.name)) for field in fields(quote.body)}
+    document = inspection.to_json()["sections"]
+    assert [*document["td_report"].items()] == [*registers.items(), ("debug", False)]
+    assert note(inspection, "td_report", "td_attributes") == "SEPT_VE_DISABLE"
+    assert (document["header"]["tee_type"], value(inspection, "certification", "outer_type")) == (0x81, 6)
+    assert value(inspection, "certification", "type") == 5
+    assert ("body_type" in document) == (quote.header.version == 5)
+    text = run_confcom("inspect", VECTORS / name).stdout
+    for label in ("MRTD", "MRSEAM", "MRSIGNERSEAM", "SEAMATTRIBUTES", "TDATTRIBUTES", "XFAM", "RTMR0", "REPORTDATA"):
+        assert f" {label}:" in text
+    for register in ("mr_td", "mr_seam", "rtmr3", "report_data"):
+        assert registers[register] in "".join(text.split())
 
 
 def test_genuine_quote_without_certificates():
@@ -113,6 +145,30 @@ def test_warnings(lab, evidence):
     for trailing, beginning in ((bytes(3), "3 zero "), (b"ab", "2 bytes ")):
         (warning,) = inspect_quote(evidence.quote + trailing).warnings
         assert warning.startswith(beginning)
+
+
+def test_warnings_of_what_lays_a_td_open(tdx_lab):
+    def inspected(**registers):
+        return inspect_quote(tdx_lab.quote(**registers))
+
+    assert inspected().warnings == ()
+    for bit in (TdAttribute.DEBUG, TdAttribute.PERF_PROF, 0x80):
+        found = inspected(td_attributes=bit)
+        assert len(found.warnings) == 1
+        assert value(found, "td_report", "debug") is True
+    assert note(inspected(mr_service_td=b"s" * 48), "td_report", "mr_service_td")
+    (warning,) = inspect_quote(genuine("tdx_quote").quote + bytes(70)).warnings
+    assert warning.startswith("70 zero ")
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_reframed_sgx_quote_shows_its_body(lab, evidence, version):
+    inspection = inspect_quote(lab.edit_signed(evidence, header={"version": version}).quote)
+    assert inspection.stopped is None
+    document, original = (one.to_json()["sections"] for one in (inspection, inspect_quote(evidence.quote)))
+    assert document["report_body"] == original["report_body"]
+    assert document["header"]["version"] == version
+    assert ("body_type" in document) == (version == 5)
 
 
 def test_unreadable_parts_show_everything_before(lab, evidence):

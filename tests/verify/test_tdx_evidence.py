@@ -1,33 +1,23 @@
-"""Genuine quotes of TDX, and SGX quotes of versions 4 and 5: `inspect` shows all, and `verify` tells them apart."""
+"""Genuine quotes of TDX, and SGX quotes of versions 4 and 5: `verify` tells them apart."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import dcap_qvl
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given
-from hypothesis import strategies as st
 
 from confcom.sgx.quote import Quote
-from confcom.sgx.td_report import TdAttribute
 from confcom.sgx.tee_type import TeeType
-from confcom.verify import INTEL, Collateral, SgxPolicy, TdxPolicy, VerdictKind, verify
-from confcom.verify.inspection import inspect_quote
+from confcom.verify import INTEL, Collateral, SgxPolicy, VerdictKind, verify
 from confcom.verify.prepared_collateral import platform_kind
 from confcom.verify.trust import intel_root
 from confcom.verify.verifier import refusal_without_collateral
-from testkit.programs import run_confcom
 from testkit.verify.genuine_quotes import TD_QUOTES, TIMES, VECTORS, genuine
 from testkit.verify.verify_lab import NOW, failed_codes
 
 ANY_ENCLAVE = SgxPolicy(mr_enclave=bytes(32), report_data=bytes(64))
 each_td = pytest.mark.parametrize("name", TD_QUOTES)
-
-
-def section(inspection, key):
-    (found,) = [part for part in inspection.sections if part.key == key]
-    return {field.key: field for field in found.fields}
 
 
 def reframed(quote, version):
@@ -106,73 +96,3 @@ def test_no_collateral_is_fetched_for_them(evidence, version):
     quote = reframed(genuine("sgx_quote").quote, version)
     refused = refusal_without_collateral(quote, ANY_ENCLAVE, evidence.trusted, NOW)
     assert failed_codes(refused) == ["unsupported-quote-version"]
-
-
-@pytest.mark.parametrize("name", TD_QUOTES)
-@given(st.lists(st.tuples(st.integers(0, 1400), st.integers(0, 255)), min_size=1, max_size=4))
-def test_no_changed_td_quote_raises(name, changes):
-    quote = bytearray(genuine(name).quote)
-    for offset, value in changes:
-        quote[offset] = value
-    assert inspect_quote(bytes(quote)).size == len(quote)
-    assert not verify(bytes(quote), TdxPolicy(mr_td=bytes(48), report_data=bytes(64)), None, now=NOW).ok
-
-
-@each_td
-def test_inspect_shows_every_register(name):
-    inspection = inspect_quote(genuine(name).quote)
-    body = Quote.parse(genuine(name).quote).body
-    assert (inspection.stopped, inspection.warnings) == (None, ())
-    shown = section(inspection, "td_report")
-    assert [*shown] == [*(field.name for field in fields(body)), "debug"]
-    for field in fields(body):
-        value = getattr(body, field.name)
-        expected = value.hex() if isinstance(value, bytes) else value if field.name == "vmid" else f"{value:016x}"
-        assert shown[field.name].value == expected
-    assert shown["td_attributes"].note == "SEPT_VE_DISABLE"
-    assert section(inspection, "header")["tee_type"].value == 0x81
-    assert section(inspection, "certification")["outer_type"].value == 6
-    assert section(inspection, "certification")["type"].value == 5
-    assert all(section(inspection, "signature")[key].value for key in ("signature_valid", "bound_to_qe_report"))
-    assert section(inspection, "pck_certificate")["signs_qe_report"].value is True
-    assert section(inspection, "root_certificate")["platform"].value == "genuine"
-    assert section(inspection, "marks")["found"].value == []
-    keys = [part.key for part in inspection.sections]
-    assert ("body_type" in keys) == (body.encode() != genuine(name).quote[48:632])
-
-
-@each_td
-def test_the_command_shows_every_register(name):
-    body = Quote.parse(genuine(name).quote).body
-    shown = json.loads(run_confcom("inspect", VECTORS / name, "--output", "json").stdout)["sections"]["td_report"]
-    assert (shown["mr_td"], shown["rtmr2"], shown["debug"]) == (body.mr_td.hex(), body.rtmr2.hex(), False)
-    text = run_confcom("inspect", VECTORS / name).stdout
-    joined = "".join(text.split())
-    for label in ("MRTD", "MRSEAM", "MRSIGNERSEAM", "SEAMATTRIBUTES", "TDATTRIBUTES", "XFAM", "RTMR0", "REPORTDATA"):
-        assert f" {label}:" in text
-    for value in (body.mr_td, body.mr_seam, body.rtmr3, body.report_data):
-        assert value.hex() in joined
-
-
-def test_inspect_warns_of_what_lays_a_td_open(tdx_lab):
-    def inspected(**registers):
-        return inspect_quote(tdx_lab.quote(**registers))
-
-    assert inspected().warnings == ()
-    for bit in (TdAttribute.DEBUG, TdAttribute.PERF_PROF, 0x80):
-        found = inspected(td_attributes=bit)
-        assert len(found.warnings) == 1
-        assert section(found, "td_report")["debug"].value is True
-    assert section(inspected(mr_service_td=b"s" * 48), "td_report")["mr_service_td"].note
-    (warning,) = inspect_quote(genuine("tdx_quote").quote + bytes(70)).warnings
-    assert warning.startswith("70 zero ")
-
-
-@pytest.mark.parametrize("version", [4, 5])
-def test_inspect_shows_reframed_sgx_quotes(evidence, version):
-    inspection = inspect_quote(reframed(evidence.quote, version))
-    original = inspect_quote(evidence.quote)
-    assert inspection.stopped is None
-    assert section(inspection, "report_body") == section(original, "report_body")
-    assert section(inspection, "header")["version"].value == version
-    assert ("body_type" in {part.key for part in inspection.sections}) == (version == 5)

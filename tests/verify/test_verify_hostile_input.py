@@ -18,16 +18,20 @@ from confcom.verify.inspection import inspect_quote
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verdict import VerdictKind
 from confcom.verify.verifier import verify_quote
+from testkit.verify.td_lab import BODIES, POLICY, TdxLab
 from testkit.verify.verify_lab import NOW, Lab
 
 LAB = Lab()
 EVIDENCE = LAB.evidence()
+QUOTES = {"SGX": (EVIDENCE, LAB.policy)} | {
+    f"TD report {body}": (TdxLab().evidence(codec=codec), POLICY) for body, codec in BODIES.items()
+}
 ROOT = TrustedRoot.load(LAB.platform.pki.root.der)
 CHAIN_START = 1052
 BLANKS = b" \t\r\n\0"
 REJECTED = {VerdictKind.NOT_AUTHENTIC, VerdictKind.UNUSABLE}
 
-edits = st.lists(st.tuples(st.integers(0, len(EVIDENCE.quote) - 1), st.integers(0, 255)), min_size=1, max_size=4)
+edits = st.lists(st.tuples(st.integers(0, 8191), st.integers(0, 255)), min_size=1, max_size=4)
 
 
 def edited(data, changes):
@@ -45,8 +49,8 @@ def meaning(quote):
     return replace(parsed, signature=replace(parsed.signature, certification=data)), certificates
 
 
-def judge(quote, collateral=EVIDENCE.collateral):
-    verdict = verify_quote(quote, ROOT, collateral, LAB.policy, NOW)
+def judge(quote, collateral=EVIDENCE.collateral, policy=LAB.policy):
+    verdict = verify_quote(quote, ROOT, collateral, policy, NOW)
     assert verdict.ok == (verdict.kind is VerdictKind.VERIFIED)
     return verdict.kind
 
@@ -57,11 +61,13 @@ def test_any_bytes(data):
     assert inspect_quote(data).size == len(data)
 
 
-@given(edits)
-def test_edited_quotes(changes):
-    quote = edited(EVIDENCE.quote, changes)
-    inspect_quote(quote)
-    assert judge(quote) in REJECTED or meaning(quote) == meaning(EVIDENCE.quote)
+@pytest.mark.parametrize("kind", QUOTES)
+@given(changes=edits)
+def test_edited_quotes(kind, changes):
+    good, policy = QUOTES[kind]
+    quote = edited(good.quote, changes)
+    assert inspect_quote(quote).size == len(quote)
+    assert judge(quote, good.collateral, policy) in REJECTED or meaning(quote) == meaning(good.quote)
 
 
 @given(st.integers(0, 2), edits)
