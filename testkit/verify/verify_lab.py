@@ -22,6 +22,7 @@ from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.sgx_policy import SgxPolicy
 from confcom.verify.trust import TrustedRoot
 from confcom.verify.verifier import verify_quote
+from testkit.programs import run_confcom
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SEED = bytes(range(32))
@@ -36,6 +37,17 @@ def failed_codes(verdict):
 def check_of(verdict, code):
     (found,) = [check for check in verdict.checks if check.code == code]
     return found
+
+
+def failed_in(result):
+    """Codes of the failed checks in the JSON of `confcom verify`."""
+    return [check["code"] for check in json.loads(result.stdout)["checks"] if check["status"] == "failed"]
+
+
+def run_verify(folder, *arguments, **options):
+    """Run `confcom verify` beside the files that `Evidence.write` wrote; later arguments replace earlier ones."""
+    files = ("--root", folder / "root.pem", "--collateral", folder / "collateral", "--at", NOW.isoformat())
+    return run_confcom("verify", *files, *arguments, **options)
 
 
 def appraise(quote, root_der, collateral, now):

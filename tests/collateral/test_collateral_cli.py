@@ -6,7 +6,7 @@ from confcom.verify import read_collateral
 from testkit.collateral_caches import EVIDENCE, FOR_TDX, LAB, TD_QUOTE
 from testkit.collateral_service import answers_of, serving
 from testkit.programs import run_confcom
-from testkit.verify.verify_lab import CHALLENGE, NOW
+from testkit.verify.verify_lab import CHALLENGE, run_verify
 
 
 @pytest.fixture
@@ -28,9 +28,7 @@ def test_what_is_fetched_verifies(files):
     keys = [headers.get("Ocp-Apim-Subscription-Key") for headers in service.headers]
     assert keys == [None] * 4 + ["of a variable"] * 4 + ["from a file"] * 4
     demands = ("--mrenclave", LAB.enclave.mr_enclave.hex(), "--report-data", CHALLENGE.hex(), "--allow-simulated")
-    verified = run_confcom(
-        "verify", files / "q.bin", "--root", files / "root.pem", "--collateral", out, "--at", NOW, *demands
-    )
+    verified = run_verify(files, files / "q.bin", "--collateral", out, *demands)
     assert verified.exit_code == 0, verified.output
 
 

@@ -25,7 +25,7 @@ from confcom.verify import (
 from testkit.expected_errors import raises
 from testkit.programs import run_confcom
 from testkit.verify.td_lab import MEASURED
-from testkit.verify.verify_lab import CHALLENGE, NOW
+from testkit.verify.verify_lab import CHALLENGE, run_verify
 
 SCHEMA = json.loads(Path(policy_file.__file__).with_name("policy.schema.json").read_text())
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "verify.md"
@@ -201,21 +201,20 @@ def test_a_quotes_own_policy_accepts_it(tmp_path, lab, evidence):
     assert written.exit_code == 0, written.output
     (files / "policy.toml").write_text(written.stdout)
     jsonschema.validate(tomllib.loads(written.stdout), SCHEMA)
-    arguments = ("verify", files / "q.bin", "--root", files / "root.pem", "--collateral", files / "collateral")
-    arguments += ("--policy", files / "policy.toml", "--report-data", CHALLENGE.hex(), "--at", NOW.isoformat())
-    assert run_confcom(*arguments, "--allow-simulated").exit_code == 0
-    assert run_confcom(*arguments).exit_code == 3
+    arguments = (files, files / "q.bin", "--policy", files / "policy.toml", "--report-data", CHALLENGE.hex())
+    assert run_verify(*arguments, "--allow-simulated").exit_code == 0
+    assert run_verify(*arguments).exit_code == 3
     (identity,) = tomllib.loads(written.stdout)["identities"]
     assert identity == {"mr_enclave": lab.enclave.mr_enclave.hex()}
     for name, code in (("mine", 0), ("others", 3)):
         platform = tomllib.loads(written.stdout)["platforms"][0] if name == "mine" else "00" * 32
         (files / name).write_text(f"# the fleet\n\n{platform} # a machine\n")
-        assert run_confcom(*arguments, "--allow-simulated", "--platforms", files / name).exit_code == code
+        assert run_verify(*arguments, "--allow-simulated", "--platforms", files / name).exit_code == code
     for demand in (("--mrsigner", "00" * 32), ("--isv-prod-id", "0")):
-        assert run_confcom(*arguments, "--allow-simulated", *demand).exit_code == 3
+        assert run_verify(*arguments, "--allow-simulated", *demand).exit_code == 3
     with (files / "policy.toml").open("a") as file:
         file.write("config_id = 1\n")
-    assert run_confcom(*arguments).exit_code == 2
+    assert run_verify(*arguments).exit_code == 2
 
 
 def test_a_tds_own_policy_accepts_it(tmp_path, tdx_lab):
@@ -228,12 +227,10 @@ def test_a_tds_own_policy_accepts_it(tmp_path, tdx_lab):
     assert (document["tee"], document["images"]) == ("tdx", [{name: value.hex() for name, value in MEASURED.items()}])
     assert len(document["platforms"]) == 1
     assert all(f"# {name.upper().replace('_', '')}: " in written.stdout for name in MEASURED)
-    arguments = ("verify", files / "q.bin", "--root", files / "root.pem", "--collateral", files / "collateral")
-    arguments += ("--policy", files / "policy.toml", "--report-data", CHALLENGE.hex(), "--at", NOW.isoformat())
-    assert run_confcom(*arguments, "--allow-simulated").exit_code == 0
-    assert run_confcom(*arguments).exit_code == 3
-    (files / "policy.toml").write_text(written.stdout.replace(MEASURED["rtmr3"].hex(), "00" * 48))
-    assert run_confcom(*arguments, "--allow-simulated").exit_code == 3
+    arguments = (files, files / "q.bin", "--policy", files / "policy.toml", "--report-data", CHALLENGE.hex())
+    for demand, code in (((), 0), (("--rtmr3", "11" * 48), 3)):
+        assert run_verify(*arguments, "--allow-simulated", *demand).exit_code == code
+    assert run_verify(*arguments).exit_code == 3
 
 
 def test_a_policy_comes_through_standard_input(tmp_path, evidence):

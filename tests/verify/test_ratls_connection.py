@@ -23,11 +23,11 @@ from confcom.verify.ratls import (
     make_certificate,
 )
 from testkit.expected_errors import raises
-from testkit.programs import run_confcom, run_python
+from testkit.programs import run_python
 from testkit.verify.ratls_lab import ANSWER, KEY, OTHER, certificate_with, interoperable, serving, write_identity
+from testkit.verify.verify_lab import run_verify
 
 REQUEST = b"POST / HTTP/1.1\r\nSecret: 1\r\n\r\n"
-AT = "2026-11-24T12:00:00Z"
 
 
 def by_connect(port, arguments):
@@ -183,7 +183,7 @@ def test_openssl_answers_a_transport_and_the_command(files, lab, peer, tmp_path)
         with httpx2.Client(transport=RatlsTransport(**peer.arguments)) as client:
             assert "TLSv1.3" in client.get(f"https://127.0.0.1:{port}/").text
         demands = ["--mrenclave", lab.enclave.mr_enclave.hex(), "--allow-simulated"]
-        assert verify(files, "--connect", f"127.0.0.1:{port}", *demands).exit_code == 0
+        assert run_verify(files, "--connect", f"127.0.0.1:{port}", *demands).exit_code == 0
 
 
 def test_requests_without_tls_are_refused(peer):
@@ -224,17 +224,12 @@ def files(evidence, tmp_path_factory):
     return evidence.write(tmp_path_factory.mktemp("ratls"))
 
 
-def verify(files, *arguments, root="root.pem", collateral="collateral"):
-    given = ["--root", files / root, "--collateral", files / collateral, "--at", AT, "--output", "json"]
-    return run_confcom("verify", *arguments, *given)
-
-
 def test_the_command_verifies_a_service(files, lab, peer, tmp_path):
     demands = ["--mrenclave", lab.enclave.mr_enclave.hex(), "--allow-simulated"]
     with serving(make_certificate(peer.quote_for, KEY), KEY, tmp_path) as service:
-        address = ["--connect", f"127.0.0.1:{service.port}"]
-        good, other = verify(files, *address, *demands), verify(files, *address, "--allow-simulated")
-        unreadable = verify(files, *address, *demands, collateral="none")
+        address = ["--connect", f"127.0.0.1:{service.port}", "--output", "json"]
+        good, other = run_verify(files, *address, *demands), run_verify(files, *address, "--allow-simulated")
+        unreadable = run_verify(files, *address, *demands, "--collateral", "none")
     assert good.exit_code == 0, good.output
     assert json.loads(good.stdout)["checks"][0]["code"] == "key-binding"
     assert (other.exit_code, json.loads(other.stdout)["kind"]) == (3, "authentic-not-authorised")
@@ -242,20 +237,20 @@ def test_the_command_verifies_a_service(files, lab, peer, tmp_path):
     assert b"".join(service.received) == b""
     certificate, key, _ = in_the_middle(peer)
     with serving(certificate, key, tmp_path) as service:
-        forged = verify(files, "--connect", f"127.0.0.1:{service.port}", *demands)
+        forged = run_verify(files, "--connect", f"127.0.0.1:{service.port}", *demands, "--output", "json")
     assert (forged.exit_code, json.loads(forged.stdout)["kind"]) == (4, "not-authentic")
-    assert verify(files, *address, *demands).exit_code == 6
+    assert run_verify(files, *address, *demands).exit_code == 6
 
 
 def test_the_command_verifies_a_td(td_peer, tmp_path):
     td_peer.evidence.write(tmp_path)
-    mr_td, policy = td_peer.policy.mr_td.hex(), tmp_path / "policy.toml"
+    mr_td = ["--mr-td", td_peer.policy.mr_td.hex(), "--allow-simulated"]
     with serving(make_certificate(td_peer.quote_for, KEY), KEY, tmp_path) as service:
-        address = ["--connect", f"127.0.0.1:{service.port}", "--allow-simulated", "--policy", policy]
-        for demand, code in ((f'mr_td = "{mr_td}"', 0), (f'mr_td = "{mr_td}"\nrtmr1 = "{"ff" * 48}"', 3)):
-            policy.write_text(f'tee = "tdx"\n{demand}')
-            result = verify(tmp_path, *address)
-            assert (result.exit_code, json.loads(result.stdout)["claims"]["mr_td"]) == (code, mr_td)
+        address = ["--connect", f"127.0.0.1:{service.port}", "--output", "json"]
+        for demands, code in ((mr_td, 0), ([*mr_td, "--rtmr1", "ff" * 48], 3), (["--mrenclave", "00" * 32], 3)):
+            result = run_verify(tmp_path, *address, *demands)
+            claims = json.loads(result.stdout)["claims"]
+            assert (result.exit_code, claims and claims["mr_td"]) == (code, mr_td[1] if "--mr-td" in demands else None)
     assert b"".join(service.received) == b""
 
 
@@ -269,7 +264,7 @@ def test_the_command_verifies_a_td(td_peer, tmp_path):
     ["--connect", "127.0.0.1:1", "--report-data", "00"],
 ])  # fmt: skip
 def test_a_quote_or_an_address_is_given(files, arguments):
-    result = verify(files, *arguments)
+    result = run_verify(files, *arguments, "--output", "json")
     assert (result.exit_code, json.loads(result.stdout)["error"]["code"]) == (2, "command-line-refused")
 
 

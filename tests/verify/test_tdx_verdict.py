@@ -75,10 +75,13 @@ def test_each_policy_is_of_one_tee(lab, tdx_lab, evidence):
         verdict = found.verdict(policy)
         assert (verdict.kind, failed_codes(verdict), verdict.claims) == (REFUSED, ["tee"], None)
         assert check_of(verdict, "policy").status is CheckStatus.NOT_CHECKED
-    part, other = ({name: getattr(evidence.collateral, name)} for name in ("tcb_info", "qe_identity"))
-    for parts, code in ((part, "collateral"), (other, "collateral"), (part | other, "collateral-platform")):
-        mixed = td.with_collateral(**parts).verdict(POLICY)
-        assert (mixed.kind, failed_codes(mixed)) == (UNUSABLE, [code])
+    for name in ("tcb_info", "qe_identity"):
+        mixed = td.with_collateral(**{name: getattr(evidence.collateral, name)}).verdict(POLICY)
+        assert (mixed.kind, failed_codes(mixed)) == (UNUSABLE, ["collateral"])
+    for found, policy, other in ((td, POLICY, evidence.collateral), (evidence, lab.policy, td.collateral)):
+        for collateral in (other, other.prepared(td.trusted, NOW)):
+            verdict = verify(found.quote, policy, collateral, root=td.trusted, now=NOW)
+            assert (verdict.kind, failed_codes(verdict)) == (UNUSABLE, ["collateral-platform"])
 
 
 IMAGE = TdImage(**MEASURED)

@@ -8,7 +8,7 @@ import pytest
 from confcom.simulation.enclave import SimulatedEnclave
 from testkit.programs import run_confcom
 from testkit.verify.td_lab import MEASURED
-from testkit.verify.verify_lab import CHALLENGE
+from testkit.verify.verify_lab import CHALLENGE, failed_in, run_verify
 
 
 @pytest.fixture(scope="module")
@@ -16,9 +16,8 @@ def files(evidence, tmp_path_factory):
     return evidence.write(tmp_path_factory.mktemp("cli"))
 
 
-def verify(files, *arguments, quote=None, root=None, at="2026-11-24T12:00:00Z", **options):
-    base = ["verify", quote or files / "q.bin", "--root", root or files / "root.pem", "--at", at]
-    return run_confcom(*base, "--collateral", files / "collateral", *arguments, **options)
+def verify(files, *arguments, quote=None, **options):
+    return run_verify(files, quote or files / "q.bin", *arguments, **options)
 
 
 @pytest.fixture(scope="module")
@@ -58,24 +57,23 @@ def test_nothing_demanded_is_not_authorised(files):
 SIGNER = ["--mrsigner", SimulatedEnclave.from_name("app").mr_signer.hex(), "--isv-prod-id", "0", "--min-isv-svn", "0"]
 REPLAYED = ["--report-data", CHALLENGE[::-1].hex(), "--allow-simulated"]
 OUTCOMES = {
-    # Kept demands, added demands, other inputs; the exit code, and the failures.
-    "simulated without being asked for": (slice(-1), [], {}, 3, ["platform"]),
-    "a replayed quote": (slice(2), REPLAYED, {}, 3, ["report-data"]),
-    "expired collateral": (slice(None), [], {"at": "2027-06-01"}, 5, ["collateral"]),
-    "the same instant in another zone": (slice(None), [], {"at": "2026-11-24T17:00:00+05:00"}, 0, []),
-    "the signer in place of the enclave": (slice(2, None), SIGNER, {}, 0, []),
-    "only what is out of date": (slice(None), ["--accept-tcb", "OutOfDate"], {}, 3, ["tcb-status"]),
-    "also what is out of date": (slice(None), ["--accept-tcb", "OutOfDate", "--accept-tcb", "UpToDate"], {}, 0, []),
-    "an advisory": (slice(None), ["--reject-advisory", "SIMULATED-NOT-GENUINE-INTEL"], {}, 3, ["advisories"]),
+    # Kept demands, added options; the exit code, and the failures.
+    "simulated without being asked for": (slice(-1), [], 3, ["platform"]),
+    "a replayed quote": (slice(2), REPLAYED, 3, ["report-data"]),
+    "expired collateral": (slice(None), ["--at", "2027-06-01"], 5, ["collateral"]),
+    "the same instant in another zone": (slice(None), ["--at", "2026-11-24T17:00:00+05:00"], 0, []),
+    "the signer in place of the enclave": (slice(2, None), SIGNER, 0, []),
+    "only what is out of date": (slice(None), ["--accept-tcb", "OutOfDate"], 3, ["tcb-status"]),
+    "also what is out of date": (slice(None), ["--accept-tcb", "OutOfDate", "--accept-tcb", "UpToDate"], 0, []),
+    "an advisory": (slice(None), ["--reject-advisory", "SIMULATED-NOT-GENUINE-INTEL"], 3, ["advisories"]),
 }
 
 
 @pytest.mark.parametrize("row", OUTCOMES.values(), ids=OUTCOMES)
 def test_options_reach_the_policy(files, demands, row):
-    kept, more, given, exit_code, codes = row
-    result = verify(files, *demands[kept], *more, "--output", "json", **given)
-    failed = [check["code"] for check in json.loads(result.stdout)["checks"] if check["status"] == "failed"]
-    assert (result.exit_code, failed) == (exit_code, codes)
+    kept, more, exit_code, codes = row
+    result = verify(files, *demands[kept], *more, "--output", "json")
+    assert (result.exit_code, failed_in(result)) == (exit_code, codes)
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +107,12 @@ def test_policies_of_tds(td_files, tmp_path, row):
     given += ["--report-data", CHALLENGE.hex(), "--allow-simulated"]
     result = verify(td_files, *given, "--output", "json")
     document = json.loads(result.stdout)
-    failed = [check for check in document["checks"] if check["status"] == "failed"]
-    assert (result.exit_code, [check["code"] for check in failed]) == (exit_code, codes)
+    assert (result.exit_code, failed_in(result)) == (exit_code, codes)
     shown = verify(td_files, *given).output.splitlines()
     if codes == ["tee"]:
         assert document["claims"] is None
-        assert all(words in failed[0]["why"] for words in ("TdxPolicy", "--mr-td", 'tee = "tdx"'))
+        (check,) = [check for check in document["checks"] if check["code"] == "tee"]
+        assert all(words in check["why"] for words in ("TdxPolicy", "--mr-td", 'tee = "tdx"'))
     else:
         assert {name: document["claims"][name] for name in MEASURED} == {n: v.hex() for n, v in MEASURED.items()}
         assert {f"{name}: {value.hex()}" for name, value in MEASURED.items()} <= set(shown)
@@ -146,7 +144,7 @@ def test_one_policy_is_of_one_tee(files, tmp_path, text, options, named):
 
 
 def test_intels_root_rejects_it(files, demands):
-    document = verdict_of(verify(files, *demands, "--output", "json", root="intel"), 4, "not-authentic")
+    document = verdict_of(verify(files, *demands, "--output", "json", "--root", "intel"), 4, "not-authentic")
     assert document["platform"] == "unknown"
     assert "44a0196b2b99f889" in next(check["required"] for check in document["checks"] if check["code"] == "root")
 
@@ -155,24 +153,22 @@ def test_intels_root_rejects_it(files, demands):
     ("argument", "name", "code"),
     [
         ("quote", "none.bin", "unreadable"),
-        ("root", "ca.pem", "not-a-root"),
-        ("root", "q.bin", "not-pem"),
-        ("collateral", "none", "unreadable"),
+        ("--root", "ca.pem", "not-a-root"),
+        ("--root", "q.bin", "not-pem"),
+        ("--collateral", "none", "unreadable"),
     ],
 )
 def test_json_where_the_input_cannot_be_read(files, lab, argument, name, code):
     """A script that reads the JSON must not need to read prose for these errors."""
     (files / "ca.pem").write_bytes(lab.platform.pki.pck_ca.pem)
-    given = {"quote": "q.bin", "root": "root.pem", "collateral": "collateral"} | {argument: name}
-    arguments = ["verify", files / given["quote"], "--root", files / given["root"]]
-    arguments += ["--collateral", files / given["collateral"]]
-    document = verdict_of(run_confcom(*arguments, "--output", "json"), 5, "unusable")
+    given = [files / name] if argument == "quote" else [files / "q.bin", argument, files / name]
+    document = verdict_of(run_verify(files, *given, "--output", "json"), 5, "unusable")
     assert (document["platform"], document["claims"]) == ("unknown", None)
     (check,) = document["checks"]
     assert (check["code"], check["status"], check["found"]) == ("input", "failed", document["error"]["what"])
     assert check["why"]
     assert (document["error"]["code"], document["error"]["exit_code"]) == (code, 5)
-    text = run_confcom(*arguments)
+    text = run_verify(files, *given)
     assert text.exit_code == 5
     assert document["error"]["what"] in text.stderr
 

@@ -11,11 +11,10 @@ from confcom.verify.verdict import Check, CheckStatus, Verdict, VerdictKind, fai
 from testkit.expected_errors import raises
 from testkit.programs import run_confcom
 from testkit.verify import tampering
-from testkit.verify.verify_lab import OTHER_KEY
+from testkit.verify.verify_lab import OTHER_KEY, run_verify
 
 EVIL = "CA\r\x1b[2J\nplatform: genuine\n\u202e"
 ESCAPED = r"CA\r\x1b[2J\nplatform: genuine\n\u202e"
-AT = "2026-11-24T12:00:00Z"
 
 
 def hostile_root(lab, evidence):
@@ -33,9 +32,7 @@ HOSTILE = {
 
 
 def verify(tampered, directory):
-    tampered.write(directory)
-    arguments = ["verify", directory / "q.bin", "--root", directory / "root.pem", "--at", AT]
-    return run_confcom(*arguments, "--collateral", directory / "collateral")
+    return run_verify(tampered.write(directory), directory / "q.bin")
 
 
 def require_unforged(result):
