@@ -3,8 +3,6 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from confcom.sgx.quote import Quote
-
 VECTORS = Path(__file__).parent.parent / "vectors"
 
 
@@ -22,9 +20,3 @@ def chain_quote():
 def ppid_quote():
     """A genuine quote with an encrypted PPID (type 3) instead of a chain."""
     return (VECTORS / "genuine-quotes" / "quote_raw_tcb.bin").read_bytes()
-
-
-@pytest.fixture(scope="session", params=["quote_pck_cert_chain.bin", "quote_raw_tcb.bin"])
-def genuine(request):
-    data = (VECTORS / "genuine-quotes" / request.param).read_bytes()
-    return data, Quote.parse(data)

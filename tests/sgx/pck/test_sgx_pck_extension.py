@@ -166,11 +166,6 @@ def test_every_cut_or_changed_bit_is_refused_or_shows(value):
             assert parsed != value
 
 
-def misnumbered(value, *arcs):
-    oid = tlv(0x06, ARC + bytes(arcs))
-    return value.encode().replace(oid, oid[:-1] + b"c")
-
-
 @pytest.mark.parametrize(
     "der",
     [
@@ -189,16 +184,6 @@ def misnumbered(value, *arcs):
         extension(ppid=member(1, integer(1))),
         extension(tcb=member(2, octets(tcb_members()))),
         extension(instance=INSTANCE),
-        # A member has the number of another member.
-        extension(ppid=member(9, octets(bytes(16)))),
-        extension(tcb=member(9, tlv(0x30, tcb_members()))),
-        extension(tcb=member(2, tlv(0x30, tcb_members(numbers=[2, 1, *range(3, 17)])))),
-        extension(pce_id=member(4, octets(bytes(2)))),
-        extension(fmspc=member(3, octets(bytes(6)))),
-        extension(sgx_type=member(6, tlv(0x0A, b"\0"))),
-        extension(instance=member(9, octets(bytes(16))), configuration=configuration(0, 0, 0)),
-        *(misnumbered(PLAIN, 2, number) for number in range(1, 19)),
-        *(misnumbered(MULTI, *arcs) for arcs in ((7,), (7, 1), (7, 2), (7, 3))),
     ],
 )
 def test_other_structures_are_refused(der):
