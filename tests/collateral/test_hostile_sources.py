@@ -118,6 +118,12 @@ SOURCES = {
     "a chain that is no PEM": Hostile({"pckcrl": (200, {PCK_CHAIN: "junk"}, GOOD["pckcrl"][2])}, "source-content"),
     "no FMSPC": Hostile(UNNAMED, "source-content"),
     "no revocation list": Hostile(body("rootcacrl", b"junk"), "source-content"),
+    **{
+        f"{len(content)} bytes as {path}": Hostile(body(path, content), "source-content")
+        for path in ("tcb", "qe/identity", "pckcrl", "rootcacrl")
+        for content in (b"", b"[" * 100_000, b"00" * 100)
+    },
+    "an unsigned QE identity": Hostile(body("qe/identity", b'{"enclaveIdentity":{}}'), "source-content"),
     "an expired set": Hostile(edited("tcb_info", nextUpdate="2026-11-24T00:00:00Z"), "collateral"),
     "another platform's": Hostile(edited("tcb_info", fmspc="000000000000"), "collateral-of-another-set"),
     "parts of two sets": Hostile(edited("tcb_info", tcbEvaluationDataNumber=2), "collateral-of-another-set"),

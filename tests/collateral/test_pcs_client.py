@@ -118,26 +118,6 @@ def test_a_service_says_why_and_when():
     assert pickle.loads(pickle.dumps(caught.value)).retry_after == "120"
 
 
-CONTENT = {
-    "nothing": b"",
-    "junk": b"junk",
-    "half": b'{"tcbInfo":{"id":',
-    "a list": b"[" * 100_000,
-    "without a signature": b'{"tcbInfo":{}}',
-    "no DER": b"00" * 100,
-}
-
-
-@pytest.mark.parametrize("body", CONTENT.values(), ids=CONTENT)
-@pytest.mark.parametrize("path", ["tcb", "qe/identity", "pckcrl", "rootcacrl"])
-def test_other_content_is_the_services_fault(path, body):
-    answers = answers_of(EVIDENCE.collateral)
-    answers[path] = (*answers[path][:2], body)
-    with serving(answers) as (_, url), raises("source-content", FetchError, "why", "remedy") as caught:
-        fetch_collateral(EVIDENCE.quote, Source(url))
-    assert isinstance(caught.value.__cause__, MalformedError)
-
-
 def test_a_name_that_nobody_resolves(monkeypatch):
     """Neither the call nor its event loop waits for the resolver."""
     released = threading.Event()

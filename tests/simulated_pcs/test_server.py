@@ -17,7 +17,6 @@ import pytest
 from confcom.collateral import FetchError, Source, fetch_collateral
 from confcom.errors import SettingsError, UnavailableError
 from confcom.quote_provider.state_directory import open_or_create_platform
-from confcom.sgx.tee_type import TeeType
 from confcom.simulated_pcs.answers import Answer, answer
 from confcom.simulated_pcs.server import Server, tls_context
 from confcom.simulation.collateral_staging import Staging
@@ -125,24 +124,16 @@ os._exit(0)  # the process can die of its runtime's end
 
 
 @pytest.mark.parametrize("pccs", [False, True], ids=["PCS", "PCCS"])
-def test_what_dcap_qvl_fetches_verifies(serve, platform, quote, judged, pccs):
-    child = [sys.executable, "-c", DCAP_QVL, serve(pccs=pccs).url]
-    done = subprocess.run(child, input=quote.hex(), capture_output=True, text=True, timeout=50, check=False)
+@pytest.mark.parametrize("lab_of", [Lab, TdxLab])
+def test_what_dcap_qvl_and_our_client_fetch_verifies(serve, platform, evidence, lab_of, pccs):
+    lab = lab_of(platform)
+    child = [sys.executable, "-c", DCAP_QVL, url := serve(pccs=pccs).url]
+    done = subprocess.run(child, input=lab.quote().hex(), capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
-    collateral = Collateral.from_json(done.stdout)
-    assert collateral.tcb_info == platform.collateral(datetime.now(UTC)).tcb_info
-    assert judged(collateral).ok
-
-
-def test_what_is_fetched_for_a_td(serve, platform, evidence):
-    quote = TdxLab(platform).quote()
-    child = [sys.executable, "-c", DCAP_QVL, url := serve().url]
-    done = subprocess.run(child, input=quote.hex(), capture_output=True, text=True, timeout=50, check=False)
-    assert done.returncode == 0, done.stderr
-    made = platform.collateral(datetime.now(UTC), tee=TeeType.TDX)
-    for collateral in (Collateral.from_json(done.stdout), fetch_collateral(quote, Source(url))):
+    made = lab.collateral(datetime.now(UTC))
+    for collateral in (Collateral.from_json(done.stdout), fetch_collateral(lab.quote(), Source(url))):
         assert (collateral.tcb_info, collateral.qe_identity) == (made.tcb_info, made.qe_identity)
-        assert collateral.prepared(evidence.trusted).documents.tcb_info.tee is TeeType.TDX
+        assert verify(lab.quote(), lab.policy, collateral, root=evidence.trusted).ok
 
 
 NODE = """
@@ -165,7 +156,7 @@ def test_what_dcap_qvl_for_node_fetches_verifies(serve, platform, quote, pccs, c
     staging, status = case
     if not (node := shutil.which("node")) or not (NODE_PACKAGES / "node_modules").exists():
         pytest.skip("no Node.js, or not its package dcap-qvl: `make node` installs it")
-    collateral = Collateral.from_files(platform.collateral(datetime.now(UTC), staging=staging).to_files())
+    collateral = Lab(platform).collateral(datetime.now(UTC), staging=staging)
     child = [node, "-e", NODE, serve(staging, pccs=pccs).url, quote.hex(), platform.pki.root.der.hex()]
     piped = {"input": collateral.to_json(), "capture_output": True, "text": True}
     done = subprocess.run(child, **piped, cwd=NODE_PACKAGES, timeout=50, check=False)
