@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from confcom.errors import MalformedError
 from confcom.sgx.collateral_json import decode_json
 from confcom.sgx.pck.chain import PCK_CAS
+from confcom.simulation.collateral_staging import Staging
 from confcom.simulation.platform import SimulatedPlatform
 from confcom.verify import Collateral, SettingsError, read_collateral, verify
 from confcom.verify.prepared_collateral import platform_kind
@@ -72,19 +73,13 @@ def with_tdx(document, collateral, *, early=None):
     return document
 
 
-def newer(lab, evidence):
-    for part in ("tcb_info", "qe_identity"):
-        evidence = lab.edit_json(evidence, part, lambda document: document.update(tcbEvaluationDataNumber=2))
-    return evidence.collateral
-
-
 def early_set(text, quote):
     return Collateral(**decode_json(text, platform_kind(quote), early=True))
 
 
-def test_intels_form_has_sets_of_both_tees(lab, tdx_lab, evidence):
+def test_intels_form_has_sets_of_both_tees(tdx_lab, evidence):
     for_tdx, td_quote = tdx_lab.collateral(), tdx_lab.quote()
-    early = newer(lab, replace(evidence, collateral=for_tdx))
+    early = tdx_lab.collateral(staging=Staging.EARLY, early=True)
     for options, expected in (({}, for_tdx), ({"early": early}, early)):
         text = json.dumps(with_tdx(intels(evidence.collateral), for_tdx, **options))
         assert early_set(text, evidence.quote) == evidence.collateral
@@ -114,7 +109,7 @@ def test_a_set_of_several_is_chosen_by_the_quote(lab, evidence):
 
 
 def test_the_early_set_is_taken_when_asked_for(lab, evidence):
-    early = newer(lab, evidence)
+    early = lab.collateral(staging=Staging.EARLY, early=True)
     text = json.dumps(intels(evidence.collateral, early=early))
     assert Collateral.from_json(text) == evidence.collateral
     assert early_set(text, evidence.quote) == early
