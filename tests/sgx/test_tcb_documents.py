@@ -16,18 +16,15 @@ from testkit.expected_errors import raises
 SIGNATURE = "ab" * 64
 ISSUED, NEXT = (datetime(2026, 10, day, 11, 12, 13, tzinfo=UTC) for day in (1, 31))
 TCB_INFO, QE_IDENTITY = json.loads(Path(__file__).with_name("tcb_documents.json").read_text()).values()
-KINDS = {"tcbInfo": (TcbInfo, TCB_INFO), "enclaveIdentity": (QeIdentity, QE_IDENTITY)}
 GENUINE = json.loads((Path(__file__).parents[1] / "vectors/genuine-quotes/tdx_quote_collateral.json").read_text())
 TDX_INFO, TD_QE_IDENTITY = json.loads(GENUINE["tcb_info"]), json.loads(GENUINE["qe_identity"])
-each_document = pytest.mark.parametrize(
-    ("name", "codec", "original"),
-    [
-        *((name, *kind) for name, kind in KINDS.items()),
-        ("tcbInfo", TcbInfo, TDX_INFO),
-        ("enclaveIdentity", QeIdentity, TD_QE_IDENTITY),
-    ],
-    ids=["TCB info", "QE identity", "TCB info of TDX", "QE identity of TDX"],
-)
+DOCUMENTS = {
+    "tcbInfo": ("tcbInfo", TcbInfo, TCB_INFO),
+    "enclaveIdentity": ("enclaveIdentity", QeIdentity, QE_IDENTITY),
+    "TDX": ("tcbInfo", TcbInfo, TDX_INFO),
+    "TD_QE": ("enclaveIdentity", QeIdentity, TD_QE_IDENTITY),
+}
+each_document = pytest.mark.parametrize(("name", "codec", "original"), DOCUMENTS.values(), ids=DOCUMENTS)
 
 
 def document(name, value):
@@ -164,7 +161,7 @@ def test_every_member_is_required_and_has_its_type(name, codec, original):
 def test_each_document_is_refused_in_the_others_place():
     for codec, name in ((QeIdentity, "tcbInfo"), (TcbInfo, "enclaveIdentity")):
         with raises("not-signed-json", MalformedError):
-            codec.parse(document(name, KINDS[name][1]))
+            codec.parse(document(name, DOCUMENTS[name][2]))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +178,7 @@ def test_each_document_is_refused_in_the_others_place():
     ],
 )
 def test_other_documents_are_named(name, member, value, code):
-    codec, original = KINDS[name]
+    name, codec, original = DOCUMENTS[name]
     with raises(code, MalformedError, "remedy", naming=name) as caught:
         codec.parse(document(name, changed(original, (member,), value)))
     assert str(value) in caught.value.what
@@ -238,10 +235,10 @@ NO_IDS = ("TDX_00", "TDX_1", "TDX_011", "TDX_0G", "TDX_01\n", "\u0664", "QE")
     ],
 )
 def test_a_member_of_another_form_is_refused(name, path, value, named):
-    codec, original = (TcbInfo, TDX_INFO) if name == "TDX" else KINDS[name]
+    name, codec, original = DOCUMENTS[name]
     code = "unknown-tcb-status" if path[-1] == "tcbStatus" else "wrong-member"
     with raises(code, MalformedError, naming=named or f".{path[-1]} "):
-        codec.parse(document("tcbInfo" if name == "TDX" else name, changed(original, path, value)))
+        codec.parse(document(name, changed(original, path, value)))
 
 
 def test_an_id_of_another_tee_asks_for_that_tees_members():
