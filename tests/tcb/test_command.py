@@ -21,6 +21,7 @@ from confcom.verify import read_collateral
 from testkit import cluster_objects as make
 from testkit.collateral_service import send, serving
 from testkit.verify.genuine_quotes import TIMES, VECTORS
+from testkit.verify.td_lab import TdxLab
 from testkit.verify.verify_lab import NOW, Lab
 from tests.tcb.conftest import PLATFORM, SINCE, Pages
 
@@ -253,11 +254,14 @@ def exported(tmp_path):
     return tmp_path
 
 
+def offline(folder):
+    return ("--root", folder / "root.pem", "--collateral", folder / "collateral")
+
+
 def test_a_simulated_root_in_a_file_needs_no_secret(cluster, exported):
     cluster.api.denied.add(("get", "secrets"))
-    given = ("--root", exported / "root.pem", "--collateral", exported / "collateral")
-    assert statuses(cluster.judged(*given)["groups"]) == [(["a", "b"], "UpToDate", None)]
-    (group,) = cluster.judged(*given, "--early", exit_code=6)["groups"]
+    assert statuses(cluster.judged(*offline(exported))["groups"]) == [(["a", "b"], "UpToDate", None)]
+    (group,) = cluster.judged(*offline(exported), "--early", exit_code=6)["groups"]
     assert group["error"]["code"] == "early-set-missing"
 
 
@@ -350,14 +354,8 @@ def edited(name, old, new):
     return edit
 
 
-def of_tdx(folder):
-    for name, data in PLATFORM.collateral(NOW, tee=TeeType.TDX).to_files().items():
-        (folder / name).write_bytes(data)
-
-
-def of_another_root(folder):
-    for name, data in Lab().platform.collateral(NOW).to_files().items():
-        (folder / name).write_bytes(data)
+def replaced_by(collateral):
+    return lambda folder: [(folder / name).write_bytes(data) for name, data in collateral.to_files().items()]
 
 
 @pytest.mark.parametrize(
@@ -365,16 +363,14 @@ def of_another_root(folder):
     [
         (edited("tcb_info.json", b'"svn":2', b'"svn":1'), "collateral-signature"),
         (edited("tcb_info.json", b'"version":3', b'"version":2'), "unsupported-document-version"),
-        (of_tdx, "collateral-platform"),
-        (of_another_root, "collateral-signer"),
+        (replaced_by(TdxLab(PLATFORM).collateral()), "collateral-platform"),
+        (replaced_by(Lab().collateral()), "collateral-signer"),
         (lambda folder: (folder / "tcb_info.json").unlink(), "collateral-incomplete"),
     ],
 )
 def test_collateral_that_is_not_for_these_nodes_is_refused(cluster, exported, change, code):
     change(exported / "collateral")
-    (group,) = cluster.judged("--root", exported / "root.pem", "--collateral", exported / "collateral", exit_code=5)[
-        "groups"
-    ]
+    (group,) = cluster.judged(*offline(exported), exit_code=5)["groups"]
     assert (group["error"]["code"], group["standard"]) == (code, None)
 
 
@@ -406,7 +402,7 @@ def test_quotes_of_both_tees_are_judged_by_several_files(cluster):
     ("edit", "exit_code"),
     [
         (lambda data: data[:400] + bytes([data[400] ^ 1]) + data[401:], 4),
-        (lambda _: Lab().evidence().quote, 4),
+        (lambda _: Lab().quote(), 4),
         (lambda data: data[:500], 5),
         (lambda _: b"no quote", 5),
     ],
@@ -424,24 +420,23 @@ def test_no_svns_are_shown_of_a_quote_that_is_not_authentic(cluster, tmp_path, e
 @pytest.mark.parametrize("staging", [Staging.OUT_OF_DATE, Staging.REVOKED])
 def test_a_quote_whose_level_is_low_is_authentic(cluster, tmp_path, staging):
     export_platform(PLATFORM, tmp_path, NOW, staging=staging)
-    (tmp_path / "q.bin").write_bytes(Lab(platform=PLATFORM).evidence().quote)
-    given = ("--root", tmp_path / "root.pem", "--collateral", tmp_path / "collateral")
-    (group,) = cluster.judged(tmp_path / "q.bin", *given, "--at", NOW.isoformat(), exit_code=8)["groups"]
+    (tmp_path / "q.bin").write_bytes(Lab(PLATFORM).quote())
+    given = (tmp_path / "q.bin", *offline(tmp_path), "--at", NOW.isoformat())
+    (group,) = cluster.judged(*given, exit_code=8)["groups"]
     assert (group["platform"], group["standard"]["short"]) == ("simulated", SHORT)
 
 
 def test_a_quote_of_a_revoked_certificate_is_not_authentic(cluster, exported):
-    lab = Lab(platform=PLATFORM)
-    revoked = lab.crl(PLATFORM.pki.pck_ca, PLATFORM.pki.pck.certificate)
+    revoked = Lab(PLATFORM).crl(PLATFORM.pki.pck_ca, PLATFORM.pki.pck.certificate)
     (exported / "collateral" / "pck_crl.der").write_bytes(revoked)
-    (exported / "q.bin").write_bytes(lab.evidence().quote)
-    given = ("--root", exported / "root.pem", "--collateral", exported / "collateral", "--at", NOW.isoformat())
-    assert cluster.judged(exported / "q.bin", *given, exit_code=4)["groups"] == []
+    (exported / "q.bin").write_bytes(Lab(PLATFORM).quote())
+    given = (exported / "q.bin", *offline(exported), "--at", NOW.isoformat())
+    assert cluster.judged(*given, exit_code=4)["groups"] == []
 
 
 def test_a_forged_quote_causes_no_fetch(cluster, service, tmp_path):
     served, options = service
-    (tmp_path / "q.bin").write_bytes(Lab().evidence().quote)
+    (tmp_path / "q.bin").write_bytes(Lab().quote())
     cluster.judged(tmp_path / "q.bin", *options, exit_code=4)
     assert served.asked == []
 
