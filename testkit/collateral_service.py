@@ -30,19 +30,21 @@ def answers_of(collateral, *, pccs=True):
     }
 
 
-def send(handler, status, headers, body):
+def begin(handler, size, status=200, **headers):
     handler.send_response(status)
-    for each in {**headers, "Content-Length": str(len(body))}.items():
-        handler.send_header(*each)
+    for name, value in {**headers, "Content-Length": str(size)}.items():
+        handler.send_header(name, value)
     handler.end_headers()
+
+
+def send(handler, status, headers, body):
+    begin(handler, len(body), status, **headers)
     handler.wfile.write(body)
 
 
 def endless(handler):
     """Answer with a gigabyte, as fast as the client reads it."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(1 << 30))
-    handler.end_headers()
+    begin(handler, 1 << 30)
     with contextlib.suppress(OSError):
         for _ in range(1 << 14):
             handler.wfile.write(bytes(1 << 16))
@@ -57,9 +59,7 @@ def dripping(handler):
 
 def slow_body(handler):
     """Answer with a head, and then a byte of the body at a time."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
+    begin(handler, 1000)
     with contextlib.suppress(OSError):
         for _ in range(1000):
             handler.wfile.write(b" ")
@@ -74,9 +74,7 @@ def silent(handler):
 
 def cut_off(handler):
     """End the connection before the body that the head promises."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
+    begin(handler, 1000)
     handler.wfile.write(b"{")
 
 
@@ -95,10 +93,7 @@ def header_flood(handler):
 def bomb(handler):
     """Answer with a megabyte that decompresses to a gigabyte."""
     body = gzip.compress(bytes(1 << 20)) * (1 << 10)
-    handler.send_response(200)
-    handler.send_header("Content-Encoding", "gzip")
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
+    begin(handler, len(body), **{"Content-Encoding": "gzip"})
     with contextlib.suppress(OSError):
         handler.wfile.write(body)
 

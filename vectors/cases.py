@@ -13,7 +13,6 @@ from confcom.sgx.tee_type import TeeType
 from confcom.simulation.collateral_staging import RECOVERY_NUMBER, Staging
 from confcom.simulation.keys import sign
 from confcom.simulation.pki import CERTIFICATE_VALIDITY
-from confcom.verify import Collateral
 from testkit.verify import tampering
 from testkit.verify.tampering import FALSE, REFUSED, UNUSABLE, VERIFIED
 from testkit.verify.verify_lab import CHALLENGE, NOW
@@ -48,8 +47,7 @@ class Cases:
         return replace(self.lab.evidence(), quote=made.quote, collateral=made.collateral)
 
     def staged(self, staging: Staging, *, early: bool = False) -> Any:
-        bundle = self.lab.platform.collateral(NOW, staging=staging, early=early, tee=self.tee)
-        return replace(self.lab.evidence(), collateral=Collateral.from_files(bundle.to_files()))
+        return replace(self.lab.evidence(), collateral=self.lab.collateral(staging=staging, early=early))
 
     def header_signed(self, evidence: Any, offset: int, value: int) -> Any:
         """Change a byte of the header, and sign it again, without another change of the layout."""

@@ -50,11 +50,6 @@ def run_verify(folder, *arguments, **options):
     return run_confcom("verify", *files, *arguments, **options)
 
 
-def appraise(quote, root_der, collateral, now):
-    """dcap-qvl's verdict."""
-    return Appraiser(root_der, collateral, collateral.read()).appraise(quote, now)
-
-
 @dataclass(frozen=True)
 class Evidence:
     quote: bytes
@@ -74,7 +69,8 @@ class Evidence:
         return TrustedRoot.load(self.root.public_bytes(Encoding.DER))
 
     def appraisal(self):
-        return appraise(self.quote, self.trusted.der, self.collateral, self.now)
+        """dcap-qvl's verdict."""
+        return Appraiser(self.trusted.der, self.collateral, self.collateral.read()).appraise(self.quote, self.now)
 
     def write(self, directory):
         """Write quote, root and collateral as a relying party has them: `q.bin`, `root.pem`, `collateral/`."""

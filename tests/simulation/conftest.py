@@ -6,11 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from confcom.sgx.pck.chain import PCK_CAS
-from confcom.sgx.report import REPORT_DATA_SIZE
 from confcom.simulation.enclave import ReportKeyFormat, SimulatedEnclave
 from confcom.simulation.platform import SimulatedPlatform
-from confcom.simulation.td_quoting_enclave import quote_td
-from testkit.verify.td_lab import TD
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "sdk-simulation"
 
@@ -43,18 +40,6 @@ def quoting_enclave(platform):
 @pytest.fixture(scope="session")
 def application():
     return SimulatedEnclave.from_name("application")
-
-
-@pytest.fixture(scope="session")
-def make_quote(application):
-    def make(platform, td_body=None):
-        if td_body:
-            return quote_td(platform.seed, platform.pki, TD.report(bytes(range(REPORT_DATA_SIZE)), td_body))
-        quoting_enclave = platform.quoting_enclave()
-        report = application.create_report(quoting_enclave.target_info, bytes(range(REPORT_DATA_SIZE)))
-        return quoting_enclave.quote(report, None)[0]
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,45 +1,39 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from confcom.sgx.tcb_documents import TcbStatus
-from confcom.sgx.td_report import TdReport10, TdReport15, TdReport15Ex
-from confcom.sgx.tee_type import TeeType
 from confcom.simulation.simulated_collateral import RENEWAL_INTERVAL
 from confcom.verify.checks.dcap_qvl_appraisal import Appraisal
-from confcom.verify.prepared_collateral import Collateral
 from confcom.verify.trust import intel_root
 from testkit.verify.intels_library import ACCEPTED, intels_statuses
-from testkit.verify.verify_lab import Evidence, appraise
+from testkit.verify.td_lab import BODIES, TdxLab
+from testkit.verify.verify_lab import Lab
 
-BODIES = [None, TdReport10, TdReport15, TdReport15Ex]
-"""Bodies of TD quotes; None is a quote of an enclave."""
-
-
-def tee_of(td_body):
-    return TeeType.TDX if td_body else TeeType.SGX
+LABS = [(Lab, {}), *((TdxLab, {"codec": codec}) for codec in BODIES.values())]
+each_quote = pytest.mark.parametrize(("lab_of", "quoted"), LABS, ids=["SGX", *BODIES])
 
 
-@pytest.mark.parametrize("td_body", BODIES)
-def test_dcap_qvl_accepts_under_the_simulated_root_alone(any_platform, now, make_quote, td_body):
-    quote, collateral = make_quote(any_platform, td_body), any_platform.collateral(now, tee=tee_of(td_body))
-    appraisal = appraise(quote, any_platform.pki.root.der, collateral, now)
-    assert appraisal == Appraisal(TcbStatus.UP_TO_DATE, ("SIMULATED-NOT-GENUINE-INTEL",))
-    assert isinstance(appraise(quote, intel_root().der, collateral, now), str)
+@each_quote
+def test_dcap_qvl_accepts_under_the_simulated_root_alone(any_platform, now, lab_of, quoted):
+    lab = lab_of(any_platform)
+    evidence = replace(lab.evidence(**quoted), collateral=lab.collateral(now), now=now)
+    assert evidence.appraisal() == Appraisal(TcbStatus.UP_TO_DATE, ("SIMULATED-NOT-GENUINE-INTEL",))
+    assert isinstance(replace(evidence, root=intel_root().certificate).appraisal(), str)
 
 
 @pytest.mark.parametrize("age", [timedelta(hours=-23), timedelta(0), timedelta(days=13), RENEWAL_INTERVAL * 40])
-def test_collateral_of_any_period_is_accepted_for_two_weeks(platform, now, make_quote, age):
-    taken = now + age
+def test_collateral_of_any_period_is_accepted_for_two_weeks(platform, now, age):
+    lab, taken = Lab(platform), now + age
     for at in (taken, taken + timedelta(days=14)):
-        appraisal = appraise(make_quote(platform), platform.pki.root.der, platform.collateral(taken), at)
+        appraisal = replace(lab.evidence(), collateral=lab.collateral(taken), now=at).appraisal()
         assert appraisal.status is TcbStatus.UP_TO_DATE
 
 
-@pytest.mark.parametrize("td_body", BODIES)
-def test_intels_own_library_accepts_under_the_simulated_root(any_platform, now, make_quote, td_body):
+@each_quote
+def test_intels_own_library_accepts_under_the_simulated_root(any_platform, now, lab_of, quoted):
     """Intel's library of 2023 cannot judge quotes of TDX, but their certificates, TCB info and QE identity."""
-    collateral = Collateral.from_files(any_platform.collateral(now, tee=tee_of(td_body)).to_files())
-    evidence = Evidence(make_quote(any_platform, td_body), any_platform.pki.root.certificate, collateral, now)
-    judged = intels_statuses(evidence)[: 3 if td_body else 4]
-    assert set(judged) == {ACCEPTED}
+    lab = lab_of(any_platform)
+    evidence = replace(lab.evidence(**quoted), collateral=lab.collateral(now), now=now)
+    assert set(intels_statuses(evidence)[: 3 if quoted else 4]) == {ACCEPTED}
