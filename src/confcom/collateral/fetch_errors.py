@@ -114,21 +114,16 @@ COMPRESSED = _Fault(
     remedy="let the service, or the proxy before it, obey Accept-Encoding",
 )
 
-NO_CHAIN = _Fault(
-    "a header with an issuer chain is missing, or too long",
-    code="source-chain",
-    remedy="check that no proxy drops headers, and that it is a service of collateral",
-)
 ANOTHER_SET = _Fault(
     "it is not the one that was asked for",
     code="collateral-of-another-set",
     remedy="try again, since sets may change between two requests; else ask Intel's own service",
 )
-_CONTENT = _Fault(
-    "a document or a revocation list cannot be read",
+CONTENT = _Fault(
+    "a part is missing, or cannot be read",
     code="source-content",
-    remedy="check that the address is that of a service of collateral, and that nothing between changes documents: "
-    "each must come byte for byte as Intel signed it",
+    remedy="check that the address is that of a service of collateral, and that no proxy drops headers or changes "
+    "documents: each must come byte for byte as Intel signed it",
 )
 
 _REFUSALS: Final = (*_STATUSES.values(), _REFUSED, _REDIRECT, _HEADERS, TOO_LARGE, COMPRESSED)
@@ -152,7 +147,7 @@ def failure(error: BaseException, url: str) -> FetchError:
 
 
 def unreadable(error: MalformedError, source: str) -> FetchError:
-    fault = ANOTHER_SET if error.error_code == "collateral-mixed" else _CONTENT
+    fault = ANOTHER_SET if error.error_code == "collateral-mixed" else CONTENT
     return fault.error(f"{source} sent what is no collateral", error.what)
 
 

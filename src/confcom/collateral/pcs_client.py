@@ -235,7 +235,7 @@ def _client(source: Source) -> httpx2.AsyncClient:
 def _chain(headers: httpx2.Headers, source: Source, *names: str) -> bytes:
     text = next((headers[name] for name in names if name in headers), "")
     if not text or len(text) > MAX_HEADER_CHAIN:
-        raise fetch_errors.NO_CHAIN.error(
+        raise fetch_errors.CONTENT.error(
             f"{source.base} gives no issuer chain", f"{names[0]} has {len(text)} characters"
         )
     return decode_chain(text)

@@ -97,15 +97,8 @@ def read_collateral(path: str | os.PathLike[str], quote: bytes | None = None) ->
     """
     path = path_argument("the collateral", path)
     try:
-        if path.is_file():
-            return Collateral.from_json(read_regular_file(path, MAX_JSON_SIZE), quote)
         if not path.is_dir():
-            raise UnreadableInputError(
-                f"there is no collateral directory {path}",
-                error_code="unreadable",
-                why="it is not a directory" if path.exists() else "the path does not exist",
-                remedy="`confcom simulation export --state-dir STATE DIR` writes one to DIR/collateral",
-            )
+            return Collateral.from_json(read_regular_file(path, MAX_JSON_SIZE), quote)
         present = [file for file in (path / name for name in COLLATERAL_FILES) if file.exists()]
         return Collateral.from_files({file.name: read_regular_file(file, MAX_COLLATERAL_FILE_SIZE) for file in present})
     except OSError as error:

@@ -83,12 +83,8 @@ class SgxPolicy(Policy[SgxClaims]):
         identities: the accepted enclaves; a quote must fit one of these, and also the demands above. None
             means that only the demands above apply; an empty collection accepts no enclave.
 
-    The arguments of `Policy`, such as `report_data`, are arguments too. Bytes may also be given as hexadecimal text.
-
-    Raises:
-        SettingsError: no quote could have a given value. The constructor refuses the value, so that the
-            mistake does not later look like a bad quote.
-        WrongTypeError: a value has the wrong type.
+    Further arguments, such as `report_data`, and the errors are those of `Policy`. Bytes may also be given as
+    hexadecimal text.
     """
 
     mr_enclave: Binary = sized(MEASUREMENT_SIZE)

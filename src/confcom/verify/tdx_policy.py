@@ -78,12 +78,11 @@ class TdxPolicy(Policy[TdxClaims]):
         images: the accepted images; a quote must fit one of these, and also the demands above, so that an image can be
             replaced step by step. None means that only the demands above apply; an empty collection accepts no TD.
 
-    The arguments of `Policy`, such as `report_data`, are arguments too. Bytes may also be given as hexadecimal text.
+    Further arguments, such as `report_data`, and the errors are those of `Policy`. Bytes may also be given as
+    hexadecimal text.
 
     Raises:
-        SettingsError: no quote could have a given value, or the mask has no value, or the value has bits outside of
-            its mask.
-        WrongTypeError: a value has the wrong type.
+        SettingsError: the mask has no value, or the value has bits outside of its mask.
     """
 
     mr_td: Binary = sized(TD_MEASUREMENT_SIZE)

@@ -141,7 +141,6 @@ def make_certificate(
     key: ec.EllipticCurvePrivateKey,
     *,
     nonce: bytes | None = None,
-    common_name: str = "RA-TLS",
     now: datetime | None = None,
 ) -> bytes:
     """Return a self-signed PEM certificate with interoperable evidence, for tests and for services.
@@ -150,12 +149,11 @@ def make_certificate(
         quote_for: a function that takes 64 bytes of report data and returns a quote with this report data.
         key: the service's P-256 key, which must not leave the enclave.
         nonce: a client's challenge, not empty, which is put into the claims.
-        common_name: the name of subject and issuer, 1 to 64 characters.
         now: the certificate is valid from a day before `now` until a year after; None means the present.
 
     Raises:
         WrongTypeError: the key is no P-256 key.
-        WrongValueError: the common name is empty or longer than 64 characters, or the nonce is empty.
+        WrongValueError: the nonce is empty.
     """
     _require_nonce(nonce)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
@@ -164,12 +162,7 @@ def make_certificate(
     claims = {"pubkey-hash": cbor2.dumps([1, digest])} | ({} if nonce is None else {"nonce": nonce})
     buffer = cbor2.dumps(claims)
     value = cbor2.dumps(cbor2.CBORTag(_QUOTE_TAG, [quote_for(report_data(hashlib.sha256(buffer).digest())), buffer]))
-    try:
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
-    except ValueError as error:
-        raise WrongValueError(
-            "the common name cannot be written", why=str(error), remedy="pass 1 to 64 characters"
-        ) from error
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "RA-TLS")])
     begin = datetime.now(UTC) if now is None else now
     builder = (
         x509.CertificateBuilder()
