@@ -5,6 +5,7 @@ dcap-qvl agrees with each verdict: otherwise the check `verifiers-differ` would 
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import httpx2
@@ -16,7 +17,8 @@ from confcom.sgx.pck.chain import PckChain
 from confcom.sgx.quote import SGX_QUOTE_VERSION, Quote
 from confcom.sgx.simulation_marks import FMSPC, Mark
 from confcom.sgx.tcb_documents import PLATFORM_STATUSES, TcbStatus
-from confcom.testing import Attestation, SimulatedEnclave, SimulatedTd, TeeType, report_data
+from confcom.simulation.trust_domain import report_as
+from confcom.testing import Attestation, SimulatedEnclave, TeeType, report_data
 from confcom.testing.collateral_service import serve_collateral
 from confcom.verify import verify
 from confcom.verify.checks.marks import REQUIRED_MARKS, CertifyingMarks, present_collateral_marks, present_marks
@@ -116,14 +118,13 @@ def test_another_machine_has_collateral_of_its_own(attestation, kind):
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_fields_and_marks_of_a_td(attestation, kind):
-    td = SimulatedTd.from_name("another")
-    evidence = made(attestation, kind, td=td, rtmr3=b"\3" * 48, mr_owner=b"\4" * 48)
+    fields = {"mr_td": b"\2" * 48, "rtmr3": b"\3" * 48, "mr_owner": b"\4" * 48}
+    evidence = made(attestation, kind, **fields)
     quote = Quote.parse(evidence.quote)
     assert (quote.encode(), type(quote.body)) == (evidence.quote, BODIES[kind])
     assert quote.header.version == (4 if kind == "1.0" else 5)
-    assert (quote.body.mr_td, quote.body.rtmr0, quote.body.xfam) == (td.mr_td, td.rtmr0, td.xfam)
-    assert (quote.body.rtmr3, quote.body.mr_owner) == (b"\3" * 48, b"\4" * 48)
-    assert quote.body.report_data == report_data(b"c")
+    td = replace(attestation.td, report_data=report_data(b"c"), **fields)
+    assert quote.body == report_as(BODIES[kind], td)
     chain = PckChain.from_quote(quote)
     certifying = CertifyingMarks.of(quote.signature, chain, chain.extension())
     assert REQUIRED_MARKS | {Mark.QE_MRSIGNER} <= present_marks(quote, certifying)
@@ -192,12 +193,11 @@ def test_every_run_has_a_root_of_its_own(attestation):
 
 
 def test_another_enclave_and_another_td(attestation):
-    enclave, td = SimulatedEnclave.from_name("another"), SimulatedTd.from_name("another")
+    enclave = SimulatedEnclave.from_name("another")
     assert failed_codes(verdict_on(attestation, attestation.quote(b"c", enclave=enclave))) == ["mr-enclave"]
-    codes = ["mr-td", "rtmr0", "rtmr1", "rtmr2"]
-    assert failed_codes(verdict_on(attestation, attestation.td_quote(b"c", td=td))) == codes
-    other = Attestation.create(enclave, td)
-    assert (other.enclave, other.td) == (enclave, td)
+    other = attestation.td_quote(b"c", mr_td=b"\2" * 48, rtmr1=b"\3" * 48)
+    assert failed_codes(verdict_on(attestation, other)) == ["mr-td", "rtmr1"]
+    assert Attestation.create(enclave).enclave == enclave
 
 
 def test_another_time(attestation):

@@ -11,7 +11,6 @@ from confcom.sgx.report import report_data
 from confcom.sgx.td_report import TdAttribute
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.enclave import SimulatedEnclave
-from confcom.simulation.trust_domain import SimulatedTd
 from confcom.testing.attestation import Attestation, Evidence
 
-__all__ = ["Attestation", "Evidence", "SimulatedEnclave", "SimulatedTd", "TdAttribute", "TeeType", "report_data"]
+__all__ = ["Attestation", "Evidence", "SimulatedEnclave", "TdAttribute", "TeeType", "report_data"]

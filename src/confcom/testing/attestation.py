@@ -24,7 +24,7 @@ from confcom.simulation.platform import SimulatedPlatform
 from confcom.simulation.root_seed import SEED_SIZE, RootSeed
 from confcom.simulation.simulated_collateral import create_collateral
 from confcom.simulation.td_quoting_enclave import quote_td
-from confcom.simulation.trust_domain import MR_SERVICE_TD, SimulatedTd
+from confcom.simulation.trust_domain import MR_SERVICE_TD, report_as, simulated_td
 from confcom.verify.argument_types import binary, number
 from confcom.verify.policy import advisory_id
 from confcom.verify.prepared_collateral import Collateral
@@ -33,7 +33,7 @@ from confcom.verify.tdx_policy import TdxPolicy
 from confcom.verify.trust import TrustedRoot
 
 DEFAULT_ENCLAVE: Final = SimulatedEnclave.from_name("confcom.testing")
-DEFAULT_TD: Final = SimulatedTd.from_name("confcom.testing")
+_TD: Final = simulated_td("confcom.testing")
 
 TdBody = Literal["1.0", "1.5", "1.5ex"]
 _TD_REPORTS: Final = {"1.0": TdReport10, "1.5": TdReport15, "1.5ex": TdReport15Ex}
@@ -61,17 +61,15 @@ class Attestation:
     """The root of all quotes of this Attestation."""
     enclave: SimulatedEnclave
     """The enclave that is quoted if the call of `quote` names no other enclave."""
-    td: SimulatedTd
-    """The trust domain (TD) that is quoted if the call of `td_quote` names no other TD."""
+    td: TdReport15
+    """The report of the trust domain (TD) that is quoted if the call of `td_quote` changes no field."""
     _seed: RootSeed
 
     @classmethod
-    def create(
-        cls, enclave: SimulatedEnclave = DEFAULT_ENCLAVE, td: SimulatedTd = DEFAULT_TD, *, now: datetime | None = None
-    ) -> Self:
+    def create(cls, enclave: SimulatedEnclave = DEFAULT_ENCLAVE, *, now: datetime | None = None) -> Self:
         """Return an Attestation whose new root is valid from a day before `now` (default: the present)."""
         seed = RootSeed(secrets.token_bytes(SEED_SIZE), int((now or datetime.now(UTC)).timestamp()))
-        return cls(TrustedRoot.load(SimulatedPlatform.of_root(seed).pki.root.der), enclave, td, seed)
+        return cls(TrustedRoot.load(SimulatedPlatform.of_root(seed).pki.root.der), enclave, _TD, seed)
 
     def policy(self, challenge: bytes, **demands: Any) -> SgxPolicy:  # noqa: ANN401 # SgxPolicy's arguments
         """Return a policy that accepts a good quote over the challenge; `demands` are other arguments of SgxPolicy."""
@@ -146,7 +144,6 @@ class Attestation:
         self,
         report_data: bytes,
         *,
-        td: SimulatedTd | None = None,
         body: TdBody = "1.5",
         tcb: TcbStatus | str = TcbStatus.UP_TO_DATE,
         debug: bool = False,
@@ -158,12 +155,12 @@ class Attestation:
         platform: str = "",
         fmspc: bytes | str | None = None,
         now: datetime | None = None,
-        **fields: Any,  # noqa: ANN401 # those of SimulatedTd
+        **fields: Any,  # noqa: ANN401 # those of TdReport15
     ) -> Evidence:
         """Return a quote of a trust domain (TD), its collateral and the root.
 
-        `td` is the quoted TD; None means this Attestation's TD. `fields` are fields of SimulatedTd that differ from
-        those of the TD, such as `mr_td=` and `rtmr0=`. `body` is the version of the TD report: the quote has version 4
+        `fields` are fields of the TD report that differ from those of this Attestation's TD, such as `mr_td=` and
+        `rtmr0=`. `body` is the version of the TD report: the quote has version 4
         with a TD report 1.0, and otherwise version 5. With `debug`, the TD is a debug TD. With `service_td`, a service
         TD, such as a migration TD, is bound to it. All other arguments are those of `quote`.
 
@@ -182,14 +179,13 @@ class Attestation:
                 why="it has neither MRSERVICETD nor TEE_TCB_SVN2",
                 remedy="choose the body 1.5 or 1.5ex",
             )
-        chosen = replace(td or self.td, **fields)
+        td = replace(self.td, report_data=with_zeros(report_data), **fields)
         if debug:
-            chosen = replace(chosen, td_attributes=chosen.td_attributes | TdAttribute.DEBUG)
+            td = replace(td, td_attributes=td.td_attributes | TdAttribute.DEBUG)
         if service_td:
-            chosen = replace(chosen, mr_service_td=MR_SERVICE_TD)
+            td = replace(td, mr_service_td=MR_SERVICE_TD)
         simulated = self._platform(platform, fmspc)
-        report = chosen.report(with_zeros(report_data), _TD_REPORTS[body])
-        quote = quote_td(simulated.seed, simulated.pki, report)
+        quote = quote_td(simulated.seed, simulated.pki, report_as(_TD_REPORTS[body], td))
         collateral = self.collateral(
             tee=TeeType.TDX,
             tcb=tcb,
