@@ -22,7 +22,7 @@ EXTRAS = {
     "daemon": "python -m confcom.quote_helper --help && venv/bin/python -m confcom.device_plugin --help",
     "controller": "python -m confcom.controller --help",
     "simulated": "confcom run -- true",
-    "cli": "confcom --version",
+    "cli": "confcom version --client",
     "all": "confcom run -- true",
 }
 """Commands that need an extra, keyed by the extra."""

@@ -7,6 +7,11 @@ from testkit.cluster_objects import SYSTEM
 VERSION = package.__version__
 
 
+def test_this_program_alone_needs_no_cluster(cluster, confcom):
+    assert confcom.document("version", "--client") == {"schema": 1, "program": VERSION}
+    assert cluster.logins == []
+
+
 def test_without_the_add_on_nothing_differs(confcom):
     found = confcom.document("version")
     assert (found["charts"], found["daemons"], found["differ"]) == ([], {}, False)

@@ -2,6 +2,7 @@
 
 import click
 
+import confcom
 from confcom.cli.add_on_options import cluster_options, opened
 from confcom.cli.output_option import show_result
 from confcom.errors import printable
@@ -9,8 +10,9 @@ from confcom.kubernetes.kubectl_flags import Login
 
 
 @click.command()
+@click.option("--client", is_flag=True, help="Print the version of this program only, and ask no cluster.")
 @cluster_options
-def version(*, namespace: str, login: Login, output: str) -> None:
+def version(*, client: bool, namespace: str, login: Login, output: str) -> None:
     """Print the versions of this program, of the chart in the cluster, and of the add-on's daemons.
 
     For each daemon, the command prints how many Pods run which version: the tag of their image, or the start of its
@@ -20,6 +22,7 @@ def version(*, namespace: str, login: Login, output: str) -> None:
     \b
     Examples:
       confcom version
+      confcom version --client
       confcom version -o json | jq .differ
 
     \b
@@ -27,12 +30,15 @@ def version(*, namespace: str, login: Login, output: str) -> None:
       0    the versions are printed, even if they differ
       6    the API server does not answer
     """
+    program = f"confcom {confcom.__version__}"
+    if client:
+        show_result({"program": confcom.__version__}, [program], output)
+        return
     from confcom.sysdump.versions import add_on_versions
 
     with opened(login, namespace) as add_on:
         found = add_on_versions(add_on.cluster)
-    charts = ", ".join(found.charts) or "none: the add-on is not enabled"
-    lines = [f"confcom {found.program}", f"chart in {namespace}: {charts}"]
+    lines = [program, f"chart in {namespace}: {', '.join(found.charts) or 'none: the add-on is not enabled'}"]
     for kind, counts in found.daemons.items():
         lines.append(f"{kind.words}: {', '.join(f'{name} ({count})' for name, count in counts.items())}")
     lines.append("The versions differ." if found.differ else "The versions do not differ.")
