@@ -3,8 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from confcom.errors import SettingsError
 from confcom.sgx.quote import Quote
-from confcom.sgx.report import REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody
+from confcom.sgx.report import INTEL_QE_MRSIGNER, REPORT_BODY_SIZE, QeReportInfo, Report, ReportBody
+from confcom.sgx.td_report import INTEL_TD_QE_MRSIGNER
 from confcom.simulation.enclave import (
     SIMULATION_KEY_ID,
     UPGRADED_CPU_SVN,
@@ -14,6 +16,8 @@ from confcom.simulation.enclave import (
     sign_report,
 )
 from confcom.simulation.quoting_enclave import DEFAULT_QE_IDENTITY
+from testkit.expected_errors import raises
+from testkit.verify.genuine_quotes import VECTORS
 from testkit.verify.verify_lab import Lab
 
 DATA = bytes(range(64))
@@ -86,6 +90,23 @@ def test_updated_quoting_enclave(platform, application, change, new_key, new_tar
             after.quote(report, None)
     else:
         assert after.quote(report, None)[0] != before.quote(report, None)[0]
+
+
+def measurement(name):
+    return Quote.parse((VECTORS / name).read_bytes()).signature.qe_report_body.mr_enclave
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("mr_signer", signer) for signer in (INTEL_QE_MRSIGNER, INTEL_TD_QE_MRSIGNER)),
+        *(("mr_enclave", measurement(name)) for name in ("quote_pck_cert_chain.bin", "quote_raw_tcb.bin")),
+        *(("mr_enclave", measurement(name)) for name in ("tdx_quote", "tdx_quote_outdated", "tdx_quote_td15ex")),
+    ],
+)
+def test_intels_identity_is_refused(platform, field, value):
+    with raises("intel-identity", SettingsError, "why", "remedy"):
+        platform.quoting_enclave(replace(DEFAULT_QE_IDENTITY, **{field: value}))
 
 
 def test_keys_do_not_show(quoting_enclave, platform, seed):

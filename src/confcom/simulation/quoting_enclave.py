@@ -6,14 +6,28 @@ from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from confcom.errors import SettingsError
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.quote import SIGNATURE_SIZE, SIGNED_PART_SIZE, EcdsaSignatureData, QuoteHeader, attestation_pub_key_id
-from confcom.sgx.report import AttributeFlag, QeReportInfo, Report, TargetInfo, report_data
+from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, QeReportInfo, Report, TargetInfo, report_data
+from confcom.sgx.td_report import INTEL_TD_QE_MRSIGNER
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.enclave import ReportChecker, SimulatedEnclave
 from confcom.simulation.keys import derive_private_key, public_point, sign
 from confcom.simulation.pki import PCE_SVN, Pki
+
+INTEL_QE_MRENCLAVES = frozenset(
+    {
+        bytes.fromhex("b08903e5d5e8d13128582a7b6746a8dd1f9718f05e26465a5aae58056a882562"),
+        bytes.fromhex("d08a1ef2a01ff905050980140aa7d6ab1c06b27935cd0092ba20e3a876cad0c9"),
+        bytes.fromhex("e5a3a7b5d830c2953b98534c6c59a3a34fdc34e933f7f5898f0a85cf08846bca"),
+        bytes.fromhex("de1e1bbbc8edef08283e8ad51ce112b5b11af473050828543a0c73b914a33e71"),
+        bytes.fromhex("b7ae9ab69e76f7794a56b0db1915281d435d488c91d406ed33a7939caf8730f8"),
+    }
+)
+"""MRENCLAVE of the versions of Intel's QE and TD QE of which we have genuine quotes (tests/vectors/PROVENANCE.md). The
+list may be incomplete: verifiers compare MRSIGNER, not MRENCLAVE, and the simulation never uses Intel's MRSIGNERs."""
 
 _SIZE_FIELD = 4
 """Size in bytes of the length field between the signed part and the signature data."""
@@ -30,7 +44,7 @@ DEFAULT_QE_IDENTITY = SimulatedEnclave(
     isv_svn=1,
 )
 """The quoting enclave; an updated one has another MRENCLAVE or ISVSVN. ISVPRODID is that of Intel's QE, as in the QE
-identity and in the attestation key id that clients ask for. The signer is never Intel's: verifiers tell QEs by it."""
+identity and in the attestation key id that clients ask for."""
 DEFAULT_TD_QE_IDENTITY = replace(
     DEFAULT_QE_IDENTITY,
     mr_enclave=hashlib.sha256(b"confcom simulated TD quoting enclave, version 1").digest(),
@@ -47,7 +61,17 @@ def certify_attestation_key(
 
     As on hardware, the key depends on the platform and on the QE's signer and SVN. So the key changes with the QE's
     SVN, but not with a restart or with MRENCLAVE alone. The returned signature data has zeros as the quote's signature.
+
+    Raises:
+        SettingsError: the enclave has the MRENCLAVE or the MRSIGNER of Intel's.
     """
+    if enclave.mr_signer in {INTEL_QE_MRSIGNER, INTEL_TD_QE_MRSIGNER} or enclave.mr_enclave in INTEL_QE_MRENCLAVES:
+        raise SettingsError(
+            "a simulated quoting enclave cannot have the MRENCLAVE or the MRSIGNER of Intel's",
+            error_code="intel-identity",
+            why="its quotes would claim more than they are",
+            remedy="choose any other 32 bytes",
+        )
     label = f"attestation key of {enclave.mr_signer.hex()} {enclave.isv_prod_id} {enclave.isv_svn}"
     attestation_key = derive_private_key(seed, label)
     public_key = public_point(attestation_key)
