@@ -167,14 +167,14 @@ def test_each_document_is_refused_in_the_others_place():
 @pytest.mark.parametrize(
     ("name", "member", "value", "code"),
     [
-        ("tcbInfo", "id", "TD_QE", "unsupported-document-id"),
-        ("tcbInfo", "id", "tdx", "unsupported-document-id"),
-        ("enclaveIdentity", "id", "QVE", "unsupported-document-id"),
-        ("enclaveIdentity", "id", "TDX", "unsupported-document-id"),
-        ("tcbInfo", "version", 2, "unsupported-document-version"),
-        ("tcbInfo", "version", 4, "unsupported-document-version"),
-        ("enclaveIdentity", "version", 1, "unsupported-document-version"),
-        ("enclaveIdentity", "version", 3, "unsupported-document-version"),
+        ("tcbInfo", "id", "TD_QE", "unsupported-document"),
+        ("tcbInfo", "id", "tdx", "unsupported-document"),
+        ("enclaveIdentity", "id", "QVE", "unsupported-document"),
+        ("enclaveIdentity", "id", "TDX", "unsupported-document"),
+        ("tcbInfo", "version", 2, "unsupported-document"),
+        ("tcbInfo", "version", 4, "unsupported-document"),
+        ("enclaveIdentity", "version", 1, "unsupported-document"),
+        ("enclaveIdentity", "version", 3, "unsupported-document"),
     ],
 )
 def test_other_documents_are_named(name, member, value, code):

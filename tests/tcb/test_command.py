@@ -362,7 +362,7 @@ def replaced_by(collateral):
     ("change", "code"),
     [
         (edited("tcb_info.json", b'"svn":2', b'"svn":1'), "collateral-signature"),
-        (edited("tcb_info.json", b'"version":3', b'"version":2'), "unsupported-document-version"),
+        (edited("tcb_info.json", b'"version":3', b'"version":2'), "unsupported-document"),
         (replaced_by(TdxLab(PLATFORM).collateral()), "collateral-platform"),
         (replaced_by(Lab().collateral()), "collateral-signer"),
         (lambda folder: (folder / "tcb_info.json").unlink(), "collateral-incomplete"),

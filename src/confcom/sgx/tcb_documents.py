@@ -198,19 +198,13 @@ def _opened(
     """Return a document with the parts that each kind has. The `id` of TCB info is the TEE's name (PCS API v4)."""
     signed = SignedJson.parse(data, name)
     document = signed.read()
-    kind = document.text("id")
-    if kind not in ids:
+    kind, found = document.text("id"), document.integer("version")
+    if kind not in ids or found != version:
         raise MalformedError(
-            f"{document.path} with the id {kind[:40]!r} cannot be read",
-            error_code="unsupported-document-id",
-            why=f"its id can be {' or '.join(ids)}",
-            remedy="fetch it from the service's paths for SGX, or from those for TDX",
-        )
-    if document.integer("version") != version:
-        raise MalformedError(
-            f"{document.path} of version {document.integer('version')} cannot be read",
-            error_code="unsupported-document-version",
-            remedy=f"fetch version {version}, which API v4 serves",
+            f"{document.path} of version {found} with the id {kind[:40]!r} cannot be read",
+            error_code="unsupported-document",
+            why=f"its version can be {version}, and its id {' or '.join(ids)}",
+            remedy="fetch it from the service's paths of API v4 for SGX, or from those for TDX",
         )
     return document, signed, ids[kind], (document.date("issueDate"), document.date("nextUpdate"))
 
