@@ -165,24 +165,24 @@ def test_each_document_is_refused_in_the_others_place():
 
 
 @pytest.mark.parametrize(
-    ("name", "member", "value", "code"),
+    ("name", "member", "value"),
     [
-        ("tcbInfo", "id", "TD_QE", "unsupported-document"),
-        ("tcbInfo", "id", "tdx", "unsupported-document"),
-        ("enclaveIdentity", "id", "QVE", "unsupported-document"),
-        ("enclaveIdentity", "id", "TDX", "unsupported-document"),
-        ("tcbInfo", "version", 2, "unsupported-document"),
-        ("tcbInfo", "version", 4, "unsupported-document"),
-        ("enclaveIdentity", "version", 1, "unsupported-document"),
-        ("enclaveIdentity", "version", 3, "unsupported-document"),
+        ("tcbInfo", "id", "TD_QE"),
+        ("tcbInfo", "id", "tdx"),
+        ("enclaveIdentity", "id", "QVE"),
+        ("enclaveIdentity", "id", "TDX"),
+        ("tcbInfo", "version", 2),
+        ("tcbInfo", "version", 4),
+        ("enclaveIdentity", "version", 1),
+        ("enclaveIdentity", "version", 3),
     ],
 )
-def test_other_documents_are_named(name, member, value, code):
+def test_other_documents_are_named(name, member, value):
     name, codec, original = DOCUMENTS[name]
-    with raises(code, MalformedError, "remedy", naming=name) as caught:
+    with raises("unsupported-document", MalformedError, "remedy", naming=name) as caught:
         codec.parse(document(name, changed(original, (member,), value)))
     assert str(value) in caught.value.what
-    assert member == "id" or f"version {original['version']}" in caught.value.remedy
+    assert str(original[member]) in caught.value.why
 
 
 COMPONENTS, TDX_COMPONENTS = (("tcbLevels", 1, "tcb", f"{tee}tcbcomponents") for tee in ("sgx", "tdx"))
