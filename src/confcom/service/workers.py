@@ -7,6 +7,7 @@ import pickle
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from confcom.errors import UnavailableError, WrongValueError
 from confcom.quote_worker import SIZE, Request, Setup
 from confcom.verify.verdict import Verdict, unusable
 
-MAX_BATCH: Final = 4
-"""Jobs that a worker gets at once, at most: with more, processes wake less often, but a job waits for more others."""
+MAX_MESSAGES: Final = 2
+"""Messages that a worker has at most: the second waits in its socket, so that it never idles."""
+MAX_BATCH: Final = 2
+"""Jobs in a message, at most: with more, processes wake less often, but a job waits for more others."""
 TRIES: Final = 2
 """Workers that may end while they verify a quote: one may end for another cause, but two hardly."""
 START_SECONDS: Final = 30.0
@@ -51,7 +54,7 @@ class _Worker:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     progress: socket.socket
-    """It has a byte for each job that the worker has begun since the last call of `begun`."""
+    """It has a byte for each job that the worker has begun since the last call of `begun`. It does not block."""
 
     def send(self, message: Setup | Sequence[Request]) -> None:
         self.writer.write(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
@@ -61,8 +64,9 @@ class _Worker:
         return pickle.loads(await self.reader.readexactly(size))  # noqa: S301 # from our own program
 
     def begun(self) -> int:
-        """Return how many jobs the worker has begun since the last call. Call it after an answer or the end only."""
-        return len(self.progress.recv(MAX_BATCH))
+        with contextlib.suppress(BlockingIOError):
+            return len(self.progress.recv(MAX_MESSAGES * MAX_BATCH))
+        return 0
 
 
 @contextlib.asynccontextmanager
@@ -70,6 +74,7 @@ async def _running(setup: Setup) -> AsyncIterator[_Worker]:
     """Start a worker that is ready, and kill it at the end. Raises WorkerError if it cannot be started."""
     # The parent's end is not inherited: it closes with the parent, and so ends the worker, however the parent ends.
     (ours, theirs), (progress, their_progress) = socket.socketpair(), socket.socketpair()
+    progress.setblocking(False)
     worker = _Worker(*await asyncio.open_unix_connection(sock=ours), progress)
     with contextlib.closing(worker.writer), progress:
         try:
@@ -154,22 +159,25 @@ class Workers:
 
     async def _feed(self, worker: _Worker) -> None:
         """Pass jobs to a worker, and its answers to the callers, until it ends."""
-        jobs: list[_Job] = []
+        jobs: deque[_Job] = deque()
+        messages = begun = 0
         try:
             while True:
-                jobs = [await self._queue.get()]
-                if worker.reader.at_eof():
-                    return  # it ended without a job
-                others = min(MAX_BATCH - 1, self._queue.qsize() // self._number)
-                jobs += [self._queue.get_nowait() for _ in range(others)]
-                worker.send([job.request for job in jobs])
+                while not jobs or (messages < MAX_MESSAGES and not self._queue.empty()):
+                    batch = [await self._queue.get()]
+                    others = min(MAX_BATCH - 1, self._queue.qsize() // self._number)
+                    batch += [self._queue.get_nowait() for _ in range(others)]
+                    jobs += batch
+                    worker.send([job.request for job in batch])
+                    messages += 1
                 answers = await worker.receive()
-                worker.begun()
-                for job, answer in zip(jobs, answers, strict=True):
-                    job.finish(answer)
-                jobs = []
+                messages -= 1
+                begun += worker.begun() - len(answers)
+                for answer in answers:
+                    jobs.popleft().finish(answer)
         except _ENDS:
-            if begun := worker.begun():
+            begun += worker.begun()
+            if begun:
                 cause = jobs[begun - 1]
                 cause.ended_workers += 1
                 if cause.ended_workers == TRIES:
