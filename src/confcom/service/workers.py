@@ -19,7 +19,7 @@ from confcom.verify.verdict import Verdict, unusable
 
 MAX_MESSAGES: Final = 2
 """Messages that a worker has at most: the second waits in its socket, so that it never idles."""
-MAX_BATCH: Final = 2
+MAX_BATCH: Final = 3
 """Jobs in a message, at most: with more, processes wake less often, but a job waits for more others."""
 TRIES: Final = 2
 """Workers that may end while they verify a quote: one may end for another cause, but two hardly."""
