@@ -27,12 +27,8 @@ _UNSIGNED, _NEGATIVE, _BYTES, _TEXT = range(4)
 _PEM_COLUMNS: Final = 64
 _REMOTE_REPORT: Final = bytes.fromhex("01000000 02000000")
 """First bytes of Open Enclave's remote report (oe_report_header_t: version 1, type 2)."""
-_REPORT_HEADER_SIZE: Final = 16
-"""Bytes of the header, which is _REMOTE_REPORT and then, in 8 bytes, the size of the rest."""
 _ECDSA_EVIDENCE: Final = bytes.fromhex("03000000 a3a21e871b4d4014b70aa125d2fbcd8c")
 """First bytes of Open Enclave's quote evidence (oe_attestation_header_t: version 3, OE_FORMAT_UUID_SGX_ECDSA)."""
-_EVIDENCE_HEADER_SIZE: Final = 28
-"""Bytes of the header, which is _ECDSA_EVIDENCE and then, in 8 bytes, the size of the rest."""
 _HASHES: Final = {1: hashlib.sha256, 7: hashlib.sha384, 8: hashlib.sha512}
 """Hash functions, keyed by their numbers in IANA's "Named Information Hash Algorithm Registry"."""
 
@@ -128,7 +124,7 @@ def read_evidence(certificate: bytes) -> tuple[Evidence, ...]:
         elif form is Form.OPEN_ENCLAVE_EVIDENCE:
             quote, bound = _quote_with_claims(value, pem), (by_pem,)
         else:
-            quote, bound = _quote_of_report(value), (by_key, by_pem)
+            quote, bound = _after_header(value, _REMOTE_REPORT), (by_key, by_pem)
         report_data = Quote.parse(quote).body.report_data
         if report_data not in bound:
             raise _other_key(form, "the quote's report data is not the hash of this key, nor of claims that name it")
@@ -174,18 +170,18 @@ def _claims(buffer: bytes) -> dict[str, object]:
     return claims
 
 
-def _quote_of_report(value: bytes) -> bytes:
-    header, quote = value[:_REPORT_HEADER_SIZE], value[_REPORT_HEADER_SIZE:]
-    if header != _REMOTE_REPORT + len(quote).to_bytes(8, "little"):
-        raise _not_evidence("it lacks Open Enclave's header of a remote report, or has another size")
-    return quote
+def _after_header(value: bytes, beginning: bytes) -> bytes:
+    """Return what follows Open Enclave's header: its beginning, then in 8 bytes the size of the rest."""
+    end = len(beginning) + 8
+    header, content = value[:end], value[end:]
+    if header != beginning + len(content).to_bytes(8, "little"):
+        raise _not_evidence("it lacks Open Enclave's header of a remote report or ECDSA quote, or has another size")
+    return content
 
 
 def _quote_with_claims(value: bytes, pem: bytes) -> bytes:
     """Return the quote of Open Enclave's evidence, whose custom claims must be the key's PEM."""
-    header, content = value[:_EVIDENCE_HEADER_SIZE], value[_EVIDENCE_HEADER_SIZE:]
-    if header != _ECDSA_EVIDENCE + len(content).to_bytes(8, "little"):
-        raise _not_evidence("it lacks Open Enclave's header of version 3 for ECDSA quotes, or has another size")
+    content = _after_header(value, _ECDSA_EVIDENCE)
     if not content.endswith(pem):
         raise _other_key(Form.OPEN_ENCLAVE_EVIDENCE, "its custom claims are not the PEM of this key")
     return content.removesuffix(pem)
