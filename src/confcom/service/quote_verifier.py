@@ -30,8 +30,7 @@ DEFAULT_CALLERS: Final = 256
 """Callers that wait at most, by default: two workers serve them in under a second, and quotes take 16 MiB at most."""
 MAX_CALLERS: Final = 1_000_000
 MAX_PROCESSES: Final = 256
-"""Greatest numbers of callers and of workers. More is a mistake: most machines have fewer cores, and a worker takes
-about 40 MB."""
+"""Greatest numbers of callers, and of workers, which take about 40 MB each. More is a mistake."""
 _PRESENT: Final = partial(datetime.now, UTC)
 
 

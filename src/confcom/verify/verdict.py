@@ -332,11 +332,10 @@ class Verdict(Generic[ClaimsT_co]):
 
 
 _AFTER_CHECKS = tuple(field.name for field in fields(Verdict))[3:]
-_check = functools.partial(tuple.__new__, Check)
 
 
 def _unpickled(kind: VerdictKind, platform: Platform, checks: Iterable[Iterable[Any]], *rest: Any) -> Verdict[Any]:  # noqa: ANN401 # the values of _AFTER_CHECKS
-    return Verdict(kind, platform, tuple(map(_check, checks)), *rest)
+    return Verdict(kind, platform, tuple(map(Check._make, checks)), *rest)
 
 
 class NotVerifiedError(ConfcomError):
