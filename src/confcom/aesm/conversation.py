@@ -3,8 +3,6 @@
 `confcom.client.blocking` runs these generators in a thread, `confcom.client.asynchronous` in an event loop.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Generator
 from typing import Final, TypeVar

@@ -1,7 +1,5 @@
 """AESM's error codes from Intel's aesm_error.h, with the meaning of each code and the user's remedy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum

@@ -1,7 +1,5 @@
 """Errors of the AESM protocol, and errors that an AESM service reports."""
 
-from __future__ import annotations
-
 from confcom.aesm.error_code import AesmErrorCode, advice_for, describe
 from confcom.errors import ConfcomError, ExitCode, MalformedError, UnavailableError
 

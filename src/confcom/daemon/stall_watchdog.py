@@ -4,8 +4,6 @@ Where the kernel cannot refuse descriptors (`passed_descriptors`), a client can 
 wait for a minute. Any handled signal ends such a wait, and the system call keeps its result (signal(7), PEP 475).
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import math

@@ -1,7 +1,5 @@
 """Supervision of a daemon: on a signal, an orderly stop with a deadline; on failure, an exit code and a message."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import importlib
