@@ -2,7 +2,7 @@ import pytest
 
 from confcom.addon.daemon_pods import daemon_pod
 from confcom.kubernetes.node import Node
-from confcom.node_test.selection import SelectionError, select, targets
+from confcom.node_test.selection import NodeTestError, select, targets
 from testkit import cluster_objects as make
 from testkit.cluster_objects import EPC
 
@@ -56,7 +56,7 @@ def test_named_nodes_are_tested_once_in_the_given_order():
     [((), (), "no-tested-nodes"), (simulated("a"), ("x",), "node-not-tested")],
 )
 def test_what_cannot_be_tested_is_refused(nodes, named, code):
-    with pytest.raises(SelectionError) as raised:
+    with pytest.raises(NodeTestError) as raised:
         select(found(*nodes), named, everything=False)
     assert (raised.value.error_code, raised.value.exit_code) == (code, 7)
 

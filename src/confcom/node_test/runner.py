@@ -25,7 +25,6 @@ from confcom.addon.preflight import Permission
 from confcom.addon.preflight_inputs import denied
 from confcom.addon.simulated_root import read_platform, secret_name
 from confcom.addon.snapshot import read_nodes
-from confcom.errors import ConfcomError, ExitCode
 from confcom.kubernetes.names import NAME_LABEL, RELEASE, Component
 from confcom.kubernetes.objects import KubernetesObject, name_of
 from confcom.kubernetes.workload import Workload
@@ -33,7 +32,7 @@ from confcom.node_test import outcome, pod
 from confcom.node_test.judgement import Trust, ending, refusal, release_trust
 from confcom.node_test.outcome import MAX_LOG_BYTES, Cause, NodeResult, ProgramLog
 from confcom.node_test.report import Report
-from confcom.node_test.selection import Target, select, targets
+from confcom.node_test.selection import NodeTestError, Target, select, targets
 
 MAX_PODS = 50
 """Pods at a time: a scheduler places this many in a second, and more would leave more objects in the API server."""
@@ -60,13 +59,6 @@ class NodeTestRequest:
     """A namespace that the person gave; empty if the run makes its own."""
     fail_within: timedelta = timedelta(0)
     without_program: bool = False
-
-
-class RightsError(ConfcomError):
-    """The user lacks permissions for the test; nothing was made."""
-
-    error_code = "permissions-missing"
-    exit_code = ExitCode.REFUSED
 
 
 @dataclass(slots=True)
@@ -112,7 +104,8 @@ class _Run:
         if lacking := denied(self._api, self._permissions(reads_root=reads_root)):
             why = f"not allowed: {'; '.join(map(str, lacking))}"
             remedy = "ask for them (docs/how-to/test-a-cluster.md), or give --namespace-for-test, --root, --collateral"
-            raise RightsError("this user lacks permissions", why=why, remedy=remedy)
+            what = "this user lacks permissions"
+            raise NodeTestError(what, error_code="permissions-missing", why=why, remedy=remedy)
         if reads_root:
             helpers = [one for one in daemons if one.component is Component.QUOTE_HELPER]
             platform = read_platform(add_on.cluster, secret_name(helpers))

@@ -17,8 +17,8 @@ _NO_AESMD_MOUNT = "--no-aesmd-mount"
 """The device plugin's flag with which containers get no AESM directory (`devicePlugin.aesmdMount=false`)."""
 
 
-class SelectionError(ConfcomError):
-    """The chosen nodes cannot be tested; nothing was made."""
+class NodeTestError(ConfcomError):
+    """The chosen nodes cannot be tested, or the user lacks permissions for it; nothing was made."""
 
     exit_code = ExitCode.REFUSED
 
@@ -66,11 +66,11 @@ def select(found: Sequence[Target], names: Sequence[str], *, everything: bool) -
     """Return the named nodes; else all nodes, or of each kind up to three, nodes without trouble first."""
     if not found:
         what, remedy = "no node has a quote helper", "`confcom status` says why; `confcom enable` installs the add-on"
-        raise SelectionError(what, error_code="no-tested-nodes", remedy=remedy)
+        raise NodeTestError(what, error_code="no-tested-nodes", remedy=remedy)
     by_name = {target.node.name: target for target in found}
     if missing := [name for name in names if name not in by_name]:
         what, remedy = f"no quote helper selects {shown(missing)}", "check the names with `confcom status -o json`"
-        raise SelectionError(what, error_code="node-not-tested", remedy=remedy)
+        raise NodeTestError(what, error_code="node-not-tested", remedy=remedy)
     if names:
         return tuple(by_name[name] for name in dict.fromkeys(names))
     if everything:
