@@ -16,16 +16,13 @@ from pathlib import Path
 
 import confcom
 from confcom.demo.job_file import Job
-from confcom.errors import SIGNAL_EXIT_BASE, ConfcomError, SettingsError
+from confcom.errors import SIGNAL_EXIT_BASE, ConfcomError, SettingsError, shortened
 from confcom.kubelet_api import deviceplugin_pb2 as pb
 from confcom.namespaces.modes import AUTO, TOOLS, Mode
 from confcom.namespaces.mount_script import AESMD, DEV, HOST_DEVICE, PROC, Bind, MountScript, run_directories
 
 PROBE_SECONDS = 10.0
 """Deadline in seconds of a probe container, which usually takes 0.1 s. A slower machine cannot run the demo."""
-
-MAX_MESSAGE_BYTES = 2048
-"""Maximum number of bytes that the error quotes from the end of a failed start's output."""
 
 SAMPLE_WORKLOAD = f"registry.test/confcom/sample-workload:{confcom.__version__}"
 
@@ -98,8 +95,8 @@ class ContainerProcess:
         code = await self.process.wait()
         self._signal(signal.SIGKILL)
         if self.ready is not None and not self.ready.exists():
-            output = self.setup_log.read_bytes()[-MAX_MESSAGE_BYTES:].decode(errors="replace")
-            raise _not_started(" ".join(output.split()) or f"its start exited {code}")
+            output = " ".join(self.setup_log.read_text(errors="replace").split())
+            raise _not_started(shortened(output) or f"its start exited {code}")
         return code if code >= 0 else SIGNAL_EXIT_BASE - code
 
     async def stop(self, grace_seconds: float) -> None:

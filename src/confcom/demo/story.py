@@ -93,11 +93,10 @@ class Demo:
 
     processes: Processes
     node: Node
-    random: Callable[[int], bytes]
     challenge: str = ""
     """The relying party's challenge in hex."""
-    pods: dict[str, Pod] = field(default_factory=dict)
-    """Pods, keyed by the name of the example file."""
+    pod: Pod = field(init=False)
+    """The pod of examples/job.yaml."""
 
     def file(self, name: str) -> Path:
         return self.processes.folder / name
@@ -146,7 +145,7 @@ async def open_demo(
         runtime = await choose_runtime(mode, tools, {MARK_VARIABLE: str(folder)}, folder)
         node = Node(folder, runtime, images or {SAMPLE_WORKLOAD: sample_image(inherited)})
         try:
-            yield Demo(processes, node, os.urandom)
+            yield Demo(processes, node)
         finally:
             await node.stop()
 
@@ -247,9 +246,9 @@ async def submit_job(demo: Demo, report: StepReport) -> None:
     path = example(JOB)
     job = read_job(path)
     given = job.env.get(CHALLENGE_VARIABLE, "")
-    demo.challenge = demo.random(CHALLENGE_SIZE).hex() if given in {"", CHALLENGE_PLACEHOLDER} else given
+    demo.challenge = os.urandom(CHALLENGE_SIZE).hex() if given in {"", CHALLENGE_PLACEHOLDER} else given
     demo.define(report, "CHALLENGE", demo.challenge)
-    pod = demo.pods[JOB] = await demo.submit(replace(job, env={**job.env, CHALLENGE_VARIABLE: demo.challenge}))
+    pod = demo.pod = await demo.submit(replace(job, env={**job.env, CHALLENGE_VARIABLE: demo.challenge}))
     require_started(pod)
     report.say(f"Job {job.name} (examples/{path.name}) asks for {job.limits.get(REAL.epc, 0)} MiB of EPC")
     report.say(demo.epc_in_use())
@@ -261,7 +260,7 @@ async def submit_job(demo: Demo, report: StepReport) -> None:
 
 async def quote_out_of_process(demo: Demo, report: StepReport) -> None:
     """Step 4: the container makes a report, gets a quote from the node's quote helper, and exits 0."""
-    pod = demo.pods[JOB]
+    pod = demo.pod
     await demo.until("end", pod, lambda: pod.ended)
     require_success(pod)
     encoded = ""
@@ -318,7 +317,7 @@ async def verification(demo: Demo, report: StepReport) -> None:
             )
         return title, expected, verdict
 
-    simulated, other = "--allow-simulated", demo.random(CHALLENGE_SIZE).hex()
+    simulated, other = "--allow-simulated", os.urandom(CHALLENGE_SIZE).hex()
     verdicts = await asyncio.gather(
         verify("the quote as it is", ExitCode.OK, simulated),
         verify("simulated not allowed", ExitCode.NOT_AUTHORISED),
