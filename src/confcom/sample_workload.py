@@ -63,7 +63,6 @@ class WorkloadSettings:
     platform: str
     epc_mib: str
     enclave_name: str
-    debug: bool
     hold_seconds: int
     print_identity: bool
     makes_quote: bool
@@ -82,7 +81,6 @@ class WorkloadSettings:
             platform=environ.get(PLATFORM_VARIABLE, ""),
             epc_mib=_mebibytes(environ.get(EPC_VARIABLE, "")),
             enclave_name=options.enclave,
-            debug=options.debug_enclave,
             hold_seconds=options.hold,
             print_identity=options.print_identity,
             makes_quote=not options.no_quote,
@@ -90,7 +88,7 @@ class WorkloadSettings:
         )
 
     def enclave(self) -> SimulatedEnclave:
-        return SimulatedEnclave.from_name(self.enclave_name, debug=self.debug)
+        return SimulatedEnclave.from_name(self.enclave_name)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,7 +100,6 @@ def _parser() -> argparse.ArgumentParser:
         f"{ENCLAVE_DEVICES[0]}.",
     )
     parser.add_argument("--enclave", type=_name, default=DEFAULT_ENCLAVE_NAME, metavar="NAME", help="decides MRENCLAVE")
-    parser.add_argument("--debug-enclave", action="store_true", help="launch the enclave with DEBUG")
     parser.add_argument(
         "--hold",
         type=_seconds,

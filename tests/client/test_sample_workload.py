@@ -84,10 +84,8 @@ def test_what_it_is_not_told_it_says_so(work, aesmd):
     assert quote_in(work(CONFCOM_CHALLENGE="ab" * 64)).body.report_data == b"\xab" * 64
 
 
-def test_another_enclave_and_a_debug_one(work, aesmd):
-    quote = quote_in(work("--enclave", "mine", "--debug-enclave"))
-    assert quote.body.mr_enclave == SimulatedEnclave.from_name("mine").mr_enclave
-    assert quote.body.debug
+def test_another_enclave(work, aesmd):
+    assert quote_in(work("--enclave", "mine")).body.mr_enclave == SimulatedEnclave.from_name("mine").mr_enclave
 
 
 def test_the_device_is_open_while_it_quotes_and_holds(work, aesmd):
