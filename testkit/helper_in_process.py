@@ -6,6 +6,8 @@ import contextlib
 import os
 import secrets
 import socket
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -226,6 +228,17 @@ class RunningHelper:
         return task
 
 
+CONNECT = """
+import socket, sys
+for descriptor in sys.argv[3:]:
+    sock = socket.socket(fileno=int(descriptor))
+    sock.connect(sys.argv[1])
+    sock.send(bytes.fromhex(sys.argv[2]))
+    sock.detach()
+"""
+"""Program of a process that connects the sockets it was given, sends a request on each, and ends."""
+
+
 class RunningServer:
     """The server alone. It tells peers apart by the abstract names of their sockets, and records its events."""
 
@@ -283,15 +296,28 @@ class RunningServer:
         name = sock.getpeername()
         return Peer(name[1:].partition(b" ")[0].decode() if name else "", 0, self.pid)
 
-    def connect(self, peer, data=b"", path=None):
+    def _socket_of(self, peer):
         client = socket.socket(socket.AF_UNIX)
         self.clients.append(client)
         client.bind(b"\0" + f"{peer} {os.getpid()} {id(self)} {len(self.clients)}".encode())
+        return client
+
+    def connect(self, peer, data=b"", path=None):
+        client = self._socket_of(peer)
         client.connect(str(path or self.path))
         client.setblocking(False)
         if data:
             client.send(data)
         return client
+
+    def connect_by_an_ended_process(self, peers, data=b""):
+        clients = [self._socket_of(peer) for peer in peers]
+        descriptors = [client.fileno() for client in clients]
+        command = [sys.executable, "-c", CONNECT, self.path, data.hex(), *map(str, descriptors)]
+        subprocess.run(command, pass_fds=descriptors, check=True, timeout=WAIT_SECONDS)
+        for client in clients:
+            client.setblocking(False)
+        return clients
 
     async def read(self, client):
         answer = b""

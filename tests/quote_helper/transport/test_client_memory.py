@@ -6,7 +6,6 @@ import dataclasses
 import fcntl
 import os
 import socket
-import subprocess
 import sys
 import termios
 from itertools import pairwise
@@ -319,35 +318,14 @@ def watched_memory(serve, provider, monkeypatch):
 
 
 SO_PEERPIDFD = 77
-HELD = 20
-HOLDER = f"""
-import socket, sys
-held = [socket.socket(socket.AF_UNIX) for _ in range({HELD})]
-for number, each in enumerate(held):
-    each.bind(f"\\0held{{number}} {{sys.argv[1]}}".encode())
-    each.connect(sys.argv[1])
-    each.send(bytes.fromhex(sys.argv[2]))
-socket.send_fds(socket.socket(fileno=int(sys.argv[3])), [b"x"], [each.fileno() for each in held])
-"""
-"""A process that connects, asks, passes its connections on, and ends."""
-
-
-def connected_by_an_ended_process(server, request):
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        command = [sys.executable, "-c", HOLDER, str(server.path), request.hex(), str(theirs.fileno())]
-        subprocess.run(command, check=True, timeout=WAIT_SECONDS, pass_fds=[theirs.fileno()])
-        _, descriptors, _, _ = socket.recv_fds(ours, 1, HELD)
-    held = [socket.socket(fileno=each) for each in descriptors]
-    server.clients += held
-    return held
+HELD = [f"held{number}" for number in range(20)]
 
 
 @pytest.mark.parametrize("pid", [0, 1 << 22])
 async def test_memory_that_no_process_holds_is_a_problem(pid, watched_memory, asks_quote, monkeypatch):
     """The server refuses even a new peer. The problem ends when the connections are closed."""
     server, problems = watched_memory(pid=pid)
-    held = connected_by_an_ended_process(server, asks_quote)
+    held = server.connect_by_an_ended_process(HELD, asks_quote)
     await settled()
     assert await server.read(server.connect("new", asks_quote)) == b""
     await until(lambda: problems)
@@ -373,8 +351,8 @@ async def test_memory_that_living_processes_hold_is_none(visible, watched_memory
     if not visible and not has_peer_pidfd():
         pytest.skip("this kernel has no SO_PEERPIDFD (Linux 6.5)")
     server, problems = watched_memory(pid=os.getpid() if visible else 0)
-    for number in range(20):
-        server.connect(f"held{number}", asks_quote)
+    for peer in HELD:
+        server.connect(peer, asks_quote)
     await settled()
     assert await server.read(server.connect("new", asks_quote)) == b""
     await asyncio.sleep(0.1)

@@ -4,10 +4,8 @@ import asyncio
 import contextlib
 import errno
 import gc
-import os
 import resource
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import Mock, create_autospec
@@ -51,36 +49,12 @@ async def test_the_peer_that_holds_most_loses_its_oldest(serve, provider):
         assert await server.read(client) != b""
 
 
-CONNECT = """
-import socket, sys
-for descriptor in sys.argv[2:]:
-    sock = socket.socket(fileno=int(descriptor))
-    sock.connect(sys.argv[1])
-    sock.detach()
-"""
-
-
-def connected_by_an_ended_process(server, number):
-    clients = []
-    for each in range(number):
-        clients.append(socket.socket(socket.AF_UNIX))
-        clients[-1].bind(b"\0" + f"{GONE} {os.getpid()} {id(clients)} {each}".encode())
-    server.clients += clients
-    descriptors = [client.fileno() for client in clients]
-    subprocess.run(
-        [sys.executable, "-c", CONNECT, server.path, *map(str, descriptors)], pass_fds=descriptors, check=True
-    )
-    for client in clients:
-        client.setblocking(False)
-    return clients
-
-
 async def test_without_places_connections_of_ended_processes_are_turned_away(serve, provider):
     server = serve(provider, max_connections=3, accept_retry_seconds=0.01, **NEVER)
     held = server.connect(GONE, ASKS_NUM[:1])
     free = [server.connect(f"peer{number}") for number in range(2)]
     await until(lambda: server.open == 3)
-    gone = connected_by_an_ended_process(server, 30)
+    gone = server.connect_by_an_ended_process([GONE] * 30)
     await until(lambda: server.count("dropped", GONE, "shed") == 30)
     assert [await server.read(each) for each in gone] == [b""] * 30
     assert (server.count("dropped"), server.count("paused")) == (30, 0)
