@@ -1,10 +1,11 @@
+import asyncio
 import json
 import logging
 import os
 import signal
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import generate_latest
 
 from confcom.aesm.error_code import AesmErrorCode
 from confcom.aesm.errors import ProtocolError
@@ -17,6 +18,7 @@ from confcom.aesm.messages import (
 from confcom.client import AesmClient
 from confcom.daemon.logs import JsonFormatter
 from confcom.errors import ExitCode
+from confcom.quote_helper import quote_log
 from confcom.quote_helper.metrics import HelperMetrics
 from confcom.quote_helper.quote_log import (
     ALL_QUOTES,
@@ -27,6 +29,7 @@ from confcom.quote_helper.quote_log import (
     QuoteLog,
 )
 from confcom.quote_helper.transport.peers import Peer
+from testkit.conditions import until
 from testkit.full_pipe import full_pipe
 from testkit.helper_in_process import NUM
 
@@ -37,6 +40,7 @@ OTHER = Peer(1001, 1001, 0)
 SUCCESS = GetQuoteExResponse(0, quote=b"q")
 REFUSED = GetQuoteExResponse(AesmErrorCode.INVALID_REPORT)
 ANSWERS_NUM = GetSupportedAttKeyIdNumResponse(0, 1)
+REQUESTS = "confcom_quote_helper_request_seconds_count"
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def lines(caplog):
 
 
 @pytest.fixture
-def answered(clock, request_):
+def answered(clock, request_, registry):
     """Makes a quote log with two more methods: `answers` logs answers, and `minute` ends a minute."""
 
     class Log(QuoteLog):
@@ -65,7 +69,7 @@ def answered(clock, request_):
             clock.now += WINDOW_SECONDS
             self.log_counts()
 
-    return lambda quote_lines: Log(quote_lines, HelperMetrics(CollectorRegistry()), clock)
+    return lambda quote_lines: Log(quote_lines, HelperMetrics(registry), clock)
 
 
 @pytest.fixture
@@ -116,7 +120,39 @@ def test_other_calls_are_not_logged(answered, lines, quote_lines):
     assert lines() == []
 
 
+def test_each_event_is_counted_and_logged(answered, lines, registry, violation):
+    log = answered(1)
+    log.answers(PEER, SUCCESS)
+    log.answers(PEER, REFUSED)
+    log.accepting_paused("no descriptor is left")
+    log.malformed(PEER, violation)
+    log.log_counts(after_seconds=0)
+    for result in ("success", "invalid_report"):
+        assert registry.get_sample_value(REQUESTS, {"request": "GetQuoteEx", "result": result}) == 1
+    assert registry.get_sample_value("confcom_quote_helper_accepting_paused_total") == 1
+    assert [line["event"] for line in lines()] == ["quote", "accepting-paused", "malformed-request", "more-quotes"]
+
+
+def test_no_metric_names_a_client(answered, registry, request_):
+    answered(1).answers(PEER, SUCCESS)
+    text = generate_latest(registry).decode()
+    assert POD not in text
+    assert request_.report[64:96].hex() not in text
+    assert CONTAINER not in text
+
+
 # Tests of the number of log lines.
+
+
+async def test_what_is_due_is_done_while_it_runs(answered, lines, clock, monkeypatch):
+    monkeypatch.setattr(quote_log, "TICK_SECONDS", 0.001)
+    log = answered(1)
+    log.answers(PEER, SUCCESS, 3)
+    clock.now += WINDOW_SECONDS
+    running = asyncio.create_task(log.run())
+    await until(lambda: lines("more-quotes"))
+    running.cancel()
+    assert lines()[-1]["count"] == 2
 
 
 @pytest.mark.parametrize(("quote_lines", "logged"), [(0, 0), (1, 1), (3, 3)])
