@@ -1,26 +1,12 @@
-"""Fixtures for a reader's machine: a folder with a short path, and terminals with `confcom` on PATH."""
+"""Fixtures for a reader's machine: terminals with `confcom` on PATH, in a folder with a short path."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pytest
-
-LOOK_SECONDS, LOOKS = 0.05, 1000
-"""Seconds between two checks for a helper's socket, and the highest number of checks."""
-
-
-@pytest.fixture
-def folder():
-    """A folder with a short path, because socket paths must be short."""
-    place = Path(tempfile.mkdtemp(prefix="cdo-", dir="/tmp"))
-    yield place
-    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture
@@ -31,28 +17,28 @@ def environment(tmp_path):
 
 
 @pytest.fixture
-def install(folder, environment):
+def install(short_dir, environment):
     """Installs scripts in a folder that comes first on PATH, before the machine's programs."""
 
     def put(**programs):
-        (folder / "bin").mkdir()
+        (short_dir / "bin").mkdir()
         for name, script in programs.items():
-            (folder / "bin" / name).write_text(script)
-            (folder / "bin" / name).chmod(0o755)
-        environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{environment['PATH']}"
+            (short_dir / "bin" / name).write_text(script)
+            (short_dir / "bin" / name).chmod(0o755)
+        environment["PATH"] = f"{short_dir / 'bin'}{os.pathsep}{environment['PATH']}"
 
     return put
 
 
 @pytest.fixture
-def start(environment, folder):
+def start(environment, short_dir):
     """Starts a command in a new session, and interrupts the command at the test's end."""
     started = []
 
     def run(line):
         process = subprocess.Popen(
             ["/bin/sh", "-c", f"exec {line}"],
-            cwd=folder,
+            cwd=short_dir,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -70,11 +56,11 @@ def start(environment, folder):
 
 
 @pytest.fixture
-def typed(environment, folder):
+def typed(environment, short_dir):
     def run(line, **variables):
         return subprocess.run(
             ["/bin/sh", "-c", line],
-            cwd=folder,
+            cwd=short_dir,
             env=environment | variables,
             capture_output=True,
             text=True,
@@ -83,12 +69,3 @@ def typed(environment, folder):
         )
 
     return run
-
-
-def wait_for_socket(process, path):
-    for _ in range(LOOKS):
-        if path.is_socket():
-            return
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(LOOK_SECONDS)
-    pytest.fail(f"{path} is not there")

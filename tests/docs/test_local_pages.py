@@ -13,8 +13,8 @@ from confcom.testing import Attestation
 from confcom.testing.collateral_service import serve_collateral
 from confcom.verify import read_collateral
 from testkit.collateral_service import answers_of, serving
+from testkit.conditions import wait_until
 from testkit.documentation import ROOT, blocks, commands, text_of
-from tests.docs.conftest import wait_for_socket
 
 PLATFORM = "docs/explanation/simulated-platform.md"
 GET = "docs/how-to/get-a-quote.md"
@@ -37,10 +37,12 @@ def lines_of(page):
 
 
 @pytest.fixture
-def socket(folder, start):
+def socket(short_dir, start):
     """Socket of a running quote helper that has its platform in the folder STATE."""
-    path = folder / "aesm" / "aesm.socket"
-    wait_for_socket(start(HELPER.format(folder=folder)), path)
+    path = short_dir / "aesm" / "aesm.socket"
+    process = start(HELPER.format(folder=short_dir))
+    wait_until(lambda: path.is_socket() or process.poll() is not None)
+    assert path.is_socket(), process.stdout.read()
     return path
 
 
@@ -53,15 +55,15 @@ def test_the_simulated_platform(typed):
     assert {"root.pem", "root.sha256", "collateral", "simulated-root"} <= set(shown.stdout.split())
 
 
-def test_get_a_quote(folder, socket, typed):
+def test_get_a_quote(short_dir, socket, typed):
     done = typed("set -e\n" + "\n".join(lines_of(GET)), CONFCOM_AESM_SOCKET=str(socket))
     assert done.returncode == 0, done.stderr
     assert "c0ffee" in done.stdout
-    assert (folder / "q.bin").stat().st_size > 4000
+    assert (short_dir / "q.bin").stat().st_size > 4000
     programs = blocks(GET, "python")
     assert len(programs) == 2
     for program in programs:
-        (folder / "program.py").write_text(program + CALL)
+        (short_dir / "program.py").write_text(program + CALL)
         ran = typed("python program.py", SGX_AESM_ADDR="1", CONFCOM_AESM_SOCKET=str(socket))
         assert ran.returncode == 0, ran.stderr
         body = Quote.parse(bytes.fromhex(ran.stdout)).body
@@ -69,7 +71,7 @@ def test_get_a_quote(folder, socket, typed):
         assert body.report_data == b"my challenge".ljust(64, b"\0")
 
 
-def test_verify_a_quote(folder, socket, typed):
+def test_verify_a_quote(short_dir, socket, typed):
     export, fingerprint, verify, fetch, hardware, in_a_script, decide, *_of_tds = lines_of(VERIFY)
     quote = typed(f"confcom quote --socket {socket} --report-data abcdef --output json --out q.bin")
     assert quote.returncode == 0, quote.stderr
@@ -82,23 +84,23 @@ def test_verify_a_quote(folder, socket, typed):
     assert done.stdout.endswith(f"\n{ends}")
     assert typed(f"{in_a_script}\n{decide}", MRENCLAVE=expected).stdout == "rely on it\n"
     assert typed(f"{in_a_script}\n{decide}", MRENCLAVE="00" * 32).stdout == "not what I asked for\n"
-    with serving(answers_of(read_collateral(folder / "out" / "collateral"))) as (_, url):
+    with serving(answers_of(read_collateral(short_dir / "out" / "collateral"))) as (_, url):
         fetched = typed(fetch.replace("intel", url))
     assert fetched.returncode == 0, fetched.stderr
     assert hardware.startswith("confcom verify q.bin --root intel --collateral collateral.json")
     assert typed(verify.replace("out/collateral", "collateral.json"), MRENCLAVE=expected).returncode == 0
     program, _of_tds = blocks(VERIFY, "python")
     call = f'print(decide(bytes.fromhex("{expected}"), bytes.fromhex("abcdef")).mr_enclave.hex())\n'
-    (folder / "program.py").write_text(f"{program}{call}")
+    (short_dir / "program.py").write_text(f"{program}{call}")
     ran = typed("python program.py")
     assert ran.stdout == f"{expected}\n", ran.stdout + ran.stderr
 
 
-def test_verify_a_tds_quote(folder, typed):
+def test_verify_a_tds_quote(short_dir, typed):
     fetch, verify = lines_of(VERIFY)[-2:]
     attestation = Attestation.create()
-    (folder / "td.bin").write_bytes(attestation.td_quote(b"mine").quote)
-    (folder / "root.pem").write_bytes(attestation.root.certificate.public_bytes(Encoding.PEM))
+    (short_dir / "td.bin").write_bytes(attestation.td_quote(b"mine").quote)
+    (short_dir / "root.pem").write_bytes(attestation.root.certificate.public_bytes(Encoding.PEM))
     with serve_collateral(attestation) as source:
         fetched = typed(fetch.replace("intel", source.url))
     assert fetched.returncode == 0, fetched.stderr
@@ -127,7 +129,7 @@ def test_collateral_without_internet(typed, start):
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_the_tutorials_first_half(folder, typed):
+def test_the_tutorials_first_half(short_dir, typed):
     lines = [one.line for one in commands(TUTORIAL) if one.name == "steps"]
     done = typed("\n".join(f'{line}\necho "exit $?"' for line in lines))
     expected = ["exit 0"] * len(lines)
@@ -136,11 +138,11 @@ def test_the_tutorials_first_half(folder, typed):
     assert "the exit code is 3" in " ".join(text_of(TUTORIAL).split())
     assert re.search(r"^VERIFIED$", done.stdout, re.MULTILINE)
     assert "SIMULATED-NOT-INTEL!" in done.stdout
-    assert (folder / "mine.bin").stat().st_size > 4000
+    assert (short_dir / "mine.bin").stat().st_size > 4000
 
 
 @pytest.mark.slow
-def test_the_quote_of_a_clusters_job(folder, socket, install, typed):
+def test_the_quote_of_a_clusters_job(short_dir, socket, install, typed):
     """A stand-in for kubectl prints the log of the sample workload."""
     install(kubectl="#!/bin/sh\ncat log\n")
     challenge = re.search(r'CONFCOM_CHALLENGE.*\n\s*value: "(\w+)"', (ROOT / "examples" / "job.yaml").read_text())[1]

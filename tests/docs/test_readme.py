@@ -16,15 +16,15 @@ def block(heading, language):
 
 
 @pytest.mark.slow
-def test_the_program_section_as_pasted(folder, typed):
+def test_the_program_section_as_pasted(short_dir, typed):
     """The test pastes all lines at once; then the Python program runs as the section says."""
-    (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    (short_dir / ".venv").symlink_to(Path(sys.executable).parent.parent)
     pasted, program = (block("Use it from a program", language) for language in ("sh", "python"))
-    (folder / "program.py").write_text(f"{program}\nassert len(quote) > 4000")
+    (short_dir / "program.py").write_text(f"{program}\nassert len(quote) > 4000")
     done = typed(f"{pasted}code=$?\nconfcom run -- python program.py || code=99\nexit $code\n")
     assert done.returncode == 3, done.stdout + done.stderr
     assert "exit code 3" in pasted
-    assert (folder / "q.bin").stat().st_size > 4000
+    assert (short_dir / "q.bin").stat().st_size > 4000
 
 
 STUB = """#!/bin/sh
@@ -35,13 +35,13 @@ esac
 """
 
 
-def test_on_a_cluster_as_pasted(folder, environment, install, typed):
+def test_on_a_cluster_as_pasted(short_dir, environment, install, typed):
     """A shell runs all lines with stand-ins; then the confcom commands also run on a cluster in memory."""
     install(kubectl=STUB, confcom=STUB)
-    environment |= {"CALLS": str(folder / "calls")}
+    environment |= {"CALLS": str(short_dir / "calls")}
     done = typed("set -eu\n" + block("On a cluster", "sh"))
     assert done.returncode == 0, done.stderr
-    calls = [line.split() for line in (folder / "calls").read_text().splitlines()]
+    calls = [line.split() for line in (short_dir / "calls").read_text().splitlines()]
     for command in ("test", "tcb"):  # tests/node_test and tests/tcb have the Pods and pages that these need
         assert ["confcom", command] in calls
     cluster = new_cluster(make.node("worker-1"), make.node("worker-2"))
