@@ -214,7 +214,7 @@ class StubAesmd:
 @contextlib.contextmanager
 def running_stub(folder):
     """Run a stand-in, with its socket in the folder `private` and its platform's root in `root.pem`."""
-    (folder / "private").mkdir()
+    (folder / "private").mkdir(exist_ok=True)
     platform = open_or_create_platform(folder / "platform").platform
     (folder / "root.pem").write_bytes(platform.pki.root.pem)
     stub = StubAesmd(folder / "private" / "aesm.socket", SimulatedQuoteProvider(platform)).start()

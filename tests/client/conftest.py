@@ -7,14 +7,13 @@ import pytest
 import uvloop
 
 from confcom.client import AesmClient, AsyncAesmClient
-from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import open_or_create_platform
-from testkit.stub_aesmd import StubAesmd
 
 
 @pytest.fixture
 def socket_path(short_dir):
-    return short_dir / "aesm.socket"
+    """Path of a socket; the fixture `aesmd` serves there."""
+    (short_dir / "private").mkdir(exist_ok=True)
+    return short_dir / "private" / "aesm.socket"
 
 
 class Listener:
@@ -58,16 +57,6 @@ def listen(socket_path):
     yield start
     for listener in listeners:
         listener.close()
-
-
-@pytest.fixture
-def aesmd(socket_path, tmp_path):
-    stub = StubAesmd(
-        socket_path, SimulatedQuoteProvider(open_or_create_platform(tmp_path / "platform").platform)
-    ).start()
-    yield stub
-    stub.hang.set()
-    stub.kill()
 
 
 @pytest.fixture

@@ -6,12 +6,9 @@ import pytest
 from confcom.device_plugin.host import HostFiles
 from confcom.errors import UnavailableError
 from confcom.hardware_report.report import collect
-from confcom.quote_provider.simulated import SimulatedQuoteProvider
-from confcom.quote_provider.state_directory import open_or_create_platform
 from confcom.sgx.epc_from_cpuid import MIB, CpuidRegisters
 from testkit.hosts.fake import BY_INTELS_RULES, processor
 from testkit.hosts.tree import HostTree
-from testkit.stub_aesmd import StubAesmd
 
 NOW = datetime(2026, 11, 27, 3, 4, 5, tzinfo=UTC)
 EPC = (4096 * MIB, 2048 * MIB)
@@ -96,19 +93,6 @@ class SgxNode(HostTree):
     def _clock(self):
         self._time += 0.25
         return self._time
-
-
-@pytest.fixture
-def platform(tmp_path):
-    return SimulatedQuoteProvider(open_or_create_platform(tmp_path / "platform").platform)
-
-
-@pytest.fixture
-def aesmd(short_dir, platform):
-    stub = StubAesmd(short_dir / "aesm.socket", platform).start()
-    yield stub
-    stub.hang.set()
-    stub.kill()
 
 
 @pytest.fixture

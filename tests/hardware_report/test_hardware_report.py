@@ -144,7 +144,7 @@ def calls(node):
     return [(row["call"], row["outcome"], row["code"]) for row in node.facts("aesm")["calls"]]
 
 
-def test_aesm_service(node, platform, aesmd):
+def test_aesm_service(node, aesmd):
     aesm = node.facts("aesm")
     assert aesm["calls"] == [
         {"call": "GetSupportedAttKeyIDs", "outcome": "ok", "code": 0, "seconds": 0.25},
@@ -153,8 +153,8 @@ def test_aesm_service(node, platform, aesmd):
         {"call": "GetQuoteEx (wrong MAC)", "outcome": "aesm-invalid-report", "code": 47, "seconds": 0.25},
     ]
     assert aesm["key_ids"] == [{"id": 0, "version": 0, "algorithm": 2, "prod_id": 1}]
-    assert aesm["quoting_enclave"]["mr_enclave"] == platform.identity().target_info.mr_enclave.hex()
-    assert aesm["quote_size"] == platform.quote_size()
+    assert aesm["quoting_enclave"]["mr_enclave"] == aesmd.provider.identity().target_info.mr_enclave.hex()
+    assert aesm["quote_size"] == aesmd.provider.quote_size()
     assert (aesm["socket"]["mode"][0], aesm["directory"]["mode"][0]) == ("s", "d")
     assert aesmd.asked.count(QUOTE) == 1
 

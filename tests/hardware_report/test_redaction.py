@@ -21,13 +21,13 @@ def holds(text, secret):
     return False
 
 
-def test_nothing_of_the_node_identifies_it(node, platform):
+def test_nothing_of_the_node_identifies_it(node, aesmd):
     report = node.report()
     for text in (json.dumps(report), "\n".join(text_lines(report))):
         assert "hunter2" not in text
         assert "0c1d" not in text  # the disk's id from the kernel's command line
         assert "7f100800" not in text.lower()  # EBX of leaf 1, which has the initial APIC id
-        assert not holds(text, platform.identity().pub_key_id)
+        assert not holds(text, aesmd.provider.identity().pub_key_id)
 
 
 words = st.text("ABCXYZabcxyz0189", min_size=4, max_size=16).map(lambda text: f"q7{text}9z")
