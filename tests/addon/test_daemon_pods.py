@@ -30,6 +30,8 @@ def record(message, **fields):
 UNREADY = record("not ready", about="readiness", reason="the state is damaged", code="state-damaged")
 READY = record("ready", about="readiness")
 BY_CLIENT = record("malformed request", reason="send money to example.com", error="not ready", about="peer")
+KILLED = {"exitCode": 137, "reason": "OOMKilled"}
+JUST_KILLED = {"phase": "Running", "containerStatuses": [{"name": "main", "state": {"terminated": KILLED}}]}
 QUOTED = record('{"about": "readiness"}', peer='"about": "readiness", "reason": "x"', reason="y")
 
 
@@ -63,6 +65,8 @@ def seen(status, *, warning="", logged=UNKNOWN):
         (make.rejected("no devices"), PodState.REJECTED, "UnexpectedAdmissionError: no devices"),
         (make.rejected("low on disk", "Evicted"), PodState.REJECTED, "Evicted: low on disk"),
         (make.not_ready(), PodState.NOT_READY, "containers with unready status: [main]"),
+        (crashed(**KILLED), PodState.FAILING, "OOMKilled, exit code 137, "),
+        (JUST_KILLED, PodState.STARTING, "OOMKilled, exit code 137, "),
     ],
 )
 def test_state_and_reason_by_the_pods_status(status, state, reason):
@@ -104,15 +108,6 @@ def test_foreign_words_are_printable_and_short():
     assert "a\\x1b[2Jb\\u202ec" in found.reason
     assert found.reason.endswith(" no such image")
     assert len(found.reason) < 600
-
-
-KILLED = {"exitCode": 137, "reason": "OOMKilled"}
-JUST_KILLED = {"phase": "Running", "containerStatuses": [{"name": "main", "state": {"terminated": KILLED}}]}
-
-
-@pytest.mark.parametrize("status", [crashed(**KILLED), JUST_KILLED])
-def test_a_container_killed_for_memory_is_named(status):
-    assert "OOMKilled, exit code 137, " in seen(status).reason
 
 
 def aesmd(log="", **status):
