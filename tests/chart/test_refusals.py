@@ -10,6 +10,7 @@ import yaml
 from confcom.quote_helper.settings import MIN_MEMORY_LIMIT_MIB
 from testkit import fake_chart
 from testkit.chart_golden import AKS, CHART, DIGEST, NFD_LABEL, SIMULATED_LABEL, TEST_ROOT
+from tests.chart.conftest import split
 
 SIMULATED = "simulated.enabled=true"
 MIXED = f"{SIMULATED},simulated.besideHardware=true"
@@ -65,10 +66,15 @@ SAME_LABELS = ",".join(
         *((f"{AESMD},{COLLATERAL}.preset={one}", "collateral-url-missing", []) for one in ("pccs", "custom")),
         (f"{AESMD},{COLLATERAL}.preset=custom,{CUSTOM}.PCCS_URL=https://a/", "collateral-url-missing", []),
         (f"{AESMD},{COLLATERAL}.preset=custom,{CUSTOM}.collateral_service=https://a/", "collateral-url-missing", []),
+        *(
+            (f"{AKS.name},{AESMD},{one}.{REQUIRED}", "two-node-conditions", [f"{one}.affinity"])
+            for one in ("devicePlugin", "quoteHelper")
+        ),
     ],
 )
 def test_values_that_contradict_each_other(template, refused, settings, code, said):
-    done = template(*settings.split(","))
+    file, values = split(settings)
+    done = template(*values.split(","), values=file)
     assert refused(done) == code
     assert [part for part in said if part not in done.stderr] == []
 
@@ -99,13 +105,6 @@ def test_the_chart_in_memory_has_the_charts_words(template):
     from_anywhere = template(SIMULATED, "admission.mutate=on", registry="")
     for done, words in ((from_anywhere, fake_chart.FROM_ANYWHERE), (template(), fake_chart.NO_AESMD)):
         assert [part for part in words.values() if part not in done.stderr] == []
-
-
-@pytest.mark.parametrize("component", ["devicePlugin", "quoteHelper"])
-def test_two_conditions_for_nodes(template, refused, component):
-    done = template(AESMD, f"{component}.{REQUIRED}", values=AKS)
-    assert refused(done) == "two-node-conditions"
-    assert f"{component}.affinity" in done.stderr
 
 
 @pytest.mark.parametrize(
