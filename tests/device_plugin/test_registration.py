@@ -104,11 +104,16 @@ async def device(registrar):
     await asyncio.gather(*made.tasks, return_exceptions=True)
 
 
-TROUBLE = {"refuse": ("register-refused", RegistrationCause.START), "end_streams": ("", RegistrationCause.STREAM_LOST)}
+TROUBLE = {
+    "refuse": ("register-refused", RegistrationCause.START),
+    "end_streams": ("", RegistrationCause.STREAM_LOST),
+    "ignore_stream": ("list-not-requested", RegistrationCause.START),
+}
 
 
 @pytest.mark.parametrize("trouble", TROUBLE)
-async def test_a_refusing_kubelet_is_asked_less_often(kubelet, sleeps, registrar, device, trouble):
+async def test_a_refusing_kubelet_is_asked_less_often(kubelet, sleeps, registrar, device, *, monkeypatch, trouble):
+    monkeypatch.setattr(registration, "FIRST_STREAM_SECONDS", 0.05 if trouble == "ignore_stream" else 1000)
     code, cause = TROUBLE[trouble]
     codes = set()
 
@@ -196,21 +201,6 @@ async def test_a_new_kubelet_starts_with_the_shortest_delay(kubelet, sleeps, reg
     assert sleeps.delays == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, POLL_SECONDS, POLL_SECONDS, 0.02]
     assert len({request.endpoint for request in kubelet.requests}) == len(kubelet.requests)
     assert kubelet.failed_dial_backs == 0
-
-
-async def test_a_kubelet_that_never_asks_for_the_list(kubelet, sleeps, registrar, device, monkeypatch):
-    codes = set()
-
-    def ask(_number):
-        codes.add(registrar.status.code)
-        kubelet.ignore_stream = False
-
-    monkeypatch.setattr(registration, "FIRST_STREAM_SECONDS", 0.05)
-    kubelet.ignore_stream, sleeps.then = True, ask
-    await kubelet.start()
-    device.run()
-    await kubelet.until_list(REAL.epc, registrations=2)
-    assert codes == {"list-not-requested"}
 
 
 async def test_a_kubelet_that_goes_before_it_asks(kubelet, registrar, device, monkeypatch):
