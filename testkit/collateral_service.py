@@ -2,14 +2,12 @@
 
 import contextlib
 import gzip
-import ssl
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, urlsplit
 
 from confcom.collateral.source import API_PATH
 from confcom.simulated_pcs.answers import TDX_API_PATH
+from testkit.http_server import begin, send, serving_http
 
 
 def answers_of(collateral, *, pccs=True):
@@ -28,18 +26,6 @@ def answers_of(collateral, *, pccs=True):
         "pckcrl": (200, {"SGX-PCK-CRL-Issuer-Chain": chain["pck_crl"]}, crls[0]),
         "rootcacrl": (200, {}, crls[1]),
     }
-
-
-def begin(handler, size, status=200, **headers):
-    handler.send_response(status)
-    for name, value in {**headers, "Content-Length": str(size)}.items():
-        handler.send_header(name, value)
-    handler.end_headers()
-
-
-def send(handler, status, headers, body):
-    begin(handler, len(body), status, **headers)
-    handler.wfile.write(body)
 
 
 def endless(handler):
@@ -124,30 +110,5 @@ class Service:
 def serving(answers, certificate=None, *, port=0):
     """Serve on localhost, with TLS if a certificate file is given; yield the service and its address."""
     service = Service(answers)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            service.handle(self)
-
-        def log_message(self, *_):
-            pass
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *_):
-            """Print no error when a client closes its connection early."""
-
-    server = Server(("127.0.0.1", port), Handler)
-    scheme = "http"
-    if certificate is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket, scheme = context.wrap_socket(server.socket, server_side=True), "https"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        service.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
+    with serving_http(service.handle, certificate, port=port) as service.url:
         yield service, service.url
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

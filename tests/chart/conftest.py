@@ -3,14 +3,13 @@
 import functools
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
 
 from testkit.chart_golden import AKS, CHART, NAMESPACE, REGISTRY, RELEASE, call_helm, parsed
 from testkit.cluster_programs import find_helm
+from testkit.http_server import send, serving_http
 
 ALLOWED = ("", "")
 """Result of a render that succeeds: empty code and empty message."""
@@ -41,10 +40,14 @@ ALWAYS = {
 class Lookups:
     """An API server with the parts that helm reads; its only objects are nodes and DaemonSets."""
 
-    def __init__(self, address):
-        self.address = address
+    def __init__(self):
         self.nodes = {}
         self.daemon_sets = {}
+
+    def handle(self, handler):
+        found = self.answer(handler.path.partition("?")[0])
+        body = json.dumps(found or {"kind": "Status", "apiVersion": "v1", "reason": "NotFound", "code": 404}).encode()
+        send(handler, 200 if found else 404, {"Content-Type": "application/json"}, body)
 
     def answer(self, path):
         if path in ALWAYS:
@@ -71,20 +74,6 @@ def kind_of_api(kind):
     plural = f"{kind.lower()[:-1]}ies" if kind.endswith("Policy") else f"{kind.lower()}s"
     namespaced = kind not in {"Node", "ClusterRole", "ClusterRoleBinding"} and "Admission" not in kind
     return {"name": plural, "singularName": kind.lower(), "namespaced": namespaced, "kind": kind, "verbs": ["get"]}
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        found = self.server.lookups.answer(self.path.partition("?")[0])
-        body = json.dumps(found or {"kind": "Status", "apiVersion": "v1", "reason": "NotFound", "code": 404}).encode()
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        pass
 
 
 @pytest.fixture(scope="session")
@@ -139,14 +128,9 @@ def refused():
 
 @pytest.fixture
 def cluster():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.lookups = Lookups(f"http://127.0.0.1:{server.server_port}")
-    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    serving.start()
-    yield server.lookups
-    server.shutdown()
-    serving.join()
-    server.server_close()
+    lookups = Lookups()
+    with serving_http(lookups.handle) as lookups.address:
+        yield lookups
 
 
 def split(settings):
