@@ -96,7 +96,7 @@ def daemon(component, on="a", *, revision="1", name="", created=CREATED, limits=
     return made
 
 
-def installed(*names, revision_number=1):
+def installed(*names):
     """Simulated nodes with these names, and the add-on's objects; all nodes and Pods are ready."""
     parts = ("device-plugin", "quote-helper")
     nodes = [node(name, SIMULATED, resources={EPC: 162}) for name in names]
@@ -104,7 +104,7 @@ def installed(*names, revision_number=1):
     daemon_sets = [daemon_set(part) for part in parts]
     for one in daemon_sets:
         one["status"] |= {key: len(names) for key in one["status"] if key != "observedGeneration"}
-    return [*nodes, *daemon_sets, *(revision(part, revision_number) for part in parts), *pods]
+    return [*nodes, *daemon_sets, *map(revision, parts), *pods]
 
 
 def pod(name, *, namespace="default", on="", owner=None, limits=(), status=None, labels=(), image="app:1", uid=""):

@@ -58,12 +58,11 @@ def section(size, *, kind=1):
     return CpuidRegisters(kind, 1, (size & 0xFFFFF000) | 1, size >> 32)
 
 
-def processor(*sizes, sgx=True, max_leaf=0x1B):
+def processor(*sizes, sgx=True):
     """CPUID of a processor with these EPC sections; without SGX, leaves that must not be read are missing."""
-    leaves = {(0, 0): CpuidRegisters(max_leaf, 0x756E6547, 0x6C65746E, 0x49656E69)}
-    if max_leaf >= 7:
-        leaves[7, 0] = CpuidRegisters(0, 0x29C6FBF if sgx else 0x29C6FBB, 0, 0)
-    if sgx and max_leaf >= 0x12:
+    leaves = {(0, 0): CpuidRegisters(0x1B, 0x756E6547, 0x6C65746E, 0x49656E69)}
+    leaves[7, 0] = CpuidRegisters(0, 0x29C6FBF if sgx else 0x29C6FBB, 0, 0)
+    if sgx:
         leaves |= {(0x12, 2 + number): section(size) for number, size in enumerate(sizes)}
         leaves[0x12, 2 + len(sizes)] = CpuidRegisters(0, 0, 0, 0)
     return leaves
