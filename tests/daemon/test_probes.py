@@ -366,7 +366,10 @@ def test_a_client_of_a_unix_socket_can_pass_no_descriptors(short_dir):
         assert not pass_descriptors(client, b"GET", [sockets.make()])
 
 
-@pytest.mark.parametrize("text", ["", "8080", "x:", "x:65536", "x:-1", "::1:80", "[::1:80", "::1]:80", "unix:"])
+@pytest.mark.parametrize(
+    "text",
+    [*("", "8080", "x:", "x:x", "x:65536", "x:-1", "::1:80", "[::1:80", "::1]:80", "unix:", "x:²", "x:" + "9" * 5000)],
+)
 def test_what_is_no_address(text):
     with pytest.raises(ValueError, match=re.escape(text or "it must be")):
         ProbeAddress.parse(text)
