@@ -132,13 +132,6 @@ class ListContract:
         await bench.stays(4, 4)
         assert await fresh.count_streams() == 1
 
-    async def test_a_plugin_that_comes_back_has_its_resource_again(self, bench: Bench):
-        plugin = await bench.plugin()
-        await plugin.stop()
-        await bench.counted(4, 0)
-        await plugin.start()
-        await bench.registers(plugin)
-
 
 class AllocateContract:
     async def test_the_answer_of_the_plugin_reaches_the_container(self, bench: Bench):
@@ -221,16 +214,6 @@ class RestartContract:
         assert kept.read_text() == "kept"
         kept.unlink()
 
-    async def test_after_a_restart_nothing_is_left_until_the_plugin_is_back(self, bench: Bench):
-        plugin = await bench.plugin()
-        pod = await bench.run("holds", SLEEP, 3)
-        await bench.phase(pod, "Running")
-        await bench.restart()
-        await bench.counted(0, 0)
-        await bench.comes_back(plugin)
-        seen = await bench.kubelet.pod(pod)
-        assert (seen.phase, seen.restarts) == ("Running", 0)
-
     async def test_a_restart_forgets_no_allocation(self, bench: Bench):
         plugin = await bench.plugin()
         await bench.phase(await bench.run("holds", SLEEP, 3), "Running")
@@ -248,6 +231,7 @@ class RestartContract:
         await bench.phase(pod, "Running")
         for _ in range(2):
             await bench.restart()
+            await bench.counted(0, 0)
             await bench.comes_back(plugin)
         seen = await bench.kubelet.pod(pod)
         assert (seen.phase, seen.restarts) == ("Running", 0)
