@@ -135,22 +135,6 @@ async def test_without_places_an_incomplete_request_has_a_moment(serve, provider
     assert server.count("dropped", "late") == 0
 
 
-async def test_without_places_a_peer_with_few_connections_loses_none(serve, provider):
-    """If many peers with one connection each cause a shortage, a peer with two connections keeps both."""
-    server = serve(provider, max_connections=200, accept_retry_seconds=0.01, **NEVER)
-    server.connect("two", ASKS_NUM[:1])
-    second = server.connect("two", ASKS_NUM[:1])
-    for number in range(194):
-        server.connect(f"peer{number}")
-    await until(lambda: server.total == 196)
-    greedy = [server.connect("greedy") for _ in range(8)]
-    await until(lambda: server.count("dropped", "greedy", "shed"))
-    assert server.count("dropped") == server.count("dropped", "greedy")
-    second.send(ASKS_NUM[1:])
-    assert await server.read(second) != b""
-    assert await server.read(greedy[0]) == b""
-
-
 async def test_unread_answers_take_no_places(serve, provider):
     """Unread answers do not count when the server looks for the peer with the most places."""
     server = serve(provider, max_connections=200, accept_retry_seconds=0.01, **NEVER)
