@@ -256,13 +256,6 @@ async def test_the_shortfall_of_a_node_that_is_gone_is_none(setting):
     assert setting.sample("shortfall_nodes") == 0
 
 
-async def test_a_node_that_has_nothing_left_for_tenants_is_lowered_to_what_pods_request(setting):
-    setting.has(written("64"), 0)
-    setting.runs(tenant(40))
-    await setting.apply()
-    assert (setting.amounts, setting.events[0]["reason"]) == (["40"], "EpcShortfall")
-
-
 async def test_an_event_that_was_refused_is_created_later(setting):
     setting.has(written("64"), 40)
     setting.runs(tenant(50))
