@@ -64,7 +64,7 @@ def test_each_register_has_its_value(name):
     assert (body.mr_td[:8].hex(), body.td_attributes) == (mr_td, TdAttribute.SEPT_VE_DISABLE)
     assert (header.version, header.att_key_type, header.tee_type) == (version, 2, TeeType.TDX)
     assert (header.qe_svn, header.pce_svn, header.user_data.hex()) == (0, 0, qe_id + "00000000")
-    assert body.under_debug is False
+    assert body.debug is False
 
 
 @each_quote
@@ -283,5 +283,5 @@ def test_longer_bodies_are_other_bodies():
 
 @pytest.mark.parametrize("bit", range(64))
 def test_debug_is_any_bit_of_tud(bit):
-    assert TdReport10(bytes(16), td_attributes=1 << bit).under_debug is (bit < 8)
-    assert TdReport10(bytes(16), td_attributes=TdAttribute.DEBUG | 1 << bit).under_debug
+    assert TdReport10(bytes(16), td_attributes=1 << bit).debug is (bit < 8)
+    assert TdReport10(bytes(16), td_attributes=TdAttribute.DEBUG | 1 << bit).debug

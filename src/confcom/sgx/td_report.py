@@ -61,7 +61,7 @@ class TdReport10(Structure):
     report_data: bytes = bytes(64)
 
     @property
-    def under_debug(self) -> bool:
+    def debug(self) -> bool:
         """Whether the TD is debugged or profiled (a bit of TUD), so that its host can look into it."""
         return bool(self.td_attributes & TUD_BITS)
 

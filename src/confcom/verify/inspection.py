@@ -106,7 +106,7 @@ def _sections_and_warnings(data: bytes) -> Iterator[Section | str]:
     yield _header(quote.header)
     yield from _body(quote.header, quote.body)
     if isinstance(quote.body, TdReport10):
-        if quote.body.under_debug:
+        if quote.body.debug:
             yield "TD under debug: its host can look into it; it proves nothing"
     elif quote.body.debug:
         yield "DEBUG enclave: its host can read and change its memory; it proves nothing"
@@ -148,7 +148,7 @@ def _td_report(body: TdReport10) -> Section:
         elif name != "vmid":
             value = f"{value:016x}"
         fields.append(Field(name, label, value, note))
-    fields.append(Field("debug", "debug", body.under_debug))
+    fields.append(Field("debug", "debug", body.debug))
     return Section("td_report", "TD report (what is attested)", tuple(fields))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, Sel
 from confcom.errors import ConfcomError, ExitCode, WrongTypeError, printable
 from confcom.sgx.report import ReportBody
 from confcom.sgx.tcb_documents import TcbStatus
-from confcom.sgx.td_report import TdReport10, TdReport15, TdReport15Ex
+from confcom.sgx.td_report import TdReport10
 from confcom.verify.trust import Platform
 
 
@@ -229,22 +229,16 @@ class TdxClaims(_Claims):
 
     @classmethod
     def of(cls, body: TdReport10) -> Self:
-        getter, numbers = _TDX_FIELDS[type(body)]
-        values: list[Any] = [*getter(body)]
-        for index in numbers:
-            values[index] = values[index].to_bytes(8, "big")
-        return cls(*values)
+        values = {name: getattr(body, name) for name in _TDX_FIELDS if hasattr(body, name)}
+        for name in _TDX_NUMBERS & values.keys():
+            values[name] = values[name].to_bytes(8, "big")
+        return cls(**values)
 
 
-def _reader(body: type[TdReport10]) -> tuple[attrgetter[tuple[object, ...]], tuple[int, ...]]:
-    """Return a getter of the claims that a body has, in their order, and the positions of numbers of 8 bytes."""
-    names = [field.name for field in fields(body)]
-    names.insert(len(fields(TdReport10)), "under_debug")
-    numbers = ("seam_attributes", "xfam", "td_attributes", "init_service_td_attributes", "cur_service_td_attributes")
-    return attrgetter(*names), tuple(names.index(name) for name in numbers if name in names)
-
-
-_TDX_FIELDS: Final = {body: _reader(body) for body in (TdReport10, TdReport15, TdReport15Ex)}
+_TDX_FIELDS: Final = tuple(field.name for field in fields(TdxClaims))
+_TDX_NUMBERS: Final = frozenset(
+    {"seam_attributes", "td_attributes", "xfam", "init_service_td_attributes", "cur_service_td_attributes"}
+)
 RTMRS: Final = ("rtmr0", "rtmr1", "rtmr2", "rtmr3")
 
 TeeClaims: TypeAlias = SgxClaims | TdxClaims
