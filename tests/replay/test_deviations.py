@@ -1,6 +1,6 @@
 """Tests each row of the page on the quote helper's intended deviations from Intel's service.
 
-`test_never_behind` is for the row `never-behind` in docs/reference/aesm-deviations.md. ELSEWHERE names other tests.
+`test_deadlines` is for the row `deadlines` in docs/reference/aesm-deviations.md. ELSEWHERE names other tests.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from testkit.replay.rows import LEGACY
 from testkit.replay.wire import nested_fields as fields
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "aesm-deviations.md"
+DROPPED = 'confcom_quote_helper_connections_dropped_total{{reason="{}"}}'.format
 
 NUM = encode({21: {"9": 15_000}})
 FRAME = wire.frame(NUM)
 INIT, SIZE = encode({15: {"1": "$key", "3": 1, "4": 32}}), encode({16: {"1": "$key"}})
-QUOTE = encode({17: {"1": "zeros:432", "2": "$key", "3": "zeros:960", "4": 8192}})
 
 MEMORY, UPDATE = "quote_helper/transport/test_client_memory.py::", "quote_helper/takeover/test_handover.py::"
 SERVER = "quote_helper/transport/test_server.py::"
@@ -29,7 +29,6 @@ ELSEWHERE = {
     "busy": f"{MEMORY}test_too_many_waiting_requests_of_one_peer_are_busy",
     "connection-cap": f"{SERVER}test_the_peer_that_holds_most_loses_its_oldest",
     "cut-message": "aesm/test_aesm_messages.py::test_every_proper_prefix_of_a_request_is_refused",
-    "deadlines": "quote_helper/test_helper_in_process.py::test_an_answer_that_takes_long_has_its_own_deadline",
     "foreign-socket": "quote_helper/takeover/test_socket_keeper.py::test_another_programs_live_socket_stays",
     "header-only-client": "replay/test_deviations.py::test_idle_connections",
     "legacy-unread": "aesm/test_aesm_messages.py::test_legacy_requests_are_recognised_whatever_they_ask",
@@ -70,6 +69,10 @@ def test_the_page_and_these_tests_have_the_same_rows():
         assert f"def {name}(" in (Path(__file__).parents[1] / file).read_text()
 
 
+def quote(report, buf_size=8192, **info):
+    return encode({17: {"1": report.hex(), "2": "$key", **info, "4": buf_size}})
+
+
 @pytest.mark.parametrize("row", LEGACY, ids=lambda row: row["row"])
 def test_legacy_refused(helper, row):
     assert helper.ask(encode(row["send"])) == encode(row["answer"])
@@ -79,6 +82,18 @@ def test_idle_connections(helper):
     with connected(helper, count=200), connected(helper, 100, FRAME[:4]), connected(helper, 100, FRAME[:-1]):
         assert is_served(helper)
     assert is_served(helper)
+
+
+def test_deadlines():
+    limits = {"whole_request_seconds": 0.3}
+    with (
+        running_helper(alterations={"limits": limits}) as helper,
+        connected(helper) as (silent,),
+        connected(helper, data=FRAME[:4]) as (slow,),
+    ):
+        assert silent.recv(1) == slow.recv(1) == b""
+        metrics = helper.metrics()
+        assert (metrics[DROPPED("timeout")], metrics[DROPPED("malformed")]) == (2, 0)
 
 
 def test_never_behind():
@@ -102,7 +117,7 @@ def test_not_ready():
     with running_helper(alterations=alterations, ready=False) as helper:
         assert fields(helper.ask(INIT)) == {15: {1: 30, 3: 32}}
         assert fields(helper.ask(SIZE)) == {16: {1: 30, 2: 0}}
-        assert fields(helper.ask(QUOTE)) == {17: {1: 30, 3: bytes(960)}}
+        assert fields(helper.ask(quote(bytes(432), **{"3": "zeros:960"}))) == {17: {1: 30, 3: bytes(960)}}
 
 
 def test_abstract_name(helper):
