@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from confcom.simulation.enclave import SimulatedEnclave
 from testkit.helper_process import START_SECONDS, running_helper
 from testkit.replay import wire
 from testkit.replay.clients import KEY, OPEN_ENCLAVE, ReplayedClient, encode
@@ -18,6 +19,7 @@ from testkit.replay.wire import nested_fields as fields
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "aesm-deviations.md"
 DROPPED = 'confcom_quote_helper_connections_dropped_total{{reason="{}"}}'.format
+OWN = SimulatedEnclave.from_name("deviations")
 
 NUM = encode({21: {"9": 15_000}})
 FRAME = wire.frame(NUM)
@@ -39,7 +41,6 @@ ELSEWHERE = {
     "sighup": "daemon/test_supervision.py::test_a_signal_is_an_orderly_stop",
     "silent-probe": f"{SERVER}test_a_probe_that_connects_and_disconnects_is_no_error",
     "socket-mode": "quote_helper/takeover/test_socket_keeper.py::test_where_nobody_serves_the_path_is_bound_at_once",
-    "stale-report": "quote_helper/quoting/test_stale_target.py::test_clients_init_again_until_the_window_ends",
     "unread-answers": f"{MEMORY}test_unread_answers_are_bounded_and_others_get_theirs",
     "update-without-gap": f"{UPDATE}test_three_overlapping_updates_under_load_lose_nothing",
 }
@@ -118,6 +119,14 @@ def test_not_ready():
         assert fields(helper.ask(INIT)) == {15: {1: 30, 3: 32}}
         assert fields(helper.ask(SIZE)) == {16: {1: 30, 2: 0}}
         assert fields(helper.ask(quote(bytes(432), **{"3": "zeros:960"}))) == {17: {1: 30, 3: bytes(960)}}
+
+
+@pytest.mark.parametrize(("window", "code"), [("3600", 42), ("0", 47)])
+def test_stale_report(window, code):
+    with running_helper("--stale-report-window-seconds", window) as helper:
+        report = OWN.create_report(OWN.target_info(), bytes(64)).encode()
+        assert fields(helper.ask(quote(report))) == {17: {1: code}}
+        assert is_served(helper)
 
 
 def test_abstract_name(helper):
