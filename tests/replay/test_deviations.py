@@ -6,6 +6,7 @@
 import contextlib
 import re
 import socket
+import stat
 from pathlib import Path
 
 import pytest
@@ -26,21 +27,17 @@ FRAME = wire.frame(NUM)
 INIT, SIZE = encode({15: {"1": "$key", "3": 1, "4": 32}}), encode({16: {"1": "$key"}})
 
 MEMORY, UPDATE = "quote_helper/transport/test_client_memory.py::", "quote_helper/takeover/test_handover.py::"
-SERVER = "quote_helper/transport/test_server.py::"
 ELSEWHERE = {
     "busy": f"{MEMORY}test_too_many_waiting_requests_of_one_peer_are_busy",
-    "connection-cap": f"{SERVER}test_the_peer_that_holds_most_loses_its_oldest",
+    "connection-cap": "quote_helper/transport/test_server.py::test_the_peer_that_holds_most_loses_its_oldest",
     "cut-message": "aesm/test_aesm_messages.py::test_every_proper_prefix_of_a_request_is_refused",
     "foreign-socket": "quote_helper/takeover/test_socket_keeper.py::test_another_programs_live_socket_stays",
     "header-only-client": "replay/test_deviations.py::test_idle_connections",
-    "legacy-unread": "aesm/test_aesm_messages.py::test_legacy_requests_are_recognised_whatever_they_ask",
     "malformed-log": "quote_helper/test_quote_log.py::test_malformed_input_is_one_line_per_peer_and_minute",
     "one-write": "aesm/test_aesm_session.py::test_the_answer_is_one_bytes_object_and_ends_the_session",
     "quote-buffer-cap": "aesm/test_aesm_request_checks.py::test_a_quote_is_refused_for_its_sizes_after_its_key",
     "request-cap": "aesm/test_aesm_session.py::test_what_is_no_request_is_an_error_and_ends_the_session",
     "sighup": "daemon/test_supervision.py::test_a_signal_is_an_orderly_stop",
-    "silent-probe": f"{SERVER}test_a_probe_that_connects_and_disconnects_is_no_error",
-    "socket-mode": "quote_helper/takeover/test_socket_keeper.py::test_where_nobody_serves_the_path_is_bound_at_once",
     "unread-answers": f"{MEMORY}test_unread_answers_are_bounded_and_others_get_theirs",
     "update-without-gap": f"{UPDATE}test_three_overlapping_updates_under_load_lose_nothing",
 }
@@ -77,6 +74,15 @@ def quote(report, buf_size=8192, **info):
 @pytest.mark.parametrize("row", LEGACY, ids=lambda row: row["row"])
 def test_legacy_refused(helper, row):
     assert helper.ask(encode(row["send"])) == encode(row["answer"])
+
+
+@pytest.mark.parametrize(
+    ("call", "content"),
+    [(2, b""), (14, wire.data(1, b"x") + wire.number(2, 1)), (1, b"\xff" * 9)],
+    ids=["GetQuote without anything", "sgxRegister with data_type 1", "InitQuote whose content is no protobuf"],
+)
+def test_legacy_unread(helper, call, content):
+    assert fields(helper.ask(wire.data(call, content))) == {call: {1: 30}}
 
 
 def test_idle_connections(helper):
@@ -129,9 +135,19 @@ def test_stale_report(window, code):
         assert is_served(helper)
 
 
+def test_silent_probe(helper):
+    before = helper.metric(DROPPED("malformed"))
+    assert helper.send(half_close=True) == b""
+    assert helper.metric(DROPPED("malformed")) == before
+
+
 def test_abstract_name(helper):
     open_files = {link.resolve().name for link in Path(f"/proc/{helper.process.pid}/fd").iterdir()}
     rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     names = [row[7] for row in rows if f"socket:[{row[6]}]" in open_files and len(row) > 7]
     assert names, "the helper's listening socket is not listed"
     assert [name for name in names if name.startswith("@")] == []
+
+
+def test_socket_mode(helper):
+    assert stat.S_IMODE(helper.socket.stat().st_mode) == 0o666
