@@ -104,6 +104,12 @@ def test_the_cluster_is_that_of_the_login(kubectl):
         assert cluster.api.server_version() == "v1.36.3"
 
 
+def test_kubectl_runs_in_a_session_of_its_own_so_that_ctrl_c_of_a_terminal_does_not_reach_it(kubectl):
+    with open_cluster(Login(), "ns"):
+        process = kubectl.proxy[0]
+        assert os.getsid(process) == process
+
+
 def test_the_current_context_is_named_to_all_programs(kubectl):
     with open_cluster(Login(), "ns") as cluster:
         assert kubectl.calls[1][2:] == ["--context=work"]
