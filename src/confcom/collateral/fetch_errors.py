@@ -1,7 +1,5 @@
 """Errors of fetching collateral: the fault is the service's, the network's or the cache's, never that of a quote."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 from collections.abc import Iterator

@@ -15,11 +15,8 @@ from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.pck.chain import PckChain, is_issued_by, is_signed_by
 from confcom.sgx.pck.extension import PckExtension
 from confcom.sgx.tee_type import TeeType
-from confcom.verify.checks.revocation import is_crl_of
+from confcom.verify.checks.revocation import ISSUER_CHAIN_LENGTH, is_crl_of
 from confcom.verify.verdict import Check, VerdictKind, failed, failed_by, judged, passed, utc_text
-
-SIGNER_CHAIN_LENGTH = 2
-"""Number of certificates in an issuer chain: the signer and the root (PCS API v4, TCB-Info-Issuer-Chain)."""
 
 TCB_SIGNER_NAME = "SGX TCB Signing"
 """Part of the common name of the certificate that signs TCB info and QE identity (Intel's QVL requires it too)."""
@@ -85,7 +82,7 @@ def signers_check(collateral: CollateralDocuments, trusted_root: x509.Certificat
     required = f"TCB info and QE identity signed by {TCB_SIGNER_NAME}, which the trusted root issued"
     for issuers in (collateral.tcb_info_issuers, collateral.qe_identity_issuers):
         if (
-            len(issuers) != SIGNER_CHAIN_LENGTH
+            len(issuers) != ISSUER_CHAIN_LENGTH
             or TCB_SIGNER_NAME not in common_name(issuers[0].subject)
             or not all(is_issued_by(issuer, trusted_root) for issuer in issuers)
         ):

@@ -14,8 +14,8 @@ from confcom.sgx.collateral_bundle import CollateralDocuments
 from confcom.sgx.pck.chain import PckChain, is_certificate_authority, is_issued_by
 from confcom.verify.verdict import Check, VerdictKind, judged
 
-CRL_ISSUER_CHAIN_LENGTH = 2
-"""Certificates of the PCK CRL's issuer chain: the PCK CA's and the root (PCS API v4, SGX-PCK-CRL-Issuer-Chain)."""
+ISSUER_CHAIN_LENGTH = 2
+"""Certificates of each issuer chain: the TCB signer's or the PCK CA's, and the root (PCS API v4)."""
 
 
 def crl_check(collateral: CollateralDocuments, trusted_root: x509.Certificate) -> Check:
@@ -23,7 +23,7 @@ def crl_check(collateral: CollateralDocuments, trusted_root: x509.Certificate) -
     issuers, broken = collateral.pck_crl_issuers, ""
     if not is_crl_of(collateral.root_ca_crl, trusted_root):
         broken = "the trusted root did not sign the root's revocation list"
-    elif len(issuers) != CRL_ISSUER_CHAIN_LENGTH or not all(is_issued_by(issuer, trusted_root) for issuer in issuers):
+    elif len(issuers) != ISSUER_CHAIN_LENGTH or not all(is_issued_by(issuer, trusted_root) for issuer in issuers):
         broken = "the PCK revocation list's issuer chain is not a certificate of the trusted root, and this root"
     elif not is_certificate_authority(issuers[0]) or not is_crl_of(collateral.pck_crl, issuers[0]):
         broken = f"{name_text(issuers[0].subject)} did not sign the PCK revocation list"
