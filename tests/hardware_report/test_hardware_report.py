@@ -216,7 +216,7 @@ def test_a_denied_file_is_a_fact(node, monkeypatch, denied):
 
         return called
 
-    for name in ("open", "listdir"):
+    for name in ("open", "listdir", "scandir"):  # pathlib lists by scandir from 3.13 on
         monkeypatch.setattr(os, name, refusing(getattr(os, name)))
     assert node.facts("unread") == {denied: "Permission denied"}
 
