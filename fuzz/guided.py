@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -70,11 +71,13 @@ def run_target(name: str, seconds: int, seed: int, corpus: Path | None, findings
     """Fuzz one target in a process of its own; `corpus` keeps inputs of interest for the next run."""
     findings.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="confcom-fuzz-") as temporary:
-        kept = Path(temporary) if corpus is None else corpus / name
+        kept = Path(temporary) / "corpus" if corpus is None else corpus / name
         kept.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "fuzz.guided", name, "--seconds", str(seconds), "--seed", str(seed)]
         command += ["--corpus", str(kept), "--findings", str(findings)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        # atheris ends its process without the removal of temporary folders.
+        environ = {**os.environ, "TMPDIR": temporary}
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ, check=False)
         log = done.stdout.decode(errors="replace")
         # At the end of a slow process libFuzzer's alarm may still ring and change the exit code.
         is_done = _DONE.search(log) is not None
