@@ -104,7 +104,7 @@ class _Run:
         if lacking := denied(self._api, self._permissions(reads_root=reads_root)):
             why = f"not allowed: {'; '.join(map(str, lacking))}"
             remedy = "ask for them (docs/how-to/test-a-cluster.md), or give --namespace-for-test, --root, --collateral"
-            what = "this user lacks permissions"
+            what = "this user lacks permissions for the test; nothing was made"
             raise NodeTestError(what, error_code="permissions-missing", why=why, remedy=remedy)
         if reads_root:
             helpers = [one for one in daemons if one.component is Component.QUOTE_HELPER]
