@@ -148,7 +148,7 @@ class SimulatedEvidence(GoodEvidence):
 
 def _quote(platform: SimulatedPlatform, enclave: SimulatedEnclave, report_data: bytes) -> bytes:
     quoting_enclave = platform.quoting_enclave()
-    return quoting_enclave.quote(enclave.create_report(quoting_enclave.target_info, report_data), None)[0]
+    return quoting_enclave.quote(enclave.create_report(quoting_enclave.checker.target, report_data), None)[0]
 
 
 def chain_of(*ders: bytes) -> CertificationData:

@@ -296,7 +296,8 @@ def signed_by_pck(part):
 
     def tamper(lab, evidence):
         evidence = lab.edit_json(evidence, part, touch, key=lab.platform.pki.pck.private_key)
-        return evidence.with_collateral(**{f"{part}_issuer_chain": lab.platform.pki.pck_chain})
+        pki = lab.platform.pki
+        return evidence.with_collateral(**{f"{part}_issuer_chain": pki.pck.pem + pki.pck_ca.pem + pki.root.pem})
 
     return tamper
 

@@ -104,7 +104,7 @@ class Lab:
 
     def quote(self, report_data=CHALLENGE, *, platform=None, enclave=None):
         quoting_enclave = (platform or self.platform).quoting_enclave()
-        report = (enclave or self.enclave).create_report(quoting_enclave.target_info, report_data)
+        report = (enclave or self.enclave).create_report(quoting_enclave.checker.target, report_data)
         return quoting_enclave.quote(report, None)[0]
 
     def collateral(self, now=NOW, *, platform=None, **staging):

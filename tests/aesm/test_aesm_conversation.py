@@ -40,7 +40,7 @@ def quoting_enclave():
 
 @pytest.fixture
 def report(quoting_enclave):
-    return ENCLAVE.create_report(quoting_enclave.target_info, bytes(range(64)))
+    return ENCLAVE.create_report(quoting_enclave.checker.target, bytes(range(64)))
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def asked_info():
 
 
 def test_init_asks_for_the_identity_as_intels_client_does(quoting_enclave):
-    answer = m.InitQuoteExResponse(0, quoting_enclave.target_info.encode(), 32, b"k" * 32)
+    answer = m.InitQuoteExResponse(0, quoting_enclave.checker.target.encode(), 32, b"k" * 32)
     target, asked = converse(conversation.init_quote(), answer)
-    assert target == conversation.QuotingTarget(quoting_enclave.target_info, b"k" * 32)
+    assert target == conversation.QuotingTarget(quoting_enclave.checker.target, b"k" * 32)
     assert asked == [m.InitQuoteExRequest(b_pub_key_id=True, att_key_id=KEY, buf_size=32, timeout=15000)]
     key = b"k" * 32
     for sizes in ((None, key), (bytes(511), key), (bytes(513), key), (bytes(512), None), (bytes(512), key[1:])):
@@ -89,7 +89,7 @@ def test_another_quote_is_refused(report, quoting_enclave):
         with pytest.raises(MalformedError):
             get_quote(report, m.GetQuoteExResponse(0, nothing))
     quote, _ = quoting_enclave.quote(report, None)
-    other, _ = quoting_enclave.quote(ENCLAVE.create_report(quoting_enclave.target_info, bytes(64)), None)
+    other, _ = quoting_enclave.quote(ENCLAVE.create_report(quoting_enclave.checker.target, bytes(64)), None)
     for wrong, code in (
         (quote[:-1], "truncated"),
         (quote + b"\0\0\1", "not-an-aesm-message"),
@@ -103,7 +103,7 @@ def test_the_qe_report_is_checked_as_far_as_anybody_can(report, quoting_enclave,
     quote, made = quoting_enclave.quote(report, asked_info)
     result = get_quote(report, m.GetQuoteExResponse(0, quote + bytes(9), made.encode()), asked_info)
     assert result == conversation.AesmQuote(quote, made)
-    other_report = ENCLAVE.create_report(quoting_enclave.target_info, bytes(64))
+    other_report = ENCLAVE.create_report(quoting_enclave.checker.target, bytes(64))
     other_quote, about_other = quoting_enclave.quote(other_report, asked_info)
     assert other_quote != quote
     for size in (None, 0, 959, 961):
@@ -141,6 +141,6 @@ def test_key_ids_are_counted_first():
 
 @given(quote=st.binary(max_size=600), info=st.none() | st.binary(max_size=1000))
 def test_arbitrary_answers_raise_nothing_but_ours(quoting_enclave, quote, info):
-    report = ENCLAVE.create_report(quoting_enclave.target_info, bytes(64))
+    report = ENCLAVE.create_report(quoting_enclave.checker.target, bytes(64))
     with pytest.raises(ConfcomError):
         get_quote(report, m.GetQuoteExResponse(0, quote, info))

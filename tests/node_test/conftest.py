@@ -51,7 +51,7 @@ class Nodes:
         challenge = bytes.fromhex(next(one["value"] for one in container["env"] if one["name"] == "CONFCOM_CHALLENGE"))
         quoting = SimulatedPlatform.of_root(self.seed, node_of(pod)).quoting_enclave()
         enclave = SimulatedEnclave.from_name(DEFAULT_ENCLAVE_NAME)
-        quote, _ = quoting.quote(enclave.create_report(quoting.target_info, report_data(challenge)), None)
+        quote, _ = quoting.quote(enclave.create_report(quoting.checker.target, report_data(challenge)), None)
         return f"quote: {base64.b64encode(quote).decode()}\nresult: {json.dumps({'quote_ms': 7.0})}\n"
 
 

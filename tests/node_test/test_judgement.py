@@ -22,7 +22,7 @@ def platform(seed=1, created=CREATED):
 
 def quote(of=None, *, enclave=DEFAULT_ENCLAVE_NAME, challenge=CHALLENGE):
     quoting = (of or platform()).quoting_enclave()
-    report = SimulatedEnclave.from_name(enclave).create_report(quoting.target_info, report_data(challenge))
+    report = SimulatedEnclave.from_name(enclave).create_report(quoting.checker.target, report_data(challenge))
     return quoting.quote(report, None)[0]
 
 

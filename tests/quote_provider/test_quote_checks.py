@@ -76,7 +76,7 @@ def flipped(position):
 def with_other_leaf(quote, state_dir):
     """A quote with a certificate chain in which no certificate has issued the leaf."""
     open_or_create_platform(state_dir)
-    leaf, *_ = split_pem_chain(open_platform(state_dir).pki.pck_chain)
+    leaf = open_platform(state_dir).pki.pck.pem
     return with_certification(quote, b"".join((leaf, *split_pem_chain(chain_of(quote))[1:])))
 
 

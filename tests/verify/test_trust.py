@@ -32,7 +32,7 @@ def test_what_is_no_root(lab):
         (b"-----BEGIN CERTIFICATE-----\n", "not-pem", ""),
         (b"".join([begin, lines[0], b"\n", *lines[1:], end]), "not-a-certificate", ""),
         (begin + base64.encodebytes(pki.root.pem) + end, "not-a-certificate", ""),
-        (pki.pck_chain, "not-a-root", ""),
+        (pki.pck.pem + pki.root.pem, "not-a-root", ""),
         (pki.pck_ca.pem, "not-a-root", "SGX PCK Platform CA - NOT INTEL"),
     ):
         with raises(code, MalformedError, "remedy", naming=naming):

@@ -18,7 +18,7 @@ class SimulatedQuoteProvider:
 
     def __init__(self, platform: SimulatedPlatform, qe_identity: SimulatedEnclave = DEFAULT_QE_IDENTITY) -> None:
         self._quoting_enclave = enclave = platform.quoting_enclave(qe_identity)
-        self.last_identity = QuotingTarget(enclave.target_info, enclave.pub_key_id)
+        self.last_identity = QuotingTarget(enclave.checker.target, enclave.pub_key_id)
         self.last_quote_size = enclave.quote_size
 
     def identity(self) -> QuotingTarget:

@@ -73,11 +73,6 @@ class Pki:
     tcb_signer: CertifiedKey
     pck: CertifiedKey
 
-    @property
-    def pck_chain(self) -> bytes:
-        """Leaf, intermediate and root certificate as PEM, as a quote contains them."""
-        return self.pck.pem + self.pck_ca.pem + self.root.pem
-
 
 def issue_pki(
     seed: bytes,

@@ -10,7 +10,7 @@ from confcom.errors import SettingsError
 from confcom.sgx import simulation_marks as marks
 from confcom.sgx.certification import CertificationData, CertificationDataType
 from confcom.sgx.quote import SIGNATURE_SIZE, SIGNED_PART_SIZE, EcdsaSignatureData, QuoteHeader, attestation_pub_key_id
-from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, QeReportInfo, Report, TargetInfo, report_data
+from confcom.sgx.report import INTEL_QE_MRSIGNER, AttributeFlag, QeReportInfo, Report, report_data
 from confcom.sgx.td_report import INTEL_TD_QE_MRSIGNER
 from confcom.sgx.tee_type import TeeType
 from confcom.simulation.enclave import ReportChecker, SimulatedEnclave
@@ -77,13 +77,14 @@ def certify_attestation_key(
     public_key = public_point(attestation_key)
     pub_key_id = attestation_pub_key_id(public_key, marks.QE_AUTH_DATA)
     qe_report_body = enclave.report_body(report_data(pub_key_id))
+    chain = pki.pck.pem + pki.pck_ca.pem + pki.root.pem
     return attestation_key, EcdsaSignatureData(
         isv_signature=bytes(SIGNATURE_SIZE),
         attestation_key=public_key,
         qe_report_body=qe_report_body,
         qe_report_signature=sign(pki.pck.private_key, qe_report_body.encode()),
         auth_data=marks.QE_AUTH_DATA,
-        certification=CertificationData(CertificationDataType.PCK_CERT_CHAIN, pki.pck_chain),
+        certification=CertificationData(CertificationDataType.PCK_CERT_CHAIN, chain),
     )
 
 
@@ -107,10 +108,6 @@ class QuotingEnclave:
         checker = ReportChecker.of(enclave.target_info())
         pub_key_id, after_signature = signature_data.pub_key_id, signature_data.encode()[SIGNATURE_SIZE:]
         return cls(enclave, checker, attestation_key, pub_key_id, header.encode(), after_signature)
-
-    @property
-    def target_info(self) -> TargetInfo:
-        return self.enclave.target_info()
 
     @property
     def quote_size(self) -> int:

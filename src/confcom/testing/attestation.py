@@ -126,7 +126,7 @@ class Attestation:
             chosen = replace(chosen, flags=chosen.flags | AttributeFlag.DEBUG)
         simulated = self._platform(platform, fmspc)
         quoting_enclave = simulated.quoting_enclave()
-        report = chosen.create_report(quoting_enclave.target_info, with_zeros(report_data))
+        report = chosen.create_report(quoting_enclave.checker.target, with_zeros(report_data))
         quote, _ = quoting_enclave.quote(report, None)
         collateral = self.collateral(
             tcb=tcb,

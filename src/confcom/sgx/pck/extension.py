@@ -141,8 +141,9 @@ class PckExtension:
 
     def encode(self) -> bytes:
         self._require_ranges()
-        svns = [(_INTEGER, _integer(svn)) for svn in (*self.tcb.components, self.tcb.pce_svn)]
-        tcb = [*svns, (_OCTET_STRING, self.tcb.cpu_svn)]
+        svns = (*self.tcb.components, self.tcb.pce_svn)
+        tcb = [(_INTEGER, svn.to_bytes(svn.bit_length() // 8 + 1)) for svn in svns]
+        tcb.append((_OCTET_STRING, self.tcb.cpu_svn))
         members = [
             _member(_OCTET_STRING, self.ppid, 1),
             _member(SEQUENCE, b"".join(_member(*part, 2, number) for number, part in enumerate(tcb, 1)), 2),
@@ -181,7 +182,3 @@ def _other(why: str) -> MalformedError:
 def _member(tag: int, content: bytes, *arcs: int) -> bytes:
     """Encode a pair of OID and value. `arcs`: the member's number, then the sub-member's if there is one."""
     return der_element(SEQUENCE, der_element(_OID, _OID_CONTENT + bytes(arcs)) + der_element(tag, content))
-
-
-def _integer(value: int) -> bytes:
-    return value.to_bytes(value.bit_length() // 8 + 1)
